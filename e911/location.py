@@ -1,0 +1,146 @@
+"""Where a caller is, as types: civic addresses, points, registered devices, sites and their zones.
+
+Field names are those of the YAML keys and the CSV columns, so a row, a key and an attribute read alike.
+Coordinates are WGS 84 degrees, latitude first (RFC 5491 section 5).
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+IPNetwork = IPv4Network | IPv6Network
+
+
+class LocationSource(StrEnum):
+    """Who can be asked where the caller is; the configured order decides."""
+
+    CONVEYED = "conveyed"
+    NETWORK = "network"
+    REGISTERED = "registered"
+    SITE = "site"
+
+
+class DeviceKind(StrEnum):
+    """How a device moves: fixed on a desk, nomadic, a softphone, or away from every site."""
+
+    FIXED = "fixed"
+    NOMADIC = "nomadic"
+    SOFTPHONE = "softphone"
+    OFF_PREMISES = "off-premises"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CivicAddress:
+    """A civic address; an empty string means "not given". The order is ours, not the PIDF-LO schema's."""
+
+    country: str = ""
+    state: str = ""
+    county: str = ""
+    city: str = ""
+    pre_directional: str = ""
+    street: str = ""
+    street_suffix: str = ""
+    post_directional: str = ""
+    house_number: str = ""
+    house_number_suffix: str = ""
+    postal_code: str = ""
+    building: str = ""
+    floor: str = ""
+    unit: str = ""
+    room: str = ""
+    landmark: str = ""
+    additional: str = ""
+
+    def overlaid(self, finer: "CivicAddress") -> "CivicAddress":
+        """This address with every field that `finer` has put over it."""
+        given = {name: value for name in CIVIC_FIELDS if (value := getattr(finer, name))}
+        return replace(self, **given) if given else self
+
+    @property
+    def is_empty(self) -> bool:
+        """True where no field is given."""
+        return not any(getattr(self, name) for name in CIVIC_FIELDS)
+
+    @property
+    def has_street_address(self) -> bool:
+        """True where it names a place by itself (a city and a street or landmark), not only a room in one."""
+        return bool(self.city and (self.street or self.landmark))
+
+
+CIVIC_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(CivicAddress))
+FINER_FIELDS = ("building", "floor", "unit", "room", "landmark", "additional")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeoPoint:
+    """A point on the earth, WGS 84 (EPSG:4326), degrees."""
+
+    latitude: float
+    longitude: float
+
+    def __post_init__(self) -> None:
+        if not -90 <= self.latitude <= 90:
+            raise ValueError(f"latitude {self.latitude} is not between -90 and 90 degrees")
+        if not -180 <= self.longitude <= 180:
+            raise ValueError(f"longitude {self.longitude} is not between -180 and 180 degrees")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A registered device: who it is (address of record, number or user), and where its owner says it is."""
+
+    device: str
+    name: str = ""
+    kind: DeviceKind = DeviceKind.FIXED
+    callback: str = ""
+    site: str = ""
+    zone: str = ""
+    civic: CivicAddress = field(default_factory=CivicAddress)
+    point: GeoPoint | None = None
+    updated_at: float = 0.0
+    """Seconds since 1970 of the last change; 0 where it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zone:
+    """An emergency response location (ERL, NENA) within a site: a floor, a wing, a room."""
+
+    id: str
+    name: str = ""
+    networks: tuple[IPNetwork, ...] = ()
+    finer: CivicAddress = field(default_factory=CivicAddress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A place with one street address, the callers it claims, and the contacts told of its 911 calls."""
+
+    id: str
+    name: str = ""
+    timezone: str = "UTC"
+    address: CivicAddress = field(default_factory=CivicAddress)
+    point: GeoPoint | None = None
+    networks: tuple[IPNetwork, ...] = ()
+    numbers: tuple[str, ...] = ()
+    callback: str = ""
+    contacts: tuple[str, ...] = ()
+    zones: tuple[Zone, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchableLocation:
+    """The place that goes to the PSAP and into the notice, labelled with where it came from.
+
+    method is the PIDF-LO `method` token (RFC 4119, RFC 6881): Manual for registered devices, Wiremap for a
+    network, Default for a site's own address. occupant becomes NAM. age is seconds since it was confirmed,
+    None where nobody recorded it.
+    """
+
+    civic: CivicAddress
+    point: GeoPoint | None
+    source: LocationSource
+    method: str
+    site: str = ""
+    zone: str = ""
+    occupant: str = ""
+    updated_at: float = 0.0

@@ -1,0 +1,160 @@
+"""What is written down about an emergency call: the journal's events, of which records and notices are made.
+
+Every event is one JSON line in the journal, appended by the call process and read by the notices process.
+`at` is seconds since 1970 (UTC). `id` is the call's record id: derived (keyed hash of Call-ID, From tag and
+CSeq), so an INVITE retransmitted to a restarted router is the same call, the same notice and the same record.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from e911.location import DispatchableLocation
+
+
+class SourceOutcome(StrEnum):
+    """What one location source contributed."""
+
+    WON = "won"
+    KNEW = "knew"
+    MISSED = "missed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceAnswer:
+    """One location source's answer and why it did or did not win (a reason such as `behind-pbx`)."""
+
+    source: str
+    outcome: SourceOutcome
+    reason: str
+
+
+class RouteOutcome(StrEnum):
+    """What became of one try of one route."""
+
+    STARTED = "started"
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    PROGRESS_TIMEOUT = "progress-timeout"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    RETRIED_WITHOUT_LOCATION = "retried-without-location"
+
+
+class CallOutcome(StrEnum):
+    """How the setting-up of the call ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who called: as found in the INVITE, and what it was matched to."""
+
+    number: str = ""
+    """The user part believed (P-Asserted-Identity where trusted, else From), as it came."""
+    display_name: str = ""
+    device: str = ""
+    """The registered device it was matched to, or empty."""
+    device_name: str = ""
+    callback: str = ""
+    """The number the PSAP is shown, +E.164, or empty where none is known."""
+    callback_source: str = ""
+    identity_source: str = ""
+    source_address: str = ""
+    """The IP address the INVITE came from."""
+    privacy: str = ""
+    """The Privacy value that was overridden, or empty."""
+    reason: str = ""
+    """Why no device was matched, e.g. `ambiguous-device`, `unknown-device`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallIntent:
+    """Appended before the INVITE leaves: all that a notice and a record need."""
+
+    type: str = "intent"
+    id: str
+    at: float
+    node: str
+    kind: str
+    """`emergency` or `test` (e911.numbers.CallKind)."""
+    call_id: str
+    from_tag: str
+    dialled: str
+    caller: Caller
+    site: str
+    zone: str
+    location: DispatchableLocation | None
+    location_sent: bool
+    """True where the first route carries the location; basic 911 does not."""
+    sources: tuple[SourceAnswer, ...]
+    first_route: str
+    """Name of the route the INVITE leaves by, or empty where there is none."""
+    contacts: tuple[str, ...]
+    """Names of the contacts to be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteEvent:
+    """One route's try, and each thing that happened to it."""
+
+    type: str = "route"
+    id: str
+    at: float
+    route: str
+    kind: str
+    """`e911` or `basic`."""
+    attempt: int
+    outcome: RouteOutcome
+    status: int = 0
+    reason: str = ""
+    with_location: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded:
+    """How the setting-up ended. `failed` alarms the contacts: the call did NOT go through."""
+
+    type: str = "ended"
+    id: str
+    at: float
+    outcome: CallOutcome
+    status: int
+    route: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFinished:
+    """A BYE was seen for an answered call."""
+
+    type: str = "finished"
+    id: str
+    at: float
+    by: str
+    """`caller` or `provider`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRefused:
+    """A 911 call that was not served because of where it came from; the contacts are told."""
+
+    type: str = "refused"
+    id: str
+    at: float
+    node: str
+    call_id: str
+    dialled: str
+    caller: Caller
+    reason: str
+    """`from-outside` or `from-unlisted-source`."""
+    status: int
+    contacts: tuple[str, ...] = field(default_factory=tuple)
+
+
+JournalEvent = CallIntent | RouteEvent | CallEnded | CallFinished | CallRefused
