@@ -1,7 +1,32 @@
-"""Provider profiles: how one kind of E911 provider wants identity, location and priority (data, not code)."""
+"""Provider profiles, and the request each makes of a call: Request-URI, header fields, location part.
 
+A profile is data, not code: how one kind of E911 provider wants identity, location and priority. What is
+made of it is data too: the edits, which the router performs. Texts that came from the wire (display names,
+ids) are made safe here; none can end a header field or begin another.
+"""
+
+import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from hashlib import sha256
+
+from e911.locate import LocationDecision
+from e911.location import DispatchableLocation
+from e911.numbers import CallKind, dialable, dialled
+from e911.pidf_lo import build_pidf_lo
+
+_TEST_NUMBER = re.compile(r"\+?[0-9*]{2,16}")
+_REQUEST_URI = re.compile(r"(?:sips?|tel|urn):[!-~]+")
+_RESOURCE_PRIORITY = re.compile(r"[A-Za-z0-9!%*_+`'~-]+\.[A-Za-z0-9!%*_+`'~-]+")
+_UID_STRING = re.compile(r"[A-Za-z0-9]{10,32}")
+_NOT_DOMAIN = re.compile(r"[^A-Za-z0-9.-]")
+_NOT_USER = re.compile(r"[^A-Za-z0-9+*#.()-]")
+_CALL_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-callid\b', re.IGNORECASE)
+_INCIDENT_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-incidentid\b', re.IGNORECASE)
+_EMERGENCY_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency-|nena-)', re.IGNORECASE)
+_VALUES = re.compile(r'(?:[^,<"]|<[^>]*(?:>|$)|"(?:[^"\\]|\\.)*(?:"|$))+', re.DOTALL)
 
 
 class LocationConveyance(StrEnum):
@@ -40,3 +65,207 @@ class ProviderProfile:
     """Add emergency-CallId and emergency-IncidentId (NENA-STA-010) where absent."""
     resource_priority: str = "esnet.1"
     """Resource-Priority value to add where absent; empty to send none."""
+
+    def __post_init__(self) -> None:
+        """Refuse, with ValueError, what would make a 911 call a test, a test a 911 call, or a broken header."""
+        if not _TEST_NUMBER.fullmatch(self.test_number) or "911" in self.test_number:
+            raise ValueError(f"test_number {self.test_number!r} is not a test number; write 933")
+        if not _REQUEST_URI.fullmatch(self.request_uri):
+            raise ValueError(f"request_uri {self.request_uri!r} is not a URI; write sip:911@{{host}}")
+        if dialled(self.request_uri) == self.test_number.removeprefix("+"):
+            raise ValueError(f"request_uri {self.request_uri!r} would send 911 calls to the test number")
+        if self.geolocation_routing not in ("", "yes", "no"):
+            raise ValueError(f"geolocation_routing {self.geolocation_routing!r} is neither yes, no nor empty")
+        if self.resource_priority and not _RESOURCE_PRIORITY.fullmatch(self.resource_priority):
+            raise ValueError(f"resource_priority {self.resource_priority!r} is not like esnet.1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationPart:
+    """The PIDF-LO body part (application/pidf+xml) and its Content-ID, without angle brackets."""
+
+    content_id: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRequest:
+    """What to make of the caller's INVITE for one route.
+
+    Performed in this order: `remove_fields` (by name, all of them), `set_fields` (every field of that name
+    removed, this one put), `add_fields` (appended after those of that name, which stay as they are). No name
+    is both removed and set. No value holds CR or LF; ours are ASCII, what is kept of a caller's is as given.
+    """
+
+    request_uri: str
+    set_fields: tuple[tuple[str, str], ...] = ()
+    remove_fields: tuple[str, ...] = ()
+    add_fields: tuple[tuple[str, str], ...] = ()
+    location_part: LocationPart | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingFields:
+    """Raw values of the fields found in the caller's INVITE, one item per field line, in order."""
+
+    geolocation: tuple[str, ...] = ()
+    call_info: tuple[str, ...] = ()
+    resource_priority: tuple[str, ...] = ()
+    priority: tuple[str, ...] = ()
+
+
+def provider_request(
+    profile: ProviderProfile,
+    *,
+    kind: CallKind,
+    host: str,
+    decision: LocationDecision,
+    caller_display_name: str,
+    call_id: str,
+    domain: str,
+    timestamp: float,
+    with_location: bool,
+    existing: ExistingFields,
+) -> ProviderRequest:
+    """The request that `profile` makes of an emergency or test call; never raises.
+
+    `host` is the trunk's host (and port), `call_id` our record id, `domain` our FQDN, `timestamp` seconds
+    since 1970. `with_location` False leaves our location out (a second try after 424). Sources: RFC 6442
+    (Geolocation), RFC 3325 (P-Asserted-Identity), RFC 7135 (esnet), NENA-STA-010 (Call-Info identifiers).
+    Where no callback number is known the caller's own P-Asserted-Identity stays as it came: no invalid one
+    is made up. Of a caller's `Geolocation-Routing: no` nothing is left where our location goes along, for
+    an emergency proxy does not obey it (RFC 6881).
+    """
+    uid = _uid_string(call_id)
+    domain = _safe_domain(domain)
+    fields_set, fields_removed = _identity(decision, caller_display_name, domain)
+    fields_added: list[tuple[str, str]] = []
+
+    part: LocationPart | None = None
+    if with_location and profile.location is LocationConveyance.VALUE and decision.location:
+        part = _location_part(decision.location, decision, uid, domain, timestamp)
+        geolocation = ("Geolocation", f"<cid:{part.content_id}>")
+        if profile.caller_location is CallerLocation.WINNER_ONLY:
+            fields_set.append(geolocation)
+        else:
+            fields_added.append(geolocation)  # RFC 6442 section 4.2: the added value goes last
+        if profile.geolocation_routing:
+            fields_set.append(("Geolocation-Routing", profile.geolocation_routing))
+
+    if kind is CallKind.EMERGENCY:
+        request_uri = profile.request_uri.replace("{host}", host)
+        fields_added += _emergency_marking(profile, existing, uid, domain)
+    else:
+        # Anything that is not an emergency is a test here, and a test carries nothing that says emergency.
+        request_uri = f"sip:{profile.test_number}@{host}"
+        _remove_marking(existing, fields_set, fields_removed)
+    return ProviderRequest(
+        request_uri=request_uri,
+        set_fields=tuple(fields_set),
+        remove_fields=tuple(fields_removed),
+        add_fields=tuple(fields_added),
+        location_part=part,
+    )
+
+
+def basic_request(
+    *, number: str, host: str, decision: LocationDecision, caller_display_name: str, domain: str
+) -> ProviderRequest:
+    """A call to a third-party emergency call service: the number dialled there and the callback, no location."""
+    fields_set, fields_removed = _identity(decision, caller_display_name, _safe_domain(domain))
+    user = _NOT_USER.sub("", number).replace("#", "%23")
+    return ProviderRequest(
+        request_uri=f"sip:{user}@{host}",
+        set_fields=tuple(fields_set),
+        remove_fields=tuple(fields_removed),
+    )
+
+
+def _identity(decision: LocationDecision, display_name: str, domain: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """One P-Asserted-Identity, the callback number; caller-ID withholding (RFC 3323) overridden."""
+    callback = dialable(decision.callback)
+    if not callback:
+        return [], ["Privacy"]
+    name = quoted_display_name(display_name or (decision.device.name if decision.device else ""))
+    identity = f"{name} " if name else ""
+    return [("P-Asserted-Identity", f"{identity}<sip:{callback}@{domain};user=phone>")], ["Privacy"]
+
+
+@lru_cache(maxsize=4096)
+def quoted_display_name(name: str) -> str:
+    """A display name as a quoted string (RFC 3261 section 25.1) of at most 64 ASCII characters; or empty.
+
+    ASCII because what shows it at a PSAP often knows no more: accents are dropped, what has no ASCII form
+    goes, and so do control characters.
+    """
+    plain = unicodedata.normalize("NFKD", name[:256]).encode("ascii", "ignore").decode()
+    plain = " ".join("".join(char if " " <= char <= "~" else " " for char in plain).split())[:64].strip()
+    escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"' if escaped else ""
+
+
+def _location_part(
+    location: DispatchableLocation, decision: LocationDecision, uid: str, domain: str, timestamp: float
+) -> LocationPart:
+    return LocationPart(
+        content_id=f"{uid}@{domain}",
+        body=build_pidf_lo(
+            location=location,
+            entity=f"sip:{decision.callback}@{domain}" if decision.callback else f"pres:{uid}@{domain}",
+            device_id=decision.device.device if decision.device else uid,
+            timestamp=timestamp,
+            provided_by=domain,
+        ),
+    )
+
+
+def _emergency_marking(
+    profile: ProviderProfile, existing: ExistingFields, uid: str, domain: str
+) -> list[tuple[str, str]]:
+    """Call-Info identifiers and Resource-Priority, each only where the INVITE does not have it yet."""
+    added = []
+    if profile.call_info:
+        if not any(_CALL_ID_PURPOSE.search(value) for value in existing.call_info):
+            added.append(("Call-Info", f"<urn:emergency:uid:callid:{uid}:{domain}>;purpose=emergency-CallId"))
+        if not any(_INCIDENT_ID_PURPOSE.search(value) for value in existing.call_info):
+            incident = f"<urn:emergency:uid:incidentid:{uid}:{domain}>;purpose=emergency-IncidentId"
+            added.append(("Call-Info", incident))
+    wanted = profile.resource_priority
+    if wanted and wanted.lower() not in (token.lower() for token in _tokens(existing.resource_priority)):
+        added.append(("Resource-Priority", wanted))
+    return added
+
+
+def _remove_marking(existing: ExistingFields, fields_set: list[tuple[str, str]], fields_removed: list[str]) -> None:
+    """Take from a test what says emergency; what else stands in the same fields stays."""
+    priorities = _tokens(existing.resource_priority)
+    kept_priorities = [token for token in priorities if not token.lower().startswith("esnet.")]
+    call_info = [value.strip() for line in existing.call_info for value in _VALUES.findall(line)]
+    kept_call_info = [value for value in call_info if value and not _EMERGENCY_PURPOSE.search(value)]
+    for name, before, kept in (
+        ("Resource-Priority", priorities, kept_priorities),
+        ("Call-Info", call_info, kept_call_info),
+    ):
+        if kept and len(kept) < len(before):
+            fields_set.append((name, " ".join(", ".join(kept).split())))
+        elif before and not kept:
+            fields_removed.append(name)
+    if any(value.strip().lower() == "emergency" for value in existing.priority):
+        fields_removed.append("Priority")
+
+
+def _tokens(values: tuple[str, ...]) -> list[str]:
+    return [token for value in values for part in value.split(",") if (token := part.strip())]
+
+
+@lru_cache(maxsize=4096)
+def _uid_string(call_id: str) -> str:
+    """The id as NENA-STA-010 wants its STRING: 10 to 32 letters and digits; another id is hashed to one."""
+    if _UID_STRING.fullmatch(call_id):
+        return call_id
+    return sha256(call_id.encode(errors="replace")).hexdigest()[:32]
+
+
+@lru_cache(maxsize=64)
+def _safe_domain(domain: str) -> str:
+    return _NOT_DOMAIN.sub("", domain) or "edge911.invalid"

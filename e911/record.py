@@ -149,6 +149,8 @@ class CallRefused:
     at: float
     node: str
     call_id: str
+    kind: str = "emergency"
+    """`emergency` or `test` (e911.numbers.CallKind)."""
     dialled: str
     caller: Caller
     reason: str

@@ -1,0 +1,257 @@
+"""Warnings: a configuration that runs, and what will then not be as its writer may think."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from config.findings import Finding, Steps, emergency_lists, is_sip_uri, trunk_address
+from config.problem import path_text
+from config.profiles import BUILT_IN
+from config.schema import Config, SiteConfig
+from e911.location import IPNetwork
+from e911.numbers import dialable
+from e911.provider import ProviderProfile
+
+_NORTH_AMERICA = ("US", "CA")
+
+
+def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path) -> Iterator[Finding]:
+    """Every warning about a configuration, in no particular order."""
+    yield from _networks(config)
+    yield from _routes(config)
+    yield from _dial_strings(config)
+    yield from _default_site(config)
+    yield from _people(config)
+    for number, site in enumerate(config.sites):
+        path: Steps = ("sites", number)
+        yield from _place(site, path)
+        yield from _callback(config, site, path)
+        yield from _trunks_inside(config, site, path)
+        yield from _outside_inside(config, site, path)
+    yield from _same_networks(config)
+    yield from _same_numbers(config)
+    yield from _covers(config)
+    yield from _shadowed_profiles(profiles, directory)
+
+
+def _networks(config: Config) -> Iterator[Finding]:
+    if config.networks.inside or any(trunk.side == "inside" for trunk in config.trunks.values()):
+        return
+    refused = "calls, 911 calls too" if config.emergency.from_unlisted == "refuse" else "calls other than 911"
+    yield Finding(
+        ("networks", "inside"), f"no network is inside, so {refused}, are refused to all; list the phones' networks"
+    )
+
+
+def _routes(config: Config) -> Iterator[Finding]:
+    emergency = config.emergency
+    if not emergency.routes and not emergency.basic and not config.sites:
+        yield Finding(("emergency",), "no route at all: every 911 call fails; list routes, basic or both")
+        return
+    if not emergency.routes and _apply_somewhere([site.routes for site in config.sites]):
+        yield Finding(
+            ("emergency", "routes"), "no E911 route: 911 calls go by basic 911, without the caller's location"
+        )
+    if not emergency.basic and _apply_somewhere([site.basic for site in config.sites]):
+        yield Finding(
+            ("emergency", "basic"),
+            "no basic route: a 911 call without a known location, or refused by every provider, fails",
+        )
+    for number, site in enumerate(config.sites):
+        if site.routes == []:
+            yield Finding(
+                ("sites", number, "routes"),
+                "replaces emergency.routes by nothing: 911 calls from here go by basic 911, without location",
+            )
+        if site.basic == []:
+            yield Finding(
+                ("sites", number, "basic"),
+                "replaces emergency.basic by nothing: a 911 call from here that no provider takes fails",
+            )
+
+
+def _apply_somewhere(own: Sequence[object]) -> bool:
+    """Whether the general lists are used: by a site without its own, or where there is no site."""
+    return not own or None in own
+
+
+def _dial_strings(config: Config) -> Iterator[Finding]:
+    if "9911" not in config.emergency.numbers:
+        yield Finding(
+            ("emergency", "numbers"),
+            "9911 is not listed: where 9 gives an outside line, 9-911 is an ordinary call; list it",
+        )
+    if not config.emergency.test_numbers:
+        yield Finding(
+            ("emergency", "test_numbers"), "no test number: the way to the provider cannot be tried; list 933"
+        )
+
+
+def _default_site(config: Config) -> Iterator[Finding]:
+    default = config.emergency.default.site
+    if default is None:
+        path = ("emergency", "default")
+        yield Finding(
+            path,
+            "no default site: callers whom no site claims have no site address and perhaps no callback number, "
+            "and every contact is told",
+        )
+    if not config.sites:
+        yield Finding(("sites",), "no site: only registered devices have a location, all others go by basic 911")
+
+
+def _people(config: Config) -> Iterator[Finding]:
+    if not config.contacts:
+        yield Finding(
+            ("contacts",),
+            "no contacts: nobody on site is told of a 911 call, which 47 CFR 9.16(b)(2) asks for",
+        )
+        return
+    for number, site in enumerate(config.sites):
+        if not site.notify:
+            yield Finding(
+                ("sites", number, "notify"),
+                "no contacts of its own: those of the default site are told of 911 calls from here, else all",
+            )
+    for name, contact in config.contacts.items():
+        if all(is_sip_uri(address) for address in contact.send):
+            which = "no address to send to" if not contact.send else "no address but SIP ones, not built yet"
+            yield Finding(("contacts", name, "send"), f"{which}: this contact is never told; add mailto: or json:")
+
+
+def _place(site: SiteConfig, path: Steps) -> Iterator[Finding]:
+    address = site.address
+    if not address.has_street_address and site.point is None:
+        yield Finding(
+            (*path, "address"),
+            "no location: no street and city, no coordinates; callers here without a registered location "
+            "go by basic 911",
+        )
+    elif not address.country and address.has_street_address:
+        yield Finding(
+            (*path, "address", "country"),
+            "no country: routes with `covers` are skipped for this site; write US or CA",
+        )
+    if (site.latitude is None) != (site.longitude is None):
+        missing = "latitude" if site.latitude is None else "longitude"
+        yield Finding((*path, missing), "missing: one coordinate alone is not a location and is not used")
+    if address.country in _NORTH_AMERICA:
+        if site.timezone == "UTC":
+            yield Finding(
+                (*path, "timezone"), "UTC: notices give the time of a call in UTC; write America/New_York or so"
+            )
+        if address.state and len(address.state) != 2:
+            yield Finding(
+                (*path, "address", "state"),
+                "not a two-letter code: providers may not find the address and `covers` does not match; write NY",
+            )
+
+
+def _callback(config: Config, site: SiteConfig, path: Steps) -> Iterator[Finding]:
+    if site.callback and not dialable(site.callback):
+        yield Finding(
+            (*path, "callback"), "not a number a PSAP can call back, so it is not shown; write +12125550100"
+        )
+        return
+    if site.callback:
+        return
+    default = next((other for other in config.sites if other.id == config.emergency.default.site), None)
+    if default is None or not dialable(default.callback):
+        yield Finding(
+            (*path, "callback"),
+            "no callback number: a 911 call from a phone here without a number of its own leaves without one, "
+            "and the PSAP cannot call back",
+        )
+
+
+def _trunks_inside(config: Config, site: SiteConfig, path: Steps) -> Iterator[Finding]:
+    for key, trunk in config.trunks.items():
+        address = trunk_address(trunk)
+        for where, network in _site_networks(site, path):
+            if address is not None and address in network:
+                yield Finding(
+                    where,
+                    f"trunk {key} lies in this network: its address says nothing about where a phone is, "
+                    "and the network is not used for calls from it",
+                )
+
+
+def _outside_inside(config: Config, site: SiteConfig, path: Steps) -> Iterator[Finding]:
+    if not config.networks.inside:
+        return
+    refused = "calls from there are refused"
+    if config.emergency.from_unlisted == "refuse":
+        refused += ", 911 calls too"
+    for where, network in _site_networks(site, path):
+        if not any(_contains(inside, network) for inside in config.networks.inside):
+            yield Finding(
+                where,
+                f"{network} is not in networks.inside: {refused}; add it there",
+            )
+
+
+def _same_networks(config: Config) -> Iterator[Finding]:
+    seen: dict[IPNetwork, Steps] = {}
+    for number, site in enumerate(config.sites):
+        for where, network in _site_networks(site, ("sites", number)):
+            first = seen.setdefault(network, where)
+            of_one_site = first[:2] == where[:2] and ("zones" in first) != ("zones" in where)
+            if first is not where and not of_one_site:
+                yield Finding(
+                    where, f"{network} is also {path_text(first)}: only one of them can be where a phone is"
+                )
+
+
+def _same_numbers(config: Config) -> Iterator[Finding]:
+    seen: dict[str, Steps] = {}
+    for number, site in enumerate(config.sites):
+        for position, pattern in enumerate(site.numbers):
+            where: Steps = ("sites", number, "numbers", position)
+            first = seen.setdefault(pattern.upper(), where)
+            if first[1] != number:
+                yield Finding(
+                    where, f"{pattern} is also {path_text(first)}: such a number tells neither site; keep one"
+                )
+
+
+def _covers(config: Config) -> Iterator[Finding]:
+    for path, routes in emergency_lists(config, basic=False):
+        if path[0] == "sites":
+            places = [site for site in config.sites if site.routes is routes]
+        else:
+            places = [site for site in config.sites if site.routes is None]
+        regions = {region for site in places for region in _regions(site)}
+        for position, route in enumerate(routes):
+            covers = getattr(route, "covers", [])
+            if covers and regions and not regions & set(covers):
+                yield Finding(
+                    (*path, position, "covers"),
+                    f"no site lies in {', '.join(covers)}: only devices registered there use this route",
+                )
+
+
+def _regions(site: SiteConfig) -> Iterator[str]:
+    country, state = site.address.country.upper(), site.address.state.upper()
+    if country:
+        yield country
+        yield f"{country}-{state}"
+
+
+def _shadowed_profiles(profiles: dict[str, ProviderProfile], directory: Path) -> Iterator[Finding]:
+    for name in profiles:
+        own = directory / "profiles" / f"{name}.yaml"
+        if (BUILT_IN / f"{name}.yaml").is_file() and own.is_file():
+            yield Finding(
+                ("emergency", "routes"), f"{own} is not used: {name} is a built-in profile; give yours another name"
+            )
+
+
+def _site_networks(site: SiteConfig, path: Steps) -> Iterator[tuple[Steps, IPNetwork]]:
+    for position, network in enumerate(site.networks):
+        yield (*path, "networks", position), network
+    for number, zone in enumerate(site.zones):
+        for position, network in enumerate(zone.networks):
+            yield (*path, "zones", number, "networks", position), network
+
+
+def _contains(outer: IPNetwork, inner: IPNetwork) -> bool:
+    return outer.version == inner.version and outer.supernet_of(inner)  # type: ignore[arg-type] # same version

@@ -1,0 +1,392 @@
+"""What no single setting can know: references, duplicates, loops, and keys whose feature is not built yet.
+
+Errors stop a configuration from starting. Warnings (config/advice for most) do not; each says its consequence.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Any
+
+from config.advice import advice
+from config.document import Mapping, Node, Scalar, Sequence
+from config.findings import Finding, Findings, Steps, emergency_lists, is_sip_uri, trunk_address
+from config.messages import did_you_mean
+from config.problem import ConfigError, Problem, path_text, quoted
+from config.profiles import BUILT_IN, find_profile, not_found, read_profile
+from config.schema import Config
+from e911.provider import ProviderProfile
+
+__all__ = ["Checked", "Finding", "Findings", "check"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotBuilt:
+    """A key that is accepted although its feature does not exist yet."""
+
+    key: str
+    """Where it stands; * stands for any name or position."""
+    applies: Callable[[str], bool]
+    """Whether it is asked for, by the text written; the text is empty for a list or map that holds something."""
+    consequence: str
+
+
+def _always(_: str) -> bool:
+    return True
+
+
+def _is_tls_listen(text: str) -> bool:
+    return text.lower().startswith("tls:")
+
+
+def _is_tls_target(text: str) -> bool:
+    return text.lower().startswith("sips:") or text.lower().endswith("transport=tls")
+
+
+def _is_name_without_port(text: str) -> bool:
+    host, _, port = text.partition(":")[2].partition(";")[0].rpartition("@")[2].partition(":")
+    return not port and not host.startswith("[") and not host.replace(".", "").isdigit()
+
+
+_NO_SIP_MESSAGE = "no notice goes out as a SIP MESSAGE; the contact's other addresses are used"
+
+NOT_BUILT = (
+    NotBuilt(key="listen.*", applies=_is_tls_listen, consequence="nothing listens there; use udp or tcp"),
+    NotBuilt(key="listen.*.url", applies=_is_tls_listen, consequence="nothing listens there; use udp or tcp"),
+    NotBuilt(key="tls", applies=_always, consequence="the certificates are not read; signalling is not encrypted"),
+    NotBuilt(
+        key="trunks.*.target",
+        applies=_is_tls_target,
+        consequence="TLS to a trunk does not exist, so this trunk cannot be reached; write ;transport=tcp",
+    ),
+    NotBuilt(
+        key="trunks.*.target",
+        applies=_is_name_without_port,
+        consequence="a host name is looked up by its A and AAAA records only (no NAPTR, no SRV), port 5060",
+    ),
+    NotBuilt(
+        key="trunks.*.probe",
+        applies=lambda text: text.lower() not in ("off", "no", "false"),
+        consequence="the trunk is not probed; calls are not affected, each finds out by itself",
+    ),
+    NotBuilt(
+        key="trunks.*.location_from",
+        applies=lambda text: text != "none",
+        consequence="what the PBX says about a phone's address is not used",
+    ),
+    NotBuilt(
+        key="trunks.*.listen",
+        applies=_always,
+        consequence="calls to the trunk leave from the first listening point of its transport",
+    ),
+    NotBuilt(
+        key="listen.*.advertise",
+        applies=_always,
+        consequence="Via and Record-Route name the address listened on; behind NAT answers may not come back",
+    ),
+    NotBuilt(
+        key="sites.*.elins",
+        applies=_always,
+        consequence="no ELIN is lent; phones without a number show the site's callback",
+    ),
+    NotBuilt(
+        key="contacts.*.escalate_after", applies=_always, consequence="a notice nobody confirms is not passed on"
+    ),
+    NotBuilt(key="contacts.*.send", applies=is_sip_uri, consequence=_NO_SIP_MESSAGE),
+    NotBuilt(key="contacts.*.send.*", applies=is_sip_uri, consequence=_NO_SIP_MESSAGE),
+    NotBuilt(key="console", applies=_always, consequence="there is no web console and no REST API"),
+    NotBuilt(
+        key="locations.sources.*",
+        applies=lambda text: text == "conveyed",
+        consequence="a location the caller sends is passed on but does not decide; the next source does",
+    ),
+)
+"""Keys accepted today whose feature is yet to come. Building the feature ends with deleting its line here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the checks found, and the profiles they loaded on the way."""
+
+    errors: Findings
+    warnings: Findings
+    problems: list[Problem]
+    """Errors in profile files, with their own positions."""
+    profiles: dict[str, ProviderProfile]
+    files: list[Path]
+    """Profile files other than the built-in ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    """The names a file gives to things, those with errors included; None where they cannot be told."""
+
+    trunks: list[str] | None
+    contacts: list[str] | None
+    sites: list[str] | None
+    listen: list[str] | None
+
+
+@dataclass(slots=True)
+class _Profiles:
+    directory: Path
+    loaded: dict[str, ProviderProfile] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+
+def check(config: Config, root: Mapping, directory: Path, incomplete: frozenset[str]) -> Checked:
+    """All cross-checks of a configuration.
+
+    `root` is the file as read; `directory` where profiles are looked for; `incomplete` the top-level keys
+    that had errors, about which nothing is said that what was left out might explain.
+    """
+    names = _Names(
+        trunks=_keys(root.get("trunks")),
+        contacts=_keys(root.get("contacts")),
+        sites=_texts_in(root.get("sites"), "id"),
+        listen=_texts_in(root.get("listen"), "name"),
+    )
+    profiles = _Profiles(directory)
+    errors = [
+        *_references(config, names),
+        *_profile_references(config, profiles),
+        *_duplicate_ids(config),
+        *_numbers(config),
+        *_route_names(config),
+        *([] if "listen" in incomplete else _listening_points(config)),
+        *([] if {"listen", "trunks"} & incomplete else _trunks_and_listening_points(config)),
+    ]
+    warnings = [*advice(config, profiles.loaded, directory), *_not_built(root)]
+    return Checked(
+        errors=errors,
+        warnings=warnings,
+        problems=profiles.problems,
+        profiles=profiles.loaded,
+        files=profiles.files,
+    )
+
+
+def _not_built(root: Mapping) -> Iterator[Finding]:
+    for row in NOT_BUILT:
+        for path, node in _matching(root, tuple(row.key.split("."))):
+            text = node.text if isinstance(node, Scalar) else None
+            written = bool(text) if isinstance(node, Scalar) else node.size > 1
+            if written and (row.applies is _always or (text is not None and row.applies(text))):
+                yield Finding(path, f"accepted, but not built yet: {row.consequence}")
+
+
+def _matching(node: Node, pattern: Steps, path: Steps = ()) -> Iterator[tuple[Steps, Node]]:
+    if not pattern:
+        yield path, node
+        return
+    first, rest = str(pattern[0]), pattern[1:]
+    if isinstance(node, Mapping):
+        for key, (_, value) in node.entries.items():
+            if fnmatchcase(key, first):
+                yield from _matching(value, rest, (*path, key))
+    elif isinstance(node, Sequence) and first == "*":
+        for number, item in enumerate(node.items):
+            yield from _matching(item, rest, (*path, number))
+
+
+def _keys(node: Node | None) -> list[str] | None:
+    if node is None or (isinstance(node, Scalar) and node.text is None):
+        return []
+    return list(node.entries) if isinstance(node, Mapping) else None
+
+
+def _texts_in(node: Node | None, key: str) -> list[str] | None:
+    """The texts under a key of each map in a list."""
+    if node is None or (isinstance(node, Scalar) and node.text is None):
+        return []
+    if not isinstance(node, Sequence):
+        return None
+    values = [item.get(key) for item in node.items if isinstance(item, Mapping)]
+    return [value.text for value in values if isinstance(value, Scalar) and value.text is not None]
+
+
+def _references(config: Config, names: _Names) -> Iterator[Finding]:
+    for path, name in _trunk_references(config):
+        yield from _unknown("trunk", path, name, names.trunks)
+    for key, trunk in config.trunks.items():
+        if trunk.listen is not None:
+            yield from _unknown("listening point", ("trunks", key, "listen"), trunk.listen, names.listen)
+    if config.emergency.default.site is not None:
+        path = ("emergency", "default", "site")
+        yield from _unknown("site", path, config.emergency.default.site, names.sites)
+    for number, site in enumerate(config.sites):
+        for position, contact in enumerate(site.notify):
+            yield from _unknown("contact", ("sites", number, "notify", position), contact, names.contacts)
+
+
+def _trunk_references(config: Config) -> Iterator[tuple[Steps, str]]:
+    for position, name in enumerate(config.routes.outbound):
+        yield ("routes", "outbound", position), name
+    for position, name in enumerate(config.routes.inbound):
+        yield ("routes", "inbound", position), name
+    for path, routes in emergency_lists(config):
+        for position, route in enumerate(routes):
+            yield (*path, position, "trunk"), route.trunk
+
+
+def _unknown(noun: str, path: Steps, name: str, known: list[str] | None) -> Iterator[Finding]:
+    if known is not None and name not in known:
+        yield Finding(path, f"no {noun} is called {quoted(name)}{did_you_mean(name, dict.fromkeys(known))}")
+
+
+def _profile_references(config: Config, profiles: _Profiles) -> Iterator[Finding]:
+    for path, routes in emergency_lists(config, basic=False):
+        for position, route in enumerate(routes):
+            steps = (*path, position, "profile")
+            name = getattr(route, "profile", "")
+            found = find_profile(name, profiles.directory)
+            if found is None:
+                yield Finding(steps, not_found(name, profiles.directory))
+                continue
+            if name not in profiles.seen:
+                profiles.seen.add(name)
+                _load(profiles, name, found)
+            profile = profiles.loaded.get(name)
+            if profile and profile.test_number in config.emergency.numbers:
+                yield Finding(
+                    steps,
+                    f"the profile sends test calls to {profile.test_number}, an emergency number here; "
+                    "give the profile another test_number",
+                )
+
+
+def _load(profiles: _Profiles, name: str, path: Path) -> None:
+    if path.parent != BUILT_IN:
+        profiles.files.append(path)
+    try:
+        profiles.loaded[name] = read_profile(path)
+    except ConfigError as error:
+        profiles.problems.extend(error.problems)
+
+
+def _duplicate_ids(config: Config) -> Iterator[Finding]:
+    sites: dict[str, Steps] = {}
+    for number, site in enumerate(config.sites):
+        yield from _twice(sites, site.id, ("sites", number, "id"))
+        zones: dict[str, Steps] = {}
+        for position, zone in enumerate(site.zones):
+            yield from _twice(zones, zone.id, ("sites", number, "zones", position, "id"))
+    names: dict[str, Steps] = {}
+    for number, listen in enumerate(config.listen):
+        if listen.name is not None:
+            yield from _twice(names, listen.name, ("listen", number, "name"))
+
+
+def _twice(seen: dict[str, Steps], name: str, path: Steps) -> Iterator[Finding]:
+    if name in seen:
+        yield Finding(path, f"{quoted(name)} is also {path_text(seen[name])}; give each its own")
+    else:
+        seen[name] = path
+
+
+def _numbers(config: Config) -> Iterator[Finding]:
+    for position, number in enumerate(config.emergency.test_numbers):
+        if number in config.emergency.numbers:
+            yield Finding(
+                ("emergency", "test_numbers", position),
+                f"{number} is also in emergency.numbers; a number is either an emergency or a test, remove one",
+            )
+
+
+def _route_names(config: Config) -> Iterator[Finding]:
+    """Names within each ladder of routes, which is what records and `explain` call them by."""
+    general: dict[str, Steps] = {}
+    for path, routes in emergency_lists(config):
+        if path[0] != "emergency":
+            continue
+        for position, route in enumerate(routes):
+            yield from _twice(general, route.name, (*path, position, "name"))
+    for number, site in enumerate(config.sites):
+        own: dict[str, Steps] = {
+            name: path
+            for name, path in general.items()
+            if (site.routes if path[1] == "routes" else site.basic) is None
+        }
+        for position, route in enumerate(site.routes or ()):
+            yield from _twice(own, route.name, ("sites", number, "routes", position, "name"))
+        for position, basic in enumerate(site.basic or ()):
+            yield from _twice(own, basic.name, ("sites", number, "basic", position, "name"))
+
+
+def _listening_points(config: Config) -> Iterator[Finding]:
+    seen: list[tuple[str, str, int, Steps]] = []
+    points: list[tuple[str, str, int, Steps]] = [
+        (listen.transport, listen.host, listen.port, ("listen", number))
+        for number, listen in enumerate(config.listen)
+    ]
+    for key, http in (("health", config.health), ("console", config.console)):
+        if http is not None:
+            points.append(("tcp", http.host, http.port, (key, "listen")))
+    for transport, host, port, path in points:
+        kind = "udp" if transport == "udp" else "tcp"
+        for other_kind, other_host, other_port, other_path in seen:
+            if kind == other_kind and port == other_port and _same_address(host, other_host):
+                message = f"{path_text(other_path)} already listens on {kind} port {port} there; use another port"
+                yield Finding(path, message)
+                break
+        seen.append((kind, host, port, path))
+    if all(listen.transport == "tls" for listen in config.listen):
+        yield Finding(("listen",), "tls is not built yet, so nothing would listen; add udp:// or tcp://")
+    for number, listen in enumerate(config.listen):
+        if listen.transport == "tls" and config.tls is None:
+            yield Finding(
+                ("listen", number), "tls:// needs certificates; add tls: {certificate: FILE, private_key: FILE}"
+            )
+
+
+def _trunks_and_listening_points(config: Config) -> Iterator[Finding]:
+    for key, trunk in config.trunks.items():
+        path = ("trunks", key, "target")
+        address = trunk_address(trunk)
+        port = trunk.port or (5061 if trunk.transport == "tls" else 5060)
+        for number, listen in enumerate(config.listen):
+            if address and port == listen.port and _reaches(address, listen.host, listen.advertise):
+                message = f"this is our own listening point listen[{number}]; a call there would come back in a loop"
+                yield Finding(path, f"{message}; write the peer's address")
+                break
+        if trunk.transport == "tls":
+            continue  # NOT_BUILT says that it cannot be reached in any case.
+        usable = [listen for listen in config.listen if listen.transport == trunk.transport]
+        if not usable:
+            yield Finding(
+                path,
+                f"no listening point for {trunk.transport}, to which this trunk could answer; "
+                f"add {trunk.transport}://ADDRESS:PORT to listen",
+            )
+        elif address and all(ip_address(listen.host).version != address.version for listen in usable):
+            version = f"IPv{address.version}"
+            message = f"an {version} address, and nothing listens on {version} for {trunk.transport}"
+            yield Finding(path, f"{message}; add {trunk.transport}://ADDRESS:PORT to listen")
+
+
+def _same_address(one: str, other: str) -> bool:
+    first, second = _address(one), _address(other)
+    if first is None or second is None:
+        return one.lower() == other.lower()
+    if first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified
+
+
+def _reaches(address: IPv4Address | IPv6Address, host: str, advertise: str | None) -> bool:
+    """Whether what is sent to this address arrives at a listening point, as far as it can be told."""
+    own: Any = ip_address(host)
+    if advertise is not None and str(address) == advertise:
+        return True
+    return bool(address == own or (own.is_unspecified and own.version == address.version and address.is_loopback))
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address("127.0.0.1" if host.lower() == "localhost" else host)
+    except ValueError:
+        return None

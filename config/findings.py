@@ -1,0 +1,49 @@
+"""What checks are written with: a finding, and the walks over a configuration that several of them need."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from config.schema import BasicRoute, Config, EmergencyRoute, Trunk
+
+Steps = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a check found: at which setting, and what to say about it."""
+
+    path: Steps
+    message: str
+    at_key: bool = False
+    """Point at the key rather than at its value."""
+
+
+Findings = list[Finding]
+
+
+def emergency_lists(
+    config: Config, *, basic: bool = True
+) -> Iterator[tuple[Steps, Sequence[EmergencyRoute | BasicRoute]]]:
+    """Every list of emergency routes with its path: the general ones, then those of sites; basic ones if asked."""
+    yield ("emergency", "routes"), config.emergency.routes
+    if basic:
+        yield ("emergency", "basic"), config.emergency.basic
+    for number, site in enumerate(config.sites):
+        if site.routes is not None:
+            yield ("sites", number, "routes"), site.routes
+        if basic and site.basic is not None:
+            yield ("sites", number, "basic"), site.basic
+
+
+def is_sip_uri(text: str) -> bool:
+    """Whether a contact's address is a SIP one."""
+    return text.lower().startswith(("sip:", "sips:"))
+
+
+def trunk_address(trunk: Trunk) -> IPv4Address | IPv6Address | None:
+    """The trunk's IP address, where its target is one (localhost is); None for a host name."""
+    try:
+        return ip_address("127.0.0.1" if trunk.host.lower() == "localhost" else trunk.host)
+    except ValueError:
+        return None

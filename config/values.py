@@ -1,0 +1,156 @@
+"""Kinds of values in the configuration: durations, networks, addresses, numbers; each says what would be right.
+
+Validators get text and raise ValueError with one line that ends in the remedy.
+"""
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from e911.location import IPNetwork
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_TARGET = re.compile(
+    r"sips?:(?:[^@\s;?<>]+@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::\d{1,5})?"
+    r"(?:;transport=(?:udp|tcp|tls))?",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds from `300ms`, `2s`, `1m`, `1h` or a plain number of seconds; ValueError otherwise."""
+    match = None if isinstance(value, (list, dict)) else _DURATION.fullmatch(str(value).strip())
+    if not match:
+        raise ValueError("not a duration; write 300ms, 2s, 1m or a number of seconds")
+    seconds = float(match[1]) * _UNIT_SECONDS[match[2]]
+    if not 0 < seconds <= 86400:
+        raise ValueError("a duration lies between 1ms and 24h")
+    return seconds
+
+
+def parse_network(value: Any) -> IPNetwork:
+    """A network in CIDR form or one address; ValueError where bits are set behind the prefix."""
+    if isinstance(value, (IPv4Network, IPv6Network)):
+        return value
+    remedy = "write 10.1.0.0/16, 192.0.2.7 or 2001:db8::/32"
+    if not isinstance(value, str):
+        raise ValueError(f"not a network; {remedy}")
+    text = value.strip()
+    try:
+        return ip_network(text, strict=True)
+    except ValueError:
+        pass
+    try:
+        whole = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network; {remedy}") from None
+    raise ValueError(f"{text!r} has bits set behind its prefix; write {whole} for the network")
+
+
+def split_url(url: str, remedy: str) -> tuple[SplitResult, int | None]:
+    """The parts of a listening URL and its port; ValueError for anything but SCHEME://ADDRESS[:PORT]."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"not a listening point; {remedy}") from None
+    more = parts.path or parts.query or parts.fragment or parts.username is not None
+    # urlsplit drops line breaks and tabs without a word.
+    if not host or more or " " in url or not url.isprintable():
+        raise ValueError(f"not a listening point; {remedy}")
+    if port == 0:
+        raise ValueError("port 0 is not a port others can send to; write the port")
+    return parts, port
+
+
+def check_address(host: str, remedy: str) -> None:
+    """ValueError where this is not an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        raise ValueError(f"{host!r} is not an IP address; {remedy}") from None
+
+
+def check_target(value: str) -> str:
+    """A trunk's target: a SIP URI of host, port and transport."""
+    if not _TARGET.fullmatch(value):
+        raise ValueError("not a trunk target; write sip:HOST, sip:HOST:PORT or sip:HOST:PORT;transport=tcp")
+    hostport = hostport_of(value)
+    host, colon, port = hostport.rpartition("]:" if hostport.startswith("[") else ":")
+    if colon and not 0 < int(port) < 65536:
+        raise ValueError(f"port {port} does not exist; write one from 1 to 65535, or none")
+    host = (host if colon else hostport).strip("[]")
+    if hostport.startswith("[") or re.fullmatch(r"[0-9.]+", host):
+        check_address(host, "write sip:192.0.2.7 or sip:[2001:db8::7]")
+    return value
+
+
+def hostport_of(target: str) -> str:
+    """Host and port of a SIP URI as they stand in it."""
+    return target.partition(":")[2].partition(";")[0].rpartition("@")[2]
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _dial_string(value: str) -> str:
+    if not re.fullmatch(r"[0-9*#]{2,16}", value):
+        raise ValueError(f"{value!r} is not a dial string; write digits, such as 911 or 933")
+    return value
+
+
+def _region(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]{2}(-[A-Za-z]{2,3})?", value):
+        raise ValueError(f"{value!r} is not a country or a country and state; write US or CA-QC")
+    return value.upper()
+
+
+def _number_pattern(value: str) -> str:
+    if not re.fullmatch(r"\+?[0-9X*#]+", value, re.IGNORECASE):
+        raise ValueError(f"{value!r} is not a number pattern; write 4XXX or +1212555012X")
+    return value
+
+
+def _number_to_dial(value: str) -> str:
+    if not re.fullmatch(r"\+?[0-9*#().\- ]{2,24}", value):
+        raise ValueError(f"{value!r} is not a number to dial; write +12125550140 or 911")
+    return re.sub(r"[().\- ]", "", value)
+
+
+def _probe(value: str) -> str:
+    if value.lower() not in ("off", "no", "false"):
+        try:
+            parse_duration(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or off") from None
+    return value
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": ["string", "number"], "pattern": r"^[0-9]+(\.[0-9]+)?\s*(ms|s|m|h)?$"}),
+]
+Network = Annotated[
+    IPNetwork,
+    BeforeValidator(parse_network),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "description": "a network in CIDR form, or one address"}),
+]
+Strings = Annotated[
+    list[str],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+DialString = Annotated[str, AfterValidator(_dial_string)]
+Region = Annotated[str, AfterValidator(_region)]
+NumberPattern = Annotated[str, AfterValidator(_number_pattern)]
+NumberToDial = Annotated[str, AfterValidator(_number_to_dial)]
+Probe = Annotated[str, AfterValidator(_probe)]
+Target = Annotated[str, AfterValidator(check_target)]

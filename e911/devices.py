@@ -1,0 +1,147 @@
+"""The registered devices in memory: which device is calling, by address of record or by user part alone."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from e911.location import Device
+from e911.numbers import canonical_user
+
+_SCHEME = re.compile(r"(?:sips?|tel):(?://)?", re.IGNORECASE)
+
+_Entry = Device | dict[str, Device]
+"""One device, or several by key: nearly every user part has one, and a dict for each would cost too much."""
+
+
+class DeviceMatch(NamedTuple):
+    """The devices a caller may be; `exact` where user and host both matched (the address of record)."""
+
+    devices: tuple[Device, ...]
+    exact: bool
+
+
+NO_DEVICE = DeviceMatch((), False)
+
+
+def device_key(device: str) -> str:
+    """The key a device is held under: no scheme, brackets or parameters, user canonical, host lower-cased.
+
+    `sip:4102@PBX.example;transport=tcp` and `4102@pbx.example` have one key, and so have all spellings of a
+    number. A key is a device text itself, with itself as its key.
+    """
+    user, host = _split(device)
+    return f"{user}@{host}" if host else user
+
+
+def canonical_host(host: str) -> str:
+    """A host as compared: lower-cased, without port, brackets, parameters and trailing dot."""
+    host = host.lower()
+    if ":" in host or ";" in host:
+        host = host.partition(";")[0]
+        if host.startswith("["):
+            return host[1:].partition("]")[0]
+        if host.count(":") == 1:
+            host = host.partition(":")[0]
+    return host.rstrip(".")
+
+
+def _split(device: str) -> tuple[str, str]:
+    """Canonical user part and lower-cased host (with its port) of a device text; host empty where none."""
+    text = device.strip()
+    if text.startswith("<"):
+        text = text[1:].partition(">")[0].strip()
+    scheme = _SCHEME.match(text)
+    if scheme:
+        text = text[scheme.end() :]
+    user, at, host = text.rpartition("@")
+    if not at:
+        return canonical_user(text), ""
+    return canonical_user(user), host.partition(";")[0].strip().lower()
+
+
+class DeviceTable:
+    """All registered devices by key, by address of record and by user part; changed in place, never locked.
+
+    For one thread (the call process's event loop). 100,000 devices are some tens of megabytes.
+    """
+
+    __slots__ = ("_by_aor", "_by_key", "_by_user")
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Device] = {}
+        self._by_user: dict[str, _Entry] = {}
+        self._by_aor: dict[str, _Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Device]:
+        return iter(self._by_key.values())
+
+    def put(self, device: Device) -> None:
+        """Add a device, or replace the one with the same key."""
+        self.remove(device.device)
+        user, host = _split(device.device)
+        key = f"{user}@{host}" if host else user
+        self._by_key[key] = device
+        _add(self._by_user, user, key, device)
+        if host:
+            _add(self._by_aor, f"{user}@{canonical_host(host)}", key, device)
+
+    def remove(self, device_name: str) -> bool:
+        """Forget the device of this text (any spelling with the same key); False where there was none."""
+        user, host = _split(device_name)
+        key = f"{user}@{host}" if host else user
+        if self._by_key.pop(key, None) is None:
+            return False
+        _discard(self._by_user, user, key)
+        if host:
+            _discard(self._by_aor, f"{user}@{canonical_host(host)}", key)
+        return True
+
+    def get(self, name: str) -> Device | None:
+        """The device of this text, or None."""
+        return self._by_key.get(device_key(name))
+
+    def match(self, user: str, host: str) -> DeviceMatch:
+        """The devices a caller with this user part and host may be; the address of record first.
+
+        Where no device has that address of record: every device with that user part, whatever its host,
+        for a host is often only the address of the PBX or of this router. Never raises.
+        """
+        return self.match_canonical(canonical_user(user), host)
+
+    def match_canonical(self, user: str, host: str) -> DeviceMatch:
+        """As `match`, for a user part that `canonical_user` has seen already."""
+        entry = self._by_user.get(user)
+        if entry is None or not user:
+            return NO_DEVICE
+        if self._by_aor:
+            exact = self._by_aor.get(f"{user}@{canonical_host(host)}")
+            if exact is not None:
+                return DeviceMatch(_devices(exact), True)
+        return DeviceMatch(_devices(entry), False)
+
+
+def _devices(entry: _Entry) -> tuple[Device, ...]:
+    return (entry,) if isinstance(entry, Device) else tuple(entry[key] for key in sorted(entry))
+
+
+def _add(index: dict[str, _Entry], at: str, key: str, device: Device) -> None:
+    entry = index.get(at)
+    if entry is None:
+        index[at] = device
+    elif isinstance(entry, Device):
+        index[at] = {device_key(entry.device): entry, key: device}
+    else:
+        entry[key] = device
+
+
+def _discard(index: dict[str, _Entry], at: str, key: str) -> None:
+    entry = index[at]
+    if isinstance(entry, Device):
+        del index[at]
+        return
+    del entry[key]
+    if len(entry) == 1:
+        (index[at],) = entry.values()

@@ -1,0 +1,201 @@
+"""The words of a notice, in English and in French; only words, no rules.
+
+A placeholder in braces is filled by e911.notice. Labels stand before a value on a line of its own.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeWords:
+    """All that a notice says, in one language."""
+
+    call_subject: str
+    call_first: str
+    call_advice: str
+    test_subject: str
+    test_first: str
+    test_advice: str
+    failed_subject: str
+    failed_first: str
+    failed_advice: str
+    failed_test_subject: str
+    failed_test_first: str
+    failed_test_advice: str
+    failed_status: str
+    refused_subject: str
+    refused_first: str
+    refused_test_subject: str
+    refused_test_first: str
+    refused_advice: str
+    folded_subject: str
+    folded_first: str
+    folded_advice: str
+    folded_test_subject: str
+    folded_test_first: str
+    folded_more: str
+    by: str
+    when: str
+    dialled: str
+    device: str
+    callback: str
+    no_callback: str
+    site: str
+    no_site: str
+    zone: str
+    route: str
+    no_route: str
+    source_address: str
+    why: str
+    status: str
+    record: str
+    location_sent: str
+    location_not_sent: str
+    location_unknown: str
+    location_from: str
+    confirmed: str
+    coordinates: str
+    unknown_caller: str
+    colon: str
+    sources: dict[str, str]
+    reasons: dict[str, str]
+    parts: dict[str, str]
+
+
+ENGLISH = NoticeWords(
+    call_subject="911 dialled: {who}",
+    call_first="911 was dialled by {who}.",
+    call_advice="Help may be on its way: be ready to let it in and to show the way.",
+    test_subject="TEST: {dialled} dialled: {who}",
+    test_first="TEST call to {dialled} by {who}. This is not an emergency.",
+    test_advice="Nothing needs to be done, if the location and the callback number below are right.",
+    failed_subject="911 CALL DID NOT GO THROUGH: {who}",
+    failed_first="The 911 call by {who} did NOT go through.",
+    failed_advice="Go to the caller or ring back at once, and call 911 from another phone.",
+    failed_test_subject="TEST: call to {dialled} did NOT go through: {who}",
+    failed_test_first="TEST call to {dialled} by {who} did NOT go through. This is not an emergency.",
+    failed_test_advice="A 911 call from there might fail too: have the routes looked at.",
+    failed_status="last answer {status}",
+    refused_subject="911 CALL REFUSED: {who}",
+    refused_first="A 911 call by {who} was REFUSED because of where it came from. It did NOT go through.",
+    refused_test_subject="TEST: call to {dialled} refused: {who}",
+    refused_test_first="TEST call to {dialled} by {who} was refused because of where it came from.",
+    refused_advice="If this is one of your phones, its network is missing under networks: inside.",
+    folded_subject="{count} more 911 calls: {where}",
+    folded_first="{count} more 911 calls at {where}, in this one notice because they came so fast.",
+    folded_advice="Every call was put through by itself, and each has its own record.",
+    folded_test_subject="TEST: {count} more test calls: {where}",
+    folded_test_first="TEST: {count} more test calls at {where}. This is not an emergency.",
+    folded_more="and {count} more: see the call records",
+    by="{device}, {where}",
+    when="When",
+    dialled="Dialled",
+    device="Device",
+    callback="Callback number",
+    no_callback="none known",
+    site="Site",
+    no_site="none (no site claims this caller)",
+    zone="Zone",
+    route="Route",
+    no_route="none",
+    source_address="Came from address",
+    why="Why",
+    status="Answered with",
+    record="Call record",
+    location_sent="Location given to 911",
+    location_not_sent="Location known here but NOT given to 911 (the call goes by basic 911, which carries none)",
+    location_unknown="Location given to 911: NONE, none is known. Ask the caller where they are.",
+    location_from="Location from",
+    confirmed="last changed {when}",
+    coordinates="Coordinates",
+    unknown_caller="unknown caller",
+    colon=":",
+    sources={
+        "conveyed": "the caller's device",
+        "network": "the network the phone is in",
+        "registered": "the registered devices",
+        "site": "the site's own address",
+    },
+    reasons={
+        "from-outside": "it came from outside (a carrier or provider), not from a phone of yours",
+        "from-unlisted-source": "its source address is in none of the listed networks",
+    },
+    parts={
+        "building": "Building",
+        "floor": "Floor",
+        "unit": "Unit",
+        "room": "Room",
+        "landmark": "Landmark",
+        "additional": "Also",
+    },
+)
+
+FRENCH = NoticeWords(
+    call_subject="911 composé : {who}",
+    call_first="Le 911 a été composé par {who}.",
+    call_advice="Les secours sont peut-être en route : soyez prêts à leur ouvrir et à les guider.",
+    test_subject="TEST : {dialled} composé : {who}",
+    test_first="TEST : appel au {dialled} par {who}. Ce n'est pas une urgence.",
+    test_advice="Rien à faire si l'emplacement et le numéro de rappel ci-dessous sont exacts.",
+    failed_subject="L'APPEL AU 911 N'A PAS ABOUTI : {who}",
+    failed_first="L'appel au 911 de {who} n'a PAS abouti.",
+    failed_advice="Allez voir l'appelant ou rappelez-le tout de suite, et appelez le 911 d'un autre téléphone.",
+    failed_test_subject="TEST : l'appel au {dialled} n'a PAS abouti : {who}",
+    failed_test_first="TEST : l'appel au {dialled} de {who} n'a PAS abouti. Ce n'est pas une urgence.",
+    failed_test_advice="Un appel au 911 pourrait échouer aussi : faites vérifier les routes.",
+    failed_status="dernière réponse {status}",
+    refused_subject="APPEL AU 911 REFUSÉ : {who}",
+    refused_first="Un appel au 911 de {who} a été REFUSÉ à cause de sa provenance. Il n'a PAS abouti.",
+    refused_test_subject="TEST : appel au {dialled} refusé : {who}",
+    refused_test_first="TEST : l'appel au {dialled} de {who} a été refusé à cause de sa provenance.",
+    refused_advice="Si c'est un de vos téléphones, son réseau manque sous networks: inside.",
+    folded_subject="{count} autres appels au 911 : {where}",
+    folded_first="{count} autres appels au 911, {where}, en un seul avis parce qu'ils se sont suivis de très près.",
+    folded_advice="Chaque appel a été acheminé séparément, et chacun a son propre dossier.",
+    folded_test_subject="TEST : {count} autres appels d'essai : {where}",
+    folded_test_first="TEST : {count} autres appels d'essai, {where}. Ce n'est pas une urgence.",
+    folded_more="et {count} autres : voir les dossiers d'appel",
+    by="{device}, {where}",
+    when="Heure",
+    dialled="Composé",
+    device="Appareil",
+    callback="Numéro de rappel",
+    no_callback="aucun connu",
+    site="Site",
+    no_site="aucun (aucun site ne réclame cet appelant)",
+    zone="Zone",
+    route="Route",
+    no_route="aucune",
+    source_address="Adresse d'origine",
+    why="Pourquoi",
+    status="Réponse donnée",
+    record="Dossier d'appel",
+    location_sent="Emplacement transmis au 911",
+    location_not_sent="Emplacement connu ici mais NON transmis au 911 (le 911 de base n'en transmet aucun)",
+    location_unknown="Emplacement transmis au 911 : AUCUN, il est inconnu. Demandez à l'appelant où il est.",
+    location_from="Emplacement selon",
+    confirmed="dernière modification {when}",
+    coordinates="Coordonnées",
+    unknown_caller="appelant inconnu",
+    colon=" :",
+    sources={
+        "conveyed": "l'appareil de l'appelant",
+        "network": "le réseau où se trouve le téléphone",
+        "registered": "les appareils inscrits",
+        "site": "l'adresse du site",
+    },
+    reasons={
+        "from-outside": "il venait de l'extérieur (un opérateur ou fournisseur), pas d'un de vos téléphones",
+        "from-unlisted-source": "son adresse d'origine n'est dans aucun des réseaux listés",
+    },
+    parts={
+        "building": "Immeuble",
+        "floor": "Étage",
+        "unit": "Unité",
+        "room": "Pièce",
+        "landmark": "Point de repère",
+        "additional": "Précisions",
+    },
+)
+
+WORDS = {"en": ENGLISH, "fr": FRENCH}

@@ -1,0 +1,266 @@
+"""PIDF-LO (RFC 4119, 5139, 5491): the location document written into an emergency INVITE, and read from one.
+
+Writing is string building over a cached part, because it happens on every 911 call; reading is lxml with
+entities, DTDs and the network off, because what is read came from others.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from math import isfinite
+from urllib.parse import quote
+from uuid import NAMESPACE_URL, uuid5
+from xml.sax.saxutils import escape
+
+from lxml import etree
+
+from e911.location import CivicAddress, DispatchableLocation, GeoPoint
+
+PIDF = "urn:ietf:params:xml:ns:pidf"
+DATA_MODEL = "urn:ietf:params:xml:ns:pidf:data-model"
+GEOPRIV = "urn:ietf:params:xml:ns:pidf:geopriv10"
+BASIC_POLICY = "urn:ietf:params:xml:ns:pidf:geopriv10:basicPolicy"
+CIVIC = "urn:ietf:params:xml:ns:pidf:geopriv10:civicAddr"
+CIVIC_RFC4119 = "urn:ietf:params:xml:ns:pidf:geopriv10:civicLoc"
+GML = "http://www.opengis.net/gml"
+SHAPES = "http://www.opengis.net/pidflo/1.0"
+PROVIDED_BY = "urn:edge911:provided-by"
+"""Our namespace within gp:provided-by, which takes any foreign content (RFC 4119 section 2.2.1)."""
+
+CIVIC_ELEMENTS: tuple[tuple[str, str], ...] = (
+    ("country", "country"),
+    ("A1", "state"),
+    ("A2", "county"),
+    ("A3", "city"),
+    ("PRD", "pre_directional"),
+    ("RD", "street"),
+    ("STS", "street_suffix"),
+    ("POD", "post_directional"),
+    ("HNO", "house_number"),
+    ("HNS", "house_number_suffix"),
+    ("LMK", "landmark"),
+    ("LOC", "additional"),
+    ("FLR", "floor"),
+    ("NAM", "occupant"),
+    ("PC", "postal_code"),
+    ("BLD", "building"),
+    ("UNIT", "unit"),
+    ("ROOM", "room"),
+)
+"""Element and field, in the order of the RFC 5139 schema, which is a sequence."""
+
+LARGEST_READ = 65_536
+"""Bytes; a location document is some two thousand."""
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_XML_BLANKS = re.compile("[ \t\r\n]+")
+_COUNTRY = re.compile("[A-Z]{2}")
+_BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+_URI = re.compile("(?:pres|sips?|tel|im|urn|mac):[^/].*", re.IGNORECASE | re.DOTALL)
+_NO_ENTITY = "pres:anonymous@anonymous.invalid"
+_BEFORE_ENTITY = (
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    f'<presence xmlns="{PIDF}" xmlns:dm="{DATA_MODEL}" xmlns:gp="{GEOPRIV}" xmlns:gbp="{BASIC_POLICY}"'
+    f' xmlns:ca="{CIVIC}" xmlns:gml="{GML}" entity="'
+)
+
+
+def build_pidf_lo(
+    *, location: DispatchableLocation, entity: str, device_id: str, timestamp: float, provided_by: str
+) -> bytes:
+    """The location as a PIDF-LO document, UTF-8, packed, valid against the schemas.
+
+    `entity` is the presentity's URI (pres: or sip:). `device_id` becomes dm:deviceID: a URI stays, anything
+    else becomes the URN of a UUID derived from it and `provided_by`. `timestamp` is seconds since 1970, of
+    the document. `provided_by` names who says so (RFC 6881 SP-20). Never raises; the same input gives the
+    same bytes.
+    """
+    source = location.source.value
+    seconds = int(timestamp) if isfinite(timestamp) else 0
+    return (
+        f'{_BEFORE_ENTITY}{_uri(entity)}"><dm:device id="caller"><gp:geopriv>{_location(location)}'
+        f'<gp:provided-by><by:source xmlns:by="{PROVIDED_BY}" by="{source}">{_text(provided_by)}</by:source>'
+        f"</gp:provided-by></gp:geopriv><dm:deviceID>{_device_urn(device_id, provided_by)}</dm:deviceID>"
+        f"<dm:timestamp>{_date_time(seconds)}</dm:timestamp></dm:device></presence>"
+    ).encode()
+
+
+@lru_cache(maxsize=8192)
+def _location(location: DispatchableLocation) -> str:
+    """From gp:location-info to gp:method.
+
+    The point comes before the civic address: RFC 5491 section 3.4 wants the coarser of two in one
+    location-info first, its example a geodetic shape before the civic address with the floor.
+    """
+    parts = ["<gp:location-info>"]
+    if location.point:
+        latitude, longitude = (_degrees(value) for value in (location.point.latitude, location.point.longitude))
+        parts.append(
+            f'<gml:Point srsName="urn:ogc:def:crs:EPSG::4326"><gml:pos>{latitude} {longitude}</gml:pos></gml:Point>'
+        )
+    civic = _civic(location)
+    if civic:
+        parts.append(f"<ca:civicAddress>{civic}</ca:civicAddress>")
+    parts.append(
+        "</gp:location-info>"
+        "<gp:usage-rules><gbp:retransmission-allowed>true</gbp:retransmission-allowed></gp:usage-rules>"
+        f"<gp:method>{_text(location.method)}</gp:method>"
+    )
+    return "".join(parts)
+
+
+def _civic(location: DispatchableLocation) -> str:
+    parts = []
+    for element, name in CIVIC_ELEMENTS:
+        value = location.occupant if name == "occupant" else getattr(location.civic, name)
+        text = _text(value) if value else ""
+        if name == "country":
+            text = text.upper()
+            if not _COUNTRY.fullmatch(text):
+                continue
+        if text:
+            parts.append(f"<ca:{element}>{text}</ca:{element}>")
+    return "".join(parts)
+
+
+@lru_cache(maxsize=8192)
+def _text(value: str) -> str:
+    """Text as an xs:token: what XML 1.0 cannot hold removed, blanks collapsed, markup escaped."""
+    return escape(_XML_BLANKS.sub(" ", _NOT_XML.sub("", value)).strip(" "))
+
+
+@lru_cache(maxsize=8192)
+def _uri(value: str) -> str:
+    """Text as an xs:anyURI within double quotes: whatever a URI cannot hold is %-escaped; ours where none."""
+    if not _URI.fullmatch(value):
+        return _NO_ENTITY
+    safe = quote(_BARE_PERCENT.sub("%25", value), safe="%:/?@!$'()*+,;=&", errors="replace")
+    return escape(safe, {"'": "&apos;"})
+
+
+@lru_cache(maxsize=8192)
+def _device_urn(device_id: str, scope: str) -> str:
+    if _URI.fullmatch(device_id):
+        return _uri(device_id)
+    name = f"{scope}/{device_id}".encode(errors="replace").decode()
+    return uuid5(NAMESPACE_URL, name).urn
+
+
+@lru_cache(maxsize=64)
+def _date_time(seconds: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = datetime.fromtimestamp(0, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _degrees(value: float) -> str:
+    """Seven decimals (a centimetre), no exponent, no needless zeros."""
+    text = f"{value:.7f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+# Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PidfLocation:
+    """What a PIDF-LO says, as far as we read it; empty or None where it does not say."""
+
+    civic: CivicAddress | None
+    point: GeoPoint | None
+    """Of a point, or the centre of a circle or ellipse."""
+    occupant: str = ""
+    method: str = ""
+    provided_by: str = ""
+    entity: str = ""
+    device_id: str = ""
+
+
+def read_pidf_lo(pidf: bytes) -> PidfLocation | None:
+    """The location in a PIDF-LO document, or None where it holds none or cannot be read. Never raises.
+
+    The first dm:device with a location counts, then the first tuple, then dm:person (RFC 5491 rule 8). A6 is
+    the street where there is no RD, as RFC 4119 had it; elements we do not know are passed over (RFC 6848).
+    """
+    if len(pidf) > LARGEST_READ:
+        return None
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, remove_comments=True
+    )
+    try:
+        root = etree.fromstring(pidf, parser)
+    except (etree.XMLSyntaxError, ValueError):
+        return None
+    if root.getroottree().docinfo.internalDTD is not None:
+        return None  # no location document has a DTD; one that does is an attack
+    for holder in (f"{{{DATA_MODEL}}}device", f"{{{PIDF}}}tuple", f"{{{DATA_MODEL}}}person"):
+        for element in root.iter(holder):
+            for geopriv in element.iter(f"{{{GEOPRIV}}}geopriv"):
+                civic, occupant = _read_civic(geopriv)
+                point = _read_point(geopriv)
+                if civic or point:
+                    return PidfLocation(
+                        civic=civic,
+                        point=point,
+                        occupant=occupant,
+                        method=_content(geopriv.find(f"{{{GEOPRIV}}}method")),
+                        provided_by=_content(geopriv.find(f"{{{GEOPRIV}}}provided-by")),
+                        entity=str(root.get("entity", "")),
+                        device_id=_content(element.find(f"{{{DATA_MODEL}}}deviceID")),
+                    )
+    return None
+
+
+def read_civic(pidf: bytes) -> CivicAddress | None:
+    """The civic address in a PIDF-LO document, or None. Never raises."""
+    found = read_pidf_lo(pidf)
+    return found.civic if found else None
+
+
+def read_point(pidf: bytes) -> GeoPoint | None:
+    """The point (or centre) in a PIDF-LO document, or None. Never raises."""
+    found = read_pidf_lo(pidf)
+    return found.point if found else None
+
+
+def _content(element: etree._Element | None) -> str:
+    """All text within an element, blanks collapsed."""
+    if element is None:
+        return ""
+    return " ".join(" ".join(str(text) for text in element.itertext()).split())
+
+
+def _read_civic(geopriv: etree._Element) -> tuple[CivicAddress | None, str]:
+    for namespace in (CIVIC, CIVIC_RFC4119):
+        for address in geopriv.iter(f"{{{namespace}}}civicAddress"):
+            prefix = f"{{{namespace}}}"
+            found: dict[str, str] = {}
+            for child in address:
+                if isinstance(child.tag, str) and child.tag.startswith(prefix):
+                    found.setdefault(
+                        child.tag.removeprefix(prefix), _XML_BLANKS.sub(" ", child.text or "").strip(" ")
+                    )
+            found["RD"] = found.get("RD") or found.get("A6", "")
+            values = {field: found[element] for element, field in CIVIC_ELEMENTS if found.get(element)}
+            occupant = values.pop("occupant", "")
+            civic = CivicAddress(**values)
+            if values or occupant:
+                return civic, occupant
+    return None, ""
+
+
+def _read_point(geopriv: etree._Element) -> GeoPoint | None:
+    for shape in geopriv.iter(f"{{{GML}}}Point", f"{{{SHAPES}}}Circle", f"{{{SHAPES}}}Ellipse"):
+        # Other reference systems may put the longitude first: no guessing.
+        if str(shape.get("srsName", "EPSG::4326")).rpartition(":")[2] not in ("4326", "4979"):
+            continue
+        position = shape.find(f"{{{GML}}}pos")
+        numbers = (position.text or "").split() if position is not None else []
+        try:
+            return GeoPoint(latitude=float(numbers[0]), longitude=float(numbers[1]))
+        except (IndexError, ValueError):
+            continue
+    return None

@@ -1,0 +1,388 @@
+"""`edge911 calls`: the records of emergency calls, from the database or, where that is down, from the journal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from router.cli.common import ConfigOption, fail, load_or_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from config.load import LoadedConfig
+    from router.outbox import Entry
+    from router.record import CallRecord, CallSummary
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many calls, newest first.")]
+SiteOption = Annotated[str, typer.Option("--site", metavar="ID", help="Only calls of this site.")]
+SinceOption = Annotated[
+    str, typer.Option("--since", metavar="TIME", help="Only calls since: 2h, 3d, 2026-11-22 or 2026-11-22T14:30.")
+]
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_GOOD = {"answered", "delivered", "won", "folded"}
+_BAD = {"failed", "refused", "unreachable", "timeout", "progress-timeout", "given-up"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add `calls`, `calls list` and `calls show` to the command."""
+    calls = typer.Typer(help="Records of 911 calls: list them, or show one.", invoke_without_command=True)
+
+    @calls.callback()
+    def calls_alone(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+        if context.invoked_subcommand is None:
+            _list(load_or_exit(config), as_json=as_json, limit=20, site="", since="")
+        else:
+            context.find_root().obj = config or context.find_root().obj
+
+    @calls.command("list")
+    def list_command(
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+        limit: LimitOption = 20,
+        site: SiteOption = "",
+        since: SinceOption = "",
+    ) -> None:
+        """List calls, newest first."""
+        _list(load_or_exit(config), as_json=as_json, limit=limit, site=site, since=since)
+
+    @calls.command("show")
+    def show_command(
+        call: Annotated[str, typer.Argument(metavar="ID", help="Record id, or its beginning.")],
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Show everything about one call."""
+        _show(load_or_exit(config), call, as_json=as_json)
+
+    app.add_typer(calls, name="calls")
+
+
+def parse_since(text: str, now: datetime) -> float | None:
+    """Seconds since 1970 of `2h`, `3d`, `15m`, a date or a date and time (local); None for an empty text.
+
+    Raises ValueError for anything else.
+    """
+    if not text:
+        return None
+    if text[-1] in _UNITS and text[:-1].isdigit():
+        return (now - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})).timestamp()
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _list(loaded: "LoadedConfig", *, as_json: bool, limit: int, site: str, since: str) -> None:
+    try:
+        start = parse_since(since, datetime.now(UTC))
+    except (ValueError, OverflowError):
+        fail(f"--since {since}: write 2h, 3d, 2026-11-22 or 2026-11-22T14:30")
+    with _source(loaded) as source:
+        found = source.list_calls(limit, site, start)
+    if as_json:
+        _print_json({"source": source.name, "calls": [asdict(call) for call in found]})
+        return
+    if not found:
+        typer.echo("No calls." if not (site or since) else "No such calls.")
+        return
+    _console().print(_list_table(found, loaded))
+
+
+def _show(loaded: "LoadedConfig", call: str, *, as_json: bool) -> None:
+    with _source(loaded) as source:
+        found = source.find(call)
+        if not found:
+            fail(f"no call {call}; `edge911 calls` lists them")
+        if len(found) > 1 and call not in found:
+            fail(f"{call} is the beginning of several calls: {', '.join(found)}")
+        record = source.get(call if call in found else found[0])
+    if record is None:
+        fail(f"no call {call}; `edge911 calls` lists them")
+    if as_json:
+        _print_json({"source": source.name, "call": record.as_document()})
+        return
+    _print_record(_console(), record, loaded)
+
+
+class _Source:
+    """Where records are read from: three questions, answered by the database or by the journal."""
+
+    def __init__(
+        self,
+        name: str,
+        list_calls: "Callable[[int, str, float | None], Sequence[CallSummary]]",
+        find: "Callable[[str], Sequence[str]]",
+        get: "Callable[[str], CallRecord | None]",
+    ) -> None:
+        self.name = name
+        self.list_calls = list_calls
+        self.find = find
+        self.get = get
+
+
+@contextmanager
+def _source(loaded: "LoadedConfig") -> Iterator[_Source]:
+    from router.store import records
+    from router.store.engine import StoreError, open_store, reading
+
+    try:
+        engine = open_store(loaded.database_url, create=False, wait=2.0)
+    except StoreError as error:
+        typer.echo(f"edge911: {error}", err=True)
+        typer.echo("edge911: showing what this node's journal still holds; notices are not in it", err=True)
+        yield _journal_source(loaded)
+        return
+    try:
+        with reading(engine) as conn:
+            yield _Source(
+                "database",
+                lambda limit, site, since: records.list_calls(conn, limit=limit, site=site, since=since),
+                lambda prefix: records.find_calls(conn, prefix),
+                lambda call: records.get_call(conn, call),
+            )
+    except StoreError as error:
+        fail(str(error))
+    finally:
+        engine.dispose()
+
+
+def _journal_source(loaded: "LoadedConfig") -> _Source:
+    from router.record import record_from_lines
+    from router.store.records import lines_by_call, summary_of
+
+    lines = lines_by_call(loaded.state_directory / "journal")
+
+    def list_calls(limit: int, site: str, since: float | None) -> "Sequence[CallSummary]":
+        found = [summary_of(of_call) for of_call in lines.values()]
+        wanted = [
+            call for call in found if (not site or call.site == site) and (since is None or call.started_at >= since)
+        ]
+        return sorted(wanted, key=lambda call: -call.started_at)[:limit]
+
+    def get(call: str) -> "CallRecord | None":
+        return record_from_lines(lines[call], ()) if call in lines else None
+
+    return _Source("journal", list_calls, lambda prefix: [call for call in lines if call.startswith(prefix)], get)
+
+
+def _list_table(calls: "Sequence[CallSummary]", loaded: "LoadedConfig") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("When", "Site", "Caller", "Dialled", "How it ended", "Route"):
+        table.add_column(heading, no_wrap=heading in ("When", "Dialled"))
+    table.add_column("Id", overflow="fold")
+    for call in calls:
+        site = call.site + (f" / {call.zone}" if call.zone else "")
+        table.add_row(
+            *(
+                Text(value or "-", style=_style(value))
+                for value in (
+                    _when(call.started_at, _zone(loaded, call.site)),
+                    site,
+                    call.device or call.number,
+                    f"{call.dialled} (TEST)" if call.kind == "test" else call.dialled,
+                    _outcome(call.outcome, call.status),
+                    call.route,
+                    call.id,
+                )
+            )
+        )
+    return table
+
+
+def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfig") -> None:
+    zone = _zone(loaded, record.site)
+    site = next((site for site in loaded.config.sites if site.id == record.site), None)
+    title = "TEST call" if record.kind == "test" else "911 call"
+    if record.refused_because:
+        title = f"REFUSED {title}"
+    console.print(f"[bold]{title}[/bold] {_escaped(record.id)}")
+    _print_pairs(console, [("When", _when(record.started_at, zone)), ("How it ended", _end(record))])
+
+    caller = record.caller
+    _heading(console, "Who")
+    _print_pairs(
+        console,
+        [
+            ("Device", _joined(caller.device, caller.device_name) or f"not known{_because(caller.reason)}"),
+            ("Number", _joined(caller.number, caller.display_name)),
+            ("Callback", f"{caller.callback or 'none'}{_because(caller.callback_source)}"),
+            ("Dialled", record.dialled),
+            ("Came from", caller.source_address),
+            ("Identity from", caller.identity_source),
+            ("Privacy overridden", caller.privacy),
+        ],
+    )
+
+    _heading(console, "Where")
+    place = "none known" if record.location is None else _place(record)
+    sent = {True: "sent along", False: "not sent (basic 911)"}[record.location_sent] if record.location else ""
+    _print_pairs(
+        console,
+        [
+            ("Location", place),
+            ("", sent),
+            ("Site", _joined(record.site, site.name if site else "") or "none claims this caller"),
+            ("Zone", record.zone),
+        ],
+    )
+    _print_rows(
+        console, ("Source", "Answer", "Reason"), [(item.source, item.outcome, item.reason) for item in record.sources]
+    )
+
+    _heading(console, "Routes tried")
+    _print_rows(
+        console,
+        ("After", "Route", "Answer", "Reason"),
+        [
+            (
+                f"{step.after * 1000:,.0f} ms",
+                f"{step.route} ({step.kind}{'' if step.attempt <= 1 else f', try {step.attempt}'})",
+                _outcome(step.outcome, step.status),
+                step.reason,
+            )
+            for step in record.routes
+        ],
+    )
+
+    _heading(console, "Notices")
+    _print_rows(
+        console,
+        ("Contact", "Notice", "Outcome", "Attempts", "Last attempt", "Receiver's words"),
+        [_notice_row(entry, record, zone) for entry in record.notices],
+    )
+    untold = [name for name in record.contacts if name not in {entry.contact for entry in record.notices}]
+    if untold:
+        console.print(f"  no notice is recorded for: {_escaped(', '.join(untold))}")
+
+
+def _notice_row(entry: "Entry", record: "CallRecord", zone: tzinfo) -> tuple[str, ...]:
+    outcome = entry.state.value
+    if entry.folded_into:
+        outcome = "folded into one with others"
+    elif entry.reason and outcome != "delivered":
+        outcome = f"{outcome}, {entry.reason}"
+    kind = entry.kind if entry.call == record.id else f"{entry.kind} (of {entry.call})"
+    return (
+        f"{entry.contact} #{entry.channel + 1}",
+        kind,
+        outcome,
+        str(entry.attempts) if entry.attempts else "",
+        _when(entry.last_attempt_at, zone) if entry.last_attempt_at else "",
+        entry.words,
+    )
+
+
+def _end(record: "CallRecord") -> str:
+    text = _outcome(record.outcome, record.status) or "not known (still being set up, or the router was killed)"
+    if record.route:
+        text += f" by {record.route}"
+    if record.refused_because:
+        text += f": {record.refused_because}"
+    if record.setup_ended_at is not None:
+        text += f", after {record.setup_ended_at - record.started_at:.3f} s"
+    if record.finished_at is not None:
+        talked = record.finished_at - (record.setup_ended_at or record.started_at)
+        text += f"; {record.finished_by or 'somebody'} hung up after {timedelta(seconds=round(talked))}"
+    return text
+
+
+def _outcome(outcome: str, status: int) -> str:
+    return f"{outcome} ({status})" if status else outcome
+
+
+def _place(record: "CallRecord") -> str:
+    from e911.notice import address_lines
+
+    location = record.location
+    if location is None:
+        return ""
+    lines = address_lines(location.civic)
+    if location.point:
+        lines.append(f"{location.point.latitude}, {location.point.longitude}")
+    return "\n".join([*lines, f"from {location.source.value} ({location.method})"])
+
+
+def _print_pairs(console: "Console", pairs: "Sequence[tuple[str, str]]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(min_width=18)
+    table.add_column()
+    for label, value in pairs:
+        if value:
+            table.add_row(f"  {label}", Text(value, style=_style(value)))
+    console.print(table)
+
+
+def _print_rows(console: "Console", headings: tuple[str, ...], rows: "Sequence[tuple[str, ...]]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        console.print("  none")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for number, heading in enumerate(headings):
+        table.add_column(f"  {heading}" if number == 0 else heading)
+    for row in rows:
+        cells = [Text(str(value), style=_style(str(value))) for value in row]
+        cells[0] = Text(f"  {row[0]}")
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _heading(console: "Console", text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]")
+
+
+def _style(value: str) -> str:
+    word = value.split(" ", 1)[0].rstrip(",;:")
+    return "green" if word in _GOOD else "bold red" if word in _BAD else ""
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{first} ({second})" if first and second and first != second else first or second
+
+
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _zone(loaded: "LoadedConfig", site: str) -> tzinfo:
+    name = next((item.timezone for item in loaded.config.sites if item.id == site), "UTC")
+    return ZoneInfo(name)
+
+
+def _when(at: float, zone: tzinfo) -> str:
+    return f"{datetime.fromtimestamp(at, zone):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    # In a pipe there is no width to keep to; lines are left whole for grep.
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, 160))
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

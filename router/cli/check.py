@@ -1,0 +1,72 @@
+"""edge911 check: every error and warning of a configuration at once."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from router.cli.common import EXIT_FAILED, ConfigOption, config_path, print_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from config.load import Problem
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `check` command."""
+
+    @app.command()
+    def check(
+        config: ConfigOption = None,
+        as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    ) -> None:
+        """Check the configuration: all errors at once.
+
+        Each is FILE:LINE:COLUMN: PATH: MESSAGE on standard error; warnings say `warning:` before the message.
+        Ends with 1 where there is an error, with 0 where there are at most warnings.
+        """
+        from config.load import ConfigError, load_config
+
+        file = ""
+        errors: Sequence[Problem] = ()
+        warnings: Sequence[Problem]
+        try:
+            path = config_path(config)
+            file = str(path)
+            warnings = load_config(path).warnings
+        except ConfigError as error:
+            errors, warnings = error.problems, error.warnings
+        if as_json:
+            _print_json(file, errors, warnings)
+        else:
+            _print_text(file, errors, warnings)
+        if errors:
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _print_text(file: str, errors: "Sequence[Problem]", warnings: "Sequence[Problem]") -> None:
+    print_problems(errors)
+    print_problems(warnings, label="warning: ")
+    if not file:
+        return
+    if errors or warnings:
+        typer.echo(f"{file}: {_count(errors, 'error')}, {_count(warnings, 'warning')}", err=bool(errors))
+    else:
+        typer.echo(f"{file}: no errors, no warnings")
+
+
+def _count(problems: "Sequence[Problem]", noun: str) -> str:
+    return f"{len(problems)} {noun}{'' if len(problems) == 1 else 's'}"
+
+
+def _print_json(file: str, errors: "Sequence[Problem]", warnings: "Sequence[Problem]") -> None:
+    import json
+    from dataclasses import asdict
+
+    document = {
+        "file": file,
+        "ok": not errors,
+        "errors": [asdict(problem) for problem in errors],
+        "warnings": [asdict(problem) for problem in warnings],
+    }
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))

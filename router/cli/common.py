@@ -1,0 +1,70 @@
+"""What every command shares: the -c option, loading the configuration or ending, and saying what went wrong."""
+
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from config.load import LoadedConfig, Problem
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+"""The configuration is wrong, or what was asked for could not be done."""
+EXIT_USAGE = 2
+"""The command line is wrong."""
+EXIT_FAULT = 3
+"""A fault in edge911 itself."""
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="Configuration file.  [default: $EDGE911_CONFIG, else edge911.yaml here, "
+        "else /etc/edge911/edge911.yaml]",
+        show_default=False,
+    ),
+]
+"""The option every command takes; it may stand before or after the command's own arguments."""
+
+OPTION_BEFORE_COMMAND: ContextVar[Path | None] = ContextVar("OPTION_BEFORE_COMMAND", default=None)
+"""The same option where it was given before the command: `edge911 -c FILE check`."""
+
+
+def config_path(option: Path | None) -> Path:
+    """The configuration file to use: the command's -c, else the one before the command, else where it belongs.
+
+    Raises config.load.ConfigError with the places looked at where there is none.
+    """
+    from config.load import find_config
+
+    return find_config(option if option is not None else OPTION_BEFORE_COMMAND.get())
+
+
+def load_or_exit(option: Path | None) -> "LoadedConfig":
+    """The checked configuration; prints every problem to standard error and ends with exit code 1 otherwise."""
+    from config.load import ConfigError, load_config
+
+    try:
+        return load_config(config_path(option))
+    except ConfigError as error:
+        print_problems(error.problems)
+        fail("the configuration cannot be used; mend the above, `edge911 check` tries it")
+
+
+def print_problems(problems: "Iterable[Problem]", *, label: str = "") -> None:
+    """Each problem on a line of its own on standard error: `file:line:column: path: LABELmessage`."""
+    for problem in problems:
+        typer.echo(str(replace(problem, message=f"{label}{problem.message}")), err=True)
+
+
+def fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
+    """One line on standard error, and the end of the command with this exit code."""
+    typer.echo(f"edge911: {message}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,357 @@
+"""edge911 locations: the registered devices, on the database that the configuration names."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from router.cli.common import EXIT_FAILED, ConfigOption, fail, load_or_exit
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from e911.location import Device
+    from router.location_cells import Places
+    from router.locations_csv import CsvError
+    from router.store.devices import UpsertCount, Value
+
+_LONG_FILE = 2000
+"""Rows from which on an import shows how far it is."""
+_CHUNK = 1000
+_WAIT_FOR_OTHERS = 30.0
+"""Seconds to wait for another import to end."""
+
+_HELP = """The registered devices: which phone is where, and which number calls it back.
+
+A running router takes every change into account within a second.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `locations` command and its subcommands."""
+    locations = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
+    locations.command("import")(_import)
+    locations.command("list")(_list)
+    locations.command("export")(_export)
+    locations.command("set")(_set)
+    locations.command("remove")(_remove)
+    app.add_typer(locations, name="locations")
+
+
+def _import(
+    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="CSV file; - reads standard input.")],
+    config: ConfigOption = None,
+) -> None:
+    """Add devices from a CSV file, or change them. All or nothing: one wrong row, and nothing changes.
+
+    \b
+    For example:
+      device,name,site,zone,floor,room,callback
+      4012,Reception,hq,hq-1,1,Lobby,+12125550112
+      alice@example.com,Alice Roy (softphone),hq,,,,
+
+    \b
+    Columns, in any order, of which only `device` must be there:
+      device               number, user or address of record, as the phone calls itself
+      name                 who is there; the PSAP and the front desk see it
+      kind                 fixed, nomadic, softphone or off-premises
+      callback             the number a PSAP calls back: +12125550112
+      site, zone           as in edge911.yaml; a zone needs its site
+      country, state, county, city, pre_directional, street, street_suffix,
+      post_directional, house_number, house_number_suffix, postal_code,
+      building, floor, unit, room, landmark, additional
+                           the address, where it is not the site's or goes beyond it
+      latitude, longitude  degrees, WGS 84, such as 40.7484,-73.9857; both or none
+
+    A column that the file does not have keeps the value each device has. An empty cell clears it. A device
+    that is not in the file stays as it is; `edge911 locations remove` takes devices away.
+
+    UTF-8; comma, semicolon or tab between the cells. Every mistake is told as FILE:LINE:COLUMN: what, where
+    COLUMN counts cells.
+    """
+    from router.location_cells import places_of
+    from router.locations_csv import CsvError, merged_problems, read_rows
+    from router.store.devices import UpsertCount, get_devices, take_turn, upsert_devices
+    from router.store.engine import writing
+
+    loaded = load_or_exit(config)
+    places = places_of(loaded.config)
+    name = "<stdin>" if file == "-" else file
+    data = _read(file)
+    with _progress(data.count(b"\n")) as shown:
+        try:
+            rows = read_rows(data, places, progress=shown("checking"))
+        except CsvError as error:
+            _refuse(name, error)
+        advance = shown("storing")
+        count = UpsertCount(new=0, changed=0, unchanged=0)
+        with _store(loaded.database_url) as engine, writing(engine) as conn:
+            take_turn(conn)
+            if problems := merged_problems(rows, get_devices(conn, (row.device for row in rows)), places):
+                _refuse(name, CsvError(problems))
+            for start in range(0, len(rows), _CHUNK):
+                chunk = rows[start : start + _CHUNK]
+                count = _sum(count, upsert_devices(conn, [row.values for row in chunk]))
+                advance(chunk[-1].line)
+    typer.echo(f"{_devices(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged")
+
+
+def _list(
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="Only devices in which this text stands somewhere.")
+    ] = None,
+    site: Annotated[str | None, typer.Option("--site", help="Only the devices of this site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show the registered devices."""
+    loaded = load_or_exit(config)
+    everything = _all(loaded.database_url)
+    found = [device for device in everything if _fits(device, text, site)]
+    if as_json:
+        import orjson
+
+        from router.store.devices import columns_of
+
+        documents = [{**columns_of(device), "updated_at": device.updated_at} for device in found]
+        typer.echo(orjson.dumps(documents, option=orjson.OPT_INDENT_2).decode())
+        return
+    if found:
+        _print_table(found)
+    of_all = f" of {len(everything):,}" if len(found) != len(everything) else ""
+    typer.echo(f"{_devices(len(found))}{of_all}")
+
+
+def _export(
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="File to write; - is standard output.")] = "-",
+    config: ConfigOption = None,
+) -> None:
+    """Write all devices as CSV, sorted by device; `import` reads it back as it is."""
+    from router.locations_csv import written_rows
+
+    loaded = load_or_exit(config)
+    devices = _all(loaded.database_url)
+    if file == "-":
+        for line in written_rows(devices):
+            sys.stdout.write(line)
+        return
+    path = Path(file)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="") as output:
+            output.writelines(written_rows(devices))
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        fail(f"{file}: not written: {error.strerror or error}")
+    typer.echo(f"{file}: {_devices(len(devices))}")
+
+
+def _set(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Number, user or address of record.")],
+    pairs: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="Columns as `import --help` lists them.")
+    ],
+    config: ConfigOption = None,
+) -> None:
+    """Change one device, or add it: `edge911 locations set 4012 site=hq floor=3 room="East wing"`.
+
+    A key that is not given keeps its value; KEY= clears it.
+    """
+    from router.location_cells import places_of, unfitting_after
+    from router.store.devices import get_device, take_turn, upsert_devices
+    from router.store.engine import writing
+
+    loaded = load_or_exit(config)
+    places = places_of(loaded.config)
+    values, problems = _values(device, pairs, places)
+    if problems:
+        _refuse_set(device, problems)
+    with _store(loaded.database_url) as engine, writing(engine) as conn:
+        take_turn(conn)
+        known = get_device(conn, str(values["device"]))
+        if unfitting := unfitting_after(known, values, places):
+            _refuse_set(device, [f"{name}: {what}" for name, what in unfitting])
+        count = upsert_devices(conn, [values])
+    outcome = "new" if count.new else "changed" if count.changed else "unchanged"
+    typer.echo(f"{values['device']}: {outcome}")
+
+
+def _remove(
+    devices: Annotated[list[str], typer.Argument(metavar="DEVICE...", help="Numbers, users or addresses of record.")],
+    config: ConfigOption = None,
+) -> None:
+    """Take devices away. Where one of them is not registered, none is removed."""
+    from e911.devices import device_key
+    from router.store.devices import get_devices, remove_devices, take_turn
+    from router.store.engine import writing
+
+    loaded = load_or_exit(config)
+    with _store(loaded.database_url) as engine, writing(engine) as conn:
+        take_turn(conn)
+        known = get_devices(conn, devices)
+        if unknown := [name for name in devices if device_key(name) not in known]:
+            for name in unknown:
+                typer.echo(f"edge911: {name}: no such device{_nearest(conn, name)}", err=True)
+            fail("nothing was removed")
+        gone = remove_devices(conn, devices)
+    typer.echo(f"{_devices(len(gone))} removed")
+
+
+def _values(device: str, pairs: Sequence[str], places: "Places") -> "tuple[dict[str, Value], list[str]]":
+    """The row that KEY=VALUE pairs make, and what is wrong with them."""
+    from router.location_cells import cell_value, column_named
+
+    values: dict[str, Value] = {}
+    problems: list[str] = []
+    for pair in (f"device={device}", *pairs):
+        key, equals, value = pair.partition("=")
+        try:
+            if not equals:
+                raise ValueError("write KEY=VALUE")
+            name = column_named(key)
+            if name in values:
+                raise ValueError("given twice" if name != "device" else "a device keeps its name; add another")
+            values[name] = cell_value(name, value, places)
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+    return values, problems
+
+
+@contextmanager
+def _store(url: str) -> "Iterator[Engine]":
+    """The open store; ends the command where it cannot be used."""
+    from router.store.engine import StoreError, open_store
+
+    try:
+        engine = open_store(url, wait=_WAIT_FOR_OTHERS)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+    except StoreError as error:
+        fail(str(error))
+
+
+def _all(url: str) -> "list[Device]":
+    from router.store.devices import all_devices
+    from router.store.engine import reading
+
+    with _store(url) as engine, reading(engine) as conn:
+        return sorted(all_devices(conn), key=lambda device: device.device)
+
+
+def _read(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        fail(f"{file}: {error.strerror or error}")
+
+
+def _refuse(name: str, error: "CsvError") -> NoReturn:
+    for problem in error.problems:
+        typer.echo(f"{name}:{problem}", err=True)
+    number = len(error.problems)
+    fail(f"{name}: {number:,} error{'' if number == 1 else 's'}; nothing was changed")
+
+
+def _refuse_set(device: str, problems: Sequence[str]) -> NoReturn:
+    for problem in problems:
+        typer.echo(f"edge911: {device}: {problem}", err=True)
+    raise typer.Exit(EXIT_FAILED)
+
+
+def _sum(one: "UpsertCount", other: "UpsertCount") -> "UpsertCount":
+    from router.store.devices import UpsertCount
+
+    return UpsertCount(
+        new=one.new + other.new,
+        changed=one.changed + other.changed,
+        unchanged=one.unchanged + other.unchanged,
+    )
+
+
+def _devices(number: int) -> str:
+    return f"{number:,} device{'' if number == 1 else 's'}"
+
+
+def _fits(device: "Device", text: str | None, site: str | None) -> bool:
+    from router.store.devices import columns_of
+
+    if site is not None and device.site != site:
+        return False
+    if not text:
+        return True
+    wanted = text.casefold()
+    return any(isinstance(value, str) and wanted in value.casefold() for value in columns_of(device).values())
+
+
+def _nearest(conn: "Connection", name: str) -> str:
+    from difflib import get_close_matches
+
+    from e911.devices import device_key
+    from router.store.devices import all_devices
+
+    near = get_close_matches(device_key(name), [device.device for device in all_devices(conn)], n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _print_table(found: "Sequence[Device]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=1000)  # for grep: nothing is cut
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("device", "name", "kind", "callback", "site", "zone", "address", "point"):
+        table.add_column(heading, overflow="fold")
+    for device in found:
+        point = f"{device.point.latitude}, {device.point.longitude}" if device.point else ""
+        cells = (device.device, device.name, device.kind.value, device.callback, device.site, device.zone)
+        table.add_row(*map(Text, (*cells, _address(device), point)))
+    console.print(table)
+
+
+def _address(device: "Device") -> str:
+    """The address on one line, as people write it."""
+    civic = device.civic
+    number = civic.house_number + civic.house_number_suffix
+    street = (number, civic.pre_directional, civic.street, civic.street_suffix, civic.post_directional)
+    finer = [f"{name} {value}" for name in ("building", "floor", "unit", "room") if (value := getattr(civic, name))]
+    parts = (
+        " ".join(filter(None, street)),
+        *finer,
+        civic.landmark,
+        civic.additional,
+        civic.city,
+        civic.county,
+        " ".join(filter(None, (civic.state, civic.postal_code))),
+        civic.country,
+    )
+    return ", ".join(filter(None, parts))
+
+
+@contextmanager
+def _progress(lines: int) -> Iterator[Callable[[str], Callable[[int], None]]]:
+    """shown(what) gives a function that is told the line reached; a long file shows it on a terminal."""
+    if lines < _LONG_FILE or not sys.stderr.isatty():
+        yield lambda _what: lambda _line: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+
+        def shown(what: str) -> Callable[[int], None]:
+            task = progress.add_task(what, total=lines)
+            return lambda line: progress.update(task, completed=line)
+
+        yield shown

@@ -1,0 +1,355 @@
+"""The decision an emergency call gets: who, where, which routes, who is told. Pure: `explain` and the calls use it.
+
+Everything here is made of the request, the tables in memory and the configuration; nothing waits and nothing is sent.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from config.load import LoadedConfig
+from config.schema import BasicRoute, EmergencyRoute, SiteConfig
+from e911.locate import CallerIdentity, DeviceTable, LocationDecision, LocationQuery, Places, locate
+from e911.location import CivicAddress, LocationSource, Site, Zone
+from e911.numbers import CallKind, EmergencyNumbers, classify, dialled
+from e911.provider import (
+    ExistingFields,
+    LocationConveyance,
+    ProviderProfile,
+    ProviderRequest,
+    basic_request,
+    provider_request,
+)
+from e911.record import Caller
+from router.sources import Source
+from sip.body import BodyPart, add_part
+from sip.errors import RemoteError
+from sip.headers import NameAddr, parse_name_addr
+from sip.message import Edits, Request
+from sip.uri import scheme_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteStep:
+    """One rung of the ladder, or a route that was left out and why (`skipped`)."""
+
+    name: str
+    kind: str
+    """`e911` or `basic`."""
+    trunk: str
+    host: str
+    """Host and port of the trunk, as configured."""
+    profile: ProviderProfile | None
+    number: str
+    timeout: float
+    progress_timeout: float
+    with_location: bool
+    skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPlan:
+    """All that was decided about one emergency or test call."""
+
+    id: str
+    kind: CallKind
+    dialled: str
+    caller: Caller
+    decision: LocationDecision
+    steps: tuple[RouteStep, ...]
+    """The ladder, skipped routes included, in order."""
+    existing: ExistingFields
+
+    @property
+    def ladder(self) -> tuple[RouteStep, ...]:
+        """The routes that will be tried."""
+        return tuple(step for step in self.steps if not step.skipped)
+
+    @property
+    def worst_case_seconds(self) -> float:
+        """Seconds to the end of the ladder where every route says 100 and then nothing."""
+        return sum(step.timeout + step.progress_timeout for step in self.ladder)
+
+
+class Rules:
+    """What the configuration says about emergency calls, compiled once."""
+
+    def __init__(self, loaded: LoadedConfig, trunk_addresses: Sequence[str], key: bytes) -> None:
+        config = loaded.config
+        self.config = config
+        self.profiles = loaded.profiles
+        self.key = key
+        self.domain = config.own_domain
+        self.numbers = EmergencyNumbers(
+            emergency=frozenset(config.emergency.numbers), test=frozenset(config.emergency.test_numbers)
+        )
+        self.sources: tuple[LocationSource, ...] = tuple(config.locations.sources)
+        self.sites = {site.id: site for site in config.sites}
+        self.places = Places(
+            sites=[_site(site) for site in config.sites],
+            default_site=config.emergency.default.site,
+            all_contacts=list(config.contacts),
+            trunk_addresses=list(trunk_addresses),
+        )
+
+    def kind_of(self, request: Request) -> CallKind:
+        """What an INVITE without To tag is for."""
+        return classify(request.uri.decode("latin-1"), self.numbers)
+
+    def routes_for(self, site: Site | None) -> tuple[list[EmergencyRoute], list[BasicRoute]]:
+        """The site's own lists where it has them, else the general ones."""
+        emergency = self.config.emergency
+        own = self.sites.get(site.id) if site else None
+        routes = own.routes if own is not None and own.routes is not None else emergency.routes
+        basic = own.basic if own is not None and own.basic is not None else emergency.basic
+        return routes, basic
+
+
+def plan_call(
+    rules: Rules, devices: DeviceTable, request: Request, source: Source, source_address: str, kind: CallKind
+) -> CallPlan:
+    """Decide about one call. Never raises for what the caller sent: what cannot be read counts as not given."""
+    identity, identity_source = identify(request, source)
+    existing = ExistingFields(
+        geolocation=_texts(request, "geolocation"),
+        call_info=_texts(request, "call-info"),
+        resource_priority=_texts(request, "resource-priority"),
+        priority=_texts(request, "priority"),
+    )
+    decision = locate(
+        LocationQuery(
+            identity=identity,
+            source_address=source_address,
+            behind_trunk=source.is_trunk_address,
+            has_conveyed=bool(existing.geolocation),
+        ),
+        devices,
+        rules.places,
+        rules.sources,
+    )
+    device = decision.device
+    caller = Caller(
+        number=identity.user,
+        display_name=identity.display_name,
+        device=device.device if device else "",
+        device_name=device.name if device else "",
+        callback=decision.callback,
+        callback_source=decision.callback_source,
+        identity_source=identity_source,
+        source_address=source_address,
+        privacy=", ".join(_texts(request, "privacy")),
+        reason="" if device else decision.device_reason,
+    )
+    return CallPlan(
+        id=call_id_of(rules.key, request),
+        kind=kind,
+        dialled=dialled(request.uri.decode("latin-1")),
+        caller=caller,
+        decision=decision,
+        steps=tuple(_steps(rules, decision, kind, has_conveyed=bool(existing.geolocation))),
+        existing=existing,
+    )
+
+
+def _steps(rules: Rules, decision: LocationDecision, kind: CallKind, *, has_conveyed: bool) -> list[RouteStep]:
+    routes, basic = rules.routes_for(decision.site)
+    place = decision.location.civic if decision.location else None
+    if place is None and decision.site is not None:
+        place = decision.site.address
+    steps = []
+    for route in routes:
+        profile = rules.profiles[route.profile]
+        # A location that only the caller gave is kept in the body: some provider may read it, basic 911 cannot.
+        known = decision.location is not None or (has_conveyed and LocationSource.CONVEYED in rules.sources)
+        skipped = ""
+        if not covers(route.covers, place):
+            skipped = "does-not-cover"
+        elif profile.needs_location and not known:
+            skipped = "no-location"
+        steps.append(
+            RouteStep(
+                name=route.name,
+                kind="e911",
+                trunk=route.trunk,
+                host=rules.config.trunks[route.trunk].hostport,
+                profile=profile,
+                number="",
+                timeout=route.timeout,
+                progress_timeout=route.progress_timeout,
+                with_location=profile.location is LocationConveyance.VALUE and decision.location is not None,
+                skipped=skipped,
+            )
+        )
+    for last in basic:
+        steps.append(
+            RouteStep(
+                name=last.name,
+                kind="basic",
+                trunk=last.trunk,
+                host=rules.config.trunks[last.trunk].hostport,
+                profile=None,
+                number=last.number,
+                timeout=last.timeout,
+                progress_timeout=last.progress_timeout,
+                with_location=False,
+                skipped="test-call" if kind is CallKind.TEST else "",
+            )
+        )
+    return steps
+
+
+def covers(areas: Sequence[str], place: CivicAddress | None) -> bool:
+    """True where a route's `covers` holds the place: its country, or its country and state. Without a list, or
+    where the country is not known, a route counts as covering: trying costs one round trip, not trying a call."""
+    if not areas or place is None or not place.country:
+        return True
+    country = place.country.upper()
+    return country in areas or (bool(place.state) and f"{country}-{place.state.upper()}" in areas)
+
+
+def identify(request: Request, source: Source) -> tuple[CallerIdentity, str]:
+    """Who calls: P-Asserted-Identity where the source is trusted, else From, else Contact (RFC 3325, design)."""
+    candidates: list[tuple[str, list[bytes]]] = []
+    if source.trust_identity:
+        candidates.append(("p-asserted-identity", request.values("p-asserted-identity")))
+    candidates.append(("from", request.all("from")))
+    candidates.append(("contact", request.values("contact")))
+    fallback: CallerIdentity | None = None
+    for name, values in candidates:
+        for value in values:
+            identity = _identity(value, name)
+            if identity is None:
+                continue
+            if identity.user and identity.user.lower() != "anonymous":
+                return identity, name
+            fallback = fallback or identity
+    return fallback or CallerIdentity(user="", host="", display_name="", source="from"), "from"
+
+
+def _identity(value: bytes, source: str) -> CallerIdentity | None:
+    try:
+        address = parse_name_addr(value)
+    except RemoteError:
+        return None
+    user, host = _user_and_host(address)
+    return CallerIdentity(user=user, host=host, display_name=address.display_name, source=source)
+
+
+def _user_and_host(address: NameAddr) -> tuple[str, str]:
+    if scheme_of(address.uri) == "tel":
+        return address.uri[4:].partition(b";")[0].decode("latin-1"), ""
+    try:
+        uri = address.sip_uri()
+    except RemoteError:
+        user, at, host = address.uri.rpartition(b":")[2].rpartition(b"@")
+        return (user if at else host).decode("latin-1"), ""
+    return uri.user.decode("latin-1"), uri.host
+
+
+def call_id_of(key: bytes, request: Request) -> str:
+    """The record id: derived, so that an INVITE retransmitted to a restarted router is the same call."""
+    via = request.via
+    seed = b"\0".join((request.call_id, request.from_tag, b"%d" % request.cseq, via.branch, via.sent_by))
+    return hashlib.blake2b(seed, key=key, digest_size=10, person=b"call record").hexdigest()
+
+
+def request_for(
+    rules: Rules, plan: CallPlan, step: RouteStep, request: Request, timestamp: float, *, with_location: bool
+) -> Request:
+    """The INVITE as it goes to one route, but for Via, Record-Route and Max-Forwards.
+
+    timestamp, seconds since 1970, dates the location document.
+    """
+    if step.profile is None:
+        made = basic_request(
+            number=step.number,
+            host=step.host,
+            decision=plan.decision,
+            caller_display_name=plan.caller.display_name,
+            domain=rules.domain,
+        )
+    else:
+        made = provider_request(
+            step.profile,
+            kind=plan.kind,
+            host=step.host,
+            decision=plan.decision,
+            caller_display_name=plan.caller.display_name,
+            call_id=plan.id,
+            domain=rules.domain,
+            timestamp=timestamp,
+            with_location=with_location,
+            existing=plan.existing,
+        )
+    return request.edited(edits_for(made, request, plan.id))
+
+
+def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:
+    """A provider's wishes as edits to the caller's INVITE."""
+    edits = Edits()
+    if made.location_part is not None:
+        part = BodyPart(
+            content_type=b"application/pidf+xml",
+            content_id=made.location_part.content_id.encode(),
+            body=made.location_part.body,
+        )
+        edits = add_part(request, part, b"edge911-" + plan_id.encode())
+    replace = edits.replace
+    append: list[bytes] = list(edits.append)
+    if request.has("route"):
+        replace["route"] = ()  # we choose where it goes
+    for name in made.remove_fields:
+        if request.has(name.lower()):
+            replace[name.lower()] = ()
+    for name, value in made.set_fields:
+        line = f"{name}: {value}".encode("latin-1", "replace")
+        if request.has(name.lower()):
+            replace[name.lower()] = (line,)
+        else:
+            append.append(line)
+    for name, value in made.add_fields:
+        line = f"{name}: {value}".encode("latin-1", "replace")
+        key = name.lower()
+        if key in replace:
+            replace[key] = (*replace[key], line)
+        elif request.has(key):
+            replace[key] = (*request.lines(key), line)
+        else:
+            append.append(line)
+    edits.uri = made.request_uri.encode("latin-1", "replace")
+    edits.append = append
+    return edits
+
+
+def _texts(request: Request, key: str) -> tuple[str, ...]:
+    return tuple(value.decode("latin-1") for value in request.all(key)) if request.has(key) else ()
+
+
+def _site(site: SiteConfig) -> Site:
+    return Site(
+        id=site.id,
+        name=site.name,
+        timezone=site.timezone,
+        address=site.address,
+        point=site.point,
+        networks=tuple(site.networks),
+        numbers=tuple(site.numbers),
+        callback=site.callback,
+        contacts=tuple(site.notify),
+        zones=tuple(
+            Zone(
+                id=zone.id,
+                name=zone.name,
+                networks=tuple(zone.networks),
+                finer=CivicAddress(
+                    building=zone.building,
+                    floor=zone.floor,
+                    unit=zone.unit,
+                    room=zone.room,
+                    landmark=zone.landmark,
+                    additional=zone.additional,
+                ),
+            )
+            for zone in site.zones
+        ),
+    )

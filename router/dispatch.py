@@ -1,0 +1,511 @@
+"""CallRouter: the transaction user. Every request comes in here and is sent on its way."""
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from e911.locate import DeviceTable
+from e911.numbers import CallKind
+from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
+from router.decision import CallPlan, Rules, plan_call
+from router.emergency import ACK_WAIT, EmergencyCall
+from router.ordinary import OrdinaryCall, routed_request
+from router.sources import Side, Source, Sources, parse_address
+from router.trunks import ListeningPoints, Trunks
+from sip.errors import Reason, RemoteError
+from sip.message import Request, Response
+from sip.proxy import Branch, ResponseContext, derive_branch, forward_bytes, is_own_branch, max_forwards
+from sip.routing import RouteDecision, process_routes
+from sip.stack import Flow, ListeningPoint, ServerTransaction, Stack
+from sip.uri import SipUri, parse_sip_uri, scheme_of
+
+log = logging.getLogger(__name__)
+
+OWN_ALLOW = (
+    b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, REFER, INFO, PRACK, UPDATE, MESSAGE"
+)
+FORGIVEN = frozenset({Reason.BAD_FIELD_LINE, Reason.BODY_INCOMPLETE})
+"""What does not stop an emergency INVITE: broken lines go as they came, a cut body as far as it came."""
+
+
+class Journal(Protocol):
+    """Where events of emergency calls are written."""
+
+    def append(self, event: JournalEvent) -> bool:
+        """Append one event now; False, never an exception, where that failed."""
+
+
+class Edge(Protocol):
+    """What the router needs of the sockets."""
+
+    def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
+        """Find out whether a TCP connection can be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything made from one configuration; swapped whole on reload."""
+
+    rules: Rules
+    sources: Sources
+    trunks: Trunks
+    points: ListeningPoints
+
+
+class _AckWatch:
+    """A second 2xx was forwarded; nobody may acknowledge it (deviation (c))."""
+
+    def __init__(self, router: "CallRouter", call: EmergencyCall, branch: Branch, response: Response) -> None:
+        self.router = router
+        self.call = call
+        self.branch = branch
+        self.response = response
+        self.key = (response.call_id, response.to_tag)
+
+    def on_timer(self, name: str, now: float) -> None:
+        if self.router.ack_watches.pop(self.key, None) is not None:
+            self.call.end_answered(self.branch, self.response, now)
+
+
+class CallRouter:
+    """Sends every request where it belongs. One per call process."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        key: bytes,
+        journal: Journal,
+        devices: DeviceTable,
+        now: Callable[[], float],
+        clock: Callable[[], float] = time.time,
+        resolve: Callable[[str, Callable[[tuple[str, ...]], None]], None] | None = None,
+    ) -> None:
+        self.key = key
+        self.journal = journal
+        self.devices = devices
+        self.now = now
+        self.clock = clock
+        self.resolve = resolve
+        self.stack = Stack(self, key=key)
+        self.edge: Edge | None = None
+        self.counts: Counter[str] = Counter()
+        self.later: deque[JournalEvent] = deque()
+        """Events that may be written when the loop has a moment."""
+        self.ack_watches: dict[tuple[bytes, bytes], object] = {}
+        self.draining = False
+        self._record_routes: dict[tuple[ListeningPoint, ListeningPoint], tuple[bytes, ...]] = {}
+        self.use(setup)
+
+    def use(self, setup: Setup) -> None:
+        """Take another configuration; calls in progress keep the decisions made."""
+        self.setup = setup
+        self.rules = setup.rules
+        self.sources = setup.sources
+        self.trunks = setup.trunks
+        self.points = setup.points
+        self.node = setup.rules.config.node
+
+    # ---- the transaction user ----
+
+    def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
+        """Before a transaction is made: requests of sources that are not listed, and new calls while draining."""
+        source = self.sources.classify(flow.host, flow.port)
+        if (
+            request.method == b"INVITE"
+            and not request.to_tag
+            and self.rules.kind_of(request) is not CallKind.ORDINARY
+        ):
+            return None  # decided with a transaction, for the contacts are told if it is refused
+        if source.side is Side.UNLISTED:
+            return RemoteError(Reason.SOURCE_NOT_LISTED, 403, f"{flow.host} is in no listed network")
+        if self.draining and request.method == b"INVITE" and not request.to_tag:
+            return RemoteError(Reason.SHUTTING_DOWN, 503, "no new calls, 911 excepted")
+        return None
+
+    def forgives(self, request: Request, error: RemoteError) -> bool:
+        """An emergency call that is malformed only where it does not matter still goes out."""
+        return (
+            request.method == b"INVITE"
+            and error.reason in FORGIVEN
+            and set(request.oddities) <= FORGIVEN
+            and not request.to_tag
+            and self.rules.kind_of(request) is not CallKind.ORDINARY
+        )
+
+    def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
+        """A new request."""
+        flow = server.flow
+        source = self.sources.classify(flow.host, flow.port)
+        if request.method == b"INVITE" and not request.to_tag:
+            kind = self.rules.kind_of(request)
+            if kind is not CallKind.ORDINARY:
+                self._on_emergency(server, request, source, kind, now)
+                return
+        try:
+            self._on_ordinary(server, request, source, now)
+        except RemoteError as error:
+            self.stack.drops[error.reason] += 1
+            phrase = str(error).encode("latin-1", "replace").replace(b'"', b"'")
+            warning = b'Warning: 399 %b "%b"' % (flow.point.sent_by, phrase)
+            extra = [warning]
+            if error.reason is Reason.BAD_EXTENSION:
+                extra += [b"Unsupported: " + value for value in request.all("proxy-require")]
+            self.stack.answer(server, error.status or 400, now, extra=extra)
+
+    def on_cancel(self, invite: ServerTransaction, request: Request, now: float) -> None:
+        """A CANCEL for an INVITE that has no final answer yet."""
+        context = invite.owner
+        if isinstance(context, ResponseContext):
+            context.on_cancel(request, now)
+        elif not invite.is_answered:
+            self.stack.answer(invite, 487, now)
+
+    def on_ack(self, request: Request, flow: Flow, invite: ServerTransaction | None, now: float) -> None:
+        """The ACK for a 2xx: forwarded without a transaction (section 16.11)."""
+        if self.sources.classify(flow.host, flow.port).side is Side.UNLISTED and invite is None:
+            self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
+            return
+        watched = self.ack_watches.pop((request.call_id, request.to_tag), None)
+        if isinstance(watched, _AckWatch):
+            self.counts["second_answers_acknowledged"] += 1
+        try:
+            if max_forwards(request) <= 0:
+                raise RemoteError(Reason.TOO_MANY_HOPS, 0)
+            decision = process_routes(request, self.is_own)
+            self._towards(
+                decision.next_hop or decision.uri,
+                self._leaving_point(decision, flow),
+                flow.point,
+                lambda onward: self._send_ack(request, decision, onward),
+            )
+        except RemoteError as error:
+            self.stack.drops[Reason.STRAY_ACK] += 1
+            log.debug("ACK dropped: %s", error)
+
+    def _send_ack(self, request: Request, decision: RouteDecision, onward: Flow | None) -> None:
+        if onward is None:
+            self.stack.drops[Reason.STRAY_ACK] += 1
+            return
+        data = forward_bytes(routed_request(request, decision), onward, derive_branch(self.key, request, b"n0"))
+        self.stack.out.append((onward, data, None))
+
+    def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
+        """A response that fits no transaction: after a restart of ours it is still needed upstream.
+
+        RFC 6026 forbids to forward just any stray response; one whose branch we derived for the request it answers
+        is forwarded as section 16.11 says, by the Via below ours. A call that rang while we restarted is so answered.
+        """
+        if response.status != 100 and response.method != b"CANCEL" and is_own_branch(self.key, response):
+            onward = self._via_flow(response, flow)
+            if onward is not None:
+                self.counts["stray_responses_forwarded"] += 1
+                self.stack.out.append((onward, response.without_top_via().to_bytes(), None))
+                return
+        self.stack.drops[Reason.STRAY_RESPONSE] += 1
+
+    def _via_flow(self, response: Response, flow: Flow) -> Flow | None:
+        below = response.without_top_via()
+        via = below.via
+        transport = via.transport.decode("latin-1").lower()
+        host = via.received or via.host.decode("latin-1").strip("[]")
+        if parse_address(host) is None:
+            return None
+        point = self.points.choose(transport, host, flow.point)
+        if point is None:
+            return None
+        port = (via.rport or via.port or 5060) if transport == "udp" or via.rport else via.port or 5060
+        return Flow(point, host, port)
+
+    # ---- emergency calls ----
+
+    def _on_emergency(
+        self, server: ServerTransaction, request: Request, source: Source, kind: CallKind, now: float
+    ) -> None:
+        accepted = source.side is Side.INSIDE or (
+            source.side is Side.UNLISTED and self.rules.config.emergency.from_unlisted == "accept"
+        )
+        try:
+            if max_forwards(request) <= 0:
+                self.stack.drops[Reason.TOO_MANY_HOPS] += 1
+                self.stack.answer(server, 483, now)
+                return
+        except RemoteError:
+            request.fields = [item for item in request.fields if item[0] != "max-forwards"]
+            request = Request(request.method, request.uri, request.fields, request.body, request.cseq)
+        plan = plan_call(self.rules, self.devices, request, source, server.flow.host, kind)
+        if not accepted:
+            self._refuse_emergency(server, request, source, plan, now)
+            return
+        self.counts[f"{kind.value}_calls"] += 1
+        self.counts[f"location_{plan.decision.location.source.value if plan.decision.location else 'none'}"] += 1
+        call = EmergencyCall(self, server, request, plan)
+        call.start(now)
+        log.info(
+            "%s call",
+            kind.value,
+            extra={
+                "event_fields": {
+                    "call": plan.id,
+                    "sip_call_id": request.call_id.decode("latin-1"),
+                    "dialled": plan.dialled,
+                    "number": plan.caller.number,
+                    "callback": plan.caller.callback,
+                    "source_address": plan.caller.source_address,
+                    "site": plan.decision.site.id if plan.decision.site else "",
+                    "location_source": plan.decision.location.source.value if plan.decision.location else "none",
+                    "route": plan.ladder[0].name if plan.ladder else "",
+                }
+            },
+        )
+
+    def _refuse_emergency(
+        self, server: ServerTransaction, request: Request, source: Source, plan: CallPlan, now: float
+    ) -> None:
+        reason = "from-outside" if source.side is Side.OUTSIDE else "from-unlisted-source"
+        self.counts[f"emergency_refused_{reason}"] += 1
+        self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
+        self.write(
+            CallRefused(
+                id=plan.id,
+                at=self.clock(),
+                node=self.node,
+                call_id=request.call_id.decode("latin-1"),
+                dialled=plan.dialled,
+                caller=plan.caller,
+                reason=reason,
+                status=403,
+                contacts=plan.decision.contacts,
+            )
+        )
+        text = b'Warning: 399 %b "emergency calls are served from inside networks only"' % server.flow.point.sent_by
+        self.stack.answer(server, 403, now, extra=(text,))
+        log.warning(
+            "911 call refused",
+            extra={"event_fields": {"call": plan.id, "reason": reason, "source_address": server.flow.host}},
+        )
+
+    def watch_ack(self, call: EmergencyCall, branch: Branch, response: Response, now: float) -> None:
+        """Deviation (c): see whether somebody acknowledges a second 2xx."""
+        watch = _AckWatch(self, call, branch, response)
+        self.ack_watches[watch.key] = watch
+        self.stack.set_timer(watch, "ack", ACK_WAIT, now)
+
+    def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
+        """One line for how the setting-up of an emergency call ended."""
+        level = logging.ERROR if outcome is CallOutcome.FAILED else logging.INFO
+        log.log(
+            level,
+            "%s call %s",
+            plan.kind.value,
+            outcome.value,
+            extra={"event_fields": {"call": plan.id, "status": status, "route": route}},
+        )
+
+    # ---- ordinary requests ----
+
+    def _on_ordinary(self, server: ServerTransaction, request: Request, source: Source, now: float) -> None:
+        self._validate(request)
+        decision = process_routes(request, self.is_own)
+        flow = server.flow
+        if request.method == b"BYE" and decision.own:
+            self._note_bye(decision.own, source)
+        has_tag = bool(request.to_tag)
+        uri = decision.next_hop
+        if uri is None and has_tag:
+            uri = decision.uri
+        if uri is None:
+            inside = self._inside_uri(decision.uri)
+            if inside is not None:
+                uri = decision.uri
+            elif self._is_for_us(request, decision.uri):
+                self.stack.answer(server, 200, now, extra=(OWN_ALLOW, b"Accept: application/sdp"))
+                return
+        if uri is None:
+            self._by_source(server, request, decision, source, now)
+            return
+        if self._is_own_text(uri):
+            raise RemoteError(Reason.UNKNOWN_TRANSACTION, 481, "the request names nobody but this router")
+        if source.side is Side.OUTSIDE and not has_tag and not self._outside_may_reach(uri):
+            raise RemoteError(Reason.NO_ROUTE, 403, "from outside only inside addresses and trunks can be reached")
+        self._towards(
+            uri,
+            self._leaving_point(decision, flow),
+            flow.point,
+            lambda onward: self._forward(server, request, decision, [("", onward)] if onward else [], now),
+        )
+
+    def _by_source(
+        self, server: ServerTransaction, request: Request, decision: RouteDecision, source: Source, now: float
+    ) -> None:
+        routes = self.rules.config.routes
+        names = routes.outbound if source.side is Side.INSIDE else routes.inbound
+        places: list[tuple[str, Flow]] = []
+        for name in names:
+            onward = self.trunks.flow(name, server.flow.point)
+            if onward is None:
+                self.counts["trunk_without_address"] += 1
+                log.warning("trunk %s has no address at the moment", name)
+            else:
+                places.append((name, onward))
+        if not names:
+            raise RemoteError(Reason.NO_ROUTE, 404, f"no route for calls from {source.side.value}")
+        self._forward(server, request, decision, places, now)
+
+    def _forward(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        decision: RouteDecision,
+        places: Sequence[tuple[str, Flow]],
+        now: float,
+    ) -> None:
+        if server.is_answered:
+            return
+        if not places:
+            self.counts["unreachable_requests"] += 1
+            if request.method == b"INVITE" or not request.to_tag:
+                self.stack.answer(server, 503 if request.method == b"INVITE" else 480, now)
+            else:
+                self.stack.answer(server, 480, now)
+            return
+        self.counts["ordinary_requests"] += 1
+        OrdinaryCall(self, server, request, places, routed_request(request, decision)).start(now)
+
+    def _validate(self, request: Request) -> None:
+        """Section 16.3."""
+        scheme = scheme_of(request.uri)
+        if scheme in ("sip", "sips"):
+            parse_sip_uri(request.uri)
+        elif scheme not in ("tel", "urn", "im", "pres"):
+            raise RemoteError(
+                Reason.UNSUPPORTED_SCHEME if scheme else Reason.BAD_REQUEST_URI, 416 if scheme else 400, scheme[:40]
+            )
+        if max_forwards(request) <= 0:
+            raise RemoteError(Reason.TOO_MANY_HOPS, 483)
+        if request.has("proxy-require"):
+            raise RemoteError(Reason.BAD_EXTENSION, 420)
+
+    def _is_for_us(self, request: Request, uri: bytes) -> bool:
+        """Section 11: OPTIONS to this router itself, by an address without a user part."""
+        if request.method != b"OPTIONS" or not self._is_own_text(uri):
+            return False
+        return not parse_sip_uri(uri).user
+
+    def _inside_uri(self, uri: bytes) -> SipUri | None:
+        """The Request-URI, where its host is an inside address that is not ours."""
+        if scheme_of(uri) not in ("sip", "sips"):
+            return None
+        parsed = parse_sip_uri(uri)
+        if self.is_own(parsed) or not self.sources.reaches_inside(parsed.host):
+            return None
+        return parsed
+
+    def _outside_may_reach(self, uri: bytes) -> bool:
+        if scheme_of(uri) not in ("sip", "sips"):
+            return False
+        host = parse_sip_uri(uri).host
+        return self.sources.reaches_inside(host) or self.sources.is_trunk(host)
+
+    def _note_bye(self, own: Sequence[SipUri], source: Source) -> None:
+        """A BYE whose Route carries the id of an emergency call, also one from before a restart."""
+        for uri in own:
+            call = uri.parameters.get("e911", b"").decode("latin-1")
+            if call and call.isalnum() and len(call) <= 40:
+                by = "caller" if source.side is Side.INSIDE else "provider"
+                self.write_later(CallFinished(id=call, at=self.clock(), by=by))
+                return
+
+    # ---- where to ----
+
+    def _towards(
+        self,
+        uri: bytes,
+        leaving: ListeningPoint | None,
+        arrived: ListeningPoint,
+        then: Callable[[Flow | None], None],
+    ) -> None:
+        """Find the flow to a URI, then go on; at once where its host is an address."""
+        target = parse_sip_uri(uri)
+        if parse_address(target.host) is not None:
+            then(self._flow_to(target, target.host, leaving, arrived))
+            return
+        if self.resolve is None:
+            then(None)
+            return
+
+        def resolved(addresses: tuple[str, ...]) -> None:
+            then(self._flow_to(target, addresses[0], leaving, arrived) if addresses else None)
+
+        self.resolve(target.host, resolved)
+
+    def _flow_to(
+        self, target: SipUri, host: str, leaving: ListeningPoint | None, arrived: ListeningPoint
+    ) -> Flow | None:
+        transport = target.transport
+        if leaving is not None and leaving.transport == transport and (":" in leaving.host) is (":" in host):
+            point: ListeningPoint | None = leaving
+        else:
+            point = self.points.choose(transport, host, leaving or arrived)
+        return None if point is None else Flow(point, host, target.effective_port)
+
+    def _leaving_point(self, decision: RouteDecision, flow: Flow) -> ListeningPoint | None:
+        """The listening point that our last Route value names: the side this dialog's other end is on."""
+        if not decision.own:
+            return None
+        uri = decision.own[-1]
+        return self.points.find(uri.transport, uri.host, uri.effective_port)
+
+    def is_own(self, uri: SipUri) -> bool:
+        """True where a URI names this router."""
+        return self.points.is_own(uri.host, uri.effective_port)
+
+    def is_own_uri(self, uri: bytes) -> bool:
+        """The same for a URI not read yet."""
+        return self._is_own_text(uri)
+
+    def _is_own_text(self, uri: bytes) -> bool:
+        if scheme_of(uri) not in ("sip", "sips"):
+            return False
+        return self.is_own(parse_sip_uri(uri))
+
+    def record_routes(self, out: ListeningPoint, arrived: ListeningPoint, parameters: bytes = b"") -> Sequence[bytes]:
+        """Our Record-Route lines: one, or two where the request crosses listening points (RFC 5658)."""
+        if not parameters:
+            lines = self._record_routes.get((out, arrived))
+            if lines is not None:
+                return lines
+        made = [b"Record-Route: <%b%b>" % (out.record_route_uri, parameters)]
+        if arrived.record_route_uri != out.record_route_uri:
+            made.append(b"Record-Route: <%b%b>" % (arrived.record_route_uri, parameters))
+        if not parameters:
+            self._record_routes[out, arrived] = tuple(made)
+        return made
+
+    def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
+        """Ask the edge for a TCP connection."""
+        if self.edge is None:
+            told(False)
+        else:
+            self.edge.reach(flow, told)
+
+    # ---- journal ----
+
+    def write(self, event: JournalEvent) -> None:
+        """Append to the journal now, after all that waits to be written."""
+        self.write_waiting()
+        if not self.journal.append(event):
+            self.counts["journal_failures"] += 1
+
+    def write_later(self, event: JournalEvent) -> None:
+        """Append soon: nothing depends on it before the next intent."""
+        self.later.append(event)
+
+    def write_waiting(self) -> None:
+        """Append what waits."""
+        while self.later:
+            if not self.journal.append(self.later.popleft()):
+                self.counts["journal_failures"] += 1

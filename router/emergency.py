@@ -1,0 +1,398 @@
+"""EmergencyCall: the response context of a 911 or test call, and its declared deviations from RFC 3261.
+
+The ladder: routes in order, each with its time for a first answer and for progress. A route given up stays alive;
+the first to ring or answer is the call. See docs/decisions/0001-proxy-with-deviations.md for (a) to (e).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from e911.numbers import CallKind
+from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
+from router.decision import CallPlan, RouteStep, request_for
+from router.trunks import MESSAGE_LIMIT
+from sip.headers import parse_name_addr, split_values
+from sip.message import Request, Response, value_of
+from sip.proxy import Branch, Failure, ResponseContext, Target, derive_branch, forward_bytes
+from sip.stack import ClientTransaction, ServerTransaction
+from sip.timers import Entry, cancel_timer
+
+if TYPE_CHECKING:
+    from router.dispatch import CallRouter
+
+TCP_WAIT = 0.3
+"""Seconds for a TCP connection to a trunk before a large INVITE goes by UDP after all."""
+ACK_WAIT = 2.0
+"""Deviation (c): seconds in which the caller may acknowledge a second 2xx before we end that call ourselves."""
+ABOUT_OUR_PART = (424, 415, 413, 513)
+"""Deviation (d): refusals of the location part that we added (RFC 6442, RFC 3261)."""
+MENDABLE = (401, 407, 420, 422, 488)
+"""Deviation (e): statuses that the caller can mend, passed on where every route gave the same one."""
+
+_OUTCOMES = {
+    "started": RouteOutcome.STARTED,
+    "ringing": RouteOutcome.RINGING,
+    "answered": RouteOutcome.ANSWERED,
+    "refused": RouteOutcome.REFUSED,
+    "unreachable": RouteOutcome.UNREACHABLE,
+    "timeout": RouteOutcome.TIMEOUT,
+    "progress-timeout": RouteOutcome.PROGRESS_TIMEOUT,
+    "cancelled": RouteOutcome.CANCELLED,
+    "retried": RouteOutcome.RETRIED_WITHOUT_LOCATION,
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class RouteTarget(Target):
+    """A target that knows its rung of the ladder."""
+
+    step: RouteStep
+    attempt: int
+    with_location: bool
+    by_tcp: bool = False
+    """True where a large request to a UDP trunk goes by TCP."""
+
+
+class EmergencyCall(ResponseContext):
+    """One 911 or test call on its way through the ladder."""
+
+    __slots__ = ("awaiting", "given_up_tcp", "ladder", "plan", "position", "router", "wait")
+
+    first_to_ring_wins = True
+    ends_on_6xx = False  # deviation (b)
+    keeps_ringing = True
+
+    def __init__(self, router: "CallRouter", server: ServerTransaction, request: Request, plan: CallPlan) -> None:
+        super().__init__(router.stack, server, request, router.key)
+        self.router = router
+        self.plan = plan
+        self.ladder = plan.ladder
+        self.position = 0
+        self.awaiting: tuple[RouteStep, float] | None = None
+        """The route whose TCP connection is awaited, and since when."""
+        self.wait: Entry | None = None
+
+    def start(self, now: float) -> None:
+        """Write the intent down, then let the INVITE go. A failed append is counted, never waited for."""
+        plan = self.plan
+        decision = plan.decision
+        first = self.ladder[0] if self.ladder else None
+        self.router.write(
+            CallIntent(
+                id=plan.id,
+                at=self.router.clock(),
+                node=self.router.node,
+                kind=plan.kind.value,
+                call_id=self.request.call_id.decode("latin-1"),
+                from_tag=self.request.from_tag.decode("latin-1"),
+                dialled=plan.dialled,
+                caller=plan.caller,
+                site=decision.site.id if decision.site else "",
+                zone=decision.zone.id if decision.zone else "",
+                location=decision.location,
+                location_sent=bool(first and first.with_location),
+                sources=decision.answers,
+                first_route=first.name if first else "",
+                contacts=decision.contacts,
+            )
+        )
+        for step in plan.steps:
+            if step.skipped:
+                self._write_route(step, 0, RouteOutcome.SKIPPED, 0, step.skipped)
+        super().start(now)
+
+    # ---- the ladder ----
+
+    def next_route(self, now: float) -> bool:
+        """Start the next untried route. A large INVITE to a UDP trunk first asks for a TCP connection."""
+        if self.awaiting is not None:
+            return True
+        while not (self.cancelled or self.final_status or self.routes_ended):
+            if self.position >= len(self.ladder):
+                self.routes_ended = True
+                break
+            step = self.ladder[self.position]
+            self.position += 1
+            target = self._target(step, now)
+            if target is None:
+                continue
+            if self._wants_tcp(target) and self._await_tcp(target, now):
+                return True
+            self.start_branch(target, now)
+            return True
+        return False
+
+    def _target(
+        self, step: RouteStep, now: float, *, attempt: int = 0, with_location: bool | None = None, spent: float = 0.0
+    ) -> RouteTarget | None:
+        flow = self.router.trunks.flow(step.trunk, self.server.flow.point)
+        if flow is None:
+            self._write_route(step, attempt, RouteOutcome.UNREACHABLE, 0, "no-address")
+            return None
+        carries = step.with_location if with_location is None else with_location
+        target = RouteTarget(
+            name=step.name,
+            label=b"%d%b" % (self.position - 1, b"w" * attempt),
+            flow=flow,
+            request=request_for(
+                self.router.rules, self.plan, step, self.request, self.router.clock(), with_location=carries
+            ),
+            timeout=max(0.05, step.timeout - spent),
+            progress_timeout=step.progress_timeout,
+            step=step,
+            attempt=attempt,
+            with_location=carries,
+        )
+        self._record_route(target)
+        return target
+
+    def _record_route(self, target: RouteTarget) -> None:
+        target.record_routes = self.router.record_routes(
+            target.flow.point, self.server.flow.point, b";e911=" + self.plan.id.encode()
+        )
+
+    # ---- large requests (RFC 3261 section 18.1.1) ----
+
+    def _wants_tcp(self, target: RouteTarget) -> bool:
+        trunk = self.router.trunks.states[target.step.trunk]
+        if target.flow.point.reliable or trunk.config.large_messages == "udp":
+            return False
+        return len(target.request.to_bytes()) + 200 > MESSAGE_LIMIT
+
+    def _by_tcp(self, target: RouteTarget) -> RouteTarget | None:
+        flow = self.router.trunks.flow(target.step.trunk, self.server.flow.point, "tcp")
+        if flow is None:
+            return None
+        target.flow = flow
+        target.by_tcp = True
+        self._record_route(target)
+        return target
+
+    def _await_tcp(self, target: RouteTarget, now: float) -> bool:
+        """True where the route now waits for a connection; False where it can start (by UDP, or TCP at once)."""
+        trunk = self.router.trunks.states[target.step.trunk]
+        if trunk.knows_tcp(now) is False:
+            return False
+        flow = self.router.trunks.flow(target.step.trunk, self.server.flow.point, "tcp")
+        if flow is None:
+            return False
+        step = target.step
+        self.awaiting = (step, now)
+        self.wait = self.stack.set_timer(self, "tcp-wait", TCP_WAIT, now)
+        self.router.reach(flow, lambda reached: self._on_reached(step, reached))
+        return True
+
+    def _on_reached(self, step: RouteStep, reached: bool) -> None:
+        now = self.router.now()
+        trunk = self.router.trunks.states[step.trunk]
+        trunk.note_tcp(reached, now)
+        self._go_on(step, now, by_tcp=reached)
+
+    def on_timer(self, name: str, now: float) -> None:
+        """TCP_WAIT is over."""
+        if self.awaiting is not None:
+            step = self.awaiting[0]
+            self.router.trunks.states[step.trunk].note_tcp(False, now)
+            self._go_on(step, now, by_tcp=False)
+
+    def _go_on(self, step: RouteStep, now: float, *, by_tcp: bool) -> None:
+        if self.awaiting is None or self.awaiting[0] is not step:
+            return
+        spent = now - self.awaiting[1]
+        self.awaiting = None
+        cancel_timer(self.wait)
+        if self.cancelled or self.final_status:
+            return
+        target = self._target(step, now, spent=spent)
+        if target is None:
+            if not self.next_route(now):
+                self.finish_if_exhausted(now)
+            return
+        if by_tcp:
+            target = self._by_tcp(target) or target
+        self.start_branch(target, now)
+
+    def on_branch_failure(self, branch: Branch, failure: Failure, now: float) -> None:
+        """A TCP connection that broke under a large request: the same route by UDP (section 18.1.1)."""
+        target = branch.target
+        if (
+            isinstance(target, RouteTarget)
+            and target.by_tcp
+            and failure is Failure.TRANSPORT_ERROR
+            and branch.is_live
+            and not (self.cancelled or self.final_status or branch.given_up)
+        ):
+            self.router.trunks.states[target.step.trunk].note_tcp(False, now)
+            again = self._again_by_udp(target)
+            if again is not None:
+                branch.stop_timers()
+                self.branches.remove(branch)
+                if branch.client is not None:
+                    self.stack.abandon_client(branch.client)
+                self.start_branch(again, now)
+                return
+        super().on_branch_failure(branch, failure, now)
+
+    def _again_by_udp(self, target: RouteTarget) -> RouteTarget | None:
+        flow = self.router.trunks.flow(target.step.trunk, self.server.flow.point)
+        if flow is None:
+            return None
+        target.flow = flow
+        target.by_tcp = False
+        self._record_route(target)
+        return target
+
+    # ---- policy ----
+
+    def tries_next(self, status: int) -> bool:
+        """Deviation (b): whatever a route answers but 2xx, the next one is tried."""
+        return True
+
+    def retry_target(self, branch: Branch, response: Response, now: float) -> Target | None:
+        """Deviation (d): the same provider again, without the part we added."""
+        target = branch.target
+        if not isinstance(target, RouteTarget) or not target.with_location or response.status not in ABOUT_OUR_PART:
+            return None
+        position, self.position = self.position, self.ladder.index(target.step) + 1
+        again = self._target(target.step, now, attempt=target.attempt + 1, with_location=False)
+        self.position = position
+        return again
+
+    def finish_if_exhausted(self, now: float) -> None:
+        """A route whose TCP connection is awaited is not exhausted, unless the caller has cancelled."""
+        if self.awaiting is not None and not self.cancelled:
+            return
+        super().finish_if_exhausted(now)
+
+    def send_failure(self, now: float) -> None:
+        """Deviation (e): 503 without Retry-After, unless all routes gave one status that the caller can mend."""
+        finals = [branch for branch in self.branches if branch.final is not None]
+        statuses = {branch.status for branch in self.branches}
+        if finals and len(finals) == len(self.branches) and len(statuses) == 1 and statuses <= set(MENDABLE):
+            self.forward_final(finals[-1], now)
+            return
+        self.finish(503, None, now)
+
+    # ---- records ----
+
+    def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
+        outcome = _OUTCOMES.get(event)
+        target = branch.target
+        if outcome is None or not isinstance(target, RouteTarget):
+            return
+        self._write_route(
+            target.step, target.attempt, outcome, status, _reason_of(branch), with_location=target.with_location
+        )
+
+    def _write_route(
+        self,
+        step: RouteStep,
+        attempt: int,
+        outcome: RouteOutcome,
+        status: int,
+        reason: str,
+        *,
+        with_location: bool = False,
+    ) -> None:
+        self.router.counts[f"route_{outcome.value}"] += 1
+        self.router.write_later(
+            RouteEvent(
+                id=self.plan.id,
+                at=self.router.clock(),
+                route=step.name,
+                kind=step.kind,
+                attempt=attempt,
+                outcome=outcome,
+                status=status,
+                reason=reason,
+                with_location=with_location,
+            )
+        )
+
+    def on_finished(self, status: int, branch: Branch | None, now: float) -> None:
+        if status < 300:
+            outcome = CallOutcome.ANSWERED
+        elif self.cancelled:
+            outcome = CallOutcome.CANCELLED
+        else:
+            outcome = CallOutcome.FAILED
+        self.awaiting = None
+        cancel_timer(self.wait)
+        kind = "test" if self.plan.kind is CallKind.TEST else "emergency"
+        self.router.counts[f"{kind}_calls_{outcome.value}"] += 1
+        route = branch.target.name if branch is not None else ""
+        self.router.write(
+            CallEnded(id=self.plan.id, at=self.router.clock(), outcome=outcome, status=status, route=route)
+        )
+        self.router.log_call_end(self.plan, outcome, status, route)
+
+    # ---- calls nobody is left to take ----
+
+    def on_second_success(self, branch: Branch, response: Response, now: float) -> None:
+        """Deviation (c): forwarded; ended by us where no ACK for it passes within ACK_WAIT."""
+        self.router.watch_ack(self, branch, response, now)
+
+    def on_orphan_success(self, branch: Branch, response: Response, now: float) -> None:
+        """An answer after the call had ended otherwise: acknowledge it and hang up; nobody is left waiting."""
+        self.end_answered(branch, response, now)
+
+    def end_answered(self, branch: Branch, response: Response, now: float) -> None:
+        """ACK and BYE of our own for a 2xx (sections 13.2.2.4 and 15.1.1)."""
+        flow = branch.target.flow
+        uri = _contact_uri(response) or branch.target.request.uri
+        routes = _routes_beyond(response, self.router.is_own_uri)
+        for method, cseq in ((b"ACK", response.cseq), (b"BYE", response.cseq + 1)):
+            request = _in_dialog(method, uri, routes, response, cseq)
+            identifier = derive_branch(self.key, self.request, branch.target.label + method[:1].lower())
+            data = forward_bytes(request, flow, identifier)
+            if method == b"ACK":
+                self.stack.out.append((flow, data, None))
+            elif branch.client is not None and identifier not in self.stack.clients:
+                self.stack.send_request(b"BYE", identifier, data, flow, _Unheard(), now)
+        self.router.counts["answers_ended_by_us"] += 1
+
+
+class _Unheard:
+    """Owner of a request whose outcome changes nothing."""
+
+    def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
+        """Nothing to do."""
+
+    def on_timeout(self, client: ClientTransaction, now: float) -> None:
+        """Nothing to do."""
+
+    def on_transport_error(self, client: ClientTransaction, now: float) -> None:
+        """Nothing to do."""
+
+
+def _reason_of(branch: Branch) -> str:
+    if branch.final is None:
+        return ""
+    phrase = branch.final.reason.decode("utf-8", "replace")[:120]
+    extra = branch.final.first("reason") or branch.final.first("warning") or b""
+    return f"{phrase} ({extra.decode('utf-8', 'replace')[:120]})" if extra else phrase
+
+
+def _contact_uri(response: Response) -> bytes:
+    contacts = response.values("contact")
+    return parse_name_addr(contacts[0]).uri if contacts else b""
+
+
+def _routes_beyond(response: Response, is_own: Callable[[bytes], bool]) -> list[bytes]:
+    """The Record-Route values of the proxies between us and the far end, nearest first (section 12.1.2)."""
+    beyond: list[bytes] = []
+    for line in response.lines("record-route"):
+        for value in split_values(value_of(line)):
+            if is_own(parse_name_addr(value).uri):
+                return list(reversed(beyond))
+            beyond.append(value)
+    return []
+
+
+def _in_dialog(method: bytes, uri: bytes, routes: Sequence[bytes], response: Response, cseq: int) -> Request:
+    fields = [(key, line) for key in ("from", "to", "call-id") for line in response.lines(key)[:1]]
+    fields += [("route", b"Route: " + value) for value in routes]
+    fields.append(("cseq", b"CSeq: %d %b" % (cseq, method)))
+    fields.append(("content-length", b"Content-Length: 0"))
+    return Request(method, uri, fields, b"", cseq)

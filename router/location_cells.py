@@ -1,0 +1,150 @@
+"""What may stand in one column of a registered device, and which columns must fit together.
+
+Shared by the CSV import and `edge911 locations set`, so that both refuse the same mistakes with the same words.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from e911.devices import device_key
+from e911.location import Device, DeviceKind
+from e911.numbers import dialable
+from router.store.devices import COLUMNS, Value, columns_of
+
+if TYPE_CHECKING:
+    from config.schema import Config
+
+MAX_TEXT: Final = 200
+"""Characters in one cell; PIDF-LO elements and ALI screens are far shorter."""
+
+Places = Mapping[str, frozenset[str]]
+"""The sites of the configuration, and the zones of each."""
+
+_LINE_BREAKS = re.compile(r"[\t\r\n]+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_SPREADSHEET_NUMBER = re.compile(r"\d+([.,]\d+)?E\+\d+", re.IGNORECASE | re.ASCII)
+_UNFIT_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories without a visible character: they break XML, or make two equal-looking names differ."""
+_LIMITS: Final = {"latitude": 90.0, "longitude": 180.0}
+
+
+def places_of(config: "Config") -> Places:
+    """The sites and zones that devices may name."""
+    return {site.id: frozenset(zone.id for zone in site.zones) for site in config.sites}
+
+
+def column_named(written: str) -> str:
+    """The column of that name, in any case and with spaces or hyphens for underscores.
+
+    Raises ValueError where there is none, with the nearest name.
+    """
+    name = re.sub(r"[\s_-]+", "_", written.strip().lower())
+    if name in COLUMNS:
+        return name
+    if not name:
+        raise ValueError("a column without a name; name it or take it out")
+    raise ValueError(f"unknown column {written.strip()!r}{_did_you_mean(name, COLUMNS)}")
+
+
+def cell_value(column: str, written: str, places: Places) -> Value:
+    """What is stored for the text `written` in `column`; "" (None for a coordinate) where it is empty.
+
+    Raises ValueError with what is wrong and what would be right.
+    """
+    text = _plain_text(written)
+    if column in _LIMITS:
+        return _coordinate(column, text) if text else None
+    if column == "device":
+        return _device(text)
+    if not text:
+        return DeviceKind.FIXED.value if column == "kind" else ""
+    match column:
+        case "kind":
+            return _kind(text)
+        case "callback":
+            if not (number := dialable(text)):
+                raise ValueError(f"{text!r} is not a number a PSAP can call back; write +12125550123")
+            return number
+        case "country":
+            if not re.fullmatch(r"[A-Za-z]{2}", text):
+                raise ValueError(f"{text!r} is not a country of two letters (ISO 3166-1); write US or CA")
+            return text.upper()
+        case "site":
+            if text not in places:
+                raise ValueError(f"no site {text!r} in the configuration{_did_you_mean(text, places)}")
+    return text
+
+
+def unfitting(values: Mapping[str, Value], places: Places) -> list[tuple[str, str]]:
+    """(column, what is wrong) for columns that do not fit together; `values` are those of a whole device."""
+    problems: list[tuple[str, str]] = []
+    site, zone = str(values.get("site") or ""), str(values.get("zone") or "")
+    if zone and not site:
+        problems.append(("zone", f"zone {zone!r} needs a site"))
+    elif zone and zone not in places.get(site, frozenset()):
+        near = _did_you_mean(zone, places.get(site, ()))
+        problems.append(("zone", f"no zone {zone!r} in site {site!r}{near}"))
+    latitude, longitude = values.get("latitude"), values.get("longitude")
+    if latitude is not None and longitude is None:
+        problems.append(("longitude", "latitude without longitude; give both, or clear both"))
+    if longitude is not None and latitude is None:
+        problems.append(("latitude", "longitude without latitude; give both, or clear both"))
+    return problems
+
+
+def unfitting_after(device: Device | None, row: Mapping[str, Value], places: Places) -> list[tuple[str, str]]:
+    """(column, what is wrong) once `row` lies over what is stored of `device` (None where it is new)."""
+    values: dict[str, Value] = {**(columns_of(device) if device else {}), **row}
+    return [
+        (name, what if name in row or not values.get(name) else f"{what} (that {name} is stored; give {name} too)")
+        for name, what in unfitting(values, places)
+    ]
+
+
+def _plain_text(written: str) -> str:
+    """The text without space around it, line breaks and tabs as spaces."""
+    text = _LINE_BREAKS.sub(" ", written).strip()
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{len(text)} characters; {MAX_TEXT} is the most")
+    if not text.isprintable():
+        for place, character in enumerate(text, start=1):
+            if unicodedata.category(character) in _UNFIT_CATEGORIES:
+                raise ValueError(
+                    f"control or invisible character U+{ord(character):04X} at character {place}; take it out"
+                )
+    return text
+
+
+def _device(text: str) -> str:
+    name = device_key(text)
+    if not name:
+        raise ValueError("missing device; every row names its phone's number, user or address of record")
+    if _SPREADSHEET_NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is a number a spreadsheet has shortened; format the column as text")
+    if any(character.isspace() for character in name):
+        raise ValueError(f"{text!r} is neither a number nor a user: there is a space in it")
+    return name
+
+
+def _kind(text: str) -> str:
+    name = re.sub(r"[\s_-]+", "-", text.lower())
+    if name not in {kind.value for kind in DeviceKind}:
+        raise ValueError(f"{text!r} is not a kind; write {', '.join(DeviceKind)}")
+    return name
+
+
+def _coordinate(column: str, text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is not a number; write degrees with a point, such as 40.7484 or -73.9857")
+    degrees, limit = float(text), _LIMITS[column]
+    if not -limit <= degrees <= limit:
+        raise ValueError(f"{text} is not between -{limit:.0f} and {limit:.0f} degrees")
+    return degrees
+
+
+def _did_you_mean(name: str, names: "Mapping[str, object] | frozenset[str] | tuple[str, ...]") -> str:
+    near = get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,148 @@
+"""The notices process's own log: what it delivered and what it still owes, so that a kill neither loses nor repeats.
+
+A checkpoint line holds everything at one place of the journal; the lines after it say what happened since. Like
+the journal it is plain files, one write per line: it needs no database.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from router.journal import START, Cursor, LineReader, LineWriter
+from router.outbox import Entry, Key, entry_from
+
+log = logging.getLogger(__name__)
+
+Told = tuple[str, str, str]
+"""Call record id, notice kind, contact."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Restored:
+    """What the log says. `outcomes` and `folded` are about notices that the journal behind `cursor` will bring."""
+
+    cursor: Cursor = START
+    open_calls: dict[str, str] = field(default_factory=dict)
+    """Intents (journal lines) of calls that have not ended, by record id."""
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    seen: list[Told] = field(default_factory=list)
+    gathered: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    folded: dict[Told, str] = field(default_factory=dict)
+    """What was told in the folded notice of another call, and of which."""
+
+
+class NoticeLog:
+    """Writes the log. Nothing here raises: a full disk makes a repeated notice possible, not a lost one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._writer = LineWriter(directory)
+        self._reader = LineReader(directory)
+        self.lines = 0
+        """Lines since the last checkpoint."""
+
+    @property
+    def failures(self) -> int:
+        """Lines that could not be written."""
+        return self._writer.failures
+
+    def note(self, entry: Entry, *, whole: bool = False) -> None:
+        """An attempt was made. `whole`: with its text, for what cannot be written again from the journal."""
+        data = entry.as_row()
+        if not whole:
+            del data["subject"], data["body"]
+        self._append({"t": "entry", "entry": data})
+
+    def note_folded(self, kind: str, contact: str, into: str, calls: Sequence[str]) -> None:
+        """These calls are told in the folded notice of call `into`."""
+        self._append({"t": "folded", "kind": kind, "contact": contact, "into": into, "calls": list(calls)})
+
+    def checkpoint(
+        self,
+        cursor: Cursor,
+        *,
+        open_calls: dict[str, str],
+        entries: Sequence[Entry],
+        seen: Sequence[Told],
+        gathered: Sequence[dict[str, Any]],
+    ) -> bool:
+        """Write everything in one line of a new segment, then drop the older ones. False where that failed."""
+        self._writer.roll()
+        written = self._append(
+            {
+                "t": "checkpoint",
+                "cursor": [cursor.segment, cursor.offset],
+                "open": open_calls,
+                "entries": [entry.as_row() for entry in entries],
+                "seen": seen,
+                "gathered": gathered,
+            }
+        )
+        if written:
+            self._reader.discard_before(Cursor(self._writer.segment, 0))
+            self.lines = 0
+        return written
+
+    def _append(self, data: dict[str, Any]) -> bool:
+        try:
+            line = orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError as error:  # a receiver's words with lone surrogates, say
+            log.error("notice-log-line-not-encodable %s", error)
+            return False
+        self.lines += 1
+        return self._writer.append_line(line)
+
+
+def restore(directory: Path) -> Restored:
+    """What the log in a directory says; an empty Restored where there is none."""
+    reader = LineReader(directory)
+    restored = Restored()
+    cursor = Cursor()
+    while True:
+        lines, cursor = reader.read_lines(cursor, 1000)
+        if not lines:
+            break
+        for line in lines:
+            try:
+                restored = _applied(restored, orjson.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                log.error("notice-log-line-corrupt %s: %s", directory, type(error).__name__)
+    reader.close()
+    return restored
+
+
+def _applied(restored: Restored, data: dict[str, Any]) -> Restored:
+    match data["t"]:
+        case "checkpoint":
+            entries = [entry_from(entry) for entry in data["entries"]]
+            return Restored(
+                cursor=Cursor(*data["cursor"]),
+                open_calls=data["open"],
+                entries={entry.key: entry for entry in entries},
+                seen=[(call, kind, contact) for call, kind, contact in data["seen"]],
+                gathered=data["gathered"],
+            )
+        case "entry":
+            found = data["entry"]
+            key: Key = (found["call"], found["kind"], found["contact"], found["channel"])
+            known = restored.entries.get(key)
+            if known is not None:
+                restored.entries[key] = entry_from({**known.as_row(), **found})
+            elif "subject" in found:
+                restored.entries[key] = entry_from(found)
+            else:
+                restored.outcomes[key] = found
+        case "folded":
+            for call in data["calls"]:
+                restored.folded[(call, data["kind"], data["contact"])] = data["into"]
+    return restored
+
+
+def with_outcome(entry: Entry, outcome: dict[str, Any]) -> Entry:
+    """A freshly written entry with what the log says became of it."""
+    kept = {"subject": entry.subject, "body": entry.body}
+    return entry_from({**entry.as_row(), **outcome, **kept})

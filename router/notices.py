@@ -1,0 +1,379 @@
+"""The notices process: `python -m router.notices --config FILE`, started and restarted by `edge911 run`.
+
+Reads the journal, tells the contacts, and has records kept. It may be killed at any moment: the journal holds
+what happened and the notice log what was told. It needs no database to deliver.
+"""
+
+import argparse
+import ctypes
+import logging
+import os
+import queue
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+
+from config.load import ConfigError, load_config
+from config.schema import Config
+from router.channels import Channels, Job, Report, prepare_process, privacy_url
+from router.intake import Intake, checkpoint_state
+from router.journal import Cursor, LineReader
+from router.noticelog import NoticeLog, restore
+from router.noticelogging import configure_logging
+from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
+from router.recorder import Recorder
+
+LAST_GOOD = "notices-settings.json"
+POLL_SECONDS = 0.02
+LINES_AT_ONCE = 500
+STORE_SECONDS = 0.1
+CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_LINES = 20_000
+HUNG_SECONDS = 45.0
+"""How long a retry waits for an attempt that was given up but still goes on, lest the notice comes twice."""
+REREAD_SECONDS = 5.0
+DRAIN_SECONDS = 3.0
+STORE_AT_END_SECONDS = 2.0
+UNSTORED_LIMIT = 50_000
+"""Settled notices kept in memory while the database cannot be written; the oldest are dropped beyond it."""
+_NOTIFY_TYPES = {"call": "warning", "test": "info", "failed": "failure", "refused": "warning"}
+
+log = logging.getLogger("router.notices")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What this process needs of a configuration."""
+
+    config: Config
+    database_url: str
+    state_directory: Path
+
+
+def load_settings(config_file: Path) -> Settings:
+    """The settings in a configuration file, kept as the last good ones. Raises ConfigError."""
+    loaded = load_config(config_file)
+    settings = Settings(
+        config=loaded.config, database_url=loaded.database_url, state_directory=loaded.state_directory
+    )
+    kept = {"config": loaded.config.model_dump_json(), "database_url": settings.database_url}
+    try:
+        settings.state_directory.mkdir(parents=True, exist_ok=True)
+        path = settings.state_directory / LAST_GOOD
+        temporary = path.with_suffix(".new")
+        # It holds the passwords of channels.
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(orjson.dumps(kept))
+        temporary.replace(path)
+    except OSError as error:
+        log.warning("last-good-settings-not-written %s", error)
+    return settings
+
+
+def last_good_settings(state_directory: Path) -> Settings | None:
+    """What the last good configuration said, so that a restart in the middle of an edit still tells people."""
+    try:
+        kept = orjson.loads((state_directory / LAST_GOOD).read_bytes())
+        config = Config.model_validate_json(kept["config"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Settings(config=config, database_url=kept["database_url"], state_directory=state_directory)
+
+
+class NoticesProcess:
+    """Everything of the process, run by one thread; channels and recorder have threads of their own."""
+
+    def __init__(self, settings: Settings, config_file: Path) -> None:
+        self._config_file = config_file
+        self._reread_at = 0.0
+        state = settings.state_directory
+        self._status_file = state / "notices.json"
+        self._reader = LineReader(state / "journal")
+        log_directory = state / "notices"
+        restored = restore(log_directory)
+        self._cursor: Cursor = restored.cursor
+        self._log = NoticeLog(log_directory)
+        self._outbox = Outbox()
+        self._intake = Intake(self._outbox, self._log, settings.config, self._reread, restored)
+        self._channels = Channels()
+        self._recorder = Recorder(settings.database_url, settings.config.node, state / "journal")
+        self._replay_end = self._reader.end()
+        self._is_replayed = False
+        self._delivered = 0
+        self._failed = 0
+        self._refused = 0
+        self._dropped = 0
+        self._stop = False
+        self._reload = False
+        self._told_unusable: set[str] = set()
+        self._next_second = 0.0
+        self._next_store = 0.0
+        self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
+        self._discarded = 0
+
+    def run(self, parent: int) -> None:
+        """Until SIGTERM, or until the process that started us is gone."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_signal)
+        log.info("notices-started pid %d, journal from %s", os.getpid(), self._cursor)
+        self._intake.resume(time.monotonic(), time.time())
+        self._recorder.start()
+        pause = 0.0
+        while not self._stop:
+            self._take_reports(pause)
+            more = self._tick()
+            pause = 0.0 if more else POLL_SECONDS
+            if os.getppid() != parent:
+                log.error("parent-gone")
+                break
+        self._drain()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self._stop = True
+
+    def _tick(self) -> bool:
+        """Read, send, keep; True where the journal holds more already."""
+        now, at = time.monotonic(), time.time()
+        if self._reload:
+            self._reload, self._reread_at = False, 0.0
+            self._reread()
+        lines, self._cursor = self._reader.read_lines(self._cursor, LINES_AT_ONCE)
+        for line in lines:
+            self._intake.take_line(line, now, at)
+        self._intake.close_windows(now, at)
+        for entry in self._outbox.due(now):
+            self._send(entry)
+        if now >= self._next_store:
+            self._next_store = now + STORE_SECONDS
+            self._store()
+        if now >= self._next_second:
+            self._next_second = now + 1.0
+            self._every_second(now)
+        return len(lines) == LINES_AT_ONCE
+
+    def _send(self, entry: Entry) -> None:
+        contact = self._intake.config.contacts.get(entry.contact)
+        if contact is None or entry.channel >= len(contact.send):
+            words = "this contact or channel is not in the configuration any more"
+            attempt = Attempt(delivered=False, permanent=True, reason="contact-unknown", words=words)
+            self._settle(entry.key, attempt, time.time())
+            return
+        job = Job(
+            token=entry.key,
+            url=contact.send[entry.channel],
+            subject=entry.subject,
+            body=entry.body,
+            notify_type=_NOTIFY_TYPES.get(entry.kind.removeprefix("folded-"), "warning"),
+            is_retry=entry.attempts > 0,
+        )
+        self._channels.send(job)
+
+    def _take_reports(self, wait: float) -> None:
+        """Write down what came of attempts; waits up to `wait` seconds for the first."""
+        try:
+            report = self._channels.reports.get(timeout=wait) if wait else self._channels.reports.get_nowait()
+            while True:
+                self._take_report(report)
+                report = self._channels.reports.get_nowait()
+        except queue.Empty:
+            return
+
+    def _take_report(self, report: Report) -> None:
+        key: Key = report.job.token
+        if report.late and not report.attempt.delivered:
+            return
+        if report.attempt.unusable:
+            self._tell_unusable(report)
+        not_before = time.monotonic() + HUNG_SECONDS if report.will_follow else 0.0
+        self._settle(key, report.attempt, report.started_at, not_before)
+
+    def _tell_unusable(self, report: Report) -> None:
+        if report.job.url not in self._told_unusable:
+            self._told_unusable.add(report.job.url)
+            log.error("channel-not-available %s: %s", privacy_url(report.job.url), report.attempt.words)
+
+    def _settle(self, key: Key, attempt: Attempt, started_at: float, not_before: float = 0.0) -> None:
+        now, at = time.monotonic(), time.time()
+        entry = self._outbox.settle(key, attempt, now=now, at=at, started_at=started_at, not_before=not_before)
+        if entry is None:
+            return
+        self._log.note(entry)
+        call, kind, contact, channel = key
+        if entry.state is NoticeState.DELIVERED:
+            self._delivered += 1
+            delay = (entry.last_attempt_at or at) - entry.queued_at
+            log.info(
+                "notice-delivered %s %s to %s/%d, attempt %d, started %.3f s after it was queued",
+                *(call, kind, contact, channel, entry.attempts, delay),
+            )
+            return
+        self._failed += 1
+        if entry.state is NoticeState.REFUSED:
+            self._refused += 1
+            if attempt.unusable:
+                return
+            log.error(
+                "notice-given-up %s %s to %s/%d after %d attempts: %s: %s",
+                *(call, kind, contact, channel, entry.attempts, entry.reason, entry.words),
+            )
+            return
+        log.warning(
+            "notice-failed %s %s to %s/%d, attempt %d: %s: %s",
+            *(call, kind, contact, channel, entry.attempts, entry.reason, entry.words),
+        )
+
+    def _store(self) -> None:
+        while not self._recorder.recovered.empty():
+            self._take_recovered(self._recorder.recovered.get())
+        while not self._recorder.stored.empty():
+            self._outbox.mark_stored(self._recorder.stored.get())
+        rows = self._outbox.take_rows()
+        if rows:
+            self._recorder.submit(rows)
+
+    def _take_recovered(self, entries: list[Entry]) -> None:
+        """What only the database still knows was to be delivered: the state directory is not the old one."""
+        seen = set(self._outbox.seen())
+        for entry in entries:
+            if entry.key not in self._outbox.entries and entry.key[:3] not in seen:
+                log.warning("notice-recovered %s %s to %s from the database", *entry.key[:3])
+                self._outbox.is_new(*entry.key[:3])
+                self._outbox.add(entry, time.monotonic())
+
+    def _every_second(self, now: float) -> None:
+        self._channels.report_overdue()
+        if not self._is_replayed and self._cursor >= self._replay_end:
+            self._is_replayed = True
+            self._next_checkpoint = now
+        if self._is_replayed and (now >= self._next_checkpoint or self._log.lines > CHECKPOINT_LINES):
+            self._next_checkpoint = now + CHECKPOINT_SECONDS
+            self._checkpoint()
+        self._write_status()
+
+    def _checkpoint(self) -> None:
+        dropped = self._outbox.drop_settled(UNSTORED_LIMIT)
+        if dropped:
+            self._dropped += len(dropped)
+            self._recorder.forget(dropped)
+            log.error("notice-records-dropped %d: the database takes none", len(dropped))
+        if not self._log.checkpoint(self._cursor, **checkpoint_state(self._intake)):
+            return
+        stored = self._recorder.cursor
+        if stored is not None:
+            # A cursor of an older journal than this one says nothing about it.
+            keep = min(self._cursor.segment, stored.segment)
+            self._reader.discard_before(Cursor(keep, 0))
+
+    def _reread(self) -> Config:
+        """The configuration as it is now; the old one stays where the file is no good."""
+        now = time.monotonic()
+        if now < self._reread_at:
+            return self._intake.config
+        self._reread_at = now + REREAD_SECONDS
+        try:
+            settings = load_settings(self._config_file)
+        except ConfigError as error:
+            log.error("configuration-refused, the old one stays: %s", error)
+            return self._intake.config
+        self._intake.config = settings.config
+        self._intake.unknown_contacts.clear()
+        configure_logging(settings.config.log)
+        log.info("configuration-reloaded")
+        return settings.config
+
+    def _write_status(self) -> None:
+        """Numbers for /metrics of the call process, replaced in one step."""
+        oldest = self._outbox.oldest_queued_at()
+        status: dict[str, Any] = {
+            "at": time.time(),
+            "pid": os.getpid(),
+            "queued": self._outbox.queued,
+            "delivered_total": self._delivered,
+            "failed_total": self._failed,
+            "refused_total": self._refused,
+            "folded_total": self._intake.folded_total,
+            "oldest_queued_seconds": max(time.time() - oldest, 0.0) if oldest is not None else 0.0,
+            "database_ok": self._recorder.is_ok,
+            "database_error": self._recorder.error,
+            "journal_lag_bytes": self._reader.bytes_after(self._cursor),
+            "records_lag_bytes": self._reader.bytes_after(self._recorder.cursor or Cursor()),
+            "journal_corrupt_total": self._intake.corrupt,
+            "journal_torn_total": self._reader.torn,
+            "unknown_contacts": len(self._intake.unknown_contacts),
+            "unstorable_total": self._recorder.unstorable + self._dropped,
+            "log_failures_total": self._log.failures,
+        }
+        temporary = self._status_file.with_suffix(".json.new")
+        try:
+            temporary.write_bytes(orjson.dumps(status))
+            temporary.replace(self._status_file)
+        except OSError as error:
+            log.warning("status-file-not-written %s", error.strerror)
+
+    def _drain(self) -> None:
+        """Told to end: read what is left, try everything once, have it stored."""
+        while self._tick():
+            pass
+        self._intake.release(time.monotonic(), time.time())
+        self._outbox.retry_now(time.monotonic())
+        for entry in self._outbox.due(time.monotonic()):
+            self._send(entry)
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._outbox.in_flight and (left := deadline - time.monotonic()) > 0:
+            self._take_reports(min(left, POLL_SECONDS))
+        self._store()
+        self._recorder.stop(STORE_AT_END_SECONDS)
+        self._store()
+        self._checkpoint()
+        self._write_status()
+        log.info("notices-ended with %d queued", self._outbox.queued)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill us when the thread that started us ends (prctl PR_SET_PDEATHSIG; Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until told to end. 1 where the configuration is no good."""
+    parser = argparse.ArgumentParser(prog="python -m router.notices", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--state", type=Path, metavar="DIRECTORY", help="where the last good settings are")
+    parser.add_argument("--parent", type=int, help="process id to die with; default: whoever started this")
+    options = parser.parse_args(arguments)
+    parent = options.parent or os.getppid()
+    die_with_parent()
+    refused: ConfigError | None = None
+    try:
+        settings = load_settings(options.config)
+    except ConfigError as error:
+        last_good = last_good_settings(options.state) if options.state else None
+        if last_good is None:
+            print(error, file=sys.stderr)
+            return 1
+        settings, refused = last_good, error
+    prepare_process()
+    configure_logging(settings.config.log)
+    if refused:
+        log.error("configuration-refused, the last good one is used: %s", refused)
+    NoticesProcess(settings, options.config).run(parent)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.stdout.flush()
+    code = main()
+    logging.shutdown()
+    # Threads may hang in a channel that never answers; what matters is written.
+    os._exit(code)

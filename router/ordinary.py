@@ -1,0 +1,64 @@
+"""Every other request: forwarded unedited but for Via, Record-Route, Route and Max-Forwards."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sip.message import Edits, Request
+from sip.proxy import ResponseContext, Target
+from sip.routing import RouteDecision
+from sip.stack import Flow, ServerTransaction
+
+if TYPE_CHECKING:
+    from router.dispatch import CallRouter
+
+FIRST_ANSWER_SECONDS = 4.0
+"""So long a trunk may say nothing to an INVITE before the next trunk, where there is one, is tried."""
+
+DIALOG_FORMING = frozenset({b"INVITE", b"SUBSCRIBE", b"REFER", b"NOTIFY"})
+"""Requests that can make a dialog (RFC 3261, RFC 6665, RFC 3515): Record-Route is of use in these."""
+
+
+class OrdinaryCall(ResponseContext):
+    """A request on its way to one or several places, tried in order."""
+
+    __slots__ = ("places", "routed", "router")
+
+    def __init__(
+        self,
+        router: "CallRouter",
+        server: ServerTransaction,
+        request: Request,
+        places: Sequence[tuple[str, Flow]],
+        routed: Request,
+    ) -> None:
+        super().__init__(router.stack, server, request, router.key)
+        self.router = router
+        self.places = list(enumerate(places))
+        self.routed = routed
+
+    def select_target(self, now: float) -> Target | None:
+        if not self.places:
+            return None
+        position, (name, flow) = self.places.pop(0)
+        record_routes: Sequence[bytes] = ()
+        if self.request.method in DIALOG_FORMING and not self.request.to_tag:
+            record_routes = self.router.record_routes(flow.point, self.server.flow.point)
+        is_invite = self.request.method == b"INVITE"
+        return Target(
+            name=name,
+            label=b"n%d" % position,
+            flow=flow,
+            request=self.routed,
+            record_routes=record_routes,
+            timeout=FIRST_ANSWER_SECONDS if is_invite and self.places else None,
+        )
+
+
+def routed_request(request: Request, decision: RouteDecision) -> Request:
+    """The request with Route and Request-URI as Route processing left them; the same one where nothing changed."""
+    if decision.routes is None and decision.uri == request.uri:
+        return request
+    edits = Edits(uri=decision.uri)
+    if decision.routes is not None:
+        edits.replace["route"] = [b"Route: " + value for value in decision.routes]
+    return request.edited(edits)

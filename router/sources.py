@@ -1,0 +1,117 @@
+"""Who is who on the wire: inside, outside, a trunk, or nobody we know. The longest prefix wins."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from config.schema import Config, Trunk
+from e911.location import IPNetwork
+
+
+class Side(StrEnum):
+    """Where a message came from, or an address lies."""
+
+    INSIDE = "inside"
+    OUTSIDE = "outside"
+    UNLISTED = "unlisted"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of one source address."""
+
+    side: Side
+    is_trunk_address: bool
+    """True where the address is a trunk's: never taken for a phone's."""
+    trust_identity: bool
+
+
+_CACHE_LIMIT = 50_000
+
+
+class Sources:
+    """Classifies addresses, from the networks and the trunks of the configuration.
+
+    A trunk is known by address and port. Its address alone counts too, except on the loopback network where many
+    peers share one address and a listed network includes it.
+    """
+
+    def __init__(self, config: Config, addresses: dict[str, tuple[str, ...]]) -> None:
+        self._networks: list[tuple[IPNetwork, Side]] = sorted(
+            [(network, Side.INSIDE) for network in config.networks.inside]
+            + [(network, Side.OUTSIDE) for network in config.networks.outside],
+            key=lambda item: item[0].prefixlen,
+            reverse=True,
+        )
+        self._trusted = tuple(config.networks.trust_identity)
+        self._exact: dict[tuple[str, int], Trunk] = {}
+        self._by_host: dict[str, list[Trunk]] = {}
+        for name, trunk in config.trunks.items():
+            for host in addresses.get(name, ()):
+                self._exact[host, trunk.port or (5061 if trunk.transport == "tls" else 5060)] = trunk
+                self._by_host.setdefault(host, []).append(trunk)
+        self._cache: dict[tuple[str, int], Source] = {}
+
+    @property
+    def trunk_addresses(self) -> tuple[str, ...]:
+        """The IP addresses of all trunks."""
+        return tuple(self._by_host)
+
+    def classify(self, host: str, port: int) -> Source:
+        """What is known of a source; answers are kept."""
+        key = (host, port)
+        source = self._cache.get(key)
+        if source is None:
+            if len(self._cache) > _CACHE_LIMIT:
+                self._cache.clear()
+            source = self._cache[key] = self._classify(host, port)
+        return source
+
+    def reaches_inside(self, host: str) -> bool:
+        """True where an address is inside, or an inside trunk's."""
+        if any(trunk.side == "inside" for trunk in self._by_host.get(host, ())):
+            return True
+        address = parse_address(host)
+        return address is not None and self._network_side(address) is Side.INSIDE
+
+    def is_trunk(self, host: str) -> bool:
+        """True where an address is a trunk's."""
+        return host in self._by_host
+
+    def _classify(self, host: str, port: int) -> Source:
+        address = parse_address(host)
+        if address is None:
+            return Source(Side.UNLISTED, False, False)
+        trunks = self._by_host.get(host, [])
+        trunk = self._exact.get((host, port))
+        listed = self._network_side(address)
+        trusted = _contains(self._trusted, address)
+        if trunk is not None:
+            return Source(Side(trunk.side), True, trunk.trust_identity or trusted)
+        if trunks:
+            trusted = trusted or any(item.trust_identity for item in trunks)
+            if not (address.is_loopback and listed is not Side.UNLISTED):
+                side = Side.INSIDE if any(item.side == "inside" for item in trunks) else Side.OUTSIDE
+                return Source(side, True, trusted)
+        return Source(listed, bool(trunks), trusted)
+
+    def _network_side(self, address: IPv4Address | IPv6Address) -> Side:
+        for network, side in self._networks:
+            if address.version == network.version and address in network:
+                return side
+        return Side.UNLISTED
+
+
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address, an IPv4 one mapped into IPv6 as IPv4; None where it is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _contains(networks: Iterable[IPNetwork], address: IPv4Address | IPv6Address) -> bool:
+    return any(network.version == address.version and address in network for network in networks)

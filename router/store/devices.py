@@ -1,0 +1,280 @@
+"""The registered devices: who has which phone, and where it is.
+
+Every change of a device adds a row to `device_changes` in the same transaction, so a reader that remembers
+the last revision it saw pulls only what is new. Writers take turns (a table lock on PostgreSQL, the write
+lock on SQLite): revisions become visible in their order, and no reader can miss one.
+
+A device is kept under its key (e911.devices.device_key), so that two spellings of a number are one device,
+here as in the table that calls are matched with. "Any spelling" below means any text with that key.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Identity,
+    Integer,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from e911.devices import device_key
+from e911.location import CIVIC_FIELDS, CivicAddress, Device, DeviceKind, GeoPoint
+from router.store.metadata import metadata
+
+Value = str | float | None
+TEXT_COLUMNS: Final = ("name", "kind", "callback", "site", "zone", *CIVIC_FIELDS)
+POINT_COLUMNS: Final = ("latitude", "longitude")
+COLUMNS: Final = ("device", *TEXT_COLUMNS, *POINT_COLUMNS)
+"""Every column people write, in the order of the CSV file."""
+KEPT_CHANGES = 100_000
+"""Rows of device_changes kept; a reader further behind loads the whole table."""
+_BATCH = 500
+"""Names in one IN list."""
+
+
+def _no_pause() -> None:
+    """What a reader without other work does between batches."""
+
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device", Text, primary_key=True),
+    *(Column(name, Text, nullable=False, server_default="") for name in TEXT_COLUMNS),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    Column("updated_at", Double, nullable=False),
+)
+
+device_changes = Table(
+    "device_changes",
+    metadata,
+    Column("revision", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True, nullable=False),
+    Column("device", Text, nullable=False),
+    sqlite_autoincrement=True,  # a revision is never given twice, also after rows were trimmed
+)
+
+
+class StaleRevisionError(LookupError):
+    """The changes since that revision are no longer kept (or never were): load the whole table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpsertCount:
+    """What an upsert did, in devices."""
+
+    new: int
+    changed: int
+    unchanged: int
+
+
+def all_devices(conn: Connection) -> list[Device]:
+    """Every device, in no particular order."""
+    return [device for batch in device_batches(conn, 1000) for device in batch]
+
+
+def device_batches(conn: Connection, size: int) -> Iterator[list[Device]]:
+    """Every device, in lists of at most `size`, so that a reader with other work can pause between them."""
+    with conn.execute(select(devices), execution_options={"yield_per": size}) as result:
+        for rows in result.partitions():
+            yield [_device(row) for row in rows]
+
+
+def get_device(conn: Connection, device: str) -> Device | None:
+    """The device of that name in any spelling, or None."""
+    found = conn.execute(select(devices).where(devices.c.device == device_key(device))).one_or_none()
+    return _device(found) if found is not None else None
+
+
+def get_devices(conn: Connection, names: Iterable[str]) -> dict[str, Device]:
+    """Those of the named devices that exist, by their canonical name."""
+    return _present(conn, sorted({device_key(name) for name in names}), _BATCH, _no_pause)
+
+
+def current_revision(conn: Connection) -> int:
+    """The number of the last change; 0 for a table that never held a device."""
+    return conn.execute(select(func.max(device_changes.c.revision))).scalar() or 0
+
+
+def changes_since(
+    conn: Connection, revision: int, *, batch: int = _BATCH, pause: Callable[[], None] = _no_pause
+) -> tuple[int, list[Device], list[str]]:
+    """(new revision, devices changed or new, names of devices removed) since `revision`.
+
+    A reader with other work gets a `pause` after each `batch` of devices. Raises StaleRevisionError where the
+    changes cannot be told; then all_devices tells.
+    """
+    first, last = conn.execute(select(func.min(device_changes.c.revision), func.max(device_changes.c.revision))).one()
+    if (last or 0) == revision:
+        return revision, [], []
+    if last is None or last < revision or first > revision + 1:
+        raise StaleRevisionError(f"changes since revision {revision} are not kept")
+    touched: set[str] = set()
+    wanted = select(device_changes.c.device).where(
+        device_changes.c.revision > revision, device_changes.c.revision <= last
+    )
+    with conn.execute(wanted, execution_options={"yield_per": batch}) as result:
+        for names in result.scalars().partitions():
+            touched.update(names)
+            pause()
+    present = _present(conn, list(touched), batch, pause)
+    return last, list(present.values()), sorted(touched - present.keys())
+
+
+def upsert_devices(conn: Connection, rows: Sequence[Mapping[str, Value]], *, now: float | None = None) -> UpsertCount:
+    """Add devices, or change the given columns of those that exist; a column not given keeps its value.
+
+    Each row holds `device` (any spelling) and any of COLUMNS; None or "" clears. A device named twice takes
+    the later row on top of the earlier. `now` is seconds since 1970, for updated_at of what is new or
+    changed. Raises ValueError for a column that does not exist and for half a point.
+    """
+    at = time.time() if now is None else now
+    take_turn(conn)
+    known = get_devices(conn, (str(row["device"]) for row in rows))
+    merged: dict[str, Device] = {}
+    for row in rows:
+        name = device_key(str(row["device"]))
+        base = merged.get(name) or known.get(name) or Device(device=name)
+        merged[name] = overlaid(base, row)
+    added = [device for name, device in merged.items() if name not in known]
+    changed = [device for name, device in merged.items() if name in known and device != known[name]]
+    if added:
+        conn.execute(insert(devices), [{**columns_of(device), "updated_at": at} for device in added])
+    if changed:
+        conn.execute(
+            update(devices).where(devices.c.device == bindparam("key")),
+            [{**columns_of(device), "key": device.device, "updated_at": at} for device in changed],
+        )
+    _log_changes(conn, [device.device for device in (*added, *changed)])
+    return UpsertCount(new=len(added), changed=len(changed), unchanged=len(merged) - len(added) - len(changed))
+
+
+def remove_devices(conn: Connection, names: Iterable[str]) -> list[str]:
+    """Remove devices by name in any spelling; gives the canonical names of those that were there."""
+    take_turn(conn)
+    gone = sorted(get_devices(conn, names))
+    for start in range(0, len(gone), _BATCH):
+        conn.execute(delete(devices).where(devices.c.device.in_(gone[start : start + _BATCH])))
+    _log_changes(conn, gone)
+    return gone
+
+
+def trim_changes(conn: Connection, keep: int = KEPT_CHANGES) -> None:
+    """Forget all but the last `keep` changes. The last one always stays, or the revision would be lost."""
+    oldest = current_revision(conn) - max(keep, 1)
+    if oldest > 0:
+        conn.execute(delete(device_changes).where(device_changes.c.revision <= oldest))
+
+
+def overlaid(device: Device, row: Mapping[str, Value]) -> Device:
+    """The device with the columns of `row` put over its own. Raises ValueError as upsert_devices does."""
+    if unknown := sorted(row.keys() - set(COLUMNS)):
+        raise ValueError(f"no such column: {', '.join(unknown)}")
+    return from_columns({**columns_of(device), **row, "device": device.device}, device.updated_at)
+
+
+def columns_of(device: Device) -> dict[str, Value]:
+    """The device as columns (COLUMNS)."""
+    return {
+        "device": device.device,
+        "name": device.name,
+        "kind": device.kind.value,
+        "callback": device.callback,
+        "site": device.site,
+        "zone": device.zone,
+        **{name: getattr(device.civic, name) for name in CIVIC_FIELDS},
+        "latitude": device.point.latitude if device.point else None,
+        "longitude": device.point.longitude if device.point else None,
+    }
+
+
+def from_columns(values: Mapping[str, Value], updated_at: float = 0.0) -> Device:
+    """The device that columns say; a missing one is empty. Raises ValueError for half a point, a bad kind."""
+
+    def text(name: str) -> str:
+        value = values.get(name)
+        return "" if value is None else str(value)
+
+    latitude, longitude = (_number(values.get(name)) for name in POINT_COLUMNS)
+    if (latitude is None) != (longitude is None):
+        raise ValueError("latitude and longitude go together")
+    return Device(
+        device=text("device"),
+        name=text("name"),
+        kind=DeviceKind(text("kind") or DeviceKind.FIXED),
+        callback=text("callback"),
+        site=text("site"),
+        zone=text("zone"),
+        civic=CivicAddress(**{name: text(name) for name in CIVIC_FIELDS}),
+        point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
+        updated_at=updated_at,
+    )
+
+
+def take_turn(conn: Connection) -> None:
+    """Wait until no other transaction changes devices; lasts to the end of this transaction."""
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("LOCK TABLE devices IN SHARE ROW EXCLUSIVE MODE")
+    else:
+        # Any write takes SQLite's write lock; this one changes nothing.
+        conn.execute(delete(device_changes).where(device_changes.c.revision < 0))
+
+
+def _log_changes(conn: Connection, names: Sequence[str]) -> None:
+    if names:
+        conn.execute(insert(device_changes), [{"device": name} for name in names])
+        trim_changes(conn)
+
+
+def _present(conn: Connection, keys: Sequence[str], batch: int, pause: Callable[[], None]) -> dict[str, Device]:
+    found: dict[str, Device] = {}
+    for start in range(0, len(keys), batch):
+        some = keys[start : start + batch]
+        for row in conn.execute(select(devices).where(devices.c.device.in_(some))):
+            found[row[0]] = _device(row)
+        pause()
+    return found
+
+
+_EMPTY_CIVIC = CivicAddress()
+_BEFORE_CIVIC = 1 + TEXT_COLUMNS.index(CIVIC_FIELDS[0])
+_AFTER_CIVIC = _BEFORE_CIVIC + len(CIVIC_FIELDS)
+
+
+def _device(row: Row[Any]) -> Device:
+    # By position: a full load reads every column of every row, and names cost more than the values.
+    device, name, kind, callback, site, zone = row[:_BEFORE_CIVIC]
+    civic = row[_BEFORE_CIVIC:_AFTER_CIVIC]
+    latitude, longitude, updated_at = row[_AFTER_CIVIC:]
+    return Device(
+        device=device,
+        name=name,
+        kind=_KINDS.get(kind, DeviceKind.FIXED),
+        callback=callback,
+        site=site,
+        zone=zone,
+        civic=CivicAddress(**dict(zip(CIVIC_FIELDS, civic, strict=True))) if any(civic) else _EMPTY_CIVIC,
+        point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
+        updated_at=updated_at,
+    )
+
+
+_KINDS = {kind.value: kind for kind in DeviceKind}
+
+
+def _number(value: Value) -> float | None:
+    return None if value is None or value == "" else float(value)

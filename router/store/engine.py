@@ -1,0 +1,138 @@
+"""Opening the store: an Engine for SQLite (WAL) or PostgreSQL, migrated to the newest revision.
+
+Reading: `with reading(engine) as conn`. Writing: `with writing(engine) as conn`, which takes SQLite's write
+lock at once, so that a read followed by a write cannot fail half way with "database is locked". What goes
+wrong with the database becomes a StoreError in all three.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from router.store.errors import StoreError, database_name, store_error
+from router.store.migration import WRITE_OPTION, migrate
+
+__all__ = ["StoreError", "create_store_engine", "migrate", "open_store", "reading", "writing"]
+
+WAIT_FOR_LOCK = 5.0
+"""Seconds to wait for another program's lock."""
+CONNECT_TIMEOUT = 3
+"""Seconds for a connection to PostgreSQL (libpq takes whole seconds, 2 at least)."""
+
+
+def open_store(url: str, *, create: bool = True, wait: float = WAIT_FOR_LOCK) -> Engine:
+    """The store at `url` (`sqlite:///FILE` or `postgresql://…`), migrated to the newest revision.
+
+    With `create` the SQLite file and its folder are made where missing. `wait` is in seconds, for locks.
+    Raises StoreError. The caller disposes of the engine.
+    """
+    engine = create_store_engine(url, wait=wait)
+    try:
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite_file(engine.url, create=create)
+        migrate(engine, wait=wait)
+    except (SQLAlchemyError, OSError, StoreError) as error:
+        engine.dispose()
+        raise store_error(error, engine.url) from error
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def create_store_engine(url: str, *, wait: float = WAIT_FOR_LOCK) -> Engine:
+    """An Engine for `url` that has not connected yet. Raises StoreError `database-url-invalid`."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": wait})
+        event.listen(engine, "connect", _prepare_sqlite_connection)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    engine = create_engine(
+        parsed,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT,
+            "application_name": "edge911",
+            # A server that went away without a word is noticed in seconds, not in the system's two hours.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 5000,
+        },
+    )
+
+    def set_lock_timeout(connection: Any, _record: object) -> None:
+        connection.execute(f"SET lock_timeout = {int(wait * 1000)}")
+        connection.commit()
+
+    event.listen(engine, "connect", set_lock_timeout)
+    return engine
+
+
+def parse_url(url: str) -> URL:
+    """The URL with its driver. Raises StoreError `database-url-invalid`."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreError("database-url-invalid", detail="not a database URL") from None
+    match parsed.drivername:
+        case "sqlite" | "sqlite+pysqlite" if parsed.database and parsed.database != ":memory:":
+            return parsed.set(drivername="sqlite+pysqlite")
+        case "postgresql" | "postgresql+psycopg":
+            return parsed.set(drivername="postgresql+psycopg")
+    raise StoreError("database-url-invalid", database=database_name(parsed))
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of an SQLite URL; None for PostgreSQL. Raises StoreError `database-url-invalid`."""
+    parsed = parse_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection to read from; what goes wrong with the database inside becomes a StoreError."""
+    try:
+        with engine.connect() as conn:
+            yield conn
+    except SQLAlchemyError as error:
+        raise store_error(error, engine.url) from error
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction to write in, committed at the end, undone on any exception.
+
+    On SQLite it has the write lock from the start. What goes wrong with the database becomes a StoreError.
+    """
+    try:
+        with engine.connect() as conn:
+            conn = conn.execution_options(**{WRITE_OPTION: True})
+            with conn.begin():
+                yield conn
+    except SQLAlchemyError as error:
+        raise store_error(error, engine.url) from error
+
+
+def _prepare_sqlite_file(url: URL, *, create: bool) -> None:
+    path = Path(url.database or "")
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+        raise StoreError("database-missing", database=database_name(url), detail="no such file")
+
+
+def _prepare_sqlite_connection(connection: Any, _record: object) -> None:
+    # The driver's own transactions begin late and never around DDL; ours begin when we say so, below.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(conn: Connection) -> None:
+    immediate = conn.get_execution_options().get(WRITE_OPTION, False)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,179 @@
+"""Logs and metrics of the call process, kept off the hot path.
+
+A log call appends a record to a queue; the loop renders what waits ten times a second, and a thread writes it, so a
+terminal or a disk that hangs delays no call. Metrics are plain counters, turned into Prometheus text when asked for.
+"""
+
+import json
+import logging
+import queue
+import re
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from config.schema import Log
+
+PENDING_LIMIT = 100_000
+_NUMBER = re.compile(r"\+?\d[\d().\- ]{5,}\d")
+_REDACTED_FIELDS = frozenset({"number", "callback", "caller", "address", "location", "display_name"})
+
+
+class LaterHandler(logging.Handler):
+    """Keeps records until `render` is called; renders them, and hands the text to the writing thread."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.pending: deque[logging.LogRecord] = deque()
+        self.lost = 0
+        self._text: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="log-writer", daemon=True)
+        self._writer.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.pending) >= PENDING_LIMIT:
+            self.lost += 1
+        else:
+            self.pending.append(record)
+
+    def render(self, most: int = 500) -> None:
+        """Render up to so many records and have them written."""
+        lines: list[str] = []
+        while self.pending and len(lines) < most:
+            lines.append(self.format(self.pending.popleft()))
+        if not lines:
+            return
+        if self._text.qsize() > 1000:
+            self.lost += len(lines)
+            return
+        self._text.put("\n".join(lines) + "\n")
+
+    def finish(self) -> None:
+        """Write what is left, within a second."""
+        self.render(PENDING_LIMIT)
+        self._text.put(None)
+        self._writer.join(1.0)
+
+    def _write(self) -> None:
+        while (text := self._text.get()) is not None:
+            try:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+            except (OSError, ValueError):
+                continue  # nobody reads our standard error any more
+
+
+def configure_logging(section: Log, *, process: str, node: str) -> LaterHandler:
+    """Send everything logged in this process to standard error, as `log` in the configuration says."""
+    # What a log line of ours never shows need not be found out for each one.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+    def name_process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        record = event.get("_record")
+        if isinstance(record, logging.LogRecord):
+            event.update(getattr(record, "event_fields", {}))
+        event["process"] = process
+        event["node"] = node
+        return event
+
+    processors: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name_process,
+    ]
+    if section.redact:
+        processors.append(redact)
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if section.format == "json" else structlog.dev.ConsoleRenderer()
+    )
+    handler = LaterHandler(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=processors,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(section.level.upper())
+    structlog.configure(
+        processors=[*processors[:2], structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    for chatty in ("alembic", "sqlalchemy", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    return handler
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Without telephone numbers and locations."""
+    for name, value in event.items():
+        if not isinstance(value, str) or name in ("timestamp", "event", "call", "sip_call_id", "source_address"):
+            continue
+        event[name] = "[redacted]" if name in _REDACTED_FIELDS and value else _NUMBER.sub("[redacted]", value)
+    return event
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A value read when metrics are asked for."""
+
+    name: str
+    help: str
+    read: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class CounterGroup:
+    """A dictionary of counters exported under one name, its keys as a label."""
+
+    name: str
+    help: str
+    label: str
+    values: Mapping[str, int]
+
+
+class Metrics:
+    """Collects our counters for Prometheus."""
+
+    def __init__(self, groups: Iterable[CounterGroup], gauges: Iterable[Gauge], status: Path) -> None:
+        self._groups = list(groups)
+        self._gauges = list(gauges)
+        self._status = status
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """All families."""
+        for group in self._groups:
+            family = CounterMetricFamily(group.name, group.help, labels=[group.label])
+            for key, value in sorted(group.values.items()):
+                family.add_metric([key], value)
+            yield family
+        for gauge in self._gauges:
+            yield GaugeMetricFamily(gauge.name, gauge.help, value=gauge.read())
+        for key, value in notices_status(self._status).items():
+            if isinstance(value, bool | int | float):
+                yield GaugeMetricFamily(f"edge911_notices_{key}", f"{key} of the notices process", value=float(value))
+
+
+def notices_status(path: Path) -> dict[str, Any]:
+    """What the notices process last said of itself; empty where it has said nothing."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,142 @@
+"""Multipart bodies (RFC 2046 section 5.1, RFC 5621): a part is added, every other part keeps its bytes."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sip.message import Edits, Message
+
+_BOUNDARY = re.compile(rb';\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s"]+))', re.IGNORECASE)
+_BOUNDARY_CHARACTERS = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'()+_,-./:=? ")
+
+# RFC 3261 sections 20.11 to 20.15: these describe the body, so they move into the part that the body becomes.
+MOVED_INTO_PART = (
+    "content-type",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-id",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyPart:
+    """A part to add: content type, Content-ID without angle brackets, further header lines, and its bytes."""
+
+    content_type: bytes
+    content_id: bytes
+    body: bytes
+    disposition: bytes = b"render;handling=optional"
+
+
+def media_type(content_type: bytes) -> bytes:
+    """type/subtype in lower case."""
+    return content_type.partition(b";")[0].strip().lower()
+
+
+def boundary_of(content_type: bytes) -> bytes | None:
+    """The boundary of a multipart Content-Type, or None where it is missing or not allowed."""
+    match = _BOUNDARY.search(content_type)
+    if not match:
+        return None
+    boundary = re.sub(rb"\\(.)", rb"\1", match[1]) if match[1] is not None else match[2]
+    if not 0 < len(boundary) <= 70 or not _BOUNDARY_CHARACTERS.issuperset(boundary) or boundary.endswith(b" "):
+        return None
+    return boundary
+
+
+def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
+    """The edits that add a part to a message's body.
+
+    No body: the part becomes the body, with its Content-ID in the SIP field (RFC 8262). A multipart/mixed body
+    gets the part before its closing delimiter, all else untouched. Any other body becomes the first part of a new
+    multipart/mixed, byte-identical, and the fields that describe it move in with it. boundary is used for the new
+    multipart; it is lengthened until it does not occur in the body.
+    """
+    content_type = message.first("content-type")
+    if not message.body or content_type is None:
+        return Edits(
+            replace={
+                "content-type": (b"Content-Type: " + part.content_type,),
+                "content-id": (b"Content-ID: <" + part.content_id + b">",),
+                "content-disposition": (b"Content-Disposition: " + part.disposition,),
+                "content-encoding": (),
+                "content-language": (),
+            },
+            body=part.body,
+        )
+    if media_type(content_type) == b"multipart/mixed" and not message.has("content-encoding"):
+        own = boundary_of(content_type)
+        joined = None if own is None else _insert_before_close(message.body, own, _part_bytes(part))
+        if joined is not None:
+            return Edits(body=joined)
+    while b"--" + boundary in message.body or b"--" + boundary in part.body:
+        boundary += b"x"
+    head: list[bytes] = []
+    for key in MOVED_INTO_PART:
+        head += message.lines(key)
+    body = b"\r\n".join(
+        [
+            b"--" + boundary,
+            *(_full_name(line) for line in head),
+            b"",
+            message.body,
+            b"--" + boundary,
+            _part_bytes(part),
+            b"--" + boundary + b"--",
+            b"",
+        ]
+    )
+    replace: dict[str, Sequence[bytes]] = {key: () for key in MOVED_INTO_PART if message.has(key)}
+    replace["content-type"] = (b"Content-Type: multipart/mixed;boundary=" + boundary,)
+    if not message.has("mime-version"):
+        replace["mime-version"] = (b"MIME-Version: 1.0",)
+    return Edits(replace=replace, body=body)
+
+
+def _part_bytes(part: BodyPart) -> bytes:
+    return b"\r\n".join(
+        [
+            b"Content-Type: " + part.content_type,
+            b"Content-ID: <" + part.content_id + b">",
+            b"Content-Disposition: " + part.disposition,
+            b"",
+            part.body,
+        ]
+    )
+
+
+def _full_name(line: bytes) -> bytes:
+    """A compact form has no meaning inside a MIME part: c becomes Content-Type, e Content-Encoding."""
+    name, colon, value = line.partition(b":")
+    full = {b"c": b"Content-Type", b"e": b"Content-Encoding"}.get(name.strip().lower())
+    return line if full is None else full + colon + value
+
+
+def _insert_before_close(body: bytes, boundary: bytes, part: bytes) -> bytes | None:
+    """The multipart body with one more part at its end; None where its closing delimiter is not found."""
+    close = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"--[ \t]*(?=\r\n|\Z)")
+    match = close.search(body)
+    if not match:
+        return None
+    start = match.start()
+    lead = b"" if start == 0 and not body.startswith(b"\r\n") else b"\r\n"
+    return body[:start] + lead + b"--" + boundary + b"\r\n" + part + body[start:]
+
+
+def split_parts(body: bytes, boundary: bytes) -> list[tuple[list[bytes], bytes]]:
+    """Header lines and bytes of each part of a multipart body; preamble and epilogue are left out."""
+    delimiter = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?:\r\n|\Z)")
+    marks = list(delimiter.finditer(body))
+    parts: list[tuple[list[bytes], bytes]] = []
+    for mark, following in pairwise(marks):
+        if mark[1]:
+            break
+        content = body[mark.end() : following.start()]
+        if content.startswith(b"\r\n"):
+            parts.append(([], content[2:]))
+            continue
+        head, separator, data = content.partition(b"\r\n\r\n")
+        parts.append((head.split(b"\r\n") if head else [], data if separator else b""))
+    return parts

@@ -1,0 +1,172 @@
+"""Typed values of the header fields a proxy reads: Via, CSeq, name-addr, tags, Route.
+
+Values are read on demand and never used to re-print a field that nobody edited.
+"""
+
+import re
+from dataclasses import dataclass
+
+from sip.errors import Reason, RemoteError
+from sip.uri import SipUri, parse_parameters, parse_sip_uri
+
+# RFC 3261 section 25.1: via-parm = sent-protocol LWS sent-by *( SEMI via-params ); LWS is allowed around SLASH.
+_VIA = re.compile(
+    rb"\s*SIP\s*/\s*2\.0\s*/\s*(?P<transport>[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s+"
+    rb"(?P<host>\[[^\]\s]*\]|[^\s:;,\[\]]+)\s*(?::\s*(?P<port>\d{1,5}))?\s*(?P<parameters>(?:;[^,]*)?)",
+    re.IGNORECASE,
+)
+_BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
+_RPORT = re.compile(rb";\s*rport\s*(?:=\s*(\d*))?\s*(?=;|$)", re.IGNORECASE)
+_RECEIVED = re.compile(rb";\s*received\s*=\s*([^;,\s]+)", re.IGNORECASE)
+_TAG = re.compile(rb";\s*tag\s*=\s*([^;,\s]+)", re.IGNORECASE)
+_CSEQ = re.compile(rb"\s*(\d+)\s+([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*")
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+MAGIC_COOKIE = b"z9hG4bK"
+CSEQ_LIMIT = 2**32
+
+
+@dataclass(slots=True)
+class Via:
+    """The top Via value of a message. parameters keep their bytes, starting with the semicolon."""
+
+    transport: bytes
+    host: bytes
+    port: int | None
+    parameters: bytes
+
+    @property
+    def branch(self) -> bytes:
+        """The branch, or b"" where there is none (RFC 2543)."""
+        match = _BRANCH.search(self.parameters)
+        return match[1] if match else b""
+
+    @property
+    def rport(self) -> int | None:
+        """RFC 3581: None where absent, 0 where asked for but not filled in, else the port."""
+        match = _RPORT.search(self.parameters)
+        if not match:
+            return None
+        return int(match[1]) if match[1] and int(match[1]) < 65536 else 0
+
+    @property
+    def received(self) -> str:
+        """The received parameter without brackets (RFC 5118 section 4.5), or an empty string."""
+        match = _RECEIVED.search(self.parameters)
+        return match[1].decode("latin-1").strip("[]") if match else ""
+
+    @property
+    def sent_by(self) -> bytes:
+        """host:port as written, lower case: half of the transaction key (section 17.2.3)."""
+        return self.host.lower() if self.port is None else b"%b:%d" % (self.host.lower(), self.port)
+
+
+def split_top(value: bytes) -> tuple[bytes, bytes]:
+    """The first of a comma-separated list of values, and the rest (b"" where there is none).
+
+    Commas in quotes and in angle brackets do not separate.
+    """
+    if b"," not in value:
+        return value.strip(), b""
+    quoted = angle = False
+    skip = False
+    for position, byte in enumerate(value):
+        if skip:
+            skip = False
+        elif quoted:
+            if byte == 0x5C:  # backslash
+                skip = True
+            elif byte == 0x22:  # "
+                quoted = False
+        elif byte == 0x22:
+            quoted = True
+        elif byte == 0x3C:  # <
+            angle = True
+        elif byte == 0x3E:  # >
+            angle = False
+        elif byte == 0x2C and not angle:  # ,
+            return value[:position].strip(), value[position + 1 :].strip()
+    return value.strip(), b""
+
+
+def split_values(value: bytes) -> list[bytes]:
+    """All of a comma-separated list of values."""
+    values = []
+    while value:
+        top, value = split_top(value)
+        if top:
+            values.append(top)
+    return values
+
+
+def parse_via(value: bytes) -> Via:
+    """Read one Via value. Raises RemoteError BAD_VIA (400)."""
+    match = _VIA.fullmatch(value)
+    if not match:
+        raise RemoteError(Reason.BAD_VIA, 400, f"Via {value[:80]!r}")
+    port = match["port"]
+    if port is not None and not 0 < int(port) < 65536:
+        raise RemoteError(Reason.BAD_VIA, 400, f"Via port {port.decode()}")
+    parameters = match["parameters"]
+    if b";;" in parameters.replace(b" ", b"") or parameters.rstrip().endswith(b";"):
+        raise RemoteError(Reason.BAD_VIA, 400, "Via has an empty parameter")
+    return Via(match["transport"], match["host"], int(port) if port else None, parameters)
+
+
+def parse_cseq(value: bytes) -> tuple[int, bytes]:
+    """Number and method of a CSeq. Raises RemoteError BAD_CSEQ (400), also for 2**32 and above (section 8.1.1.5)."""
+    match = _CSEQ.fullmatch(value)
+    if not match or len(match[1]) > 20 or int(match[1]) >= CSEQ_LIMIT:
+        raise RemoteError(Reason.BAD_CSEQ, 400, f"CSeq {value[:60]!r}")
+    return int(match[1]), match[2]
+
+
+def tag_of(value: bytes) -> bytes:
+    """The tag of a From or To value, or b"".
+
+    Parameters of the URI stand inside the angle brackets and do not count (section 20.10).
+    """
+    end = value.rfind(b">")
+    match = _TAG.search(value, end + 1)
+    return match[1] if match else b""
+
+
+@dataclass(slots=True)
+class NameAddr:
+    """A name-addr or addr-spec: display name (unquoted), URI text, and the header parameters."""
+
+    display_name: str
+    uri: bytes
+    parameters: dict[str, bytes]
+
+    def sip_uri(self) -> SipUri:
+        """The URI in parts; RemoteError where it is no SIP URI."""
+        return parse_sip_uri(self.uri)
+
+
+def parse_name_addr(value: bytes) -> NameAddr:
+    """Read a From, To, Contact, Route or P-Asserted-Identity value (one).
+
+    Lenient as RFC 4475 advises: display names need no quotes, spaces around the addr-spec are ignored.
+    Raises RemoteError BAD_ADDRESS (400) for an unterminated quote or bracket.
+    """
+    value = value.strip()
+    display = ""
+    rest = value
+    if value.startswith(b'"'):
+        match = _QUOTED.match(value)
+        if not match:
+            raise RemoteError(Reason.BAD_ADDRESS, 400, "a quoted display name does not end")
+        display = re.sub(rb"\\(.)", rb"\1", match[0][1:-1], flags=re.DOTALL).decode("utf-8", "replace")
+        rest = value[match.end() :].lstrip()
+    start = rest.find(b"<")
+    if start < 0:
+        # addr-spec: every parameter belongs to the header field, not to the URI (section 20.10).
+        uri, semicolon, parameters = rest.partition(b";")
+        return NameAddr(display, uri.strip(), parse_parameters(semicolon + parameters))
+    end = rest.find(b">", start)
+    if end < 0:
+        raise RemoteError(Reason.BAD_ADDRESS, 400, "an address in angle brackets does not end")
+    if not display:
+        display = rest[:start].strip().strip(b'"').decode("utf-8", "replace")
+    return NameAddr(display, rest[start + 1 : end].strip(), parse_parameters(rest[end + 1 :]))

@@ -1,0 +1,515 @@
+"""Requests and responses: an ordered list of fields over the received bytes.
+
+Rules of this file:
+- What nobody edited leaves as it came, byte for byte: a field is kept as its received line, folds included.
+- Values are read on demand. A field we do not need is never parsed, so it cannot be refused.
+- An edit is data (`Edits`), and applying it gives a new message that reads back changed.
+
+A fully typed object model costs ten times as much a message; see docs/decisions/0002-messages.md.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sip.errors import Reason, RemoteError
+from sip.headers import Via, parse_cseq, parse_via, split_top, split_values, tag_of
+
+MAX_HEADER_BYTES = 65_535
+MAX_FIELDS = 512
+
+# RFC 3261 section 7.3.3 and the registrations of RFC 3265, 3515, 3892, 3911, 4028, 4474, 6442 and 8224.
+COMPACT_FORMS = {
+    "i": "call-id",
+    "m": "contact",
+    "e": "content-encoding",
+    "l": "content-length",
+    "c": "content-type",
+    "f": "from",
+    "s": "subject",
+    "k": "supported",
+    "t": "to",
+    "v": "via",
+    "o": "event",
+    "u": "allow-events",
+    "r": "refer-to",
+    "b": "referred-by",
+    "x": "session-expires",
+    "y": "identity",
+    "d": "request-disposition",
+    "a": "accept-contact",
+    "j": "reject-contact",
+}
+
+_SINGLE = frozenset({"call-id", "cseq", "from", "to", "max-forwards", "content-length"})
+
+_KEYS: dict[bytes, str] = {}
+"""Name as written → key; grows with the spellings seen, up to a bound."""
+_KEYS_LIMIT = 4096
+_NAME_BYTES = frozenset(b"!%'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_`abcdefghijklmnopqrstuvwxyz~")
+
+Field = tuple[str, bytes]
+"""Key (lower-case full name) and the whole line as received, without its final CRLF."""
+
+
+def field_key(name: bytes) -> str:
+    """The key of a field name as written; RemoteError BAD_FIELD_LINE (400) where it is no token."""
+    stripped = name.rstrip(b" \t")
+    if not stripped or not _NAME_BYTES.issuperset(stripped):
+        raise RemoteError(Reason.BAD_FIELD_LINE, 400, f"field name {name[:40]!r}")
+    key = stripped.decode("ascii").lower()
+    key = COMPACT_FORMS.get(key, key)
+    if len(_KEYS) < _KEYS_LIMIT:
+        _KEYS[name] = key
+    return key
+
+
+@dataclass(slots=True, kw_only=True)
+class Edits:
+    """A change to a message, as data.
+
+    uri replaces the Request-URI. first are lines put before all fields; replace gives for a key the lines that
+    stand in place of its first field (an empty sequence removes), all others of that name go; append are lines
+    put after the last field. body replaces the body; Content-Length then follows by itself.
+    """
+
+    uri: bytes | None = None
+    first: Sequence[bytes] = ()
+    replace: dict[str, Sequence[bytes]] = field(default_factory=dict)
+    append: Sequence[bytes] = ()
+    body: bytes | None = None
+
+
+class Message:
+    """What requests and responses share."""
+
+    __slots__ = ("_first", "_via", "body", "cseq", "fields", "method", "oddities")
+
+    _first: dict[str, int]
+    _via: Via | None
+    fields: list[Field]
+    body: bytes
+    cseq: int
+    method: bytes
+    """Of a response: the method of its CSeq."""
+    oddities: tuple[Reason, ...]
+    """What was wrong with fields that we need only sometimes; forwarded or refused by policy."""
+
+    def start_line(self) -> bytes:
+        """The first line, as it goes out."""
+        raise NotImplementedError
+
+    def first(self, key: str) -> bytes | None:
+        """The value of the first field of this name, or None."""
+        index = self._first.get(key)
+        return None if index is None else value_of(self.fields[index][1])
+
+    def all(self, key: str) -> list[bytes]:
+        """The values of all fields of this name, as written (a value may itself be a list)."""
+        if key not in self._first:
+            return []
+        return [value_of(line) for name, line in self.fields if name == key]
+
+    def values(self, key: str) -> list[bytes]:
+        """All comma-separated values of all fields of this name."""
+        return [value for line in self.all(key) for value in split_values(line)]
+
+    def has(self, key: str) -> bool:
+        """True where a field of this name is there."""
+        return key in self._first
+
+    def lines(self, key: str) -> list[bytes]:
+        """The lines of all fields of this name, as received."""
+        if key not in self._first:
+            return []
+        return [line for name, line in self.fields if name == key]
+
+    def required(self, key: str) -> bytes:
+        """The value of a field that must be there; RemoteError MISSING_FIELD (400) otherwise."""
+        value = self.first(key)
+        if value is None:
+            raise RemoteError(Reason.MISSING_FIELD, 400, f"no {key}")
+        return value
+
+    @property
+    def via(self) -> Via:
+        """The top Via value. Raises RemoteError where it is missing or cannot be read."""
+        if self._via is None:
+            top, _ = split_top(self.required("via"))
+            self._via = parse_via(top)
+        return self._via
+
+    @property
+    def call_id(self) -> bytes:
+        """The Call-ID."""
+        return self.required("call-id")
+
+    @property
+    def from_tag(self) -> bytes:
+        """Tag of From, or b""."""
+        return tag_of(self.first("from") or b"")
+
+    @property
+    def to_tag(self) -> bytes:
+        """Tag of To, or b""."""
+        return tag_of(self.first("to") or b"")
+
+    def edited_fields(self, edits: Edits) -> list[Field]:
+        """The fields with the edits applied, Content-Length included."""
+        replace = edits.replace
+        if edits.body is not None and "content-length" not in replace:
+            length = b"Content-Length: %d" % len(edits.body)
+            if "content-length" in self._first:
+                replace = {**replace, "content-length": (length,)}
+            else:
+                edits = Edits(
+                    uri=edits.uri,
+                    first=edits.first,
+                    replace=replace,
+                    append=(*edits.append, length),
+                    body=edits.body,
+                )
+        fields: list[Field] = [(key_of_line(line), line) for line in edits.first]
+        if replace:
+            done: set[str] = set()
+            for item in self.fields:
+                key = item[0]
+                lines = replace.get(key)
+                if lines is None:
+                    fields.append(item)
+                elif key not in done:
+                    done.add(key)
+                    fields += [(key_of_line(line), line) for line in lines]
+            for key, lines in replace.items():
+                if key not in done:
+                    fields += [(key_of_line(line), line) for line in lines]
+        else:
+            fields += self.fields
+        fields += [(key_of_line(line), line) for line in edits.append]
+        return fields
+
+    def to_bytes(self) -> bytes:
+        """The message as it goes on the wire."""
+        parts = [self.start_line()]
+        parts += [line for _, line in self.fields]
+        parts += [b"", self.body]
+        return b"\r\n".join(parts)
+
+
+class Request(Message):
+    """A SIP request."""
+
+    __slots__ = ("uri",)
+
+    def __init__(self, method: bytes, uri: bytes, fields: list[Field], body: bytes, cseq: int = 0) -> None:
+        self.method = method
+        self.uri = uri
+        self.fields = fields
+        self.body = body
+        self.cseq = cseq
+        self.oddities = ()
+        self._first = index_of(fields)
+        self._via = None
+
+    def start_line(self) -> bytes:
+        return b"%b %b SIP/2.0" % (self.method, self.uri)
+
+    def edited(self, edits: Edits) -> "Request":
+        """A new request with the edits applied."""
+        return Request(
+            self.method,
+            self.uri if edits.uri is None else edits.uri,
+            self.edited_fields(edits),
+            self.body if edits.body is None else edits.body,
+            self.cseq,
+        )
+
+
+class Response(Message):
+    """A SIP response."""
+
+    __slots__ = ("reason", "status")
+
+    def __init__(
+        self, status: int, reason: bytes, fields: list[Field], body: bytes, cseq: int = 0, method: bytes = b""
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.body = body
+        self.cseq = cseq
+        self.method = method
+        self.oddities = ()
+        self._first = index_of(fields)
+        self._via = None
+
+    def start_line(self) -> bytes:
+        return b"SIP/2.0 %d %b" % (self.status, self.reason)
+
+    def edited(self, edits: Edits) -> "Response":
+        """A new response with the edits applied."""
+        return Response(
+            self.status,
+            self.reason,
+            self.edited_fields(edits),
+            self.body if edits.body is None else edits.body,
+            self.cseq,
+            self.method,
+        )
+
+    def without_top_via(self) -> "Response":
+        """The response as it goes back to the previous hop: our Via value removed (section 16.7 step 3)."""
+        index = self._first["via"]
+        line = self.fields[index][1]
+        fields = self.fields.copy()
+        if b"," in line:
+            _, rest = split_top(value_of(line))
+            if rest:
+                fields[index] = ("via", b"Via: " + rest)
+                return Response(self.status, self.reason, fields, self.body, self.cseq, self.method)
+        del fields[index]
+        return Response(self.status, self.reason, fields, self.body, self.cseq, self.method)
+
+
+def index_of(fields: Iterable[Field]) -> dict[str, int]:
+    """Key → position of its first field."""
+    index: dict[str, int] = {}
+    for position, (key, _) in enumerate(fields):
+        if key not in index:
+            index[key] = position
+    return index
+
+
+def value_of(line: bytes) -> bytes:
+    """The value of a field line, without the name and outer white space; folds are unfolded (section 7.3.1)."""
+    value = line[line.index(b":") + 1 :].strip()
+    if b"\r\n" in value:
+        value = b" ".join(part.strip() for part in value.split(b"\r\n"))
+    return value
+
+
+def key_of_line(line: bytes) -> str:
+    """The key of a field line that we wrote."""
+    name = line[: line.index(b":")]
+    return _KEYS.get(name) or field_key(name)
+
+
+def parse_message(data: bytes) -> Request | Response:
+    """Read one message: a datagram, or one framed message of a stream.
+
+    Bytes after the body that Content-Length gives are dropped (section 18.3). Raises RemoteError with the status
+    that a request deserves; status 0 where nothing can be answered.
+    """
+    if data[:2] == b"\r\n":
+        data = data.lstrip(b"\r\n")
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return _parse_message_oddly_ended(data)
+    if end > MAX_HEADER_BYTES:
+        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{end} bytes")
+    lines = data[:end].split(b"\r\n")
+    start = lines[0]
+    if len(lines) > MAX_FIELDS:
+        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(lines)} fields")
+    fields: list[Field] = []
+    append = fields.append
+    keys = _KEYS
+    bad_line: RemoteError | None = None
+    for position in range(1, len(lines)):
+        line = lines[position]
+        name, colon, _ = line.partition(b":")
+        key = keys.get(name)
+        if key is None or not colon:
+            if line[:1] in (b" ", b"\t"):
+                if fields:
+                    previous = fields[-1]
+                    fields[-1] = (previous[0], previous[1] + b"\r\n" + line)
+                    continue
+                bad_line = RemoteError(Reason.BAD_FIELD_LINE, 400, "the first field is folded")
+                continue
+            try:
+                if not colon:
+                    raise RemoteError(Reason.BAD_FIELD_LINE, 400, f"line without a colon {line[:40]!r}")
+                key = field_key(name)
+            except RemoteError as error:
+                # Kept as it came: it stops only messages that policy does not want to save.
+                bad_line = error
+                key = "?"
+        append((key, line))
+    return _finish(start, fields, data, end + 4, bad_line)
+
+
+def _parse_message_oddly_ended(data: bytes) -> Request | Response:
+    """Header without an empty line (RFC 4475 baddn), or with bare line feeds: usable, so used."""
+    if b"\n\n" in data and b"\r\n" not in data[: data.index(b"\n\n")]:
+        head, _, body = data.partition(b"\n\n")
+        return parse_message(head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body)
+    if not data.strip(b"\r\n\0 "):
+        raise RemoteError(Reason.KEEP_ALIVE, 0)
+    if b"SIP/2.0" in data[: data.find(b"\r\n")] and data.endswith(b"\r\n"):
+        return parse_message(data + b"\r\n")
+    raise RemoteError(Reason.HEADER_INCOMPLETE if b"SIP/" in data[:2048] else Reason.NOT_SIP, 0)
+
+
+def _finish(
+    start: bytes, fields: list[Field], data: bytes, body_start: int, bad_line: RemoteError | None
+) -> Request | Response:
+    message: Request | Response
+    if start[:8] == b"SIP/2.0 ":
+        message = _parse_status_line(start, fields)
+    else:
+        message = _parse_request_line(start, fields)
+    message.body = _body(message, data, body_start)
+    cseq = message.first("cseq")
+    if cseq is not None:
+        # A CSeq that cannot be read leaves 0; validation refuses it with its name.
+        try:
+            message.cseq, method = parse_cseq(cseq)
+        except RemoteError:
+            message.oddities += (Reason.BAD_CSEQ,)
+        else:
+            if isinstance(message, Response):
+                message.method = method
+            elif method != message.method:
+                message.oddities += (Reason.CSEQ_METHOD_MISMATCH,)
+    if bad_line is not None:
+        message.oddities += (bad_line.reason,)
+    return message
+
+
+def _parse_status_line(start: bytes, fields: list[Field]) -> Response:
+    _, _, rest = start.partition(b" ")
+    code, _, reason = rest.partition(b" ")
+    if len(code) != 3 or not code.isdigit() or not b"100" <= code <= b"699":
+        raise RemoteError(Reason.BAD_STATUS, 0, f"status {code[:20]!r}")
+    return Response(int(code), reason, fields, b"")
+
+
+def _parse_request_line(start: bytes, fields: list[Field]) -> Request:
+    parts = start.split(b" ")
+    if len(parts) != 3:
+        # RFC 4475 3.1.2.9 and 3.1.2.10: extra spaces between or after the elements are mended, not refused.
+        parts = [part for part in parts if part]
+    if len(parts) != 3:
+        if len(parts) > 3 and parts[-1][:4].upper() == b"SIP/":
+            # A space inside the Request-URI (RFC 4475 3.1.2.8).
+            request = Request(parts[0], b" ".join(parts[1:-1]), fields, b"")
+            raise RemoteError(Reason.BAD_START_LINE, 400, repr(start[:80]), request)
+        raise RemoteError(Reason.NOT_SIP, 0, repr(start[:80]))
+    method, uri, version = parts
+    request = Request(method, uri, fields, b"")
+    if version != b"SIP/2.0" and version.upper() != b"SIP/2.0":
+        if version[:4].upper() == b"SIP/":
+            raise RemoteError(Reason.BAD_VERSION, 505, repr(version[:20]), request)
+        raise RemoteError(Reason.NOT_SIP, 0, repr(start[:80]))
+    if uri[:1] == b"<" and uri[-1:] == b">":
+        request.uri = uri[1:-1]  # RFC 4475 3.1.2.7
+    return request
+
+
+def _body(message: Request | Response, data: bytes, body_start: int) -> bytes:
+    index = message._first.get("content-length")
+    if index is None:
+        return data[body_start:]
+    length = value_of(message.fields[index][1])
+    if not length.isdigit() or len(length) > 10:
+        message.oddities += (Reason.BAD_CONTENT_LENGTH,)
+        return data[body_start:]
+    size = int(length)
+    available = len(data) - body_start
+    if size == available:
+        return data[body_start:]
+    if size > available:
+        message.oddities += (Reason.BODY_INCOMPLETE,)
+        return data[body_start:]
+    return data[body_start : body_start + size]
+
+
+def check_request(request: Request) -> None:
+    """Request validation for a proxy (section 16.3 step 1, RFC 4475): what we need must be there and readable.
+
+    Raises RemoteError with the reason and the status of the answer.
+    """
+    for key in ("via", "from", "to", "call-id", "cseq"):
+        if not request.has(key):
+            raise RemoteError(Reason.MISSING_FIELD, 400, f"no {key}")
+    _ = request.via  # raises BAD_VIA
+    for reason in request.oddities:
+        status = 400
+        if reason is Reason.CSEQ_METHOD_MISMATCH and request.method not in KNOWN_METHODS:
+            status = 501
+        raise RemoteError(reason, status)
+    check_single_fields(request)
+
+
+def check_single_fields(message: Message) -> None:
+    """Fields that may stand once stand once; two equal Content-Lengths included. Raises RemoteError (400)."""
+    seen: set[str] = set()
+    for key, _ in message.fields:
+        if key in _SINGLE:
+            if key in seen:
+                raise RemoteError(Reason.REPEATED_FIELD, 400, key)
+            seen.add(key)
+
+
+KNOWN_METHODS = frozenset(
+    {
+        b"INVITE",
+        b"ACK",
+        b"CANCEL",
+        b"BYE",
+        b"OPTIONS",
+        b"REGISTER",
+        b"PRACK",
+        b"SUBSCRIBE",
+        b"NOTIFY",
+        b"PUBLISH",
+        b"INFO",
+        b"REFER",
+        b"MESSAGE",
+        b"UPDATE",
+    }
+)
+
+REASON_PHRASES = {
+    100: b"Trying",
+    200: b"OK",
+    400: b"Bad Request",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Request Entity Too Large",
+    416: b"Unsupported URI Scheme",
+    420: b"Bad Extension",
+    481: b"Call/Transaction Does Not Exist",
+    482: b"Loop Detected",
+    483: b"Too Many Hops",
+    487: b"Request Terminated",
+    500: b"Server Internal Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Server Time-out",
+    505: b"Version Not Supported",
+    513: b"Message Too Large",
+}
+
+
+def build_response(
+    request: Request, status: int, *, reason: bytes = b"", to_tag: bytes = b"", extra: Sequence[bytes] = ()
+) -> bytes:
+    """A response of our own to a request (section 8.2.6), as bytes.
+
+    extra are further field lines. A To tag is added where the request had none and the status is above 100.
+    """
+    parts = [b"SIP/2.0 %d %b" % (status, reason or REASON_PHRASES.get(status, b""))]
+    for key, line in request.fields:
+        if key in ("via", "from", "call-id", "cseq"):
+            parts.append(line)
+        elif key == "to":
+            parts.append(line + b";tag=" + to_tag if to_tag and status > 100 and not tag_of(value_of(line)) else line)
+        elif key == "timestamp" and status == 100:
+            parts.append(line)
+    parts += extra
+    parts += [b"Content-Length: 0", b"", b""]
+    return b"\r\n".join(parts)

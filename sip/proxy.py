@@ -1,0 +1,584 @@
+"""The response context of a stateful proxy (RFC 3261 section 16), with serial routes.
+
+A ResponseContext belongs to one server transaction. It asks its policy for one target after another, forwards the
+request to each as a Branch (one client transaction and its timers), and sends back what section 16.7 says. A branch
+that was given up because it was silent stays alive: its late answer still counts.
+
+What a policy may decide stands in the methods under "policy"; the defaults are those of an ordinary proxy.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from sip.errors import Reason, RemoteError
+from sip.message import Request, Response
+from sip.stack import ClientTransaction, Flow, ServerTransaction, Stack
+from sip.timers import Entry, cancel_timer
+from sip.transaction import State
+
+TIMER_C = 185.0
+"""Section 16.6 step 11: more than 3 minutes, seconds."""
+CANCEL_WAIT = 32.0
+"""Section 9.1: 64*T1 after a CANCEL the branch counts as ended, seconds."""
+DEFAULT_MAX_FORWARDS = 70
+
+
+@dataclass(slots=True, kw_only=True)
+class Target:
+    """One place to send the request to.
+
+    request is the request with all edits but Via, Record-Route and Max-Forwards. label names route and attempt in
+    the derived branch. timeout: seconds to the first response of any kind; progress_timeout: seconds from 100 to
+    the first 18x or 2xx; None waits for the timers of the RFC.
+    """
+
+    name: str
+    label: bytes
+    flow: Flow
+    request: Request
+    record_routes: Sequence[bytes] = ()
+    timeout: float | None = None
+    progress_timeout: float | None = None
+
+
+class BranchState(IntEnum):
+    """How far a branch is."""
+
+    CALLING = 1
+    TRYING = 2
+    """100 was received."""
+    RINGING = 3
+    """Another provisional response was received."""
+    DONE = 4
+
+
+class Failure(IntEnum):
+    """Why a branch failed without a response, and the status that counts in its stead (section 16.9, 16.7 step 2)."""
+
+    TIMEOUT = 408
+    TRANSPORT_ERROR = 503
+
+
+class Branch:
+    """One forwarded copy of the request."""
+
+    __slots__ = (
+        "cancel_sent",
+        "cancel_wanted",
+        "client",
+        "context",
+        "final",
+        "given_up",
+        "state",
+        "status",
+        "target",
+        "timers",
+        "was_ringing",
+    )
+
+    def __init__(self, context: "ResponseContext", target: Target) -> None:
+        self.context = context
+        self.target = target
+        self.client: ClientTransaction | None = None
+        self.state = BranchState.CALLING
+        self.given_up = False
+        self.cancel_wanted = False
+        self.cancel_sent = False
+        self.was_ringing = False
+        self.status = 0
+        self.final: Response | None = None
+        self.timers: dict[str, Entry] = {}
+
+    @property
+    def is_live(self) -> bool:
+        """True until a final response, a time-out or a transport error."""
+        return self.state is not BranchState.DONE
+
+    def set_timer(self, name: str, seconds: float, now: float) -> None:
+        """Start (again) a timer of this branch."""
+        cancel_timer(self.timers.get(name))
+        self.timers[name] = self.context.stack.set_timer(self, name, seconds, now)
+
+    def stop_timer(self, name: str) -> None:
+        """Stop a timer of this branch."""
+        if name in self.timers:
+            cancel_timer(self.timers.pop(name))
+
+    def stop_timers(self) -> None:
+        """Stop all of them."""
+        for entry in self.timers.values():
+            cancel_timer(entry)
+        self.timers.clear()
+
+    def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
+        if client is self.client:  # not the one for our CANCEL
+            self.context.on_branch_response(self, response, now)
+
+    def on_timeout(self, client: ClientTransaction, now: float) -> None:
+        if client is self.client:
+            self.context.on_branch_failure(self, Failure.TIMEOUT, now)
+
+    def on_transport_error(self, client: ClientTransaction, now: float) -> None:
+        if client is self.client:
+            self.context.on_branch_failure(self, Failure.TRANSPORT_ERROR, now)
+
+    def on_timer(self, name: str, now: float) -> None:
+        self.timers.pop(name, None)
+        self.context.on_branch_timer(self, name, now)
+
+
+class SuccessRelay:
+    """Forwards further copies of a 2xx, when nothing else of the response context is needed any more."""
+
+    __slots__ = ("server", "stack")
+
+    def __init__(self, stack: Stack, server: ServerTransaction) -> None:
+        self.stack = stack
+        self.server = server
+
+    def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
+        if 200 <= response.status < 300:
+            self.stack.respond(self.server, response.status, response.without_top_via().to_bytes(), now)
+
+    def on_timeout(self, client: ClientTransaction, now: float) -> None:
+        """Nothing waits for it."""
+
+    def on_transport_error(self, client: ClientTransaction, now: float) -> None:
+        """Nothing waits for it."""
+
+
+class ResponseContext:
+    """Section 16.2: one request being proxied, all its branches, and what goes back upstream."""
+
+    __slots__ = (
+        "branches",
+        "cancelled",
+        "final_status",
+        "key",
+        "reasons",
+        "request",
+        "routes_ended",
+        "server",
+        "stack",
+        "winner",
+    )
+
+    def __init__(self, stack: Stack, server: ServerTransaction, request: Request, key: bytes) -> None:
+        self.stack = stack
+        self.server = server
+        self.request = request
+        self.key = key
+        self.branches: list[Branch] = []
+        self.winner: Branch | None = None
+        self.cancelled = False
+        self.routes_ended = False
+        self.final_status = 0
+        """Status of the final response sent upstream; 0 while there is none."""
+        self.reasons: list[bytes] = []
+        server.owner = self
+
+    # ---- policy ----
+
+    def select_target(self, now: float) -> Target | None:
+        """The next untried target, or None."""
+        raise NotImplementedError
+
+    def retry_target(self, branch: Branch, response: Response, now: float) -> Target | None:
+        """A second try at the same place after this response, or None."""
+        return None
+
+    def tries_next(self, status: int) -> bool:
+        """True where a branch that ended with this status (408 and 503 also of our own) sends us to the next target.
+
+        Ordinary calls: only where the trunk did not serve the call. A busy or unknown number is an answer.
+        """
+        return status in (408, 502, 503, 504)
+
+    first_to_ring_wins = False
+    """Emergency calls: when one route rings, the others are cancelled."""
+    ends_on_6xx = True
+    """Section 16.7 step 5: a 6xx cancels everything; deviation (b) of emergency calls says no."""
+    keeps_ringing = False
+    """Emergency calls: timer C starts the next route, and never ends the last one that rings."""
+
+    def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
+        """Told of each thing that happens to a branch, by name (for records)."""
+
+    def on_orphan_success(self, branch: Branch, response: Response, now: float) -> None:
+        """A 2xx came after another final response had gone upstream. It is forwarded like any (section 16.7 step 5),
+        past the server transaction, which may send no 2xx any more."""
+        self.stack.out.append((self.server.flow, response.without_top_via().to_bytes(), None))
+
+    def on_second_success(self, branch: Branch, response: Response, now: float) -> None:
+        """A 2xx of a second branch was forwarded (section 16.7 step 5, all 2xx are)."""
+
+    def on_finished(self, status: int, branch: Branch | None, now: float) -> None:
+        """The final response has gone upstream; branch is the one it came from, None where it is ours."""
+
+    def send_failure(self, now: float) -> None:
+        """All targets failed: send the best response (section 16.7 step 6)."""
+        best = best_response(self.branches)
+        if best is not None and best.final is not None:
+            response = best.final
+            if response.status == 503:
+                # "a proxy which receives a 503 ... SHOULD NOT forward it"; its Retry-After would hold back 911, too.
+                self.finish(500, best, now)
+                return
+            self.forward_final(best, now)
+            return
+        status = min((branch.status for branch in self.branches if branch.status), default=480)
+        if status == 408 and self.server.method != b"INVITE":
+            # RFC 4320 section 4.2: a 408 to a non-INVITE comes too late to be of use to anyone.
+            self.final_status = 408
+            self.stack.abandon(self.server)
+            self.close(408, None, now)
+            return
+        self.finish(status, None, now)
+
+    # ---- running ----
+
+    def start(self, now: float) -> None:
+        """Forward to the first target."""
+        if not self.next_route(now):
+            self.finish_if_exhausted(now)
+
+    def next_route(self, now: float) -> bool:
+        """Start the next untried target; False where there is none."""
+        if self.cancelled or self.final_status or self.routes_ended:
+            return False
+        target = self.select_target(now)
+        if target is None:
+            self.routes_ended = True
+            return False
+        self.start_branch(target, now)
+        return True
+
+    def start_branch(self, target: Target, now: float) -> Branch:
+        """Forward the request to a target (section 16.6)."""
+        branch = Branch(self, target)
+        self.branches.append(branch)
+        identifier = derive_branch(self.key, self.request, target.label)
+        data = forward_bytes(target.request, target.flow, identifier, target.record_routes)
+        self.on_progress(branch, "started", 0, now)
+        if target.timeout is not None:
+            branch.set_timer("timeout", target.timeout, now)
+        branch.client = self.stack.send_request(self.request.method, identifier, data, target.flow, branch, now)
+        return branch
+
+    def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:
+        """Section 16.7."""
+        status = response.status
+        if status == 100:
+            self._on_trying(branch, now)
+        elif status < 200:
+            self._on_provisional(branch, response, now)
+        elif status < 300:
+            self._on_success(branch, response, now)
+        elif branch.is_live:
+            self._on_failure(branch, response, now)
+
+    def _on_trying(self, branch: Branch, now: float) -> None:
+        branch.stop_timer("timeout")
+        if branch.cancel_wanted:
+            self.cancel_branch(branch, now)
+            return
+        if branch.state is not BranchState.CALLING:
+            return
+        branch.state = BranchState.TRYING
+        self.on_progress(branch, "trying", 100, now)
+        if branch.given_up:
+            return
+        progress = branch.target.progress_timeout
+        if progress is not None:
+            branch.set_timer("progress", progress, now)
+        if self.server.method == b"INVITE":
+            branch.set_timer("c", TIMER_C, now)
+
+    def _on_provisional(self, branch: Branch, response: Response, now: float) -> None:
+        status = response.status
+        branch.stop_timer("timeout")
+        if not branch.is_live:
+            return
+        if branch.state is BranchState.CALLING and branch.target.progress_timeout is not None and not branch.given_up:
+            branch.set_timer("progress", branch.target.progress_timeout, now)
+        branch.state = BranchState.RINGING
+        if branch.cancel_wanted or self.cancelled or self.final_status:
+            self.cancel_branch(branch, now)
+            return
+        if self.server.method == b"INVITE":
+            branch.set_timer("c", TIMER_C, now)  # step 2: restarted by each 101 to 199
+        if 180 <= status <= 189:
+            branch.stop_timer("progress")
+            if self.first_to_ring_wins and self.winner is None:
+                self.winner = branch
+                branch.was_ringing = True
+                self.on_progress(branch, "ringing", status, now)
+                self._cancel_others(branch, now)
+            elif not branch.was_ringing:
+                branch.was_ringing = True
+                self.on_progress(branch, "ringing", status, now)
+        if self.winner is not None and self.winner is not branch:
+            return  # another route rang first; this one is being cancelled
+        self.stack.respond(self.server, status, response.without_top_via().to_bytes(), now)
+
+    def _on_success(self, branch: Branch, response: Response, now: float) -> None:
+        first = branch.is_live
+        branch.stop_timers()
+        branch.state = BranchState.DONE
+        branch.status = response.status
+        if self.final_status >= 300 or (self.final_status and self.server.method != b"INVITE"):
+            if self.server.method == b"INVITE":
+                self.on_orphan_success(branch, response, now)
+            return
+        second = bool(self.final_status) and self.winner is not branch
+        data = response.without_top_via().to_bytes()
+        if not self.final_status:
+            self.final_status = response.status
+            self.winner = branch
+            self.stack.respond(self.server, response.status, data, now)
+            self._cancel_others(branch, now)
+            self.on_progress(branch, "answered", response.status, now)
+            self.close(response.status, branch, now)
+            return
+        self.stack.respond(self.server, response.status, data, now)
+        if second and first:
+            self.on_progress(branch, "answered", response.status, now)
+            self.on_second_success(branch, response, now)
+
+    def _on_failure(self, branch: Branch, response: Response, now: float) -> None:
+        branch.stop_timers()
+        branch.state = BranchState.DONE
+        branch.final = response
+        branch.status = response.status
+        if self.final_status:
+            return
+        if not (self.cancelled or branch.cancel_wanted):
+            retry = self.retry_target(branch, response, now)
+            if retry is not None:
+                self.on_progress(branch, "retried", response.status, now)
+                self.start_branch(retry, now)
+                return
+        self.on_progress(branch, "refused", response.status, now)
+        if response.status >= 600 and self.ends_on_6xx:
+            self.routes_ended = True
+            self._cancel_others(branch, now)
+        self._after_failure(branch, now)
+
+    def on_branch_failure(self, branch: Branch, failure: Failure, now: float) -> None:
+        """No response at all: timer B or F, or a transport error (section 16.9)."""
+        if not branch.is_live:
+            return
+        branch.stop_timers()
+        branch.state = BranchState.DONE
+        branch.status = int(failure)
+        if self.final_status:
+            return
+        self.on_progress(branch, "unreachable" if failure is Failure.TRANSPORT_ERROR else "timeout", 0, now)
+        self._after_failure(branch, now)
+
+    def _after_failure(self, branch: Branch, now: float) -> None:
+        if self.winner is branch:
+            self.winner = None  # it rang and then failed: the ladder goes on
+        current = any(other.is_live and not other.given_up and not other.cancel_wanted for other in self.branches)
+        if not current and not branch.given_up and self.tries_next(branch.status) and self.next_route(now):
+            return
+        if not current and not self.tries_next(branch.status):
+            self.routes_ended = True
+        self.finish_if_exhausted(now)
+
+    def on_branch_timer(self, branch: Branch, name: str, now: float) -> None:
+        """The time a route has for its first answer, for progress, or to ring, is over."""
+        if name == "cancel-wait":
+            self._end_branch(branch)
+            self.finish_if_exhausted(now)
+            return
+        if not branch.is_live or self.final_status:
+            return
+        if name == "c" and not branch.given_up:
+            self._on_timer_c(branch, now)
+            return
+        branch.given_up = True
+        self.on_progress(branch, "timeout" if name == "timeout" else "progress-timeout", 0, now)
+        if not self.next_route(now):
+            self.finish_if_exhausted(now)
+
+    def _on_timer_c(self, branch: Branch, now: float) -> None:
+        """Section 16.8. An emergency call gets its next route before the old one is cancelled."""
+        if self.keeps_ringing:
+            if self.winner is branch:
+                self.winner = None
+            if not self.next_route(now):
+                if branch.was_ringing:
+                    self.winner = branch
+                branch.set_timer("c", TIMER_C, now)
+                return
+        branch.given_up = True
+        branch.status = 408
+        self.on_progress(branch, "timeout", 0, now)
+        self.cancel_branch(branch, now)
+        if not self.keeps_ringing and not self.next_route(now):
+            self.finish_if_exhausted(now)
+
+    # ---- cancelling ----
+
+    def on_cancel(self, request: Request, now: float) -> None:
+        """The caller cancels (section 16.10): no further route, every branch is cancelled."""
+        if self.final_status or self.cancelled:
+            return
+        self.cancelled = True
+        self.reasons = request.lines("reason")
+        for branch in self.branches:
+            if branch.is_live:
+                self.cancel_branch(branch, now)
+        # A branch that has said nothing yet cannot be cancelled (section 9.1); the caller does not wait for it.
+        self.finish_if_exhausted(now)
+
+    def cancel_branch(self, branch: Branch, now: float) -> None:
+        """Send CANCEL, or as soon as a provisional response allows it (section 9.1)."""
+        branch.cancel_wanted = True
+        for name in ("timeout", "progress", "c"):
+            branch.stop_timer(name)
+        client = branch.client
+        if branch.cancel_sent or client is None or client.state is not State.PROCEEDING:
+            return
+        branch.cancel_sent = True
+        self.stack.cancel(client, branch, now, self.reasons)
+        branch.set_timer("cancel-wait", CANCEL_WAIT, now)
+        self.on_progress(branch, "cancelled", 0, now)
+
+    def _cancel_others(self, branch: Branch, now: float) -> None:
+        for other in self.branches:
+            if other is not branch and other.is_live:
+                self.cancel_branch(other, now)
+
+    # ---- ending ----
+
+    def finish_if_exhausted(self, now: float) -> None:
+        """Send a final response where nothing is left that could still bring one."""
+        if self.final_status:
+            return
+        if self.cancelled:
+            waiting = any(branch.is_live and branch.cancel_sent for branch in self.branches)
+            if waiting:
+                return
+            ended = next((branch for branch in self.branches if branch.status == 487 and branch.final), None)
+            if ended is not None:
+                self.forward_final(ended, now)
+            else:
+                self.finish(487, None, now)
+            return
+        if any(branch.is_live and not branch.given_up and not branch.cancel_wanted for branch in self.branches):
+            return
+        if not self.routes_ended and self.next_route(now):
+            return
+        self.send_failure(now)
+
+    def forward_final(self, branch: Branch, now: float) -> None:
+        """Send a branch's final response upstream as it came, and cancel what is still alive."""
+        response = branch.final
+        if response is not None:
+            self.final_status = response.status
+            self.stack.respond(self.server, response.status, response.without_top_via().to_bytes(), now)
+            self.close(response.status, branch, now)
+
+    def finish(self, status: int, branch: Branch | None, now: float, extra: Sequence[bytes] = ()) -> None:
+        """Send a final response of our own, and cancel what is still alive."""
+        self.final_status = status
+        self.stack.answer(self.server, status, now, extra=extra)
+        self.close(status, branch, now)
+
+    def close(self, status: int, branch: Branch | None, now: float) -> None:
+        """After the final response: cancel the rest, let go of what is no longer needed."""
+        for other in self.branches:
+            if other.is_live:
+                self.cancel_branch(other, now)
+        self.on_finished(status, branch, now)
+        self.server.owner = None
+        self.server.request = None
+        client = branch.client if branch is not None else None
+        if client is not None and client.state is State.ACCEPTED and not any(b.is_live for b in self.branches):
+            # Only copies of its 2xx can still come: they need no more than the way back.
+            client.owner = SuccessRelay(self.stack, self.server)
+
+    def _end_branch(self, branch: Branch) -> None:
+        branch.stop_timers()
+        branch.state = BranchState.DONE
+        branch.status = branch.status or 408
+        if branch.client is not None:
+            self.stack.abandon_client(branch.client)
+
+
+def best_response(branches: Sequence[Branch]) -> Branch | None:
+    """Section 16.7 step 6: a 6xx if there is one, else the lowest class; within 4xx those that help the caller."""
+    answered = [branch for branch in branches if branch.final is not None]
+    if not answered:
+        return None
+    mendable = (401, 407, 415, 420, 484)
+
+    def rank(branch: Branch) -> tuple[int, bool, int]:
+        return (0 if branch.status >= 600 else branch.status // 100, branch.status not in mendable, branch.status)
+
+    return min(answered, key=rank)
+
+
+def derive_branch(key: bytes, request: Request, label: bytes) -> bytes:
+    """The branch of a forwarded request: a keyed hash of what identifies the incoming one, and the route's label.
+
+    After a restart, or on another node with the same key, a retransmitted INVITE so leaves as a retransmission.
+    The label stands at the end in clear, so that a response can be checked to answer a request of ours
+    (`is_own_branch`) with no transaction left.
+    """
+    via = request.via
+    seed = b"\0".join(
+        (
+            via.branch or request.uri,
+            via.sent_by,
+            request.call_id,
+            request.from_tag,
+            b"%d" % request.cseq,
+            b"INVITE" if request.method == b"CANCEL" else request.method,
+            label,
+        )
+    )
+    return b"z9hG4bKe9%b.%b" % (hashlib.blake2b(seed, key=key, digest_size=12).hexdigest().encode(), label)
+
+
+def is_own_branch(key: bytes, response: Response) -> bool:
+    """True where the top Via's branch was derived by us for the request that this response answers."""
+    values = response.values("via")
+    if len(values) < 2:
+        return False
+    branch = response.via.branch
+    label = branch.rpartition(b".")[2]
+    below = Request(response.method, b"", [("via", b"Via: " + values[1]), *response.fields[1:]], b"", response.cseq)
+    try:
+        return derive_branch(key, below, label) == branch
+    except RemoteError:
+        return False
+
+
+def forward_bytes(request: Request, flow: Flow, branch: bytes, record_routes: Sequence[bytes] = ()) -> bytes:
+    """The request as it leaves (section 16.6): Via on top, Record-Route, Max-Forwards lowered, all else as it is."""
+    parts = [request.start_line(), flow.point.via + branch + b";rport"]
+    parts += record_routes
+    offset = len(parts)
+    parts += [line for _, line in request.fields]
+    index = request._first.get("max-forwards")
+    if index is None:
+        parts.append(b"Max-Forwards: %d" % DEFAULT_MAX_FORWARDS)
+    else:
+        parts[offset + index] = b"Max-Forwards: %d" % (max_forwards(request) - 1)
+    parts += (b"", request.body)
+    return b"\r\n".join(parts)
+
+
+def max_forwards(request: Request) -> int:
+    """Max-Forwards as a number, 70 where it is missing. Raises RemoteError BAD_MAX_FORWARDS (400)."""
+    value = request.first("max-forwards")
+    if value is None:
+        return DEFAULT_MAX_FORWARDS
+    if not value.isdigit() or len(value) > 9 or int(value) > 255:
+        raise RemoteError(Reason.BAD_MAX_FORWARDS, 400, f"Max-Forwards {value[:20]!r}")
+    return int(value)

@@ -1,0 +1,614 @@
+"""The transaction layer: matches messages to transactions, runs the machines, owns the timers.
+
+Bytes and time go in (`receive`, `advance`); messages to send come out in `out`, events go to the TU. It reads no
+clock and touches no socket.
+"""
+
+import hashlib
+import re
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from sip.errors import Reason, RemoteError
+from sip.headers import MAGIC_COOKIE, split_top
+from sip.message import (
+    Message,
+    Request,
+    Response,
+    build_response,
+    check_request,
+    parse_message,
+    value_of,
+)
+from sip.timers import Entry, TimerQueue, cancel_timer
+from sip.transaction import (
+    INVITE_CLIENT,
+    INVITE_CLIENT_START,
+    INVITE_SERVER,
+    NON_INVITE_CLIENT,
+    NON_INVITE_CLIENT_START,
+    NON_INVITE_SERVER,
+    Action,
+    Durations,
+    Event,
+    State,
+    Table,
+    Timers,
+    durations,
+)
+from sip.uri import bracketed
+
+_BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
+_QUOTED_REQUEST = re.compile(rb"([A-Z]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
+
+
+class ListeningPoint:
+    """One transport address of ours, with what Via and Record-Route say of it, ready to be copied."""
+
+    __slots__ = ("base", "host", "port", "record_route_uri", "reliable", "sent_by", "transport", "via")
+
+    def __init__(self, transport: str, host: str, port: int, base: "ListeningPoint | None" = None) -> None:
+        self.base = base or self
+        """The listening point that holds the socket: itself, unless it stands for one address of a wildcard."""
+        self.transport = transport
+        self.host = host
+        self.port = port
+        self.reliable = transport != "udp"
+        self.sent_by = f"{bracketed(host)}:{port}".encode()
+        self.via = b"Via: SIP/2.0/%b %b;branch=" % (transport.upper().encode(), self.sent_by)
+        parameter = b"" if transport == "udp" else b";transport=" + transport.encode()
+        self.record_route_uri = b"sip:%b%b;lr" % (self.sent_by, parameter)
+
+    def __repr__(self) -> str:
+        return f"{self.transport}:{self.sent_by.decode()}"
+
+
+class Flow(NamedTuple):
+    """Where a message came from or goes to. connection is 0 for UDP, and for "any connection, or a new one"."""
+
+    point: ListeningPoint
+    host: str
+    port: int
+    connection: int = 0
+
+
+class ClientOwner(Protocol):
+    """Who sent a request, and hears what became of it."""
+
+    def on_response(self, client: "ClientTransaction", response: Response, now: float) -> None:
+        """A response that the transaction passes up (every 1xx and 2xx, the first other final)."""
+
+    def on_timeout(self, client: "ClientTransaction", now: float) -> None:
+        """Timer B or F: no answer."""
+
+    def on_transport_error(self, client: "ClientTransaction", now: float) -> None:
+        """The request could not be delivered."""
+
+
+class TimerOwner(Protocol):
+    """Who set a timer of its own."""
+
+    def on_timer(self, name: str, now: float) -> None:
+        """The timer of this name fired."""
+
+
+class TransactionUser(Protocol):
+    """The core above the transaction layer (RFC 3261 section 5)."""
+
+    def on_request(self, server: "ServerTransaction", request: Request, now: float) -> None:
+        """A new request; for an INVITE, 100 Trying has gone already."""
+
+    def on_ack(self, request: Request, flow: Flow, invite: "ServerTransaction | None", now: float) -> None:
+        """An ACK that belongs to no failed INVITE: the one for a 2xx."""
+
+    def on_cancel(self, invite: "ServerTransaction", request: Request, now: float) -> None:
+        """A CANCEL for a transaction that has no final answer yet; the CANCEL is answered already."""
+
+    def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
+        """A response that fits no transaction of ours."""
+
+    def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
+        """Asked before a transaction is made: a reason to refuse the request, or None."""
+
+    def forgives(self, request: Request, error: RemoteError) -> bool:
+        """True where a malformed request is to be served all the same (an emergency call)."""
+
+
+class ClientTransaction:
+    """One request sent by us (section 17.1)."""
+
+    __slots__ = (
+        "ack",
+        "branch",
+        "data",
+        "deadline",
+        "durations",
+        "flow",
+        "interval",
+        "method",
+        "owner",
+        "retransmission",
+        "state",
+        "table",
+    )
+
+    def __init__(
+        self, method: bytes, branch: bytes, data: bytes, flow: Flow, owner: ClientOwner, times: Durations
+    ) -> None:
+        self.method = method
+        self.branch = branch
+        self.data = data
+        self.flow = flow
+        self.owner: ClientOwner | None = owner
+        self.durations = times
+        self.table: Table = INVITE_CLIENT if method == b"INVITE" else NON_INVITE_CLIENT
+        self.state = State.CALLING if method == b"INVITE" else State.TRYING
+        self.interval = 0.0
+        self.retransmission: Entry | None = None
+        self.deadline: Entry | None = None
+        self.ack = b""
+
+
+class ServerTransaction:
+    """One request received (section 17.2)."""
+
+    __slots__ = (
+        "deadline",
+        "durations",
+        "flow",
+        "interval",
+        "key",
+        "method",
+        "owner",
+        "request",
+        "response",
+        "retransmission",
+        "state",
+        "table",
+    )
+
+    def __init__(self, key: bytes, request: Request, flow: Flow, times: Durations) -> None:
+        self.key = key
+        self.method = request.method
+        self.request: Request | None = request
+        self.flow = flow
+        self.durations = times
+        self.table: Table = INVITE_SERVER if request.method == b"INVITE" else NON_INVITE_SERVER
+        self.state = State.PROCEEDING if request.method == b"INVITE" else State.TRYING
+        self.response = b""
+        self.interval = 0.0
+        self.retransmission: Entry | None = None
+        self.deadline: Entry | None = None
+        self.owner: object = None
+
+    @property
+    def is_answered(self) -> bool:
+        """True once a final response was sent."""
+        return self.state >= State.COMPLETED
+
+
+Transaction = ClientTransaction | ServerTransaction
+
+
+class Stack:
+    """All transactions of one node.
+
+    key is secret bytes for To tags of our own answers. `out` collects (flow, bytes, client transaction or None)
+    in the order in which they are to be sent; `counts` counts events by name.
+    """
+
+    def __init__(self, user: TransactionUser, *, key: bytes, timers: Timers | None = None) -> None:
+        timers = timers or Timers()
+        self.user = user
+        self.key = key
+        self.timers = timers
+        self.queue = TimerQueue()
+        self._expired: deque[Entry] = deque()
+        self.clients: dict[bytes, ClientTransaction] = {}
+        self.cancels: dict[bytes, ClientTransaction] = {}
+        self.servers: dict[bytes, ServerTransaction] = {}
+        self.out: list[tuple[Flow, bytes, ClientTransaction | None]] = []
+        self.drops: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self._unreliable = durations(timers, reliable=False)
+        self._reliable = durations(timers, reliable=True)
+
+    # ---- in ----
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """One datagram or framed message. Never raises for what a peer sent."""
+        try:
+            message = parse_message(data)
+            if isinstance(message, Request):
+                self._receive_request(message, flow, now)
+            else:
+                self._receive_response(message, flow, now)
+        except RemoteError as error:
+            self.refuse(error, flow)
+
+    def refuse(self, error: RemoteError, flow: Flow) -> None:
+        """Count a refused message by its reason, and answer it where a status is due and an answer possible."""
+        self.drops[error.reason] += 1
+        request = error.request
+        if not error.status or not isinstance(request, Request) or request.method == b"ACK":
+            return
+        try:
+            for key in ("from", "to", "call-id", "cseq"):
+                request.required(key)
+            answer_to = self._answer_flow(request, flow)
+        except RemoteError:
+            if not request.has("via"):
+                return
+            answer_to = flow
+        phrase = str(error).replace("\r", " ").replace("\n", " ").encode("latin-1", "replace")
+        warning = b'Warning: 399 %b "%b"' % (
+            flow.point.sent_by,
+            phrase.replace(b"\\", b"/").replace(b'"', b"'"),
+        )
+        self.out.append(
+            (
+                answer_to,
+                build_response(request, error.status, to_tag=self.to_tag(request), extra=(warning,)),
+                None,
+            )
+        )
+
+    def refuse_unframed(self, head: bytes, flow: Flow, error: RemoteError) -> None:
+        """A stream could not be framed (section 18.3): answer the request whose header is there, count it."""
+        if head and error.status:
+            try:
+                message = parse_message(head)
+            except RemoteError as unreadable:
+                error.request = unreadable.request
+            else:
+                error.request = message if isinstance(message, Request) else None
+        self.refuse(error, flow)
+
+    def advance(self, now: float) -> None:
+        """Fire every timer whose time has come."""
+        expired = self._expired
+        expired.extend(self.queue.pop_expired(now))
+        while expired:
+            # Taken off before it runs: a fault in one owner loses no other's timer.
+            entry = expired.popleft()
+            _, owner, name = entry
+            if owner is None:
+                continue  # cancelled by a timer that fired just before it
+            entry[1] = None
+            if owner.__class__ is ClientTransaction or owner.__class__ is ServerTransaction:
+                self._run(owner, name, None, now)
+            else:
+                owner.on_timer(name, now)
+
+    def transport_failed(self, client: ClientTransaction, now: float) -> None:
+        """A request could not be sent, or its connection ended before an answer."""
+        self._run(client, Event.TRANSPORT_ERROR, None, now)
+
+    def unreachable(self, quoted: bytes, now: float) -> None:
+        """An ICMP error quoted this message of ours: fail the transaction that sent it."""
+        match = _QUOTED_REQUEST.match(quoted)
+        if match:
+            client = (self.cancels if match[1] == b"CANCEL" else self.clients).get(match[2])
+            if client is not None:
+                self.transport_failed(client, now)
+
+    # ---- requests of ours ----
+
+    def send_request(
+        self, method: bytes, branch: bytes, data: bytes, flow: Flow, owner: ClientOwner, now: float
+    ) -> ClientTransaction:
+        """Start a client transaction: data is the whole request, its top Via carrying branch."""
+        times = self._reliable if flow.point.reliable else self._unreliable
+        client = ClientTransaction(method, branch, data, flow, owner, times)
+        (self.cancels if method == b"CANCEL" else self.clients)[branch] = client
+        start = INVITE_CLIENT_START if method == b"INVITE" else NON_INVITE_CLIENT_START
+        self._perform(client, start, None, now)
+        return client
+
+    def cancel(
+        self, invite: ClientTransaction, owner: ClientOwner, now: float, reasons: Sequence[bytes] = ()
+    ) -> None:
+        """Send the CANCEL for an INVITE of ours (section 9.1); the caller saw a provisional response to it."""
+        if invite.branch in self.cancels:
+            return
+        request = parse_message(invite.data)
+        lines = [
+            b"CANCEL %b SIP/2.0" % request.uri if isinstance(request, Request) else b"",
+            _top_via(request),
+        ]
+        lines += request.lines("route")
+        lines.append(b"Max-Forwards: 70")
+        for key in ("from", "to", "call-id"):
+            lines += request.lines(key)
+        lines.append(b"CSeq: %d CANCEL" % request.cseq)
+        lines += reasons
+        lines += [b"Content-Length: 0", b"", b""]
+        self.send_request(b"CANCEL", invite.branch, b"\r\n".join(lines), invite.flow, owner, now)
+
+    # ---- responses of ours ----
+
+    def respond(self, server: ServerTransaction, status: int, data: bytes, now: float) -> bool:
+        """Send a response through its transaction; False where the state does not allow it (any more)."""
+        event = Event.PROVISIONAL if status < 200 else Event.SUCCESS if status < 300 else Event.FAILURE
+        if (server.state, event) not in server.table:
+            return False
+        server.response = data
+        self._run(server, event, data, now)
+        return True
+
+    def answer(
+        self,
+        server: ServerTransaction,
+        status: int,
+        now: float,
+        *,
+        reason: bytes = b"",
+        extra: Sequence[bytes] = (),
+    ) -> bool:
+        """Send a response of our own making."""
+        request = server.request
+        if request is None:
+            return False
+        data = build_response(request, status, reason=reason, to_tag=self.to_tag(request), extra=extra)
+        return self.respond(server, status, data, now)
+
+    def abandon(self, server: ServerTransaction) -> None:
+        """End a server transaction without an answer (RFC 4320 section 4.2: no 408 to a non-INVITE)."""
+        self._end(server)
+
+    def abandon_client(self, client: ClientTransaction) -> None:
+        """End a client transaction that will get no answer any more."""
+        self._end(client)
+
+    def to_tag(self, request: Request) -> bytes:
+        """The tag of our own answers: derived, so that a retransmission after a restart gets the same one."""
+        digest = hashlib.blake2b(
+            (request.first("call-id") or b"") + b"\0" + request.from_tag, key=self.key, digest_size=8
+        )
+        return digest.hexdigest().encode()
+
+    # ---- inside ----
+
+    def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
+        try:
+            check_request(request)
+        except RemoteError as error:
+            error.request = request
+            if not self.user.forgives(request, error):
+                raise
+            self.counts[f"forgiven_{error.reason}"] += 1
+        method = request.method
+        key = self._server_key(request, method)
+        server = self.servers.get(key)
+        if method == b"ACK":
+            if server is None or server.state is State.ACCEPTED:
+                self.user.on_ack(request, flow, server, now)
+            else:
+                self._run(server, Event.ACK, request, now)
+            return
+        if server is not None:
+            self.counts["request_retransmissions"] += 1
+            self._run(server, Event.REQUEST, request, now)
+            return
+        refusal = self.user.refuses(request, flow)
+        if refusal is not None:
+            # Refused without a transaction: the same request gets the same answer again (section 8.2.7).
+            refusal.request = request
+            raise refusal
+        answer_to = self._answer_flow(request, flow)
+        times = self._reliable if flow.point.reliable else self._unreliable
+        server = ServerTransaction(key, request, answer_to, times)
+        self.servers[key] = server
+        if method == b"INVITE":
+            # Section 17.2.1, and design: the caller hears from us at once, whatever is asked next.
+            self.respond(server, 100, build_response(request, 100), now)
+        elif method == b"CANCEL":
+            self._receive_cancel(server, request, now)
+            return
+        self.user.on_request(server, request, now)
+
+    def _receive_cancel(self, server: ServerTransaction, request: Request, now: float) -> None:
+        invite = self.servers.get(self._server_key(request, b"INVITE"))
+        if invite is None:
+            self.counts["cancel_unknown"] += 1
+            self.answer(server, 481, now)
+            return
+        self.answer(server, 200, now)
+        if not invite.is_answered:
+            self.user.on_cancel(invite, request, now)
+
+    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
+        lines = response.lines("via")
+        if not lines:
+            raise RemoteError(Reason.BAD_VIA, 0, "response without Via")
+        if response.oddities:
+            raise RemoteError(response.oddities[0], 0)
+        match = _BRANCH.search(lines[0])
+        client = None
+        if match:
+            client = (self.cancels if response.method == b"CANCEL" else self.clients).get(match[1])
+        if client is None or client.method != response.method:
+            self.user.on_stray_response(response, flow, now)
+            return
+        status = response.status
+        event = Event.PROVISIONAL if status < 200 else Event.SUCCESS if status < 300 else Event.FAILURE
+        self._run(client, event, response, now)
+
+    def _answer_flow(self, request: Request, flow: Flow) -> Flow:
+        """Where responses go (section 18.2.2, RFC 3581), and the top Via as it must read for the next hops."""
+        via = request.via
+        if flow.point.reliable:
+            if via.host != flow.host.encode() or via.received:
+                self._note_source(request, flow, with_port=via.rport is not None)
+            return flow
+        if via.rport is not None:
+            self._note_source(request, flow, with_port=True)
+            return flow
+        if via.host.strip(b"[]") != flow.host.encode() or via.received:
+            self._note_source(request, flow, with_port=False)
+        port = via.port or 5060
+        return flow if port == flow.port else flow._replace(port=port)
+
+    def _note_source(self, request: Request, flow: Flow, *, with_port: bool) -> None:
+        """Add received and rport to the top Via (section 18.2.1, RFC 3581 section 4)."""
+        index = request._first["via"]
+        top, rest = split_top(value_of(request.fields[index][1]))
+        top = re.sub(rb";\s*received\s*=\s*[^;,\s]+", b"", top, flags=re.IGNORECASE)
+        if with_port:
+            top = re.sub(rb";\s*rport\s*(=\s*\d*)?\s*(?=;|$)", b"", top, flags=re.IGNORECASE)
+            top += b";rport=%d" % flow.port
+        line = b"Via: %b;received=%b" % (top, flow.host.encode())
+        if rest:
+            line += b", " + rest
+        request.fields[index] = ("via", line)
+        request._via = None
+
+    def _server_key(self, request: Request, method: bytes) -> bytes:
+        """Section 17.2.3: branch, sent-by and method; without the cookie, the fields of RFC 2543."""
+        via = request.via
+        branch = via.branch
+        name = b"INVITE" if method == b"ACK" else method
+        if branch.startswith(MAGIC_COOKIE) and len(branch) > len(MAGIC_COOKIE):
+            return b"%b|%b|%b" % (branch, via.sent_by, name)
+        top, _ = split_top(request.required("via"))
+        top = re.sub(rb";\s*(received|rport)[^;,]*", b"", top, flags=re.IGNORECASE)
+        return b"|".join([request.uri, request.from_tag, request.call_id, b"%d" % request.cseq, top, name])
+
+    def _run(self, tx: Transaction, event: Event, message: Message | bytes | None, now: float) -> None:
+        entry = tx.table.get((tx.state, event))
+        if entry is None:
+            return
+        tx.state, actions = entry
+        self._perform(tx, actions, message, now)
+
+    def _perform(
+        self, tx: Transaction, actions: tuple[Action, ...], message: Message | bytes | None, now: float
+    ) -> None:
+        for action in actions:
+            if action is Action.DELIVER:
+                self._deliver(tx, message, now)
+            elif action is Action.SEND or action is Action.RESEND:
+                self._send(tx)
+                if action is Action.RESEND:
+                    self.counts["retransmissions"] += 1
+            elif action >= Action.START_A and action <= Action.START_M:
+                self._start_timer(tx, action, now)
+            elif action is Action.STOP_RETRANSMITTING:
+                cancel_timer(tx.retransmission)
+            elif action is Action.STOP_DEADLINE:
+                cancel_timer(tx.deadline)
+            elif action is Action.DOUBLE:
+                self._retransmit_after(tx, tx.interval * 2, now)
+            elif action is Action.DOUBLE_TO_T2:
+                self._retransmit_after(tx, min(tx.interval * 2, self.timers.t2), now)
+            elif action is Action.RETRANSMIT_AT_T2:
+                self._retransmit_after(tx, self.timers.t2, now)
+            elif action is Action.ENDED:
+                self._end(tx)
+            elif isinstance(tx, ClientTransaction):
+                self._perform_client(tx, action, message, now)
+        if tx.state is State.ACCEPTED:
+            # Nothing is sent again from here on (RFC 6026): let the messages go, the transaction lives 32 s.
+            if isinstance(tx, ServerTransaction):
+                tx.response = b""
+            else:
+                tx.data = b""
+
+    def _perform_client(
+        self, tx: ClientTransaction, action: Action, message: Message | bytes | None, now: float
+    ) -> None:
+        if action is Action.SEND_ACK and isinstance(message, Response):
+            tx.ack = _ack_for(tx.data, message)
+            self.out.append((tx.flow, tx.ack, None))
+        elif action is Action.RESEND_ACK:
+            self.out.append((tx.flow, tx.ack, None))
+        elif action is Action.REPORT_TIMEOUT and tx.owner is not None:
+            tx.owner.on_timeout(tx, now)
+        elif action is Action.REPORT_TRANSPORT_ERROR and tx.owner is not None:
+            tx.owner.on_transport_error(tx, now)
+
+    def _deliver(self, tx: Transaction, message: Message | bytes | None, now: float) -> None:
+        if isinstance(tx, ClientTransaction):
+            if isinstance(message, Response) and tx.owner is not None:
+                tx.owner.on_response(tx, message, now)
+        elif isinstance(message, Request):
+            self.user.on_ack(message, tx.flow, tx, now)
+
+    def _send(self, tx: Transaction) -> None:
+        if isinstance(tx, ClientTransaction):
+            self.out.append((tx.flow, tx.data, tx))
+        elif tx.response:
+            self.out.append((tx.flow, tx.response, None))
+
+    def _start_timer(self, tx: Transaction, action: Action, now: float) -> None:
+        times = tx.durations
+        if action is Action.START_A or action is Action.START_E or action is Action.START_G:
+            seconds = times.a  # A, E and G are all T1, or not started on a reliable transport
+            if seconds is not None:
+                self._retransmit_after(tx, seconds, now)
+            return
+        duration: float = _DEADLINES[action](times)
+        if duration <= 0:
+            self._run(tx, Event.DEADLINE, None, now)
+            return
+        cancel_timer(tx.deadline)
+        tx.deadline = self.queue.set(tx, Event.DEADLINE, duration, now)
+
+    def _retransmit_after(self, tx: Transaction, seconds: float, now: float) -> None:
+        tx.interval = seconds
+        cancel_timer(tx.retransmission)
+        tx.retransmission = self.queue.set(tx, Event.RETRANSMIT, seconds, now)
+
+    def _end(self, tx: Transaction) -> None:
+        tx.state = State.TERMINATED
+        cancel_timer(tx.retransmission)
+        cancel_timer(tx.deadline)
+        if isinstance(tx, ClientTransaction):
+            table = self.cancels if tx.method == b"CANCEL" else self.clients
+            if table.get(tx.branch) is tx:
+                del table[tx.branch]
+            tx.owner = None
+        else:
+            self.servers.pop(tx.key, None)
+            tx.owner = None
+            tx.request = None
+
+    # ---- timers for the TU ----
+
+    def set_timer(self, owner: TimerOwner, name: str, seconds: float, now: float) -> Entry:
+        """Call owner.on_timer(name, now) after some seconds; sip.timers.cancel_timer stops it."""
+        return self.queue.set(owner, name, seconds, now)
+
+
+_DEADLINES = {
+    Action.START_B: lambda times: times.b,
+    Action.START_D: lambda times: times.d,
+    Action.START_F: lambda times: times.f,
+    Action.START_H: lambda times: times.h,
+    Action.START_I: lambda times: times.i,
+    Action.START_J: lambda times: times.j,
+    Action.START_K: lambda times: times.k,
+    Action.START_L: lambda times: times.l,
+    Action.START_M: lambda times: times.m,
+}
+
+
+def _top_via(message: Message) -> bytes:
+    top, _ = split_top(message.required("via"))
+    return b"Via: " + top
+
+
+def _ack_for(data: bytes, response: Response) -> bytes:
+    """The ACK for a final response other than 2xx (section 17.1.1.3)."""
+    request = parse_message(data)
+    uri = request.uri if isinstance(request, Request) else b""
+    lines = [b"ACK %b SIP/2.0" % uri, _top_via(request)]
+    lines += request.lines("route")
+    lines.append(b"Max-Forwards: 70")
+    lines += request.lines("from")
+    lines += response.lines("to")[:1]
+    lines += request.lines("call-id")
+    lines.append(b"CSeq: %d ACK" % request.cseq)
+    lines += [b"Content-Length: 0", b"", b""]
+    return b"\r\n".join(lines)

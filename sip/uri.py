@@ -1,0 +1,95 @@
+"""SIP and SIPS URIs (RFC 3261 section 19.1), read leniently, never re-printed unless we made them."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sip.errors import Reason, RemoteError
+
+_HOST = rb"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?"
+# userinfo may itself hold ; and ? (RFC 3261 25.1 user-unreserved), so it ends at the last @ before the host.
+_SIP_URI = re.compile(
+    rb"(?P<scheme>sips?):(?:(?P<user>[^\s<>\"]*)@)?(?P<host>" + _HOST + rb")(?::(?P<port>\d{1,5}))?"
+    rb"(?P<parameters>(?:;[^\s<>?]*)?)(?P<headers>(?:\?[^\s<>]*)?)",
+    re.IGNORECASE,
+)
+_SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+@dataclass(frozen=True, slots=True)
+class SipUri:
+    """A SIP or SIPS URI, in parts. host has no brackets; port is None where none is written.
+
+    parameters are the URI parameters with lower-case names; a flag parameter has the value b"".
+    """
+
+    scheme: str
+    user: bytes
+    host: str
+    port: int | None
+    parameters: dict[str, bytes]
+    has_headers: bool = False
+
+    @property
+    def transport(self) -> str:
+        """The transport to use (RFC 3263 section 4.1 for a numeric host): the parameter, else tls for sips, udp."""
+        named = self.parameters.get("transport", b"").decode("latin-1").lower()
+        if self.scheme == "sips":
+            return "tls"
+        return named or "udp"
+
+    @property
+    def effective_port(self) -> int:
+        """The port to send to: as written, else 5061 for TLS, else 5060."""
+        if self.port is not None:
+            return self.port
+        return 5061 if self.transport == "tls" else 5060
+
+
+def scheme_of(uri: bytes) -> str:
+    """The scheme in lower case, or "" where there is none."""
+    match = _SCHEME.match(uri)
+    return match[1].decode("latin-1").lower() if match else ""
+
+
+@lru_cache(maxsize=8192)
+def parse_sip_uri(uri: bytes) -> SipUri:
+    """Read a sip: or sips: URI.
+
+    Raises RemoteError: UNSUPPORTED_SCHEME (416) for another scheme, BAD_REQUEST_URI (400) where it cannot be read.
+    """
+    match = _SIP_URI.fullmatch(uri)
+    if not match:
+        scheme = scheme_of(uri)
+        if scheme and scheme not in ("sip", "sips"):
+            raise RemoteError(Reason.UNSUPPORTED_SCHEME, 416, f"scheme {scheme[:40]}")
+        raise RemoteError(Reason.BAD_REQUEST_URI, 400, f"URI {uri[:80]!r}")
+    port = match["port"]
+    if port is not None and not 0 < int(port) < 65536:
+        raise RemoteError(Reason.BAD_REQUEST_URI, 400, f"port {port.decode()}")
+    return SipUri(
+        match["scheme"].decode("latin-1").lower(),
+        match["user"] or b"",
+        match["host"].decode("latin-1").strip("[]").rstrip(".").lower(),
+        int(port) if port else None,
+        parse_parameters(match["parameters"]),
+        bool(match["headers"]),
+    )
+
+
+def parse_parameters(text: bytes) -> dict[str, bytes]:
+    """`;name=value;flag` as a dictionary; names in lower case, the first of equal names counts."""
+    found: dict[str, bytes] = {}
+    if not text:
+        return found
+    for item in text.split(b";"):
+        name, _, value = item.partition(b"=")
+        name = name.strip()
+        if name:
+            found.setdefault(name.decode("latin-1").lower(), value.strip())
+    return found
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands in a URI or Via: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host

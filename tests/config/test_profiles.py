@@ -1,0 +1,94 @@
+"""Provider profiles: the built-in ones, one's own beside the configuration, and what is refused."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from config.load import ConfigError, load_config
+from config.profiles import BUILT_IN, ProfileFile, load_profile
+from e911.provider import CallerLocation, LocationConveyance, ProviderProfile
+
+
+def test_every_field_of_a_profile_can_be_written() -> None:
+    assert set(ProfileFile.model_fields) == {field.name for field in fields(ProviderProfile)} - {"name"}
+
+
+def test_the_built_in_profiles(tmp_path: Path) -> None:
+    assert sorted(path.stem for path in BUILT_IN.glob("*.yaml")) == ["i3", "number", "pidf-lo"]
+    pidf_lo = load_profile("pidf-lo", tmp_path)
+    assert pidf_lo == ProviderProfile(name="pidf-lo", description=pidf_lo.description)
+    i3 = load_profile("i3", tmp_path)
+    assert i3 == ProviderProfile(name="i3", description=i3.description, request_uri="urn:service:sos")
+    number = load_profile("number", tmp_path)
+    assert number == ProviderProfile(
+        name="number",
+        description=number.description,
+        location=LocationConveyance.NONE,
+        needs_location=False,
+        geolocation_routing="",
+        call_info=False,
+        resource_priority="",
+    )
+
+
+def test_a_profile_of_ones_own_by_name_and_by_path(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "mine.yaml").write_text(
+        "request_uri: sip:911@psap.example\ncaller_location: winner-only\n"
+    )
+    (tmp_path / "other.yaml").write_text("test_number: 8378\n")
+    mine = load_profile("mine", tmp_path)
+    assert (mine.name, mine.request_uri) == ("mine", "sip:911@psap.example")
+    assert mine.caller_location is CallerLocation.WINNER_ONLY
+    assert load_profile("other.yaml", tmp_path).test_number == "8378"
+    (tmp_path / "edge911.yaml").write_text(
+        "listen: [udp://127.0.0.1:5060]\ntrunks: {a: {target: 'sip:203.0.113.1'}}\n"
+        "emergency: {routes: [{name: one, trunk: a, profile: mine}, {name: two, trunk: a, profile: other.yaml},\n"
+        "  {name: three, trunk: a}]}\n"
+    )
+    loaded = load_config(tmp_path / "edge911.yaml")
+    assert list(loaded.profiles) == ["mine", "other.yaml", "pidf-lo"]
+    assert [path.name for path in loaded.files] == ["edge911.yaml", "mine.yaml", "other.yaml"]
+
+
+def test_a_profile_hidden_by_a_built_in_one_is_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "pidf-lo.yaml").write_text("test_number: 8378\n")
+    (tmp_path / "edge911.yaml").write_text(
+        "listen: [udp://127.0.0.1:5060]\ntrunks: {a: {target: 'sip:203.0.113.1'}}\n"
+        "emergency: {routes: [{name: one, trunk: a}]}\n"
+    )
+    loaded = load_config(tmp_path / "edge911.yaml")
+    assert loaded.profiles["pidf-lo"].test_number == "933"
+    assert any("profiles/pidf-lo.yaml is not used" in problem.message for problem in loaded.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("test_number: 911", "must not reach an emergency number"),
+        ("test_number: '9911'", "must not reach an emergency number"),
+        ("test_number: urn:service:sos", "not a number to dial"),
+        ("request_uri: sip:933@{host}", "sends 911 calls to the test number"),
+        ('request_uri: "sip:911@{host}\\r\\nX: y"', "not a Request-URI for 911"),
+        ('resource_priority: "esnet.1\\r\\nX: y"', "not a Resource-Priority value"),
+        ("location: none", "nothing can be routed by it"),
+        ("name: mine", 'unknown key; did you mean "call_info"?'),
+        ("[]", "the file holds a list"),
+        ("", "the file is empty"),
+    ],
+)
+def test_what_a_profile_must_not_say(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_profile("bad.yaml", tmp_path)
+    if text != "name: mine":
+        assert message in str(caught.value)
+    assert all(problem.file == str(tmp_path / "bad.yaml") for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["nope", "../pidf-lo", "", "a\0.yaml", "no.yaml", "pidf-lo/"])
+def test_a_profile_that_is_not_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError):
+        load_profile(name, tmp_path)

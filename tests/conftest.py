@@ -1,0 +1,29 @@
+"""What every test shares: peers that must be there or are visibly skipped."""
+
+import os
+import shutil
+
+import pytest
+
+REQUIRED = os.environ.get("EDGE911_REQUIRE_PEERS") == "1"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `peers` need SIPp: without it they are skipped, or fail where peers are required."""
+    if item.get_closest_marker("peers") is None or shutil.which("sipp"):
+        return
+    reason = "SIPp is not on the PATH (package sip-tester)"
+    if REQUIRED:
+        pytest.fail(f"{reason}, and EDGE911_REQUIRE_PEERS=1 forbids to skip", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]  # pluggy's generator protocol
+    """Where peers are required no test that needs them may be skipped, whatever asked for it."""
+    report = yield
+    if REQUIRED and report.skipped and item.get_closest_marker("peers") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although EDGE911_REQUIRE_PEERS=1: {report.longrepr}"
+    return report

@@ -1,0 +1,238 @@
+"""The devices table on SQLite and PostgreSQL: partial changes, revisions, deltas."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from e911.location import CivicAddress, Device, DeviceKind, GeoPoint
+from router.store.devices import (
+    COLUMNS,
+    StaleRevisionError,
+    UpsertCount,
+    all_devices,
+    changes_since,
+    columns_of,
+    current_revision,
+    from_columns,
+    get_device,
+    remove_devices,
+    trim_changes,
+    upsert_devices,
+)
+from router.store.engine import StoreError, open_store, reading, writing
+
+
+@pytest.fixture
+def engine(store_url: str) -> Iterator[Engine]:
+    """An open, empty store."""
+    opened = open_store(store_url)
+    yield opened
+    opened.dispose()
+
+
+LOBBY = {
+    "device": "4001",
+    "name": "Lobby",
+    "kind": "softphone",
+    "callback": "+12125550101",
+    "site": "hq",
+    "zone": "hq-3e",
+    "city": "Montréal",
+    "floor": "3",
+    "latitude": 40.7484,
+    "longitude": -73.9857,
+}
+
+
+def test_a_device_comes_back_as_it_was_given(engine: Engine) -> None:
+    with writing(engine) as conn:
+        assert upsert_devices(conn, [LOBBY], now=100.5) == UpsertCount(new=1, changed=0, unchanged=0)
+    with reading(engine) as conn:
+        assert all_devices(conn) == [
+            Device(
+                device="4001",
+                name="Lobby",
+                kind=DeviceKind.SOFTPHONE,
+                callback="+12125550101",
+                site="hq",
+                zone="hq-3e",
+                civic=CivicAddress(city="Montréal", floor="3"),
+                point=GeoPoint(latitude=40.7484, longitude=-73.9857),
+                updated_at=100.5,
+            )
+        ]
+        assert get_device(conn, "4001") == all_devices(conn)[0]
+        assert get_device(conn, "4002") is None
+
+
+def test_only_the_given_columns_change(engine: Engine) -> None:
+    with writing(engine) as conn:
+        upsert_devices(conn, [LOBBY], now=1.0)
+        count = upsert_devices(conn, [{"device": "4001", "floor": "4", "zone": ""}], now=2.0)
+        assert count == UpsertCount(new=0, changed=1, unchanged=0)
+        found = get_device(conn, "4001")
+    assert found is not None
+    assert columns_of(found) == {**dict.fromkeys(COLUMNS, ""), **LOBBY, "floor": "4", "zone": ""}
+    assert found.updated_at == 2.0
+
+
+def test_a_point_is_cleared_by_nothing_and_never_halved(engine: Engine) -> None:
+    with writing(engine) as conn:
+        upsert_devices(conn, [LOBBY])
+        with pytest.raises(ValueError, match="go together"):
+            upsert_devices(conn, [{"device": "4001", "latitude": None}])
+        upsert_devices(conn, [{"device": "4001", "latitude": "", "longitude": None}])
+        found = get_device(conn, "4001")
+    assert found is not None
+    assert found.point is None
+
+
+def test_what_does_not_change_makes_no_revision(engine: Engine) -> None:
+    with writing(engine) as conn:
+        upsert_devices(conn, [LOBBY], now=1.0)
+    with writing(engine) as conn:
+        before = current_revision(conn)
+        assert upsert_devices(conn, [LOBBY], now=2.0) == UpsertCount(new=0, changed=0, unchanged=1)
+        assert current_revision(conn) == before
+        found = get_device(conn, "4001")
+    assert found is not None
+    assert found.updated_at == 1.0
+
+
+def test_two_spellings_are_one_device(engine: Engine) -> None:
+    with writing(engine) as conn:
+        upsert_devices(conn, [{"device": "+1 (212) 555-0123", "name": "a"}])
+        upsert_devices(conn, [{"device": "tel:2125550123", "floor": "2"}])
+        (device,) = all_devices(conn)
+        assert device.device == "+12125550123"
+        assert (device.name, device.civic.floor) == ("a", "2")
+        assert remove_devices(conn, ["12125550123"]) == ["+12125550123"]
+
+
+def test_an_unknown_column_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="floors"), writing(engine) as conn:
+        upsert_devices(conn, [{"device": "4001", "floors": "3"}])
+
+
+def test_changes_tell_what_is_new_and_what_is_gone(engine: Engine) -> None:
+    with writing(engine) as conn:
+        upsert_devices(conn, [{"device": str(n)} for n in range(1, 5)])
+    with reading(engine) as conn:
+        start = current_revision(conn)
+        assert changes_since(conn, start) == (start, [], [])
+    with writing(engine) as conn:
+        upsert_devices(conn, [{"device": "2", "name": "two"}, {"device": "9"}])
+        remove_devices(conn, ["3", "4"])
+        upsert_devices(conn, [{"device": "4", "name": "again"}])
+        upsert_devices(conn, [{"device": "8"}])
+        remove_devices(conn, ["8", "77"])
+    with reading(engine) as conn:
+        revision, changed, removed = changes_since(conn, start)
+        assert revision == current_revision(conn)
+        assert {(device.device, device.name) for device in changed} == {
+            ("2", "two"),
+            ("9", ""),
+            ("4", "again"),
+        }
+        assert removed == ["3", "8"]
+        assert changes_since(conn, revision) == (revision, [], [])
+
+
+def test_a_reader_too_far_behind_or_ahead_is_told_to_load_everything(engine: Engine) -> None:
+    with writing(engine) as conn:
+        for n in range(10):
+            upsert_devices(conn, [{"device": str(n)}])
+        last = current_revision(conn)
+        trim_changes(conn, keep=3)
+        assert current_revision(conn) == last
+        assert len(changes_since(conn, last - 3)[1]) == 3
+        for revision in (0, last - 4, last + 1):
+            with pytest.raises(StaleRevisionError):
+                changes_since(conn, revision)
+        trim_changes(conn, keep=0)
+        assert current_revision(conn) == last
+        upsert_devices(conn, [{"device": "new"}])
+        assert current_revision(conn) == last + 1
+        assert [device.device for device in changes_since(conn, last)[1]] == ["new"]
+
+
+def test_the_revision_of_an_emptied_table_is_not_that_of_a_new_one(engine: Engine) -> None:
+    with writing(engine) as conn:
+        assert current_revision(conn) == 0
+        upsert_devices(conn, [{"device": "1"}])
+        remove_devices(conn, ["1"])
+        assert all_devices(conn) == []
+        assert current_revision(conn) == 2
+
+
+def test_ten_thousand_rows(engine: Engine) -> None:
+    rows = [{**LOBBY, "device": f"{n:05}", "name": f"Phone {n}"} for n in range(10_000)]
+    with writing(engine) as conn:
+        assert upsert_devices(conn, rows) == UpsertCount(new=10_000, changed=0, unchanged=0)
+    with writing(engine) as conn:
+        changed = [{**row, "floor": "9"} if n % 2 else row for n, row in enumerate(rows)]
+        assert upsert_devices(conn, changed) == UpsertCount(new=0, changed=5_000, unchanged=5_000)
+    with reading(engine) as conn:
+        assert len(all_devices(conn)) == 10_000
+        assert len(changes_since(conn, 10_000)[1]) == 5_000
+    with writing(engine) as conn:
+        assert len(remove_devices(conn, [f"{n:05}" for n in range(0, 10_000, 2)])) == 5_000
+        assert len(all_devices(conn)) == 5_000
+
+
+def test_writers_at_once_lose_nothing_and_a_reader_misses_nothing(store_url: str, engine: Engine) -> None:
+    """Overlapping imports in opposite orders, while a reader follows the deltas."""
+    failures: list[BaseException] = []
+
+    def write(number: int) -> None:
+        own = open_store(store_url, wait=60)
+        names = [str(n) for n in range(100)]
+        try:
+            for turn in range(5):
+                order = names if number % 2 else names[::-1]
+                with writing(own) as conn:
+                    upsert_devices(
+                        conn, [{"device": n, "name": f"{number}.{turn}"} for n in (*order, f"w{number}")]
+                    )
+        except StoreError as error:
+            failures.append(error)
+        finally:
+            own.dispose()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    table: dict[str, Device] = {}
+    revision = 0
+
+    def follow() -> None:
+        nonlocal revision
+        with reading(engine) as conn:
+            revision, changed, removed = changes_since(conn, revision)
+        table.update((device.device, device) for device in changed)
+        for name in removed:
+            del table[name]
+
+    with writing(engine) as conn:
+        upsert_devices(conn, [{"device": "first"}])  # so that revision 1 is the first on both
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        follow()
+    for writer in writers:
+        writer.join()
+    follow()
+    assert failures == []
+    with reading(engine) as conn:
+        assert {device.device: device for device in all_devices(conn)} == table
+    assert len(table) == 105
+
+
+@given(
+    st.fixed_dictionaries({}, optional={name: st.text(max_size=5) for name in COLUMNS[:-2] if name != "kind"})
+)
+def test_columns_and_devices_are_two_views_of_one_thing(values: dict[str, str]) -> None:
+    device = from_columns(values)
+    assert from_columns(columns_of(device)) == device

@@ -1,0 +1,1 @@
+"""What the tests stand on: peers, sinks, free ports, and the router as a process of its own."""
