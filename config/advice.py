@@ -1,6 +1,7 @@
 """Warnings: a configuration that runs, and what will then not be as its writer may think."""
 
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from config.findings import Finding, Steps, emergency_lists, is_sip_uri, trunk_address
@@ -21,11 +22,14 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _dial_strings(config)
     yield from _default_site(config)
     yield from _people(config)
+    default = next((site for site in config.sites if site.id == config.emergency.default.site), None)
+    default_callback = dialable(default.callback) if default else ""
+    trunks = [(key, address) for key, trunk in config.trunks.items() if (address := trunk_address(trunk))]
     for number, site in enumerate(config.sites):
         path: Steps = ("sites", number)
         yield from _place(site, path)
-        yield from _callback(config, site, path)
-        yield from _trunks_inside(config, site, path)
+        yield from _callback(site, path, default_callback)
+        yield from _trunks_inside(trunks, site, path)
         yield from _outside_inside(config, site, path)
     yield from _same_networks(config)
     yield from _same_numbers(config)
@@ -146,16 +150,12 @@ def _place(site: SiteConfig, path: Steps) -> Iterator[Finding]:
             )
 
 
-def _callback(config: Config, site: SiteConfig, path: Steps) -> Iterator[Finding]:
+def _callback(site: SiteConfig, path: Steps, default_callback: str) -> Iterator[Finding]:
     if site.callback and not dialable(site.callback):
         yield Finding(
             (*path, "callback"), "not a number a PSAP can call back, so it is not shown; write +12125550100"
         )
-        return
-    if site.callback:
-        return
-    default = next((other for other in config.sites if other.id == config.emergency.default.site), None)
-    if default is None or not dialable(default.callback):
+    elif not site.callback and not default_callback:
         yield Finding(
             (*path, "callback"),
             "no callback number: a 911 call from a phone here without a number of its own leaves without one, "
@@ -163,11 +163,12 @@ def _callback(config: Config, site: SiteConfig, path: Steps) -> Iterator[Finding
         )
 
 
-def _trunks_inside(config: Config, site: SiteConfig, path: Steps) -> Iterator[Finding]:
-    for key, trunk in config.trunks.items():
-        address = trunk_address(trunk)
-        for where, network in _site_networks(site, path):
-            if address is not None and address in network:
+def _trunks_inside(
+    trunks: list[tuple[str, IPv4Address | IPv6Address]], site: SiteConfig, path: Steps
+) -> Iterator[Finding]:
+    for where, network in _site_networks(site, path):
+        for key, address in trunks:
+            if address in network:
                 yield Finding(
                     where,
                     f"trunk {key} lies in this network: its address says nothing about where a phone is, "

@@ -162,7 +162,9 @@ class _Tree:
             yield from yaml.parse(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            place = Place(self.file, mark.line + 1, mark.column + 1) if mark else Place(self.file)
+            if "unexpected end of stream" in (error.problem or ""):
+                mark = error.context_mark or mark  # where the quote was opened
+            place = _within(text, Place(self.file, mark.line + 1, mark.column + 1)) if mark else Place(self.file)
             self._stop(place, _syntax_message(error, _character_at(text, place)))
         except yaml.YAMLError as error:
             self._stop(Place(self.file), f"not YAML: {str(error).splitlines()[0]}")
@@ -267,12 +269,18 @@ class _Tree:
         return path
 
 
+def _within(text: str, place: Place) -> Place:
+    """The place, or the end of the text where it lies behind that."""
+    lines = _LINE_BREAK.split(text)
+    return place if place.line <= len(lines) else Place(place.file, len(lines), len(lines[-1]) + 1)
+
+
 _SYNTAX = (
     ("could not find expected ':'", "a key without a colon; write `key: value`"),
     ("mapping values are not allowed", "a colon too many, or wrong indentation; put text that holds `: ` in quotes"),
-    ("unexpected end of stream", "a quote is opened here or above and never closed"),
-    ("',' or ']'", "a list opened with [ is not closed; write a comma between items and ] at the end"),
-    ("',' or '}'", "a map opened with { is not closed; write a comma between entries and } at the end"),
+    ("unexpected end of stream", "a quote is opened here and never closed"),
+    ("',' or ']'", "a list{opened} with [ is not closed; write a comma between items and ] at the end"),
+    ("',' or '}'", "a map{opened} with { is not closed; write a comma between entries and } at the end"),
     ("did not find expected key", "the indentation does not fit the lines above"),
     ("expected <block end>", "the indentation does not fit the lines above"),
     ("expected '-' indicator", "the indentation does not fit: an item of the list above begins with `- `"),
@@ -288,9 +296,10 @@ def _syntax_message(error: yaml.MarkedYAMLError, character: str) -> str:
         if character == "\t":
             return "not YAML: a tab in the indentation; indent with spaces"
         return f"not YAML: a text cannot begin with {character}; put it in quotes"
+    opened = f" opened in line {error.context_mark.line + 1}" if error.context_mark else ""
     for part, message in _SYNTAX:
         if part in problem:
-            return f"not YAML: {message}"
+            return f"not YAML: {message.replace('{opened}', opened)}"
     return f"not YAML: {problem}"
 
 

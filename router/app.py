@@ -19,7 +19,7 @@ from router.health import Answer, HealthServer, json_answer
 from router.journal import JournalWriter
 from router.key import load_key
 from router.lookups import Resolver
-from router.notices import die_with_parent
+from router.parent import die_with_parent
 from router.sources import Sources
 from router.telemetry import CounterGroup, Gauge, LaterHandler, Metrics, configure_logging, notices_status
 from router.trunks import ListeningPoints, Trunks
@@ -72,6 +72,9 @@ class App:
         self.stopping = asyncio.Event()
         self.health: HealthServer | None = None
         self.lag = 0.0
+        self._beats = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._known_addresses: dict[str, tuple[str, ...]] = {}
         self.feed = DeviceFeed(
             loaded.database_url,
             self._replace_devices,
@@ -89,10 +92,16 @@ class App:
         sources = Sources(loaded.config, trunks.addresses())
         return Setup(Rules(loaded, sources.trunk_addresses, self.key), sources, trunks, self.points)
 
-    def reload(self) -> None:
-        """SIGHUP: take the new configuration, or keep the old one and say what is wrong with the new."""
+    def on_hangup(self) -> None:
+        """SIGHUP: read the configuration in a thread, for a large one takes seconds."""
+        task = self.loop.create_task(self.reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def reload(self) -> None:
+        """Take the new configuration, or keep the old one and say what is wrong with the new."""
         try:
-            loaded = load_config(self.path)
+            loaded = await asyncio.to_thread(load_config, self.path)
         except ConfigError as error:
             for problem in error.problems:
                 log.error("configuration refused, the old one stays: %s", problem)
@@ -186,15 +195,21 @@ class App:
         gc.set_threshold(50_000, 20, 50)
 
     async def _resolve_trunks(self) -> None:
-        waiting = []
-        for state in self.router.trunks.states.values():
-            done: asyncio.Future[None] = self.loop.create_future()
-            self.resolver.ask(state.config.host, lambda _, done=done: done.done() or done.set_result(None))  # type: ignore[misc]  # a default binds the loop variable
-            waiting.append(done)
+        waiting = [self._resolved(state.config.host) for state in self.router.trunks.states.values()]
         if waiting:
             await asyncio.wait(waiting, timeout=3.0)
         self._known_addresses = self.router.trunks.addresses()
         self.router.use(self.setup_from(self.loaded))
+
+    def _resolved(self, host: str) -> "asyncio.Future[None]":
+        done: asyncio.Future[None] = self.loop.create_future()
+
+        def told(_: tuple[str, ...]) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        self.resolver.ask(host, told)
+        return done
 
     def _housekeeping(self, due: float) -> None:
         """Ten times a second: what can wait until the loop has a moment."""
@@ -202,10 +217,10 @@ class App:
         self.lag = now - due
         self.router.write_waiting()
         self.logs.render()
-        self._beat = getattr(self, "_beat", 0) + 1
-        if self._beat % 300 == 0:
+        self._beats += 1
+        if self._beats % 300 == 0:
             self.edge.close_idle()
-        if self._beat % 50 == 0:
+        if self._beats % 50 == 0:
             addresses = self.router.trunks.addresses()
             if addresses != self._known_addresses:
                 self._known_addresses = addresses
@@ -297,7 +312,7 @@ async def serve(path: Path, loaded: LoadedConfig, logs: LaterHandler) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, app.reload)
+    loop.add_signal_handler(signal.SIGHUP, app.on_hangup)
     try:
         await app.start()
     except CannotStartError as error:

@@ -105,6 +105,11 @@ class Channels:
             if lane.is_idle():
                 del self._lanes[url]
 
+    def close(self) -> None:
+        """Let the threads end as soon as what they are doing is done; what was not begun is not sent."""
+        for lane in self._lanes.values():
+            lane.close()
+
 
 @dataclass(slots=True)
 class _Lane:
@@ -117,6 +122,7 @@ class _Lane:
     running: dict[int, _Running] = field(default_factory=dict)
     threads: int = 0
     waiting: int = 0
+    closed: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def put(self, job: Job) -> None:
@@ -148,20 +154,28 @@ class _Lane:
             try:
                 thread.start()
             except RuntimeError:  # no more threads to be had; those that run take the job
-                log.error("channel-thread-not-started %s", privacy_url(self.url))
+                log.error("channel-thread-not-started", extra={"event_fields": {"url": privacy_url(self.url)}})
                 return
             self.threads += 1
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def _has_news(self) -> bool:
+        return bool(self.first or self.retries or self.closed)
 
     def _work(self) -> None:
         sender: _Sender | None = None
         while True:
             with self.changed:
                 self.waiting += 1
-                found = self.changed.wait_for(lambda: self.first or self.retries, timeout=IDLE_SECONDS)
+                found = self.changed.wait_for(self._has_news, timeout=IDLE_SECONDS)
                 self.waiting -= 1
-                if not found:
+                if not found or self.closed:
                     self.threads -= 1
-                    return
+                    break
                 job = self.first.popleft() if self.first else self.retries.popleft()
                 running = _Running(job, time.monotonic(), time.time())
                 self.running[id(running)] = running
@@ -177,6 +191,8 @@ class _Lane:
                 self.reports.put(
                     Report(job=job, attempt=attempt, started_at=running.started_at, late=running.overdue)
                 )
+        if sender is not None:
+            sender.close()
 
 
 class _Sender:
@@ -209,6 +225,11 @@ class _Sender:
         )
         lines: list[str] = _heard.lines
         return attempt_from_words(delivered, lines)
+
+    def close(self) -> None:
+        """End the connection, if any."""
+        if self._webhook is not None:
+            self._webhook.close()
 
 
 def attempt_from_words(delivered: bool, lines: list[str]) -> Attempt:

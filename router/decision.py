@@ -90,6 +90,7 @@ class Rules:
             default_site=config.emergency.default.site,
             all_contacts=list(config.contacts),
             trunk_addresses=list(trunk_addresses),
+            numbers=self.numbers,
         )
 
     def kind_of(self, request: Request) -> CallKind:

@@ -279,6 +279,7 @@ class CallRouter:
                 reason=reason,
                 status=403,
                 contacts=plan.decision.contacts,
+                kind=plan.kind.value,
             )
         )
         text = b'Warning: 399 %b "emergency calls are served from inside networks only"' % server.flow.point.sent_by

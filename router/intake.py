@@ -100,7 +100,8 @@ class Intake:
             self._take(line, now, at)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.corrupt += 1
-            log.error("journal-line-corrupt %s, %d bytes", type(error).__name__, len(line))
+            fields = {"reason": type(error).__name__, "bytes": len(line)}
+            log.error("journal-line-corrupt", extra={"event_fields": fields})
 
     def close_windows(self, now: float, at: float) -> None:
         """Send what was gathered where its window is over."""
@@ -137,7 +138,7 @@ class Intake:
         if event["outcome"] != "failed":
             return
         if intent is None:
-            log.error("failed-call-unknown %s: its intent is not in the journal any more", event["id"])
+            log.error("failed-call-unknown", extra={"event_fields": {"call": event["id"]}})
             return
         occurrence = occurrence_from(intent, kind=NoticeKind.FAILED.value, status=event["status"])
         self._offer(occurrence, occurrence.contacts, now, at)
@@ -152,7 +153,7 @@ class Intake:
                 contact = self.config.contacts.get(name)
             if contact is None:
                 if name not in self.unknown_contacts:
-                    log.error("contact-unknown %s: named by a call, not in this configuration", name)
+                    log.error("contact-unknown", extra={"event_fields": {"contact": name}})
                 self.unknown_contacts.add(name)
                 continue
             if occurrence.is_test and not contact.tests:
@@ -207,7 +208,7 @@ class Intake:
         name, site, kind = group
         contact = self.config.contacts.get(name)
         if contact is None:
-            log.error("contact-unknown %s: removed while %d notices were gathered", name, len(gathered))
+            log.error("contact-unknown", extra={"event_fields": {"contact": name, "gathered": len(gathered)}})
             return
         first = gathered[0]
         if len(gathered) == 1:
@@ -249,7 +250,8 @@ class Intake:
         try:
             notice = self._in_words(occurrence, language, gathered)
         except Exception as error:  # a notice in poor words is better than none
-            log.exception("notice-not-written %s %s: %s", occurrence.call, occurrence.kind, error)
+            fields = {"call": occurrence.call, "kind": occurrence.kind, "reason": type(error).__name__}
+            log.error("notice-not-written", extra={"event_fields": fields}, exc_info=True)
             test = "TEST " if occurrence.is_test else ""
             notice = Notice(
                 subject=f"{test}911 {occurrence.kind}: {occurrence.site}",

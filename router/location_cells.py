@@ -41,7 +41,7 @@ def column_named(written: str) -> str:
 
     Raises ValueError where there is none, with the nearest name.
     """
-    name = re.sub(r"[\s_-]+", "_", written.strip().lower())
+    name = re.sub(r"[\s_-]+", "_", _plain_text(written).lower())
     if name in COLUMNS:
         return name
     if not name:
@@ -109,6 +109,8 @@ def _plain_text(written: str) -> str:
     text = _LINE_BREAKS.sub(" ", written).strip()
     if len(text) > MAX_TEXT:
         raise ValueError(f"{len(text)} characters; {MAX_TEXT} is the most")
+    if "\N{REPLACEMENT CHARACTER}" in text:
+        raise ValueError(f"{text!r} is not UTF-8; save the file as CSV UTF-8")
     if not text.isprintable():
         for place, character in enumerate(text, start=1):
             if unicodedata.category(character) in _UNFIT_CATEGORIES:

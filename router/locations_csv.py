@@ -62,7 +62,8 @@ def read_rows(data: bytes, places: Places, *, progress: Callable[[int], None] | 
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         what = "UTF-16, not UTF-8; save the file as CSV UTF-8"
         raise CsvError([CsvProblem(line=1, column=1, name="", what=what)])
-    problems = _undecodable(data)
+    problems: list[CsvProblem] = []
+    # What is not UTF-8 becomes U+FFFD, which no cell may hold: the problem then has its line and column.
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
     rows: list[LocationRow] = []
     header: list[str] | None = None
@@ -119,24 +120,6 @@ def _taken(buffer: io.StringIO) -> str:
     buffer.seek(0)
     buffer.truncate()
     return text
-
-
-def _undecodable(data: bytes) -> list[CsvProblem]:
-    """A problem for each line that is not UTF-8."""
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    else:
-        return []
-    problems = []
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            what = f"not UTF-8 at byte {error.start + 1} of the line; save the file as CSV UTF-8"
-            problems.append(CsvProblem(line=number, column=1, name="", what=what))
-    return problems
 
 
 def _delimiter(text: str) -> str:

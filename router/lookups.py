@@ -71,3 +71,16 @@ class Resolver:
         known = self._known.get(host)
         for told in self._asking.pop(host):
             told(known.addresses if known else ())
+
+
+def resolve_now(host: str) -> tuple[str, ...]:
+    """The addresses of a host for commands without a loop; blocks as long as the system's resolver does."""
+    address = parse_address(host)
+    if address is not None:
+        return (str(address),)
+    try:
+        return tuple(
+            dict.fromkeys(str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM))
+        )
+    except (OSError, UnicodeError):
+        return ()

@@ -5,17 +5,18 @@ what happened and the notice log what was told. It needs no database to deliver.
 """
 
 import argparse
-import ctypes
+import fcntl
 import logging
 import os
 import queue
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -23,11 +24,14 @@ from config.load import ConfigError, load_config
 from config.schema import Config
 from router.channels import Channels, Job, Report, prepare_process, privacy_url
 from router.intake import Intake, checkpoint_state
-from router.journal import Cursor, LineReader
+from router.journal import START, Cursor, LineReader
 from router.noticelog import NoticeLog, restore
-from router.noticelogging import configure_logging
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
-from router.recorder import Recorder
+from router.parent import die_with_parent
+from router.telemetry import LaterHandler, configure_logging
+
+if TYPE_CHECKING:
+    from router.recorder import Recorder
 
 LAST_GOOD = "notices-settings.json"
 POLL_SECONDS = 0.02
@@ -40,6 +44,7 @@ HUNG_SECONDS = 45.0
 REREAD_SECONDS = 5.0
 DRAIN_SECONDS = 3.0
 STORE_AT_END_SECONDS = 2.0
+TURN_SECONDS = 10.0
 UNSTORED_LIMIT = 50_000
 """Settled notices kept in memory while the database cannot be written; the oldest are dropped beyond it."""
 _NOTIFY_TYPES = {"call": "warning", "test": "info", "failed": "failure", "refused": "warning"}
@@ -72,7 +77,7 @@ def load_settings(config_file: Path) -> Settings:
             file.write(orjson.dumps(kept))
         temporary.replace(path)
     except OSError as error:
-        log.warning("last-good-settings-not-written %s", error)
+        _say(logging.WARNING, "last-good-settings-not-written", reason=error.strerror)
     return settings
 
 
@@ -89,7 +94,10 @@ def last_good_settings(state_directory: Path) -> Settings | None:
 class NoticesProcess:
     """Everything of the process, run by one thread; channels and recorder have threads of their own."""
 
-    def __init__(self, settings: Settings, config_file: Path) -> None:
+    def __init__(self, settings: Settings, config_file: Path, refused: ConfigError | None = None) -> None:
+        self._logs = _start_logging(settings.config)
+        if refused:
+            _say(logging.ERROR, "configuration-refused", problems=str(refused), used="the last good one")
         self._config_file = config_file
         self._reread_at = 0.0
         state = settings.state_directory
@@ -102,7 +110,9 @@ class NoticesProcess:
         self._outbox = Outbox()
         self._intake = Intake(self._outbox, self._log, settings.config, self._reread, restored)
         self._channels = Channels()
-        self._recorder = Recorder(settings.database_url, settings.config.node, state / "journal")
+        self._recorder: Recorder | None = None
+        self._recorder_start = threading.Thread(target=self._start_recorder, daemon=True, name="recorder-start")
+        self._settings = settings
         self._replay_end = self._reader.end()
         self._is_replayed = False
         self._delivered = 0
@@ -115,25 +125,36 @@ class NoticesProcess:
         self._next_second = 0.0
         self._next_store = 0.0
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
-        self._discarded = 0
 
     def run(self, parent: int) -> None:
         """Until SIGTERM, or until the process that started us is gone."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGHUP, self._on_signal)
-        log.info("notices-started pid %d, journal from %s", os.getpid(), self._cursor)
+        cursor = self._cursor
+        _say(logging.INFO, "notices-started", pid=os.getpid(), segment=cursor.segment, offset=cursor.offset)
         self._intake.resume(time.monotonic(), time.time())
-        self._recorder.start()
+        # Its libraries take a while to load, and the first notice shall not wait for them.
+        self._recorder_start.start()
         pause = 0.0
         while not self._stop:
             self._take_reports(pause)
             more = self._tick()
             pause = 0.0 if more else POLL_SECONDS
             if os.getppid() != parent:
-                log.error("parent-gone")
-                break
+                # Whoever starts in our place finds everything in the journal and the log.
+                _say(logging.ERROR, "parent-gone")
+                self._logs.finish()
+                return
         self._drain()
+
+    def _start_recorder(self) -> None:
+        from router.recorder import Recorder
+
+        settings = self._settings
+        recorder = Recorder(settings.database_url, settings.config.node, settings.state_directory / "journal")
+        recorder.start()
+        self._recorder = recorder
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
@@ -156,6 +177,7 @@ class NoticesProcess:
         if now >= self._next_store:
             self._next_store = now + STORE_SECONDS
             self._store()
+            self._logs.render()
         if now >= self._next_second:
             self._next_second = now + 1.0
             self._every_second(now)
@@ -200,7 +222,7 @@ class NoticesProcess:
     def _tell_unusable(self, report: Report) -> None:
         if report.job.url not in self._told_unusable:
             self._told_unusable.add(report.job.url)
-            log.error("channel-not-available %s: %s", privacy_url(report.job.url), report.attempt.words)
+            _say(logging.ERROR, "channel-not-available", url=privacy_url(report.job.url), words=report.attempt.words)
 
     def _settle(self, key: Key, attempt: Attempt, started_at: float, not_before: float = 0.0) -> None:
         now, at = time.monotonic(), time.time()
@@ -208,45 +230,45 @@ class NoticesProcess:
         if entry is None:
             return
         self._log.note(entry)
-        call, kind, contact, channel = key
+        fields: dict[str, Any] = {
+            "call": entry.call,
+            "kind": entry.kind,
+            "contact": entry.contact,
+            "channel": entry.channel + 1,
+            "attempt": entry.attempts,
+        }
         if entry.state is NoticeState.DELIVERED:
             self._delivered += 1
-            delay = (entry.last_attempt_at or at) - entry.queued_at
-            log.info(
-                "notice-delivered %s %s to %s/%d, attempt %d, started %.3f s after it was queued",
-                *(call, kind, contact, channel, entry.attempts, delay),
-            )
+            waited = (entry.last_attempt_at or at) - entry.queued_at
+            _say(logging.INFO, "notice-delivered", waited_seconds=round(waited, 3), **fields)
             return
         self._failed += 1
-        if entry.state is NoticeState.REFUSED:
-            self._refused += 1
-            if attempt.unusable:
-                return
-            log.error(
-                "notice-given-up %s %s to %s/%d after %d attempts: %s: %s",
-                *(call, kind, contact, channel, entry.attempts, entry.reason, entry.words),
-            )
+        fields |= {"reason": entry.reason, "words": entry.words}
+        if entry.state is NoticeState.QUEUED:
+            _say(logging.WARNING, "notice-failed", **fields)
             return
-        log.warning(
-            "notice-failed %s %s to %s/%d, attempt %d: %s: %s",
-            *(call, kind, contact, channel, entry.attempts, entry.reason, entry.words),
-        )
+        self._refused += 1
+        if not attempt.unusable:  # that was said once for the channel
+            _say(logging.ERROR, "notice-given-up", **fields)
 
     def _store(self) -> None:
-        while not self._recorder.recovered.empty():
-            self._take_recovered(self._recorder.recovered.get())
-        while not self._recorder.stored.empty():
-            self._outbox.mark_stored(self._recorder.stored.get())
+        recorder = self._recorder
+        if recorder is None:
+            return
+        while not recorder.recovered.empty():
+            self._take_recovered(recorder.recovered.get())
+        while not recorder.stored.empty():
+            self._outbox.mark_stored(recorder.stored.get())
         rows = self._outbox.take_rows()
         if rows:
-            self._recorder.submit(rows)
+            recorder.submit(rows)
 
     def _take_recovered(self, entries: list[Entry]) -> None:
         """What only the database still knows was to be delivered: the state directory is not the old one."""
         seen = set(self._outbox.seen())
         for entry in entries:
             if entry.key not in self._outbox.entries and entry.key[:3] not in seen:
-                log.warning("notice-recovered %s %s to %s from the database", *entry.key[:3])
+                _say(logging.WARNING, "notice-recovered", call=entry.call, kind=entry.kind, contact=entry.contact)
                 self._outbox.is_new(*entry.key[:3])
                 self._outbox.add(entry, time.monotonic())
 
@@ -264,11 +286,12 @@ class NoticesProcess:
         dropped = self._outbox.drop_settled(UNSTORED_LIMIT)
         if dropped:
             self._dropped += len(dropped)
-            self._recorder.forget(dropped)
-            log.error("notice-records-dropped %d: the database takes none", len(dropped))
+            if self._recorder is not None:
+                self._recorder.forget(dropped)
+            _say(logging.ERROR, "notice-records-dropped", count=len(dropped))
         if not self._log.checkpoint(self._cursor, **checkpoint_state(self._intake)):
             return
-        stored = self._recorder.cursor
+        stored = self._recorder.cursor if self._recorder is not None else None
         if stored is not None:
             # A cursor of an older journal than this one says nothing about it.
             keep = min(self._cursor.segment, stored.segment)
@@ -283,17 +306,19 @@ class NoticesProcess:
         try:
             settings = load_settings(self._config_file)
         except ConfigError as error:
-            log.error("configuration-refused, the old one stays: %s", error)
+            _say(logging.ERROR, "configuration-refused", problems=str(error), used="the old one")
             return self._intake.config
         self._intake.config = settings.config
         self._intake.unknown_contacts.clear()
-        configure_logging(settings.config.log)
-        log.info("configuration-reloaded")
+        self._logs.finish()
+        self._logs = _start_logging(settings.config)
+        _say(logging.INFO, "configuration-reloaded")
         return settings.config
 
     def _write_status(self) -> None:
         """Numbers for /metrics of the call process, replaced in one step."""
         oldest = self._outbox.oldest_queued_at()
+        recorder = self._recorder
         status: dict[str, Any] = {
             "at": time.time(),
             "pid": os.getpid(),
@@ -303,14 +328,14 @@ class NoticesProcess:
             "refused_total": self._refused,
             "folded_total": self._intake.folded_total,
             "oldest_queued_seconds": max(time.time() - oldest, 0.0) if oldest is not None else 0.0,
-            "database_ok": self._recorder.is_ok,
-            "database_error": self._recorder.error,
+            "database_ok": recorder.is_ok if recorder else False,
+            "database_error": recorder.error if recorder else "database-not-open",
             "journal_lag_bytes": self._reader.bytes_after(self._cursor),
-            "records_lag_bytes": self._reader.bytes_after(self._recorder.cursor or Cursor()),
+            "records_lag_bytes": self._reader.bytes_after((recorder.cursor if recorder else None) or START),
             "journal_corrupt_total": self._intake.corrupt,
             "journal_torn_total": self._reader.torn,
             "unknown_contacts": len(self._intake.unknown_contacts),
-            "unstorable_total": self._recorder.unstorable + self._dropped,
+            "unstorable_total": (recorder.unstorable if recorder else 0) + self._dropped,
             "log_failures_total": self._log.failures,
         }
         temporary = self._status_file.with_suffix(".json.new")
@@ -318,7 +343,7 @@ class NoticesProcess:
             temporary.write_bytes(orjson.dumps(status))
             temporary.replace(self._status_file)
         except OSError as error:
-            log.warning("status-file-not-written %s", error.strerror)
+            _say(logging.WARNING, "status-file-not-written", reason=error.strerror)
 
     def _drain(self) -> None:
         """Told to end: read what is left, try everything once, have it stored."""
@@ -331,18 +356,49 @@ class NoticesProcess:
         deadline = time.monotonic() + DRAIN_SECONDS
         while self._outbox.in_flight and (left := deadline - time.monotonic()) > 0:
             self._take_reports(min(left, POLL_SECONDS))
+        self._recorder_start.join(STORE_AT_END_SECONDS)
         self._store()
-        self._recorder.stop(STORE_AT_END_SECONDS)
+        if self._recorder is not None:
+            self._recorder.stop(STORE_AT_END_SECONDS)
         self._store()
         self._checkpoint()
         self._write_status()
-        log.info("notices-ended with %d queued", self._outbox.queued)
+        _say(logging.INFO, "notices-ended", queued=self._outbox.queued)
+        self._logs.finish()
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill us when the thread that started us ends (prctl PR_SET_PDEATHSIG; Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
+def take_turn(state_directory: Path) -> int | None:
+    """Wait until no other notices process works on this directory: two would tell everything twice.
+
+    Gives the open lock file; None where it could not be had within TURN_SECONDS: told twice beats not told.
+    """
+    deadline = time.monotonic() + TURN_SECONDS
+    try:
+        state_directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(state_directory / "notices.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError:
+        return None
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                return None
+            time.sleep(0.05)
+
+
+def _start_logging(config: Config) -> LaterHandler:
+    handler = configure_logging(config.log, process="notices", node=config.node)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    return handler
+
+
+def _say(level: int, name: str, **fields: Any) -> None:
+    """One line of the log: its name, and fields that are redacted where configured."""
+    if log.isEnabledFor(level):
+        log.log(level, name, extra={"event_fields": fields})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -363,11 +419,14 @@ def main(arguments: list[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 1
         settings, refused = last_good, error
+    if os.getppid() != parent:
+        return 1
+    lock = take_turn(settings.state_directory)
     prepare_process()
-    configure_logging(settings.config.log)
-    if refused:
-        log.error("configuration-refused, the last good one is used: %s", refused)
-    NoticesProcess(settings, options.config).run(parent)
+    process = NoticesProcess(settings, options.config, refused)
+    if lock is None:
+        _say(logging.ERROR, "notices-not-alone", remedy="end the other notices process of this state directory")
+    process.run(parent)
     return 0
 
 

@@ -80,7 +80,7 @@ class Recorder(threading.Thread):
             try:
                 more = self._step()
                 if not self.is_ok:
-                    log.warning("database-ok %s", self._node)
+                    log.info("database-ok")
                 self.is_ok, self.error, self._failures = True, "", 0
             except Exception as error:  # whatever it is, this thread must go on trying
                 self._failed(error)
@@ -96,7 +96,10 @@ class Recorder(threading.Thread):
     def _failed(self, error: Exception) -> None:
         reason = error.reason if isinstance(error, StoreError) else type(error).__name__
         if self.is_ok or reason != self.error:
-            log.error("database-failed %s: %s; notices go out all the same", reason, error)
+            log.error(
+                "database-failed",
+                extra={"event_fields": {"reason": reason, "detail": str(error), "notices": "go out"}},
+            )
         self.is_ok, self.error = False, reason
         self._failures += 1
         self._cache.clear()
@@ -112,7 +115,7 @@ class Recorder(threading.Thread):
 
     def _open(self) -> Engine:
         if self._engine is not None and self._file is not None and self._file != self._file_now():
-            log.error("database-file-replaced %s", self._node)
+            log.error("database-file-replaced")
             self._cache.clear()
             self.cursor = None
             self._close()
@@ -178,7 +181,7 @@ class Recorder(threading.Thread):
                     raise
                 self.unstorable += 1
                 self._cache.clear()
-                log.error("record-not-stored %s", error.detail)
+                log.error("record-not-stored", extra={"event_fields": {"detail": error.detail}})
 
     def _settle_rows(self, rows: list[dict[str, Any]]) -> None:
         if not rows:

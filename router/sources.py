@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from config.schema import Config, Trunk
@@ -103,6 +104,7 @@ class Sources:
         return Side.UNLISTED
 
 
+@lru_cache(maxsize=16_384)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """An IP address, an IPv4 one mapped into IPv6 as IPv4; None where it is none."""
     try:

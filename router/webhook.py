@@ -58,12 +58,12 @@ class KeepAliveWebhook:
             response = connection.getresponse()
             answer = response.read(_MAX_ANSWER)
             if response.will_close or not response.isclosed():
-                self._close()
+                self.close()
         except TimeoutError:
-            self._close()
+            self.close()
             return Attempt(delivered=False, reason="timeout", words="no answer in time")
         except (OSError, http.client.HTTPException) as error:
-            self._close()
+            self.close()
             return Attempt(delivered=False, reason="unreachable", words=_words_of(error))
         if 300 <= response.status < 400 and self._plugin.redirects:
             return None
@@ -86,7 +86,7 @@ class KeepAliveWebhook:
             if not poll.poll(0):
                 return connection
             # The receiver closed it, or said something nobody asked for.
-            self._close()
+            self.close()
         connect_timeout, read_timeout = self._plugin.request_timeout
         connection = http.client.HTTPConnection(self._host, self._port, timeout=connect_timeout)
         connection.connect()
@@ -95,7 +95,8 @@ class KeepAliveWebhook:
         self._connection = connection
         return connection
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -7,9 +7,10 @@ import importlib
 import importlib.util
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from router.cli.common import EXIT_FAULT, OPTION_BEFORE_COMMAND, ConfigOption
 
@@ -57,6 +58,13 @@ def _before_any_command(
     OPTION_BEFORE_COMMAND.set(config)
 
 
+class _InOrder(TyperGroup):
+    """Shows the commands in the order in which they are used, groups of commands among them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name in self.commands]
+
+
 def build_app() -> typer.Typer:
     """The command with every subcommand whose module is there.
 
@@ -64,6 +72,7 @@ def build_app() -> typer.Typer:
     """
     app = typer.Typer(
         name="edge911",
+        cls=_InOrder,
         help=_HELP,
         no_args_is_help=True,
         add_completion=False,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.common import EXIT_FAILED, ConfigOption, config_path, print_problems
+from router.cli.common import EXIT_FAILED, ConfigOption, choose_config, print_problems
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
         errors: Sequence[Problem] = ()
         warnings: Sequence[Problem]
         try:
-            path = config_path(config)
+            path = choose_config(config)
             file = str(path)
             warnings = load_config(path).warnings
         except ConfigError as error:

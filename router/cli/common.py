@@ -37,7 +37,7 @@ OPTION_BEFORE_COMMAND: ContextVar[Path | None] = ContextVar("OPTION_BEFORE_COMMA
 """The same option where it was given before the command: `edge911 -c FILE check`."""
 
 
-def config_path(option: Path | None) -> Path:
+def choose_config(option: Path | None) -> Path:
     """The configuration file to use: the command's -c, else the one before the command, else where it belongs.
 
     Raises config.load.ConfigError with the places looked at where there is none.
@@ -47,12 +47,24 @@ def config_path(option: Path | None) -> Path:
     return find_config(option if option is not None else OPTION_BEFORE_COMMAND.get())
 
 
+def config_path(option: Path | None) -> Path:
+    """As `choose_config`; prints the problem to standard error and ends with exit code 1 where there is none."""
+    from config.load import ConfigError
+
+    try:
+        return choose_config(option)
+    except ConfigError as error:
+        print_problems(error.problems)
+        raise typer.Exit(EXIT_FAILED) from None
+
+
 def load_or_exit(option: Path | None) -> "LoadedConfig":
     """The checked configuration; prints every problem to standard error and ends with exit code 1 otherwise."""
     from config.load import ConfigError, load_config
 
+    path = config_path(option)
     try:
-        return load_config(config_path(option))
+        return load_config(path)
     except ConfigError as error:
         print_problems(error.problems)
         fail("the configuration cannot be used; mend the above, `edge911 check` tries it")

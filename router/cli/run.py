@@ -20,11 +20,12 @@ def register(app: typer.Typer) -> None:
         """
         from router.cli.common import config_path
 
-        path = config_path(config).resolve()
+        # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
+        path = os.path.abspath(config_path(config))
         loaded = load_or_exit(config)
         print_problems(loaded.warnings, label="warning: ")
         sys.stdout.flush()
         sys.stderr.flush()
         # A process of its own kind: small, with nothing in it that could fail. It keeps our process id.
-        arguments = ["--config", str(path), "--state", str(loaded.state_directory)]
+        arguments = ["--config", path, "--state", str(loaded.state_directory)]
         os.execv(sys.executable, [sys.executable, "-m", "router.supervisor", *arguments])

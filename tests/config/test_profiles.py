@@ -74,7 +74,7 @@ def test_a_profile_hidden_by_a_built_in_one_is_warned_about(tmp_path: Path) -> N
         ('request_uri: "sip:911@{host}\\r\\nX: y"', "not a Request-URI for 911"),
         ('resource_priority: "esnet.1\\r\\nX: y"', "not a Resource-Priority value"),
         ("location: none", "nothing can be routed by it"),
-        ("name: mine", 'unknown key; did you mean "call_info"?'),
+        ("name: mine", ":1:1: name: unknown key; "),
         ("[]", "the file holds a list"),
         ("", "the file is empty"),
     ],
@@ -83,8 +83,7 @@ def test_what_a_profile_must_not_say(tmp_path: Path, text: str, message: str) ->
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_profile("bad.yaml", tmp_path)
-    if text != "name: mine":
-        assert message in str(caught.value)
+    assert message in str(caught.value)
     assert all(problem.file == str(tmp_path / "bad.yaml") for problem in caught.value.problems)
 
 

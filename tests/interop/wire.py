@@ -125,6 +125,7 @@ def site_address(place: Place) -> dict[str, str]:
         "city": "A3",
         "street": "RD",
         "street_suffix": "STS",
+        "post_directional": "POD",
         "house_number": "HNO",
         "postal_code": "PC",
     }

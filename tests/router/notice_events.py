@@ -25,7 +25,13 @@ def intent(call: str = "c1", **changed: Any) -> CallIntent:
     """A 911 call from a registered device at the site hq."""
     location = DispatchableLocation(
         civic=CivicAddress(
-            country="US", state="NY", city="New York", house_number="350", street="5th", street_suffix="AVE", floor="3"
+            country="US",
+            state="NY",
+            city="New York",
+            house_number="350",
+            street="5th",
+            street_suffix="AVE",
+            floor="3",
         ),
         point=GeoPoint(latitude=40.7484, longitude=-73.9857),
         source=LocationSource.REGISTERED,
@@ -73,7 +79,9 @@ def step(call: str, outcome: RouteOutcome, after: float = 0.1, **changed: Any) -
     return replace(event, **changed)
 
 
-def ended(call: str, outcome: CallOutcome = CallOutcome.ANSWERED, status: int = 200, route: str = "primary") -> CallEnded:
+def ended(
+    call: str, outcome: CallOutcome = CallOutcome.ANSWERED, status: int = 200, route: str = "primary"
+) -> CallEnded:
     """The end of the setting-up."""
     return CallEnded(id=call, at=AT + 2.5, outcome=outcome, status=status, route=route)
 

@@ -122,7 +122,9 @@ def test_text_that_no_database_keeps_harms_no_other_call(store: Engine) -> None:
     caller = replace(intent().caller, number="41\x0002", device="\ud800")
     apply(store, [intent("bad", caller=caller), intent("good")])
     with writing(store) as conn:
-        records.apply_lines(conn, [b'{"id":"odd","at":1,"type":"ended"}', b"[]", b"\x00", encode_event(intent("c9"))[:-1]])
+        records.apply_lines(
+            conn, [b'{"id":"odd","at":1,"type":"ended"}', b"[]", b"\x00", encode_event(intent("c9"))[:-1]]
+        )
         assert {call.id for call in records.list_calls(conn)} >= {"bad", "good", "c9"}
 
 

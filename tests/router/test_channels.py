@@ -118,6 +118,7 @@ def test_a_connection_the_receiver_closed_meanwhile_is_replaced() -> None:
             assert attempt is not None
             assert attempt.delivered
             threading.Event().wait(0.05)  # the FIN takes a moment
+        webhook.close()
         assert len(receiver.requests) == 3
 
 
@@ -232,7 +233,11 @@ def test_apprises_lines_tell_a_permanent_no_from_a_temporary_one(
 
 @pytest.mark.parametrize(
     "url",
-    ["mailto://user:hunter2@127.0.0.1:2525?to=a@example.com", "json://user:hunter2@127.0.0.1/x", "nonsense://hunter2@x"],
+    [
+        "mailto://user:hunter2@127.0.0.1:2525?to=a@example.com",
+        "json://user:hunter2@127.0.0.1/x",
+        "nonsense://hunter2@x",
+    ],
 )
 def test_a_logged_url_holds_no_secret(url: str) -> None:
     assert "hunter2" not in privacy_url(url)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import router.cli
 from router.cli import build_app, main
-from router.cli.common import ConfigOption, load_or_exit
+from router.cli.common import ConfigOption, config_path, load_or_exit
 
 GOOD = """listen: [udp://127.0.0.1:5060]
 networks: {inside: [10.0.0.0/8]}
@@ -47,6 +47,22 @@ def test_help_teaches_the_usual_order() -> None:
     assert code == 0
     assert 0 < out.index("edge911 check") < out.index("edge911 explain") < out.index("edge911 run")
     assert "EDGE911_CONFIG" in out
+
+
+def test_commands_stand_in_the_order_of_their_use() -> None:
+    lines = run("--help")[1].partition("Commands:")[2].splitlines()
+    shown = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert shown == [name for name in router.cli.COMMANDS if name in shown]
+    assert {"check", "schema"} <= set(shown)
+
+
+def test_config_path_ends_with_1_where_there_is_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if Path("/etc/edge911/edge911.yaml").exists():
+        pytest.skip("this machine has a configuration in /etc/edge911")
+    with pytest.raises(typer.Exit) as caught:
+        config_path(None)
+    assert caught.value.exit_code == 1
+    assert "no configuration found" in capsys.readouterr().err
 
 
 def test_version() -> None:

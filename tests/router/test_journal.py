@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from e911.record import Caller, JournalEvent
 from router import journal
-from router.journal import START, Cursor, JournalReader, JournalWriter, decode_event, encode_event, segment_path, segments
+from router.journal import (
+    START,
+    Cursor,
+    JournalReader,
+    JournalWriter,
+    decode_event,
+    encode_event,
+    segment_path,
+    segments,
+)
 from tests.router.notice_events import intent, refused, whole_call
 
 
@@ -37,7 +46,11 @@ def test_whatever_came_from_the_wire_is_one_readable_line(number: str, name: byt
 
 
 def test_keys_of_a_newer_version_are_passed_over() -> None:
-    line = encode_event(intent()).replace(b'"node":', b'"colour":"red","node":').replace(b'"device":', b'"mood":1,"device":')
+    line = (
+        encode_event(intent())
+        .replace(b'"node":', b'"colour":"red","node":')
+        .replace(b'"device":', b'"mood":1,"device":')
+    )
     assert decode_event(line) == intent()
 
 
@@ -69,7 +82,12 @@ def test_each_start_has_a_segment_of_its_own_and_rotation_loses_nothing(tmp_path
 
 
 def test_a_reader_that_keeps_up_sees_every_rotation(tmp_path: Path) -> None:
-    writer, reader, cursor, found = JournalWriter(tmp_path, "n", segment_bytes=3000), JournalReader(tmp_path), START, []
+    writer, reader, cursor, found = (
+        JournalWriter(tmp_path, "n", segment_bytes=3000),
+        JournalReader(tmp_path),
+        START,
+        [],
+    )
     for number in range(40):
         writer.append(intent(f"c{number}"))
         events, cursor = reader.read(cursor, 100)
@@ -102,7 +120,9 @@ def test_a_line_torn_by_a_crash_is_passed_over_once_the_next_process_writes(tmp_
     assert reader.torn == 1
 
 
-@pytest.mark.parametrize("garbage", [b"\x00\xff\x00\n", b"{}\n", b"[1]\n", b'{"type":"intent"}\n', b'{"type":"party"}\n', b"\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"\x00\xff\x00\n", b"{}\n", b"[1]\n", b'{"type":"intent"}\n', b'{"type":"party"}\n', b"\n"]
+)
 def test_a_corrupt_line_is_skipped_counted_and_named(
     tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

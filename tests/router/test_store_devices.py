@@ -195,9 +195,7 @@ def test_writers_at_once_lose_nothing_and_a_reader_misses_nothing(store_url: str
             for turn in range(5):
                 order = names if number % 2 else names[::-1]
                 with writing(own) as conn:
-                    upsert_devices(
-                        conn, [{"device": n, "name": f"{number}.{turn}"} for n in (*order, f"w{number}")]
-                    )
+                    upsert_devices(conn, [{"device": n, "name": f"{number}.{turn}"} for n in (*order, f"w{number}")])
         except StoreError as error:
             failures.append(error)
         finally:
@@ -230,9 +228,7 @@ def test_writers_at_once_lose_nothing_and_a_reader_misses_nothing(store_url: str
     assert len(table) == 105
 
 
-@given(
-    st.fixed_dictionaries({}, optional={name: st.text(max_size=5) for name in COLUMNS[:-2] if name != "kind"})
-)
+@given(st.fixed_dictionaries({}, optional={name: st.text(max_size=5) for name in COLUMNS[:-2] if name != "kind"}))
 def test_columns_and_devices_are_two_views_of_one_thing(values: dict[str, str]) -> None:
     device = from_columns(values)
     assert from_columns(columns_of(device)) == device

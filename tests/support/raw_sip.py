@@ -321,9 +321,11 @@ class Call:
     tag: str = ""
     number: int = field(default_factory=lambda: next(_numbers))
     cseq: int = 1
+    """The INVITE's; requests in the dialog count on from it."""
     remote: Message | None = None
     """The response that made the dialog."""
     _branches: dict[tuple[str, int], str] = field(default_factory=dict)
+    _later: int = 0
 
     def __post_init__(self) -> None:
         self.call_id = self.call_id or f"call-{self.number}@{self.peer.at.address}"
@@ -407,8 +409,8 @@ class Call:
         """A request in the dialog that `ack` made: Route from Record-Route, Request-URI from Contact."""
         assert self.remote
         if cseq is None:
-            self.cseq += 1
-            cseq = self.cseq
+            self._later += 1
+            cseq = self.cseq + self._later
         routes = [value.strip() for line in self.remote.all("record-route") for value in line.split(",")]
         target = self.remote.get("contact").partition("<")[2].partition(">")[0]
         route_lines = tuple(f"Route: {value}" for value in reversed(routes))

@@ -176,7 +176,9 @@ def location_part(message: Message) -> Part:
     assert shown, f"no Geolocation in {message.raw!r}"
     assert shown[-1].startswith("cid:"), f"the last Geolocation is {shown[-1]}"
     wanted = re.sub(r"%([0-9A-Fa-f]{2})", lambda hex_pair: chr(int(hex_pair[1], 16)), shown[-1][4:])
-    found = [part for part in message.parts if part.get("content-id").strip("<>") == wanted]
+    # A body that is the PIDF-LO alone carries its Content-ID as a SIP header field (RFC 8262).
+    candidates = message.parts or [Part(message.raw, message.lines, message.fields, message.body)]
+    found = [part for part in candidates if part.get("content-id").strip("<>") == wanted]
     assert len(found) == 1, f"{len(found)} parts have the Content-ID {wanted}: {message.raw!r}"
     assert found[0].content_type == PIDF
     return found[0]

@@ -1,0 +1,168 @@
+"""`edge911 explain`: the decision a call would get."""
+
+from typing import Annotated, Any
+
+import typer
+
+from router.cli.common import ConfigOption, fail, load_or_exit
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def explain(
+        caller: Annotated[str, typer.Argument(metavar="FROM", help="Who calls: a number, a user, or a SIP URI.")],
+        dialled: Annotated[str, typer.Argument(metavar="TO", help="What is dialled: 911, 933, a number, a URI.")],
+        source: Annotated[
+            str,
+            typer.Option(
+                metavar="IP", help="Address the INVITE comes from. Without it: an inside phone seen nowhere."
+            ),
+        ] = "",
+        as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON document.")] = False,
+        config: ConfigOption = None,
+    ) -> None:
+        """Show the decision a call would get, by the code that takes calls. Sends nothing.
+
+        Rule matched, location sources asked and why each did or did not win, what each route would be sent, the
+        whole ladder of routes with the worst-case seconds to its end, and who would be told.
+
+        Examples: edge911 explain 4102 911 --source 10.1.3.7 · edge911 explain +12125550123 933 --json
+        """
+        loaded = load_or_exit(config)
+        if source:
+            from router.sources import parse_address
+
+            if parse_address(source) is None:
+                fail(f"--source {source}: not an IP address")
+        decision, health = _decide(loaded, caller, dialled, source)
+        if as_json:
+            import json
+
+            typer.echo(json.dumps(decision | {"database": health}, indent=2, ensure_ascii=False))
+        else:
+            if health != "ok":
+                typer.echo(f"warning: the registered devices could not be read: {health}", err=True)
+            _print(decision)
+
+
+def _decide(loaded: Any, caller: str, dialled: str, source: str) -> tuple[dict[str, Any], str]:
+    from e911.locate import DeviceTable
+    from e911.location import Device
+    from router.decision import Rules
+    from router.device_feed import DeviceFeed
+    from router.explain import explain
+    from router.key import load_key
+    from router.lookups import resolve_now
+    from router.sources import Sources
+    from sip.errors import RemoteError
+
+    devices = DeviceTable()
+    health = ["unknown"]
+
+    def replace(found: list[Device]) -> None:
+        for device in found:
+            devices.put(device)
+
+    feed = DeviceFeed(
+        loaded.database_url, replace, lambda _changed, _removed: None, health.append, directory=loaded.state_directory
+    )
+    feed.load_now()
+    addresses = {name: resolve_now(trunk.host) for name, trunk in loaded.config.trunks.items()}
+    sources = Sources(loaded.config, addresses)
+    key, _ = load_key(loaded.state_directory, loaded.config.node)
+    try:
+        return explain(
+            Rules(loaded, sources.trunk_addresses, key), sources, devices, caller, dialled, source
+        ), health[-1]
+    except RemoteError as error:
+        fail(f"{caller} → {dialled}: {error}")
+
+
+def _print(decision: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+
+    def line(label: str, text: str, style: str = "") -> None:
+        console.print(Text.assemble((f"{label:<10}", "bold"), (text, style)))
+
+    served = decision.get("served", True)
+    line("Call", f"{decision['from']} → {decision['to']}, from {decision['source']} ({decision['source_side']})")
+    line("Rule", decision["rule"], "" if served else "bold red")
+    if decision["kind"] == "ordinary":
+        for trunk in decision["trunks"]:
+            line("Trunk", f"{trunk['name']}  {trunk['target']}")
+        return
+    caller = decision["caller"]
+    device = caller.get("device")
+    line(
+        "Caller",
+        f"device {device} ({decision['device_reason']})" if device else f"no device ({decision['device_reason']})",
+    )
+    site = decision["site"]
+    line("Site", (f"{site} ({decision['site_reason']})" if site else "none") + _zone(decision))
+    line(
+        "Callback",
+        f"{decision['callback']} (the {decision['callback_source']}'s)" if decision["callback"] else "none known",
+        "" if decision["callback"] else "bold red",
+    )
+    location = decision["location"]
+    line("Location", _place(location) if location else "not known", "bold" if location else "bold red")
+    for answer in decision["location_sources"]:
+        mark = {"won": "✔", "knew": "·", "missed": "✘"}[answer["outcome"]]
+        console.print(
+            Padding(f"{mark} {answer['source']:<11}{answer['outcome']:<7}{answer['reason']}", (0, 0, 0, 10))
+        )
+    for number, route in enumerate(decision.get("routes", []), 1):
+        _print_route(console, line, number, route)
+    if not any("skipped" not in route for route in decision.get("routes", [])) and served:
+        line("At worst", "no route is left for this call: 503 at once, and an alarm", "bold red")
+    elif "worst_case_seconds" in decision:
+        line("At worst", f"{decision['worst_case_seconds']:g} s to the end of the ladder, then 503 and an alarm")
+    line(
+        "Told", ", ".join(decision["told"]) or "nobody: no contacts are configured", "" if decision["told"] else "red"
+    )
+
+
+def _print_route(console: Any, line: Any, number: int, route: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    title = f"{route['name']}  {route['kind']}  {route['target']}"
+    if "skipped" in route:
+        line(f"Route {number}", f"{title}  skipped: {route['skipped']}", "dim")
+        return
+    line(f"Route {number}", f"{title}  after {route['starts_after_seconds_at_worst']:g} s at worst", "bold")
+    body = " + ".join(route["body_parts"])
+    texts = [f"INVITE {route['request_uri']} SIP/2.0", *route["headers"], f"({body})"]
+    for text in texts:
+        console.print(Text(f"{'':<10}{text}"))
+
+
+def _zone(decision: dict[str, Any]) -> str:
+    return f", zone {decision['zone']}" if decision["zone"] else ""
+
+
+def _place(location: dict[str, Any]) -> str:
+    street = " ".join(
+        location[key]
+        for key in (
+            "house_number",
+            "house_number_suffix",
+            "pre_directional",
+            "street",
+            "street_suffix",
+            "post_directional",
+        )
+        if key in location
+    )
+    town = " ".join(location[key] for key in ("city", "state", "postal_code", "country") if key in location)
+    finer = ", ".join(
+        f"{key} {location[key]}"
+        for key in ("building", "floor", "unit", "room", "landmark", "additional")
+        if key in location
+    )
+    point = f"{location['latitude']}, {location['longitude']}" if "latitude" in location else ""
+    return "; ".join(part for part in (street, town, finer, point) if part)

@@ -1,0 +1,185 @@
+"""What would happen to a call: the decision of router.decision, shown instead of carried out. Nothing is sent."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from e911.locate import DeviceTable
+from e911.numbers import CallKind
+from router.decision import CallPlan, RouteStep, Rules, plan_call, request_for
+from router.sources import Side, Source, Sources
+from sip.body import boundary_of, media_type, split_parts
+from sip.errors import RemoteError
+from sip.message import Request, key_of_line, value_of
+from sip.uri import parse_sip_uri, scheme_of
+
+_SDP = b"v=0\r\no=- 0 0 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
+_SHOWN = (
+    "p-asserted-identity",
+    "geolocation",
+    "geolocation-routing",
+    "call-info",
+    "resource-priority",
+    "content-type",
+    "privacy",
+)
+_DERIVED = "…"
+"""Stands for what is derived from the call itself (ids)."""
+
+
+def synthetic_invite(caller: str, dialled: str, source_address: str) -> Request:
+    """The INVITE that the call would begin with: from and to are users, numbers, or whole URIs."""
+    from_uri = caller if scheme_of(caller.encode()) in ("sip", "sips", "tel") else _as_uri(caller, "pbx.example.com")
+    scheme = scheme_of(dialled.encode())
+    to_uri = dialled if scheme in ("sip", "sips", "tel", "urn") else _as_uri(dialled, "edge911.example.com")
+    host = source_address or "192.0.2.1"
+    lines = [
+        b"Via: SIP/2.0/UDP %b:5060;branch=z9hG4bKexplain" % (f"[{host}]" if ":" in host else host).encode(),
+        b"Max-Forwards: 70",
+        b"From: <%b>;tag=explain" % from_uri.encode(),
+        b"To: <%b>" % to_uri.encode(),
+        b"Call-ID: explain",
+        b"CSeq: 1 INVITE",
+        b"Content-Type: application/sdp",
+        b"Content-Length: %d" % len(_SDP),
+    ]
+    return Request(b"INVITE", to_uri.encode(), [(key_of_line(line), line) for line in lines], _SDP, 1)
+
+
+def _as_uri(text: str, host: str) -> str:
+    return f"sip:{text}" if "@" in text else f"sip:{text}@{host}"
+
+
+def explain(
+    rules: Rules, sources: Sources, devices: DeviceTable, caller: str, dialled: str, source_address: str = ""
+) -> dict[str, Any]:
+    """The decision as one dictionary, ready for JSON. Raises RemoteError where the call could not even be read."""
+    request = synthetic_invite(caller, dialled, source_address)
+    if source_address:
+        source = sources.classify(source_address, 5060)
+    else:
+        source = Source(Side.INSIDE, is_trunk_address=False, trust_identity=False)
+    kind = rules.kind_of(request)
+    found: dict[str, Any] = {
+        "from": caller,
+        "to": dialled,
+        "source": source_address or "some inside address in no site's network",
+        "source_side": source.side.value,
+        "kind": kind.value,
+    }
+    if kind is CallKind.ORDINARY:
+        return found | _ordinary(rules, sources, request, source)
+    plan = plan_call(rules, devices, request, source, source_address, kind)
+    accepted = source.side is Side.INSIDE or (
+        source.side is Side.UNLISTED and rules.config.emergency.from_unlisted == "accept"
+    )
+    found["rule"] = (
+        f"{plan.dialled} is a test number" if kind is CallKind.TEST else f"{plan.dialled} is an emergency number"
+    )
+    found["served"] = accepted
+    if not accepted:
+        why = "comes from outside" if source.side is Side.OUTSIDE else "comes from no listed network"
+        found["rule"] += f", but the call {why}: refused with 403, and the contacts are told"
+    decision = plan.decision
+    site = decision.site
+    found |= {
+        "caller": {key: value for key, value in asdict(plan.caller).items() if value != ""},
+        "device_reason": decision.device_reason,
+        "site": site.id if site else None,
+        "site_reason": decision.site_reason,
+        "zone": decision.zone.id if decision.zone else None,
+        "location": _location(plan),
+        "location_sources": [
+            {"source": answer.source, "outcome": answer.outcome.value, "reason": answer.reason}
+            for answer in decision.answers
+        ],
+        "callback": decision.callback or None,
+        "callback_source": decision.callback_source or None,
+        "told": list(decision.contacts),
+    }
+    if accepted:
+        found |= {"routes": _routes(rules, plan, request), "worst_case_seconds": round(plan.worst_case_seconds, 3)}
+    return found
+
+
+def _location(plan: CallPlan) -> dict[str, Any] | None:
+    location = plan.decision.location
+    if location is None:
+        return None
+    found: dict[str, Any] = {"source": location.source.value, "method": location.method}
+    found |= {key: value for key, value in asdict(location.civic).items() if value}
+    if location.point is not None:
+        found |= {"latitude": location.point.latitude, "longitude": location.point.longitude}
+    return found
+
+
+def _routes(rules: Rules, plan: CallPlan, request: Request) -> list[dict[str, Any]]:
+    starts = 0.0
+    shown = []
+    for step in plan.steps:
+        route: dict[str, Any] = {
+            "name": step.name,
+            "kind": step.kind,
+            "trunk": step.trunk,
+            "target": rules.config.trunks[step.trunk].target,
+        }
+        if step.profile is not None:
+            route["profile"] = step.profile.name
+        if step.skipped:
+            shown.append(route | {"skipped": step.skipped})
+            continue
+        route |= {
+            "starts_after_seconds_at_worst": round(starts, 3),
+            "timeout": step.timeout,
+            "progress_timeout": step.progress_timeout,
+        }
+        starts += step.timeout + step.progress_timeout
+        shown.append(route | _as_sent(rules, plan, step, request))
+    return shown
+
+
+def _as_sent(rules: Rules, plan: CallPlan, step: RouteStep, request: Request) -> dict[str, Any]:
+    sent = request_for(rules, plan, step, request, time.time(), with_location=step.with_location)
+    headers = [line.decode("latin-1").replace(plan.id, _DERIVED) for key, line in sent.fields if key in _SHOWN]
+    parts = []
+    content_type = sent.first("content-type") or b""
+    boundary = boundary_of(content_type) if media_type(content_type).startswith(b"multipart/") else None
+    if boundary is None:
+        parts = [media_type(content_type).decode("latin-1")]
+    else:
+        for lines, _ in split_parts(sent.body, boundary):
+            types = [value_of(line) for line in lines if line.lower().startswith(b"content-type")]
+            parts.append(media_type(types[0]).decode("latin-1") if types else "text/plain")
+    return {
+        "request_uri": sent.uri.decode("latin-1"),
+        "headers": headers,
+        "body_parts": parts,
+        "carries_location": step.with_location,
+    }
+
+
+def _ordinary(rules: Rules, sources: Sources, request: Request, source: Source) -> dict[str, Any]:
+    routes = rules.config.routes
+    if source.side is Side.UNLISTED:
+        return {"rule": "the source is in no listed network: refused with 403", "served": False, "trunks": []}
+    uri = request.uri
+    if scheme_of(uri) in ("sip", "sips"):
+        try:
+            host = parse_sip_uri(uri).host
+        except RemoteError as error:
+            return {"rule": str(error), "served": False, "trunks": []}
+        if sources.reaches_inside(host):
+            return {
+                "rule": f"the Request-URI names the inside address {host}: sent there",
+                "served": True,
+                "trunks": [],
+            }
+    names = routes.outbound if source.side is Side.INSIDE else routes.inbound
+    which = "outbound" if source.side is Side.INSIDE else "inbound"
+    if not names:
+        return {"rule": f"routes.{which} is empty: refused with 404", "served": False, "trunks": []}
+    return {
+        "rule": f"an ordinary call from {source.side.value}: routes.{which}, forwarded unchanged",
+        "served": True,
+        "trunks": [{"name": name, "target": rules.config.trunks[name].target} for name in names],
+    }

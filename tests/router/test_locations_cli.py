@@ -1,0 +1,267 @@
+"""`edge911 locations` as engineers use it, on SQLite files and a real PostgreSQL."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from router.cli import build_app
+from router.store.devices import COLUMNS
+from router.store.engine import open_store
+
+CONFIG = """
+listen: ["udp://127.0.0.1:5060"]
+trunks: {pbx: {target: "sip:192.0.2.10", side: inside}, ers: {target: "sip:192.0.2.31"}}
+emergency:
+  default: {site: hq}
+  routes: [{name: primary, trunk: ers}]
+locations: {database: "DATABASE"}
+sites:
+  - id: hq
+    address: {country: US, state: NY, city: New York, house_number: "350", street: 5th}
+    callback: "+12125550100"
+    zones: [{id: hq-3e, floor: "3"}]
+  - id: mtl
+    address: {country: CA, state: QC, city: Montréal, house_number: "1", street: Rue Exemple}
+    callback: "+15145550100"
+"""
+
+
+class Locations:
+    """The command, with a configuration of this test."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self.config = directory / "edge911.yaml"
+        self.config.write_text(CONFIG.replace("DATABASE", url), encoding="utf-8")
+        self.directory = directory
+        self.url = url
+
+    def __call__(self, command: str, *arguments: str, stdin: str | bytes = "") -> Result:
+        line = ["locations", command, "-c", str(self.config), *arguments]
+        return CliRunner().invoke(build_app(), line, input=stdin)
+
+    def file(self, text: str, name: str = "phones.csv") -> str:
+        path = self.directory / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def all(self) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = json.loads(self("list", "--json").stdout)
+        return found
+
+
+@pytest.fixture
+def locations(tmp_path: Path, store_url: str) -> Locations:
+    return Locations(tmp_path, store_url)
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path) -> Locations:
+    return Locations(tmp_path, "sqlite:///edge911.db")
+
+
+def test_import_list_export_and_import_again(locations: Locations) -> None:
+    file = locations.file(
+        "device,name,site,zone,floor,latitude,longitude\n"
+        '4001,"Lobby, west",hq,hq-3e,3,40.7484,-73.9857\n'
+        "4002,Atelier Hélène,mtl,,,,\n"
+    )
+    result = locations("import", file)
+    assert (result.exit_code, result.stdout) == (0, "2 devices: 2 new, 0 changed, 0 unchanged\n")
+    first, second = locations.all()
+    assert set(first) == {*COLUMNS, "updated_at"}
+    assert (first["name"], first["zone"], first["latitude"]) == ("Lobby, west", "hq-3e", 40.7484)
+    assert (second["name"], second["site"], second["longitude"]) == ("Atelier Hélène", "mtl", None)
+    exported = locations("export")
+    assert exported.exit_code == 0
+    assert exported.stdout.splitlines()[0] == ",".join(COLUMNS)
+    again = locations("import", "-", stdin=exported.stdout)
+    assert again.stdout == "2 devices: 0 new, 0 changed, 2 unchanged\n"
+    assert locations("export", "-").stdout == exported.stdout
+    target = locations.directory / "out.csv"
+    assert locations("export", str(target)).exit_code == 0
+    assert target.read_text(encoding="utf-8") == exported.stdout
+    assert sorted(path.name for path in locations.directory.glob("*out.csv*")) == ["out.csv"]
+
+
+def test_an_absent_column_keeps_and_an_empty_cell_clears(locations: Locations) -> None:
+    locations("import", locations.file("device,name,floor,room\n4001,Lobby,3,East\n"))
+    result = locations("import", locations.file("device,room\n4001,\n4009,West\n"))
+    assert result.stdout == "2 devices: 1 new, 1 changed, 0 unchanged\n"
+    first, second = locations.all()
+    assert (first["name"], first["floor"], first["room"]) == ("Lobby", "3", "")
+    assert (second["device"], second["room"]) == ("4009", "West")
+
+
+def test_one_wrong_row_and_nothing_changes(locations: Locations) -> None:
+    locations("set", "4001", "name=Lobby")
+    file = locations.file("device,name,site\n4001,Changed,hq\n4002,x,nowhere\n4003,y,hq,z\n")
+    result = locations("import", file)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        f"{file}:3:3: site: no site 'nowhere' in the configuration",
+        f"{file}:4:4: 4 cells, but 3 columns; put a cell that holds the delimiter in quotes",
+        f"edge911: {file}: 2 errors; nothing was changed",
+    ]
+    assert [device["name"] for device in locations.all()] == ["Lobby"]
+
+
+def test_a_row_that_does_not_fit_what_is_stored_changes_nothing(locations: Locations) -> None:
+    locations("set", "4001", "site=hq", "zone=hq-3e")
+    result = locations("import", "-", stdin="device,site\n4000,hq\n4001,mtl\n")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("<stdin>:3:1: zone: no zone 'hq-3e' in site 'mtl'")
+    assert [(device["device"], device["site"]) for device in locations.all()] == [("4001", "hq")]
+
+
+def test_ten_thousand_devices(locations: Locations) -> None:
+    header = "device,name,site,floor\n"
+    rows = [f"{n:05},Phone {n},hq,3\n" for n in range(10_000)]
+    locations("import", locations.file(header + "".join(rows[:10])))
+    rows[3] = rows[3].replace(",3\n", ",4\n")
+    result = locations("import", locations.file(header + "".join(rows)))
+    assert result.stdout == "10,000 devices: 9,990 new, 1 changed, 9 unchanged\n"
+    assert len(locations.all()) == 10_000
+
+
+def test_imports_at_once_wait_for_each_other(locations: Locations) -> None:
+    """Real processes, the first to open the database included; overlapping devices in opposite orders."""
+    running = []
+    for number in range(3):
+        names = list(range(500))[:: -1 if number % 2 else 1]
+        text = "device,name\n" + "".join(f"{n},by {number}\n" for n in names) + f"only-{number},x\n"
+        line = [sys.executable, "-c", "from router.cli import main; main()", "locations", "import"]
+        line += ["-c", str(locations.config), locations.file(text, f"{number}.csv")]
+        running.append(subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    outcomes = [(*process.communicate(timeout=100), process.returncode) for process in running]
+    assert [outcome[1:] for outcome in outcomes] == [("", 0)] * 3
+    assert sum("501 new" in outcome[0] for outcome in outcomes) == 1
+    assert sum(": 1 new, 500 changed" in outcome[0] for outcome in outcomes) == 2
+    table = locations.all()
+    assert len(table) == 503
+    assert len({device["name"] for device in table if str(device["device"]).isdigit()}) == 1
+
+
+def test_set_adds_changes_and_clears(locations: Locations) -> None:
+    assert locations("set", "4001", "site=hq", "zone=hq-3e", "Room=East wing").stdout == "4001: new\n"
+    assert locations("set", "4001", "room=", "longitude=-73.9", "latitude=40.7").stdout == "4001: changed\n"
+    assert locations("set", "4001", "room=").stdout == "4001: unchanged\n"
+    (device,) = locations.all()
+    assert (device["site"], device["room"], device["longitude"]) == ("hq", "", -73.9)
+
+
+def test_set_tells_every_mistake_and_changes_nothing(locations: Locations) -> None:
+    locations("set", "4001", "site=hq", "zone=hq-3e")
+    result = locations("set", "4001", "flor=3", "kind=desk", "callback", "site=hqq", "name=a", "name=b")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "edge911: 4001: flor: unknown column 'flor'; did you mean floor?",
+        "edge911: 4001: kind: 'desk' is not a kind; write fixed, nomadic, softphone, off-premises",
+        "edge911: 4001: callback: write KEY=VALUE",
+        "edge911: 4001: site: no site 'hqq' in the configuration; did you mean hq?",
+        "edge911: 4001: name: given twice",
+    ]
+    result = locations("set", "4001", "site=mtl", "latitude=1")
+    assert result.exit_code == 1
+    assert "zone: no zone 'hq-3e' in site 'mtl' (that zone is stored; give zone too)" in result.stderr
+    assert "longitude: latitude without longitude" in result.stderr
+    assert locations("set", "4001", "device=4002").exit_code == 1
+    assert [(device["device"], device["site"]) for device in locations.all()] == [("4001", "hq")]
+
+
+def test_remove_takes_all_or_none(locations: Locations) -> None:
+    locations("import", "-", stdin="device\n4001\n4002\n+12125550123\n")
+    result = locations("remove", "4001", "4999")
+    assert result.exit_code == 1
+    assert "4999: no such device" in result.stderr
+    assert "nothing was removed" in result.stderr
+    assert len(locations.all()) == 3
+    assert locations("remove", "4001", "(212) 555-0123").stdout == "2 devices removed\n"
+    assert [device["device"] for device in locations.all()] == ["4002"]
+
+
+def test_list_filters_and_shows_whole_lines(on_sqlite: Locations) -> None:
+    on_sqlite(
+        "import",
+        "-",
+        stdin="device,name,site,floor,additional\n"
+        f"4001,[bold]Lobby,hq,3,{'long ' * 30}end\n4002,Desk,mtl,1,\n4003,lobby 2,mtl,2,\n",
+    )
+    shown = on_sqlite("list").stdout
+    assert "[bold]Lobby" in shown
+    assert "long end" in shown
+    assert shown.endswith("3 devices\n")
+    shown = on_sqlite("list", "--site", "mtl", "LOBBY").stdout
+    assert "4003" in shown
+    assert "4001" not in shown
+    assert "4002" not in shown
+    assert shown.endswith("1 device of 3\n")
+    assert [d["device"] for d in json.loads(on_sqlite("list", "--json", "--site", "hq").stdout)] == ["4001"]
+    assert on_sqlite("list", "nothing like it").stdout == "0 devices of 3\n"
+
+
+def test_an_empty_table_exports_a_header_that_imports(locations: Locations) -> None:
+    exported = locations("export").stdout
+    assert exported == ",".join(COLUMNS) + "\n"
+    assert locations("import", "-", stdin=exported).stdout == "0 devices: 0 new, 0 changed, 0 unchanged\n"
+
+
+def test_a_broken_database_says_what_to_do(on_sqlite: Locations) -> None:
+    database = on_sqlite.directory / "edge911.db"
+    database.write_bytes(b"no database\n" * 1000)
+    for arguments in (["list"], ["export"], ["set", "1", "name=x"], ["remove", "1"]):
+        result = on_sqlite(*arguments)
+        assert result.exit_code == 1
+        assert "database-corrupt" in result.stderr
+        assert "restore a backup" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    locations = Locations(tmp_path, f"postgresql://u:s3cret@/d?host={tmp_path}")
+    result = locations("list")
+    assert result.exit_code == 1
+    assert "database-unreachable" in result.stderr
+    assert "s3cret" not in result.stderr
+
+
+def test_files_that_cannot_be_read_or_written(on_sqlite: Locations) -> None:
+    result = on_sqlite("import", str(on_sqlite.directory / "none.csv"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "none.csv: No such file" in result.stderr
+    result = on_sqlite("export", str(on_sqlite.directory / "no" / "where.csv"))
+    assert result.exit_code == 1
+    assert "not written" in result.stderr
+
+
+def test_a_latin_1_file_from_standard_input(on_sqlite: Locations) -> None:
+    result = on_sqlite("import", "-", stdin="device,name\n4001,Hélène\n".encode("latin-1"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("<stdin>:2:2: name: 'H\ufffdl\ufffdne' is not UTF-8")
+
+
+def test_import_help_teaches_with_an_example_that_imports(on_sqlite: Locations) -> None:
+    shown = on_sqlite("import", "--help").stdout
+    for column in COLUMNS:
+        assert column in shown
+    lines = [line.strip() for line in shown.splitlines()]
+    start = lines.index("For example:") + 1
+    example = "\n".join(lines[start : lines.index("", start)]).replace("hq-1", "hq-3e")
+    result = on_sqlite("import", "-", stdin=example)
+    assert result.stdout == "2 devices: 2 new, 0 changed, 0 unchanged\n"
+
+
+def test_the_database_lies_beside_the_configuration_wherever_one_stands(
+    on_sqlite: Locations, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    on_sqlite("set", "4001", "name=x")
+    assert os.listdir() == []
+    engine = open_store(f"sqlite:///{on_sqlite.directory}/edge911.db", create=False)
+    engine.dispose()
