@@ -113,9 +113,7 @@ def _print(decision: dict[str, Any]) -> None:
     line("Location", _place(location) if location else "not known", "bold" if location else "bold red")
     for answer in decision["location_sources"]:
         mark = {"won": "✔", "knew": "·", "missed": "✘"}[answer["outcome"]]
-        console.print(
-            Padding(f"{mark} {answer['source']:<11}{answer['outcome']:<7}{answer['reason']}", (0, 0, 0, 10))
-        )
+        console.print(f"{'':<10}{mark} {answer['source']:<11}{answer['outcome']:<7}{answer['reason']}")
     for number, route in enumerate(decision.get("routes", []), 1):
         _print_route(console, line, number, route)
     if not any("skipped" not in route for route in decision.get("routes", [])) and served:

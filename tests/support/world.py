@@ -240,12 +240,13 @@ def world(
     *,
     files: Mapping[str, str] | None = None,
     desk: WebhookSink | None = None,
+    running: bool = True,
     **keys: Any,
 ) -> Iterator[World]:
     """A world with these places and a running router.
 
     `files` lie beside its edge911.yaml (path to text); `desk` is a webhook receiver to use instead of an own one;
-    `keys` replace whole sections of the configuration.
+    `keys` replace whole sections of the configuration. `running=False`: no device imported, nothing started yet.
     """
     for name, text in (files or {}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -261,5 +262,8 @@ def world(
             devices="\n".join([DEVICE_COLUMNS, *rows]) + "\n",
             probe_from=home["phone"].address,
         )
-        router = stack.enter_context(process)
-        yield World(router=router, street=home, places=places, desk=desk)
+        if running:
+            stack.enter_context(process)
+        else:
+            stack.push(process.__exit__)
+        yield World(router=process, street=home, places=places, desk=desk)
