@@ -5,6 +5,7 @@ what happened and the notice log what was told. It needs no database to deliver.
 """
 
 import argparse
+import faulthandler
 import fcntl
 import logging
 import os
@@ -408,6 +409,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, metavar="DIRECTORY", help="where the last good settings are")
     parser.add_argument("--parent", type=int, help="process id to die with; default: whoever started this")
     options = parser.parse_args(arguments)
+    faulthandler.register(signal.SIGUSR1)  # says where every thread stands, should one ever be stuck
     parent = options.parent or os.getppid()
     die_with_parent()
     refused: ConfigError | None = None

@@ -22,6 +22,7 @@ from tests.interop.wire import (
     registered_address,
     site_address,
 )
+from tests.support.raw_sip import Arrived, Call, Peer
 from tests.support.sip_text import PIDF
 from tests.support.sipp import Sipp, running
 from tests.support.world import Plan, World
@@ -264,3 +265,33 @@ def test_a_call_from_the_carrier_reaches_the_pbx(the_world: World) -> None:
         carrier.succeed()
         pbx.succeed()
     assert_unchanged(pbx.request("INVITE"), carrier.sent("INVITE")[0], the_world["with-location"])
+
+
+def test_an_ordinary_call_can_be_cancelled(the_world: World) -> None:
+    carrier = ordinary(the_world, "provider_rings_until_cancelled", "carrier", "")
+    phone = ordinary(the_world, "caller_cancels_while_ringing", "phone", "router")
+    with running(carrier, phone):
+        phone.succeed()
+        carrier.succeed()
+    assert carrier.request("CANCEL").branch == carrier.request("INVITE").branch
+
+
+@pytest.mark.parametrize("status", [302, 404, 486, 500, 603])
+def test_what_the_carrier_answers_to_an_ordinary_call_reaches_the_caller_as_it_is(
+    the_world: World, status: int
+) -> None:
+    def refuse(peer: Peer, arrived: Arrived) -> bool:
+        if arrived.message.method == "INVITE":
+            peer.respond(arrived, status, extra=("X-Why:  because , of ;this", "Retry-After: 5 (lunch)"))
+        return False
+
+    router = the_world.router.sip
+    with Peer(the_world.street["carrier"], rule=refuse) as carrier, Peer(the_world.street["phone"]) as phone:
+        call = Call(peer=phone, router=router, user="4102", uri=f"sip:+12125550177@{router}")
+        call.dial()
+        answer = call.refused(status)
+        arrived = carrier.take("INVITE").message
+        carrier.take("ACK")
+    assert b"X-Why:  because , of ;this" in answer.lines
+    assert b"Retry-After: 5 (lunch)" in answer.lines
+    assert arrived.uri == f"sip:+12125550177@{router}"

@@ -51,6 +51,8 @@ PLANS = {
     "482": Plan(),
     "late": impatient(),
     "late-ringing": impatient(),
+    "two-answers": impatient(),
+    "answer-crosses-cancel": Plan(),
     "basic-last": Plan(),
     "all-refuse": Plan(),
     "all-busy": Plan(),
@@ -310,6 +312,47 @@ def test_ringing_from_the_route_given_up_ends_the_others(the_world: World) -> No
         assert f"{place.street['provider_a']}" in answer.get("contact")
         assert first.messages("CANCEL") == []
         first.take("ACK")
+
+
+def test_a_second_answer_that_nobody_acknowledges_is_ended_by_the_router(the_world: World) -> None:
+    """Both routes answer: the caller hears of both, keeps the first, and the second PSAP is not left on the line."""
+    place = the_world["two-answers"]
+    with (
+        place.peer("provider_a") as first,
+        place.peer("provider_b") as second,
+        place.peer("phone") as phone,
+    ):
+        call = place.call(phone)
+        call.dial()
+        slow = first.take("INVITE")
+        other = second.take("INVITE")
+        second.respond(other, 200, to_tag="second")
+        call.answered()
+        second.take("ACK")
+        first.respond(slow, 200, to_tag="first")
+        phone.take(200, call_id=call.call_id)
+        first.take("ACK", timeout=10)
+        bye = first.take("BYE", timeout=10)
+        assert bye.message.tag("to") == "first"
+        first.respond(bye, 200)
+        assert second.messages("BYE") == []
+
+
+def test_an_answer_that_crosses_the_cancel_is_not_lost(the_world: World) -> None:
+    place = the_world["answer-crosses-cancel"]
+    with place.peer("provider_a") as provider, place.peer("phone") as phone:
+        call = place.call(phone)
+        call.dial()
+        invite = provider.take("INVITE")
+        provider.respond(invite, 180)
+        phone.take(180, call_id=call.call_id)
+        call.send(call.cancel())
+        cancel = provider.take("CANCEL")
+        provider.respond(invite, 200)
+        provider.respond(cancel, 200)
+        call.answered()
+        provider.take("ACK")
+        assert phone.messages(487) == []
 
 
 def test_basic_911_takes_the_call_that_no_provider_took(the_world: World) -> None:

@@ -3,6 +3,7 @@
 Played by raw peers: the bytes of the INVITE are what is tested.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,8 +21,8 @@ from tests.interop.wire import (
 )
 from tests.support.ports import Endpoint
 from tests.support.raw_sip import Call, Peer, answers, sdp
-from tests.support.sip_text import Message, geolocation, location_part, parse
-from tests.support.world import Place, Plan, World
+from tests.support.sip_text import Message, civic, geolocation, location_part, parse
+from tests.support.world import DEVICE_COLUMNS, Place, Plan, World
 
 pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("recognition")]
 
@@ -50,6 +51,8 @@ PLANS = {
     "only-udp": Plan(trunk_keys={"provider_a": {"large_messages": "tcp"}}, timeout="4s"),
     "never-tcp": Plan(trunk_keys={"provider_a": {"large_messages": "udp"}}, timeout="4s"),
     "odd": Plan(),
+    "networks": Plan(networks=True),
+    "moved": Plan(),
 }
 KEYS = {
     "locations": {"database": "sqlite:///edge911.db", "sources": ["registered", "network", "site", "conveyed"]},
@@ -255,6 +258,59 @@ def test_a_malformed_field_that_we_do_not_need_stops_no_911_call(stage: Stage, l
     assert_request_uri(arrived, stage.place, "provider_a")
     assert_pidf_lo(arrived, registered_address(stage.place), "Manual")
     assert arrived.part("application/sdp").body == sent.body
+
+
+def test_behind_the_pbx_the_asserted_identity_decides_and_the_pbxs_address_does_not(stage: Stage) -> None:
+    """The PBX shows its main number in From; a trunk's own address is never a phone's."""
+    place = stage.place
+    with Peer(stage.world.street["pbx"]) as pbx:
+        call = Call(peer=pbx, router=place.router, user="main")
+        extra = f'P-Asserted-Identity: "Desk" <sip:{place.device}@pbx.example.com>'
+        call.dial(extra)
+        call.answered()
+        call.hang_up()
+        arrived = stage.provider.messages("INVITE", call_id=call.call_id)[0]
+        assert_carries_location(arrived, parse(call.invite(extra)), place)
+
+
+@pytest.mark.parametrize("at", ["phone", "second_phone"])
+def test_a_phone_is_placed_by_its_network_and_more_closely_by_its_zone(stage: Stage, at: str) -> None:
+    place = stage.world["networks"]
+    with place.peer(at) as phone, place.peer("provider_a", rule=answers(200)) as provider:
+        call = place.call(phone, user="lobby")
+        call.dial()
+        call.answered()
+        call.hang_up()
+        expected = site_address(place) | ({"FLR": "2", "ROOM": "2-Z"} if at == "second_phone" else {})
+        assert_carries_location(
+            provider.messages("INVITE")[0],
+            parse(call.invite()),
+            place,
+            expected=expected,
+            method="Wiremap",
+            callback=place.site_callback,
+        )
+
+
+def test_a_changed_address_reaches_the_next_calls_without_a_restart(stage: Stage) -> None:
+    place = stage.world["moved"]
+    header, row = DEVICE_COLUMNS, place.row().replace(f",{place.room}", ",Attic")
+    with place.peer("phone") as phone, place.peer("provider_a", rule=answers(200)) as provider:
+
+        def room() -> str:
+            """Where the next call says the phone is."""
+            call = place.call(phone)
+            call.dial()
+            call.answered()
+            call.hang_up()
+            return civic(location_part(provider.messages("INVITE", call_id=call.call_id)[0]))["ROOM"]
+
+        assert room() == place.room
+        stage.world.router.import_devices(f"{header}\n{row}\n")
+        deadline = time.monotonic() + 10
+        while room() != "Attic":
+            assert time.monotonic() < deadline, "the change did not reach calls"
+            time.sleep(0.05)
 
 
 # --- from where -----

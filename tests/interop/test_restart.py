@@ -90,7 +90,9 @@ def test_a_retransmitted_invite_leaves_a_restarted_router_with_the_same_branch(t
         assert undated(again[0].message.raw) == undated(first.raw), "to the PSAP it is the same request"
         provider.respond(again[0], 200)
         call.answered()
-        call.hang_up()
+        call.send(call.in_dialog("BYE"))
+        provider.respond(provider.take("BYE"), 200)
+        phone.take(200, call_id=call.call_id, method="BYE")
     place.notices()
     time.sleep(0.5)
     assert len(place.desk.posts(place.name)) == 1, "the same call is one notice"

@@ -103,7 +103,12 @@ class NoticesRunner:
         """SIGTERM; gives the exit code."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(30)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)  # where every thread stands, into the log
+            time.sleep(0.5)
+            raise
 
     def append(self, *events: JournalEvent) -> None:
         """What the call process does."""

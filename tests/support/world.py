@@ -48,6 +48,8 @@ class Plan:
     basic: bool = True
     language: str = "en"
     site_keys: Mapping[str, Any] = field(default_factory=dict)
+    networks: bool = False
+    """The phones' network belongs to the site, and second_phone's address to a zone (2nd floor, room 2-Z)."""
     notify: tuple[str, ...] | None = None
     """Contacts; None: the place's own webhook."""
 
@@ -161,8 +163,13 @@ class Place:
             "notify": list(plan.notify if plan.notify is not None else (self.name,)),
             "routes": routes,
             "basic": basic if plan.basic else [],
+            **(self._networks() if plan.networks else {}),
             **plan.site_keys,
         }
+
+    def _networks(self) -> dict[str, Any]:
+        zone = {"id": f"{self.name}-2", "name": "2nd floor", "networks": [f"{self.street.network}.3/32"]}
+        return {"networks": [self.street.phones], "zones": [{**zone, "floor": "2", "room": "2-Z"}]}
 
     def trunks(self) -> dict[str, Any]:
         """The place's entries under `trunks`."""
