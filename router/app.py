@@ -64,6 +64,7 @@ class App:
             devices=self.devices,
             now=self.loop.time,
             resolve=self.resolver.ask,
+            note=logs.note,
         )
         self.edge = SipEdge(self.router.stack, self.on_fault, self.points.localise)
         self.router.edge = self.edge
@@ -183,11 +184,7 @@ class App:
         if self.key_problem:
             log.error("no key of this node: %s; one derived from the node's name is used", self.key_problem)
         self._log_warnings()
-        log.info(
-            "serving on %s",
-            ", ".join(map(repr, self.points.points)),
-            extra={"event_fields": {"devices": len(self.devices)}},
-        )
+        log.info("serving on %s; %d devices", ", ".join(map(repr, self.points.points)), len(self.devices))
         self._housekeeping(self.loop.time())
         # Everything alive now lives as long as the process: the collector need not look at it again.
         gc.collect()

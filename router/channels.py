@@ -77,7 +77,8 @@ class Channels:
     """Sends jobs in threads; what came of them is read from `reports`."""
 
     def __init__(self, *, attempt_seconds: float = ATTEMPT_SECONDS) -> None:
-        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        # Not a SimpleQueue: before Python 3.12 its timed get may wait forever when a signal comes in between.
+        self.reports: queue.Queue[Report] = queue.Queue()
         self._attempt_seconds = attempt_seconds
         self._lanes: dict[str, _Lane] = {}
 
@@ -116,7 +117,7 @@ class _Lane:
     """One channel: its jobs, first attempts before retries, and its threads."""
 
     url: str
-    reports: "queue.SimpleQueue[Report]"
+    reports: "queue.Queue[Report]"
     first: deque[Job] = field(default_factory=deque)
     retries: deque[Job] = field(default_factory=deque)
     running: dict[int, _Running] = field(default_factory=dict)

@@ -85,6 +85,8 @@ class Rules:
         )
         self.sources: tuple[LocationSource, ...] = tuple(config.locations.sources)
         self.sites = {site.id: site for site in config.sites}
+        self.ladders: dict[tuple[str, str, str, bool, bool, CallKind], tuple[RouteStep, ...]] = {}
+        """Ladders made before, by what they depend on: site, country, state, what is known, kind of call."""
         self.places = Places(
             sites=[_site(site) for site in config.sites],
             default_site=config.emergency.default.site,
@@ -147,23 +149,38 @@ def plan_call(
         dialled=dialled(request.uri.decode("latin-1")),
         caller=caller,
         decision=decision,
-        steps=tuple(_steps(rules, decision, kind, has_conveyed=bool(existing.geolocation))),
+        steps=_ladder(rules, decision, kind, has_conveyed=bool(existing.geolocation)),
         existing=existing,
     )
 
 
-def _steps(rules: Rules, decision: LocationDecision, kind: CallKind, *, has_conveyed: bool) -> list[RouteStep]:
-    routes, basic = rules.routes_for(decision.site)
+def _ladder(rules: Rules, decision: LocationDecision, kind: CallKind, *, has_conveyed: bool) -> tuple[RouteStep, ...]:
     place = decision.location.civic if decision.location else None
     if place is None and decision.site is not None:
         place = decision.site.address
+    located = decision.location is not None
+    # A location that only the caller gave is kept in the body: some provider may read it, basic 911 cannot.
+    known = located or (has_conveyed and LocationSource.CONVEYED in rules.sources)
+    site = decision.site.id if decision.site else ""
+    country, state = (place.country.upper(), place.state.upper()) if place else ("", "")
+    key = (site, country, state, located, known, kind)
+    steps = rules.ladders.get(key)
+    if steps is None:
+        if len(rules.ladders) > 10_000:
+            rules.ladders.clear()
+        steps = rules.ladders[key] = tuple(_steps(rules, decision.site, country, state, located, known, kind))
+    return steps
+
+
+def _steps(
+    rules: Rules, site: Site | None, country: str, state: str, located: bool, known: bool, kind: CallKind
+) -> list[RouteStep]:
+    routes, basic = rules.routes_for(site)
     steps = []
     for route in routes:
         profile = rules.profiles[route.profile]
-        # A location that only the caller gave is kept in the body: some provider may read it, basic 911 cannot.
-        known = decision.location is not None or (has_conveyed and LocationSource.CONVEYED in rules.sources)
         skipped = ""
-        if not covers(route.covers, place):
+        if not covers(route.covers, country, state):
             skipped = "does-not-cover"
         elif profile.needs_location and not known:
             skipped = "no-location"
@@ -177,7 +194,7 @@ def _steps(rules: Rules, decision: LocationDecision, kind: CallKind, *, has_conv
                 number="",
                 timeout=route.timeout,
                 progress_timeout=route.progress_timeout,
-                with_location=profile.location is LocationConveyance.VALUE and decision.location is not None,
+                with_location=profile.location is LocationConveyance.VALUE and located,
                 skipped=skipped,
             )
         )
@@ -199,13 +216,13 @@ def _steps(rules: Rules, decision: LocationDecision, kind: CallKind, *, has_conv
     return steps
 
 
-def covers(areas: Sequence[str], place: CivicAddress | None) -> bool:
-    """True where a route's `covers` holds the place: its country, or its country and state. Without a list, or
-    where the country is not known, a route counts as covering: trying costs one round trip, not trying a call."""
-    if not areas or place is None or not place.country:
-        return True
-    country = place.country.upper()
-    return country in areas or (bool(place.state) and f"{country}-{place.state.upper()}" in areas)
+def covers(areas: Sequence[str], country: str, state: str) -> bool:
+    """True where a route's `covers` holds the place: its country, or its country and state (upper case).
+
+    Without a list, or where the country is not known, a route counts as covering: trying it costs one round trip,
+    not trying it may cost the call.
+    """
+    return not areas or not country or country in areas or f"{country}-{state}" in areas
 
 
 def identify(request: Request, source: Source) -> tuple[CallerIdentity, str]:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,9 @@ class Journal(Protocol):
 
     def append(self, event: JournalEvent) -> bool:
         """Append one event now; False, never an exception, where that failed."""
+
+    def append_all(self, events: Iterable[JournalEvent]) -> bool:
+        """Append several with one write."""
 
 
 class Edge(Protocol):
@@ -83,6 +86,7 @@ class CallRouter:
         now: Callable[[], float],
         clock: Callable[[], float] = time.time,
         resolve: Callable[[str, Callable[[tuple[str, ...]], None]], None] | None = None,
+        note: Callable[[int, str, dict[str, object]], None] = lambda _level, _event, _fields: None,
     ) -> None:
         self.key = key
         self.journal = journal
@@ -90,6 +94,7 @@ class CallRouter:
         self.now = now
         self.clock = clock
         self.resolve = resolve
+        self.note = note
         self.stack = Stack(self, key=key)
         self.edge: Edge | None = None
         self.counts: Counter[str] = Counter()
@@ -244,21 +249,19 @@ class CallRouter:
         self.counts[f"location_{plan.decision.location.source.value if plan.decision.location else 'none'}"] += 1
         call = EmergencyCall(self, server, request, plan)
         call.start(now)
-        log.info(
-            "%s call",
-            kind.value,
-            extra={
-                "event_fields": {
-                    "call": plan.id,
-                    "sip_call_id": request.call_id.decode("latin-1"),
-                    "dialled": plan.dialled,
-                    "number": plan.caller.number,
-                    "callback": plan.caller.callback,
-                    "source_address": plan.caller.source_address,
-                    "site": plan.decision.site.id if plan.decision.site else "",
-                    "location_source": plan.decision.location.source.value if plan.decision.location else "none",
-                    "route": plan.ladder[0].name if plan.ladder else "",
-                }
+        self.note(
+            logging.INFO,
+            "emergency call" if kind is CallKind.EMERGENCY else "test call",
+            {
+                "call": plan.id,
+                "sip_call_id": request.call_id.decode("latin-1"),
+                "dialled": plan.dialled,
+                "number": plan.caller.number,
+                "callback": plan.caller.callback,
+                "source_address": plan.caller.source_address,
+                "site": plan.decision.site.id if plan.decision.site else "",
+                "location_source": plan.decision.location.source.value if plan.decision.location else "none",
+                "route": plan.ladder[0].name if plan.ladder else "",
             },
         )
 
@@ -284,9 +287,10 @@ class CallRouter:
         )
         text = b'Warning: 399 %b "emergency calls are served from inside networks only"' % server.flow.point.sent_by
         self.stack.answer(server, 403, now, extra=(text,))
-        log.warning(
+        self.note(
+            logging.WARNING,
             "911 call refused",
-            extra={"event_fields": {"call": plan.id, "reason": reason, "source_address": server.flow.host}},
+            {"call": plan.id, "reason": reason, "source_address": server.flow.host},
         )
 
     def watch_ack(self, call: EmergencyCall, branch: Branch, response: Response, now: float) -> None:
@@ -298,12 +302,8 @@ class CallRouter:
     def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
         """One line for how the setting-up of an emergency call ended."""
         level = logging.ERROR if outcome is CallOutcome.FAILED else logging.INFO
-        log.log(
-            level,
-            "%s call %s",
-            plan.kind.value,
-            outcome.value,
-            extra={"event_fields": {"call": plan.id, "status": status, "route": route}},
+        self.note(
+            level, f"{plan.kind.value} call {outcome.value}", {"call": plan.id, "status": status, "route": route}
         )
 
     # ---- ordinary requests ----
@@ -507,6 +507,7 @@ class CallRouter:
 
     def write_waiting(self) -> None:
         """Append what waits."""
-        while self.later:
-            if not self.journal.append(self.later.popleft()):
+        if self.later:
+            if not self.journal.append_all(self.later):
                 self.counts["journal_failures"] += 1
+            self.later.clear()

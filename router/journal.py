@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -158,6 +159,19 @@ class JournalWriter(LineWriter):
             self.last_error = f"event not encodable: {error}"
             return False
         return self.append_line(line)
+
+    def append_all(self, events: Iterable[JournalEvent]) -> bool:
+        """Append several events with one write; False where any could not be written."""
+        lines = []
+        whole = True
+        for event in events:
+            try:
+                lines.append(encode_event(event))
+            except (TypeError, ValueError) as error:
+                self.failures += 1
+                self.last_error = f"event not encodable: {error}"
+                whole = False
+        return self.append_line(b"".join(lines)) and whole
 
 
 class LineReader:

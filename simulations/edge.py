@@ -18,7 +18,9 @@ from simulations.actor import Actor
 READY_SECONDS = 20.0
 STOP_SECONDS = 5.0
 COMMAND_SECONDS = 20.0
-EDGE911 = (sys.executable, "-c", "from router.cli import main; main()")
+_SCRIPT = Path(sys.executable).with_name("edge911")
+EDGE911 = (str(_SCRIPT),) if _SCRIPT.exists() else (sys.executable, "-c", "from router.cli import main; main()")
+"""The command as its users have it, beside the Python that runs us."""
 
 
 class EdgeError(Exception):

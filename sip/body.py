@@ -49,13 +49,14 @@ def boundary_of(content_type: bytes) -> bytes | None:
 def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
     """The edits that add a part to a message's body.
 
+    A body without a Content-Type is kept: SDP is known by its first line, anything else is text/plain (RFC 2045 5.2).
     No body: the part becomes the body, with its Content-ID in the SIP field (RFC 8262). A multipart/mixed body
     gets the part before its closing delimiter, all else untouched. Any other body becomes the first part of a new
     multipart/mixed, byte-identical, and the fields that describe it move in with it. boundary is used for the new
     multipart; it is lengthened until it does not occur in the body.
     """
     content_type = message.first("content-type")
-    if not message.body or content_type is None:
+    if not message.body:
         return Edits(
             replace={
                 "content-type": (b"Content-Type: " + part.content_type,),
@@ -66,7 +67,7 @@ def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
             },
             body=part.body,
         )
-    if media_type(content_type) == b"multipart/mixed" and not message.has("content-encoding"):
+    if content_type is not None and media_type(content_type) == b"multipart/mixed" and not message.has("content-encoding"):
         own = boundary_of(content_type)
         joined = None if own is None else _insert_before_close(message.body, own, _part_bytes(part))
         if joined is not None:
@@ -76,6 +77,8 @@ def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
     head: list[bytes] = []
     for key in MOVED_INTO_PART:
         head += message.lines(key)
+    if content_type is None and message.body.startswith(b"v=0"):
+        head.append(b"Content-Type: application/sdp")
     body = b"\r\n".join(
         [
             b"--" + boundary,
@@ -122,7 +125,9 @@ def _insert_before_close(body: bytes, boundary: bytes, part: bytes) -> bytes | N
         return None
     start = match.start()
     lead = b"" if start == 0 and not body.startswith(b"\r\n") else b"\r\n"
-    return body[:start] + lead + b"--" + boundary + b"\r\n" + part + body[start:]
+    rest = body[start:]
+    follow = b"" if rest.startswith(b"\r\n") else b"\r\n"
+    return body[:start] + lead + b"--" + boundary + b"\r\n" + part + follow + rest
 
 
 def split_parts(body: bytes, boundary: bytes) -> list[tuple[list[bytes], bytes]]:

@@ -9,7 +9,7 @@ from sip.message import MAX_HEADER_BYTES
 MAX_BODY_BYTES = 1_048_576
 """Larger than any body with a location in it; a stream that announces more is not a phone."""
 
-_CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:(?:\r\n[ \t])?[ \t]*([^\r\n]*)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:[ \t]*(?:\r\n[ \t]+)*([^\r\n]*)", re.IGNORECASE)
 
 PING = b"\r\n\r\n"
 PONG = b"\r\n"

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from sip.errors import Reason, RemoteError
 from sip.uri import SipUri, parse_parameters, parse_sip_uri
 
+# Anybody may send us a header of 64 KB before we know who it is. Where two runs of white space could share the same
+# bytes, they are possessive (*+): matching stays linear.
 # RFC 3261 section 25.1: via-parm = sent-protocol LWS sent-by *( SEMI via-params ); LWS is allowed around SLASH.
 _VIA = re.compile(
     rb"\s*SIP\s*/\s*2\.0\s*/\s*(?P<transport>[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s+"
-    rb"(?P<host>\[[^\]\s]*\]|[^\s:;,\[\]]+)\s*(?::\s*(?P<port>\d{1,5}))?\s*(?P<parameters>(?:;[^,]*)?)",
+    rb"(?P<host>\[[^\]\s]*\]|[^\s:;,\[\]]+)\s*+(?::\s*+(?P<port>\d{1,5}))?+\s*+(?P<parameters>(?:;[^,]*)?)",
     re.IGNORECASE,
 )
 _BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
-_RPORT = re.compile(rb";\s*rport\s*(?:=\s*(\d*))?\s*(?=;|$)", re.IGNORECASE)
+_RPORT = re.compile(rb";\s*rport\s*+(?:=\s*+(\d*+))?+\s*+(?=;|$)", re.IGNORECASE)
 _RECEIVED = re.compile(rb";\s*received\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _TAG = re.compile(rb";\s*tag\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _CSEQ = re.compile(rb"\s*(\d+)\s+([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# One value of a list: commas in quotes and in angle brackets do not end it, an unfinished quote or bracket never does.
+_VALUE = re.compile(rb'(?:[^",<]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>|["<].*+)++', re.DOTALL)
 
 MAGIC_COOKIE = b"z9hG4bK"
 CSEQ_LIMIT = 2**32
@@ -47,7 +51,10 @@ class Via:
         match = _RPORT.search(self.parameters)
         if not match:
             return None
-        return int(match[1]) if match[1] and int(match[1]) < 65536 else 0
+        if not match[1] or len(match[1]) > 5:
+            return 0
+        port = int(match[1])
+        return port if port < 65536 else 0
 
     @property
     def received(self) -> str:
@@ -68,35 +75,17 @@ def split_top(value: bytes) -> tuple[bytes, bytes]:
     """
     if b"," not in value:
         return value.strip(), b""
-    quoted = angle = False
-    skip = False
-    for position, byte in enumerate(value):
-        if skip:
-            skip = False
-        elif quoted:
-            if byte == 0x5C:  # backslash
-                skip = True
-            elif byte == 0x22:  # "
-                quoted = False
-        elif byte == 0x22:
-            quoted = True
-        elif byte == 0x3C:  # <
-            angle = True
-        elif byte == 0x3E:  # >
-            angle = False
-        elif byte == 0x2C and not angle:  # ,
-            return value[:position].strip(), value[position + 1 :].strip()
-    return value.strip(), b""
+    match = _VALUE.match(value)
+    end = match.end() if match else 0
+    return value[:end].strip(), value[end + 1 :].strip()
 
 
 def split_values(value: bytes) -> list[bytes]:
     """All of a comma-separated list of values."""
-    values = []
-    while value:
-        top, value = split_top(value)
-        if top:
-            values.append(top)
-    return values
+    if b"," not in value:
+        value = value.strip()
+        return [value] if value else []
+    return [stripped for item in _VALUE.findall(value) if (stripped := item.strip())]
 
 
 def parse_via(value: bytes) -> Via:
@@ -127,8 +116,19 @@ def tag_of(value: bytes) -> bytes:
     Parameters of the URI stand inside the angle brackets and do not count (section 20.10).
     """
     end = value.rfind(b">")
+    if value.rfind(b'"') > end >= 0:
+        # A quoted parameter after the address: neither > nor ;tag= in it counts.
+        value = _QUOTED.sub(b'""', value)
+        end = value.rfind(b">")
     match = _TAG.search(value, end + 1)
     return match[1] if match else b""
+
+
+def quotes_balanced(value: bytes) -> bool:
+    """True where every quoted string in a value ends."""
+    if b"\\" not in value:
+        return value.count(b'"') % 2 == 0
+    return b'"' not in _QUOTED.sub(b"", value)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sip.errors import Reason, RemoteError
-from sip.headers import Via, parse_cseq, parse_via, split_top, split_values, tag_of
+from sip.headers import Via, parse_cseq, parse_via, quotes_balanced, split_top, split_values, tag_of
 
 MAX_HEADER_BYTES = 65_535
 MAX_FIELDS = 512
@@ -293,22 +293,23 @@ def key_of_line(line: bytes) -> str:
     return _KEYS.get(name) or field_key(name)
 
 
-def parse_message(data: bytes) -> Request | Response:
+def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     """Read one message: a datagram, or one framed message of a stream.
 
-    Bytes after the body that Content-Length gives are dropped (section 18.3). Raises RemoteError with the status
-    that a request deserves; status 0 where nothing can be answered.
+    Bytes after the body that Content-Length gives are dropped (section 18.3). own: the message is one of ours, which
+    may be larger than what we take, by the fields that we add. Raises RemoteError with the status that a request
+    deserves; status 0 where nothing can be answered.
     """
     if data[:2] == b"\r\n":
         data = data.lstrip(b"\r\n")
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return _parse_message_oddly_ended(data)
-    if end > MAX_HEADER_BYTES:
+    if end > MAX_HEADER_BYTES and not own:
         raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{end} bytes")
     lines = data[:end].split(b"\r\n")
     start = lines[0]
-    if len(lines) > MAX_FIELDS:
+    if len(lines) > MAX_FIELDS and not own:
         raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(lines)} fields")
     fields: list[Field] = []
     append = fields.append
@@ -439,6 +440,10 @@ def check_request(request: Request) -> None:
             status = 501
         raise RemoteError(reason, status)
     check_single_fields(request)
+    for key in ("from", "to"):
+        line = request.fields[request._first[key]][1]
+        if b'"' in line and not quotes_balanced(line):
+            raise RemoteError(Reason.BAD_ADDRESS, 400, f"a quote in {key} does not end")
 
 
 def check_single_fields(message: Message) -> None:
@@ -479,8 +484,10 @@ REASON_PHRASES = {
     405: b"Method Not Allowed",
     408: b"Request Timeout",
     413: b"Request Entity Too Large",
+    414: b"Request-URI Too Long",
     416: b"Unsupported URI Scheme",
     420: b"Bad Extension",
+    480: b"Temporarily Unavailable",
     481: b"Call/Transaction Does Not Exist",
     482: b"Loop Detected",
     483: b"Too Many Hops",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from sip.errors import Reason, RemoteError
-from sip.message import Request, Response
+from sip.message import Edits, Request, Response
 from sip.stack import ClientTransaction, Flow, ServerTransaction, Stack
 from sip.timers import Entry, cancel_timer
 from sip.transaction import State
@@ -140,7 +140,7 @@ class SuccessRelay:
 
     def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
         if 200 <= response.status < 300:
-            self.stack.respond(self.server, response.status, response.without_top_via().to_bytes(), now)
+            self.stack.respond(self.server, response.status, backward_bytes(response, self.server.flow), now)
 
     def on_timeout(self, client: ClientTransaction, now: float) -> None:
         """Nothing waits for it."""
@@ -209,7 +209,7 @@ class ResponseContext:
     def on_orphan_success(self, branch: Branch, response: Response, now: float) -> None:
         """A 2xx came after another final response had gone upstream. It is forwarded like any (section 16.7 step 5),
         past the server transaction, which may send no 2xx any more."""
-        self.stack.out.append((self.server.flow, response.without_top_via().to_bytes(), None))
+        self.stack.out.append((self.server.flow, backward_bytes(response, self.server.flow), None))
 
     def on_second_success(self, branch: Branch, response: Response, now: float) -> None:
         """A 2xx of a second branch was forwarded (section 16.7 step 5, all 2xx are)."""
@@ -311,6 +311,7 @@ class ResponseContext:
             branch.set_timer("c", TIMER_C, now)  # step 2: restarted by each 101 to 199
         if 180 <= status <= 189:
             branch.stop_timer("progress")
+            branch.given_up = False  # it rings after all, and so counts as the others do
             if self.first_to_ring_wins and self.winner is None:
                 self.winner = branch
                 branch.was_ringing = True
@@ -321,7 +322,7 @@ class ResponseContext:
                 self.on_progress(branch, "ringing", status, now)
         if self.winner is not None and self.winner is not branch:
             return  # another route rang first; this one is being cancelled
-        self.stack.respond(self.server, status, response.without_top_via().to_bytes(), now)
+        self.stack.respond(self.server, status, backward_bytes(response, self.server.flow), now)
 
     def _on_success(self, branch: Branch, response: Response, now: float) -> None:
         first = branch.is_live
@@ -333,7 +334,7 @@ class ResponseContext:
                 self.on_orphan_success(branch, response, now)
             return
         second = bool(self.final_status) and self.winner is not branch
-        data = response.without_top_via().to_bytes()
+        data = backward_bytes(response, self.server.flow)
         if not self.final_status:
             self.final_status = response.status
             self.winner = branch
@@ -480,7 +481,7 @@ class ResponseContext:
         response = branch.final
         if response is not None:
             self.final_status = response.status
-            self.stack.respond(self.server, response.status, response.without_top_via().to_bytes(), now)
+            self.stack.respond(self.server, response.status, backward_bytes(response, self.server.flow), now)
             self.close(response.status, branch, now)
 
     def finish(self, status: int, branch: Branch | None, now: float, extra: Sequence[bytes] = ()) -> None:
@@ -552,7 +553,7 @@ def is_own_branch(key: bytes, response: Response) -> bool:
         return False
     branch = response.via.branch
     label = branch.rpartition(b".")[2]
-    below = Request(response.method, b"", [("via", b"Via: " + values[1]), *response.fields[1:]], b"", response.cseq)
+    below = Request(response.method, b"", [("via", b"Via: " + values[1]), *response.fields], b"", response.cseq)
     try:
         return derive_branch(key, below, label) == branch
     except RemoteError:
@@ -570,8 +571,18 @@ def forward_bytes(request: Request, flow: Flow, branch: bytes, record_routes: Se
         parts.append(b"Max-Forwards: %d" % DEFAULT_MAX_FORWARDS)
     else:
         parts[offset + index] = b"Max-Forwards: %d" % (max_forwards(request) - 1)
+    if flow.point.reliable and "content-length" not in request._first:
+        parts.append(b"Content-Length: %d" % len(request.body))  # a datagram needs none, a stream does (20.14)
     parts += (b"", request.body)
     return b"\r\n".join(parts)
+
+
+def backward_bytes(response: Response, flow: Flow) -> bytes:
+    """The response as it goes back to the previous hop (section 16.7 steps 3 and 9): without our Via value."""
+    below = response.without_top_via()
+    if flow.point.reliable and not below.has("content-length"):
+        below = below.edited(Edits(append=(b"Content-Length: %d" % len(below.body),)))
+    return below.to_bytes()
 
 
 def max_forwards(request: Request) -> int:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from sip.errors import Reason, RemoteError
 from sip.headers import MAGIC_COOKIE, split_top
 from sip.message import (
+    Edits,
     Message,
     Request,
     Response,
@@ -40,7 +41,12 @@ from sip.transaction import (
 from sip.uri import bracketed
 
 _BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
-_QUOTED_REQUEST = re.compile(rb"([A-Z]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
+_RECEIVED = re.compile(rb";\s*received\s*=\s*[^;,\s]+", re.IGNORECASE)
+_RPORT = re.compile(rb";\s*rport\s*+(?:=\s*+\d*+)?+\s*+(?=;|$)", re.IGNORECASE)
+_QUOTED_REQUEST = re.compile(rb"([^ \r\n]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
+
+_TAG_MARK = b"e9"
+"""How our own To tags begin, so that others are told from them at a glance."""
 
 
 class ListeningPoint:
@@ -312,7 +318,7 @@ class Stack:
         """Send the CANCEL for an INVITE of ours (section 9.1); the caller saw a provisional response to it."""
         if invite.branch in self.cancels:
             return
-        request = parse_message(invite.data)
+        request = parse_message(invite.data, own=True)
         lines = [
             b"CANCEL %b SIP/2.0" % request.uri if isinstance(request, Request) else b"",
             _top_via(request),
@@ -366,7 +372,7 @@ class Stack:
         digest = hashlib.blake2b(
             (request.first("call-id") or b"") + b"\0" + request.from_tag, key=self.key, digest_size=8
         )
-        return digest.hexdigest().encode()
+        return _TAG_MARK + digest.hexdigest().encode()
 
     # ---- inside ----
 
@@ -378,11 +384,17 @@ class Stack:
             if not self.user.forgives(request, error):
                 raise
             self.counts[f"forgiven_{error.reason}"] += 1
+            if Reason.BODY_INCOMPLETE in request.oddities:
+                # The next hop would refuse it too, or wait on its stream for what never comes.
+                request = request.edited(Edits(body=request.body))
         method = request.method
         key = self._server_key(request, method)
         server = self.servers.get(key)
         if method == b"ACK":
-            if server is None or server.state is State.ACCEPTED:
+            if server is None and request.to_tag.startswith(_TAG_MARK) and request.to_tag == self.to_tag(request):
+                # For a final response that we gave without a transaction (section 8.2.7): it is not to go further.
+                self.counts["acks_of_refusals"] += 1
+            elif server is None or server.state is State.ACCEPTED:
                 self.user.on_ack(request, flow, server, now)
             else:
                 self._run(server, Event.ACK, request, now)
@@ -422,8 +434,9 @@ class Stack:
         lines = response.lines("via")
         if not lines:
             raise RemoteError(Reason.BAD_VIA, 0, "response without Via")
-        if response.oddities:
-            raise RemoteError(response.oddities[0], 0)
+        for reason in response.oddities:
+            if reason is not Reason.BAD_FIELD_LINE:  # a broken line that we do not need is not ours to judge
+                raise RemoteError(reason, 0)
         match = _BRANCH.search(lines[0])
         client = None
         if match:
@@ -439,8 +452,9 @@ class Stack:
         """Where responses go (section 18.2.2, RFC 3581), and the top Via as it must read for the next hops."""
         via = request.via
         if flow.point.reliable:
-            if via.host != flow.host.encode() or via.received:
-                self._note_source(request, flow, with_port=via.rport is not None)
+            with_port = via.rport is not None
+            if with_port or via.host != flow.host.encode() or via.received:
+                self._note_source(request, flow, with_port=with_port)
             return flow
         if via.rport is not None:
             self._note_source(request, flow, with_port=True)
@@ -454,9 +468,9 @@ class Stack:
         """Add received and rport to the top Via (section 18.2.1, RFC 3581 section 4)."""
         index = request._first["via"]
         top, rest = split_top(value_of(request.fields[index][1]))
-        top = re.sub(rb";\s*received\s*=\s*[^;,\s]+", b"", top, flags=re.IGNORECASE)
+        top = _RECEIVED.sub(b"", top)
         if with_port:
-            top = re.sub(rb";\s*rport\s*(=\s*\d*)?\s*(?=;|$)", b"", top, flags=re.IGNORECASE)
+            top = _RPORT.sub(b"", top)
             top += b";rport=%d" % flow.port
         line = b"Via: %b;received=%b" % (top, flow.host.encode())
         if rest:
@@ -601,7 +615,7 @@ def _top_via(message: Message) -> bytes:
 
 def _ack_for(data: bytes, response: Response) -> bytes:
     """The ACK for a final response other than 2xx (section 17.1.1.3)."""
-    request = parse_message(data)
+    request = parse_message(data, own=True)
     uri = request.uri if isinstance(request, Request) else b""
     lines = [b"ACK %b SIP/2.0" % uri, _top_via(request)]
     lines += request.lines("route")

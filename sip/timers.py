@@ -11,6 +11,9 @@ from typing import Any
 Entry = list[Any]
 """[deadline, owner, name]; a cancelled timer has lost its owner, so that nothing it held stays in memory."""
 
+_QUEUES_KEPT = 64
+"""More lengths than the RFC and a configuration have; above it, empty queues are let go."""
+
 
 def cancel_timer(entry: Entry | None) -> None:
     """Stop a timer; nothing happens where it has fired or was stopped."""
@@ -57,6 +60,9 @@ class TimerQueue:
             if queue and queue[0][0] < earliest:
                 earliest = queue[0][0]
         self._earliest = earliest
+        if len(self._queues) > _QUEUES_KEPT:
+            # Owners with odd lengths (what is left of a time-out) would leave a queue behind each.
+            self._queues = {seconds: queue for seconds, queue in self._queues.items() if queue}
         expired.sort(key=lambda entry: float(entry[0]))
         return expired
 

@@ -310,7 +310,7 @@ class SipEdge:
                     endpoint = self.udp.get(flow.point.base)
                     failed = endpoint.send(data, flow.host, flow.port) if endpoint else errno.ENETUNREACH
                     if failed and client is not None and failed != errno.EAGAIN:
-                        self.stack.transport_failed(client, self.now())
+                        self._failed(client)
                     elif failed:
                         self.counts[f"udp_send_{errno.errorcode.get(failed, failed)}"] += 1
                 else:
@@ -321,6 +321,13 @@ class SipEdge:
                 self._alarm.cancel()
             self._alarm_at = earliest
             self._alarm = self.loop.call_at(earliest, self.on_alarm)
+
+    def _failed(self, client: ClientTransaction) -> None:
+        """Tell the stack that a request was not delivered; a fault in its owner loses no other message."""
+        try:
+            self.stack.transport_failed(client, self.now())
+        except Exception as error:
+            self.on_error(f"{type(error).__name__}: {error}", client.data)
 
     def send_stream(self, flow: Flow, data: bytes, client: ClientTransaction | None) -> None:
         """Send on this very connection, else on one to the same address, else on a new one."""
@@ -365,7 +372,11 @@ class SipEdge:
         connection: Connection | None = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await self.loop.create_connection(lambda: Connection(self, point), key[1], key[2])
+                # From the address that our Via names: the peer may know us by it.
+                local = None if point.base is not point or point.host in ("0.0.0.0", "::") else (point.host, 0)
+                _, connection = await self.loop.create_connection(
+                    lambda: Connection(self, point), key[1], key[2], local_addr=local
+                )
         except (OSError, TimeoutError) as error:
             self.counts["connect_failed"] += 1
             log.debug("no connection to %s:%s: %s", key[1], key[2], error)
@@ -376,7 +387,7 @@ class SipEdge:
         for data, client in opening.queue:
             if connection is None:
                 if client is not None:
-                    self.stack.transport_failed(client, self.now())
+                    self._failed(client)
                 continue
             connection.write(data)
             if client is not None:
@@ -405,7 +416,7 @@ class SipEdge:
             return
         for client in connection.waiting.values():
             if client.owner is not None:
-                self.stack.transport_failed(client, self.now())
+                self._failed(client)
         connection.waiting.clear()
         self.flush()
 

@@ -7,13 +7,17 @@ from functools import lru_cache
 from sip.errors import Reason, RemoteError
 
 _HOST = rb"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?"
-# userinfo may itself hold ; and ? (RFC 3261 25.1 user-unreserved), so it ends at the last @ before the host.
+# userinfo may itself hold ; and ? (RFC 3261 25.1 user-unreserved), so it ends at the last @ before the host; no other
+# @ is tried (?>), or a URI full of them would cost quadratic time.
 _SIP_URI = re.compile(
-    rb"(?P<scheme>sips?):(?:(?P<user>[^\s<>\"]*)@)?(?P<host>" + _HOST + rb")(?::(?P<port>\d{1,5}))?"
+    rb"(?P<scheme>sips?):(?>(?:(?P<user>[^\s<>\"]*)@)?)(?P<host>" + _HOST + rb")(?::(?P<port>\d{1,5}))?"
     rb"(?P<parameters>(?:;[^\s<>?]*)?)(?P<headers>(?:\?[^\s<>]*)?)",
     re.IGNORECASE,
 )
 _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*):")
+
+MAX_URI_BYTES = 4096
+"""Longer ones are refused; results are kept, so this also bounds what a peer can make us keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,11 @@ def scheme_of(uri: bytes) -> str:
 def parse_sip_uri(uri: bytes) -> SipUri:
     """Read a sip: or sips: URI.
 
-    Raises RemoteError: UNSUPPORTED_SCHEME (416) for another scheme, BAD_REQUEST_URI (400) where it cannot be read.
+    Raises RemoteError: UNSUPPORTED_SCHEME (416) for another scheme, BAD_REQUEST_URI (400) where it cannot be read
+    and (414) where it is longer than MAX_URI_BYTES.
     """
+    if len(uri) > MAX_URI_BYTES:
+        raise RemoteError(Reason.BAD_REQUEST_URI, 414, f"{len(uri)} bytes")
     match = _SIP_URI.fullmatch(uri)
     if not match:
         scheme = scheme_of(uri)
