@@ -22,7 +22,7 @@ demo: $(STAMP)   ## three 911 calls on loopback, start to finish
 	$(BIN)/edge911 demo
 
 test: $(STAMP)   ## the whole test suite (under 5 minutes)
-	$(BIN)/python -m pytest -n 4 --dist loadgroup tests
+	$(BIN)/python -m pytest -n 4 --dist loadfile tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

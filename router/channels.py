@@ -77,7 +77,7 @@ class Channels:
     """Sends jobs in threads; what came of them is read from `reports`."""
 
     def __init__(self, *, attempt_seconds: float = ATTEMPT_SECONDS) -> None:
-        # Not a SimpleQueue: before Python 3.12 its timed get may wait forever when a signal comes in between.
+        # Not a SimpleQueue: a signal during its timed get can make that wait for ever (seen with Python 3.11).
         self.reports: queue.Queue[Report] = queue.Queue()
         self._attempt_seconds = attempt_seconds
         self._lanes: dict[str, _Lane] = {}

@@ -57,7 +57,7 @@ class RouteTarget(Target):
 class EmergencyCall(ResponseContext):
     """One 911 or test call on its way through the ladder."""
 
-    __slots__ = ("awaiting", "given_up_tcp", "ladder", "plan", "position", "router", "wait")
+    __slots__ = ("awaiting", "ladder", "plan", "position", "router", "rules", "trunks", "wait")
 
     first_to_ring_wins = True
     ends_on_6xx = False  # deviation (b)
@@ -66,6 +66,9 @@ class EmergencyCall(ResponseContext):
     def __init__(self, router: "CallRouter", server: ServerTransaction, request: Request, plan: CallPlan) -> None:
         super().__init__(router.stack, server, request, router.key)
         self.router = router
+        # Those of the decision: a reload in the middle of the call changes nothing for it.
+        self.rules = router.rules
+        self.trunks = router.trunks
         self.plan = plan
         self.ladder = plan.ladder
         self.position = 0
@@ -126,7 +129,7 @@ class EmergencyCall(ResponseContext):
     def _target(
         self, step: RouteStep, now: float, *, attempt: int = 0, with_location: bool | None = None, spent: float = 0.0
     ) -> RouteTarget | None:
-        flow = self.router.trunks.flow(step.trunk, self.server.flow.point)
+        flow = self.trunks.flow(step.trunk, self.server.flow.point)
         if flow is None:
             self._write_route(step, attempt, RouteOutcome.UNREACHABLE, 0, "no-address")
             return None
@@ -136,7 +139,7 @@ class EmergencyCall(ResponseContext):
             label=b"%d%b" % (self.position - 1, b"w" * attempt),
             flow=flow,
             request=request_for(
-                self.router.rules, self.plan, step, self.request, self.router.clock(), with_location=carries
+                self.rules, self.plan, step, self.request, self.router.clock(), with_location=carries
             ),
             timeout=max(0.05, step.timeout - spent),
             progress_timeout=step.progress_timeout,
@@ -155,13 +158,13 @@ class EmergencyCall(ResponseContext):
     # ---- large requests (RFC 3261 section 18.1.1) ----
 
     def _wants_tcp(self, target: RouteTarget) -> bool:
-        trunk = self.router.trunks.states[target.step.trunk]
+        trunk = self.trunks.states[target.step.trunk]
         if target.flow.point.reliable or trunk.config.large_messages == "udp":
             return False
         return len(target.request.to_bytes()) + 200 > MESSAGE_LIMIT
 
     def _by_tcp(self, target: RouteTarget) -> RouteTarget | None:
-        flow = self.router.trunks.flow(target.step.trunk, self.server.flow.point, "tcp")
+        flow = self.trunks.flow(target.step.trunk, self.server.flow.point, "tcp")
         if flow is None:
             return None
         target.flow = flow
@@ -171,10 +174,10 @@ class EmergencyCall(ResponseContext):
 
     def _await_tcp(self, target: RouteTarget, now: float) -> bool:
         """True where the route now waits for a connection; False where it can start (by UDP, or TCP at once)."""
-        trunk = self.router.trunks.states[target.step.trunk]
+        trunk = self.trunks.states[target.step.trunk]
         if trunk.knows_tcp(now) is False:
             return False
-        flow = self.router.trunks.flow(target.step.trunk, self.server.flow.point, "tcp")
+        flow = self.trunks.flow(target.step.trunk, self.server.flow.point, "tcp")
         if flow is None:
             return False
         step = target.step
@@ -185,7 +188,7 @@ class EmergencyCall(ResponseContext):
 
     def _on_reached(self, step: RouteStep, reached: bool) -> None:
         now = self.router.now()
-        trunk = self.router.trunks.states[step.trunk]
+        trunk = self.trunks.states[step.trunk]
         trunk.note_tcp(reached, now)
         self._go_on(step, now, by_tcp=reached)
 
@@ -193,7 +196,7 @@ class EmergencyCall(ResponseContext):
         """TCP_WAIT is over."""
         if self.awaiting is not None:
             step = self.awaiting[0]
-            self.router.trunks.states[step.trunk].note_tcp(False, now)
+            self.trunks.states[step.trunk].note_tcp(False, now)
             self._go_on(step, now, by_tcp=False)
 
     def _go_on(self, step: RouteStep, now: float, *, by_tcp: bool) -> None:
@@ -223,7 +226,7 @@ class EmergencyCall(ResponseContext):
             and branch.is_live
             and not (self.cancelled or self.final_status or branch.given_up)
         ):
-            self.router.trunks.states[target.step.trunk].note_tcp(False, now)
+            self.trunks.states[target.step.trunk].note_tcp(False, now)
             again = self._again_by_udp(target)
             if again is not None:
                 branch.stop_timers()
@@ -235,7 +238,7 @@ class EmergencyCall(ResponseContext):
         super().on_branch_failure(branch, failure, now)
 
     def _again_by_udp(self, target: RouteTarget) -> RouteTarget | None:
-        flow = self.router.trunks.flow(target.step.trunk, self.server.flow.point)
+        flow = self.trunks.flow(target.step.trunk, self.server.flow.point)
         if flow is None:
             return None
         target.flow = flow

@@ -180,9 +180,7 @@ def _timestamp(pidf: bytes) -> str:
 
 def _address(civic: CivicAddress, occupant: str) -> list[str]:
     number = _join(" ", civic.house_number, civic.house_number_suffix)
-    street = _join(
-        " ", number, civic.pre_directional, civic.street, civic.street_suffix, civic.post_directional
-    )
+    street = _join(" ", number, civic.pre_directional, civic.street, civic.street_suffix, civic.post_directional)
     finer = [
         f"{label} {value}"
         for label, value in (

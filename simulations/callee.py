@@ -1,4 +1,4 @@
-"""Callee: an actor that takes calls by a script: when it rings, when it answers, when it hangs up, or what it does not."""
+"""Callee: an actor that takes calls by a script: when it rings, answers and hangs up, or that it does not."""
 
 import asyncio
 from dataclasses import dataclass

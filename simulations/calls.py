@@ -10,7 +10,15 @@ from sip.message import Request, Response
 from sip.stack import ClientTransaction, Flow, ServerTransaction
 
 SDP = b"Content-Type: application/sdp"
-REASONS = {180: b"Ringing", 183: b"Session Progress", 200: b"OK", 486: b"Busy Here", 603: b"Decline"}
+REASONS = {
+    180: b"Ringing",
+    183: b"Session Progress",
+    200: b"OK",
+    486: b"Busy Here",
+    487: b"Request Terminated",
+    503: b"Service Unavailable",
+    603: b"Decline",
+}
 T1 = 0.5
 T2 = 4.0
 
@@ -153,8 +161,8 @@ class IncomingCall(Call):
     server: ServerTransaction | None = None
     request: Request | None = None
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    at: float = 0.0
+    tag: bytes = field(default_factory=new_token)
+    """Our tag of this dialog, in every response that has one."""
 
     def ring(self, status: int = 180) -> None:
         """Send 180 (or 183)."""
@@ -168,12 +176,11 @@ class IncomingCall(Call):
 
     def refuse(self, status: int, reason: bytes = b"") -> None:
         """Do not take it."""
-        if self.server is not None and self.agent.stack.answer(self.server, status, self.agent.now, reason=reason):
-            self.agent.flush()
+        if self._respond(status, b"", reason):
             self.failure = str(status)
             self.ended.set()
 
-    def _respond(self, status: int, body: bytes) -> bool:
+    def _respond(self, status: int, body: bytes, reason: bytes = b"") -> bool:
         server, request = self.server, self.request
         if server is None or request is None or not self.agent.is_running:
             return False
@@ -184,8 +191,8 @@ class IncomingCall(Call):
         data = response_bytes(
             request,
             status,
-            REASONS.get(status, b""),
-            to_tag=self.agent.stack.to_tag(request),
+            reason or REASONS.get(status, b""),
+            to_tag=self.tag,
             lines=lines,
             body=body,
         )
@@ -300,11 +307,10 @@ class UserAgent(Actor):
             super().on_request(server, request, now)
 
     def _offer(self, server: ServerTransaction, request: Request, now: float) -> None:
-        tag = self.stack.to_tag(request)
-        call = IncomingCall(self, server=server, request=request, at=now)
+        call = IncomingCall(self, server=server, request=request)
         call.dialog = Dialog(
             call_id=request.call_id,
-            local=b"%b;tag=%b" % (request.required("to"), tag),
+            local=b"%b;tag=%b" % (request.required("to"), call.tag),
             remote=request.required("from"),
             target=parse_name_addr(request.required("contact")).uri,
             routes=request.values("record-route"),
@@ -324,9 +330,8 @@ class UserAgent(Actor):
     def on_cancel(self, invite: ServerTransaction, request: Request, now: float) -> None:
         """The caller gave up."""
         call = invite.owner
-        self.stack.answer(invite, 487, now)
-        if isinstance(call, IncomingCall):
-            call.cancelled.set()
-            call.failure = "cancelled"
-            call.ended.set()
-            call.told(call, "cancelled")
+        if not isinstance(call, IncomingCall):
+            super().on_cancel(invite, request, now)
+            return
+        call.refuse(487)
+        call.told(call, "cancelled")

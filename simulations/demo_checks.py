@@ -108,7 +108,9 @@ def _expect_taker(check: Check, seen: Evidence) -> None:
     for other in seen.world.answerers:
         if other is not seen.taker:
             count = len(seen.invites_at(other))
-            check.expect(not count, f"{other.name} was called too" if count == 1 else f"{other.name}: {count} INVITEs")
+            check.expect(
+                not count, f"{other.name} was called too" if count == 1 else f"{other.name}: {count} INVITEs"
+            )
 
 
 def check_location(seen: Evidence) -> Check:

@@ -22,7 +22,13 @@ BREAKABLE = ("provider", "relay", "desk")
 """Peers that can be broken on purpose."""
 
 _HQ = CivicAddress(
-    country="US", state="NY", city="New York", house_number="350", street="5th", street_suffix="AVE", postal_code="10118"
+    country="US",
+    state="NY",
+    city="New York",
+    house_number="350",
+    street="5th",
+    street_suffix="AVE",
+    postal_code="10118",
 )
 _HOSTS = {
     "router": "127.0.0.2",
@@ -156,6 +162,7 @@ class World:
 
         return {
             "node": "demo",
+            "domain": "edge911.example.com",
             "listen": [f"udp://{sip}", f"tcp://{sip}"],
             "health": {"listen": f"http://{health[0]}:{health[1]}"},
             "networks": {"inside": [f"{self.hosts['phones']}/32"]},
@@ -180,7 +187,7 @@ class World:
                     "id": "hq",
                     "name": NORA.site_name,
                     "timezone": TIMEZONE,
-                    "address": {name: value for name, value in _given(_HQ)},
+                    "address": dict(_given(_HQ)),
                     "numbers": ["40XX"],
                     "callback": "+12125550100",
                     "notify": ["front-desk"],
@@ -207,9 +214,7 @@ def devices_csv() -> str:
         point = (str(item.point.latitude), str(item.point.longitude)) if item.point else ("", "")
         own = item.location
         rows.append(
-            ",".join(
-                (item.number, item.name, item.callback, item.site, own.floor, own.room, own.additional, *point)
-            )
+            ",".join((item.number, item.name, item.callback, item.site, own.floor, own.room, own.additional, *point))
         )
     return "\n".join(rows) + "\n"
 

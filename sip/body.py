@@ -67,7 +67,8 @@ def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
             },
             body=part.body,
         )
-    if content_type is not None and media_type(content_type) == b"multipart/mixed" and not message.has("content-encoding"):
+    kind = media_type(content_type or b"")
+    if content_type is not None and kind == b"multipart/mixed" and not message.has("content-encoding"):
         own = boundary_of(content_type)
         joined = None if own is None else _insert_before_close(message.body, own, _part_bytes(part))
         if joined is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from config.load import LoadedConfig
     from router.outbox import Entry
@@ -174,7 +175,6 @@ def _journal_source(loaded: "LoadedConfig") -> _Source:
 
 def _list_table(calls: "Sequence[CallSummary]", loaded: "LoadedConfig") -> "Table":
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("When", "Site", "Caller", "Dialled", "How it ended", "Route"):
@@ -184,7 +184,7 @@ def _list_table(calls: "Sequence[CallSummary]", loaded: "LoadedConfig") -> "Tabl
         site = call.site + (f" / {call.zone}" if call.zone else "")
         table.add_row(
             *(
-                Text(value or "-", style=_style(value))
+                _text(value or "-")
                 for value in (
                     _when(call.started_at, _zone(loaded, call.site)),
                     site,
@@ -314,20 +314,18 @@ def _place(record: "CallRecord") -> str:
 
 def _print_pairs(console: "Console", pairs: "Sequence[tuple[str, str]]") -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(min_width=18)
     table.add_column()
     for label, value in pairs:
         if value:
-            table.add_row(f"  {label}", Text(value, style=_style(value)))
+            table.add_row(f"  {label}", _text(value))
     console.print(table)
 
 
 def _print_rows(console: "Console", headings: tuple[str, ...], rows: "Sequence[tuple[str, ...]]") -> None:
     from rich.table import Table
-    from rich.text import Text
 
     if not rows:
         console.print("  none")
@@ -336,8 +334,8 @@ def _print_rows(console: "Console", headings: tuple[str, ...], rows: "Sequence[t
     for number, heading in enumerate(headings):
         table.add_column(f"  {heading}" if number == 0 else heading)
     for row in rows:
-        cells = [Text(str(value), style=_style(str(value))) for value in row]
-        cells[0] = Text(f"  {row[0]}")
+        cells = [_text(str(value)) for value in row]
+        cells[0] = _text(f"  {row[0]}")
         table.add_row(*cells)
     console.print(table)
 
@@ -351,10 +349,22 @@ def _style(value: str) -> str:
     return "green" if word in _GOOD else "bold red" if word in _BAD else ""
 
 
+def _text(value: str) -> "Text":
+    """Text for the screen, coloured by its first word."""
+    from rich.text import Text
+
+    return Text(_printable(value), style=_style(value))
+
+
 def _escaped(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    """Without what a caller could send to steer the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _joined(first: str, second: str) -> str:

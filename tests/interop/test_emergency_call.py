@@ -27,7 +27,7 @@ from tests.support.sip_text import PIDF
 from tests.support.sipp import Sipp, running
 from tests.support.world import Plan, World
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("emergency-call")]
+pytestmark = pytest.mark.peers
 
 PLANS = {
     "with-location": Plan(),

@@ -13,7 +13,7 @@ from tests.support.raw_sip import answers
 from tests.support.sipp import Sipp, running
 from tests.support.world import Place, Plan, World
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("failover")]
+pytestmark = pytest.mark.peers
 
 TIMEOUT = 0.6
 PROGRESS_TIMEOUT = 0.9

@@ -13,7 +13,7 @@ from tests.support.raw_sip import answers
 from tests.support.sip_text import parse
 from tests.support.world import Plan, world
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.peers
 
 
 def test_a_notice_survives_the_death_of_every_process(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.support.smtp_sink import SmtpSink
 from tests.support.webhook_sink import WebhookSink
 from tests.support.world import Plan, World, world
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("notices")]
+pytestmark = pytest.mark.peers
 
 STORM = 60
 FOLD_AFTER = 20

@@ -24,7 +24,7 @@ from tests.support.raw_sip import Call, Peer, answers, sdp
 from tests.support.sip_text import Message, civic, geolocation, location_part, parse
 from tests.support.world import DEVICE_COLUMNS, Place, Plan, World
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("recognition")]
+pytestmark = pytest.mark.peers
 
 QUEBEC = {
     "country": "CA",

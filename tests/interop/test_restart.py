@@ -16,7 +16,7 @@ from tests.support.sip_text import parse
 from tests.support.sipp import running
 from tests.support.world import Plan, World
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("restart")]
+pytestmark = pytest.mark.peers
 
 PLANS = {
     "bye-by-caller": Plan(),

@@ -10,7 +10,7 @@ import pytest
 from tests.support.ports import street
 from tests.support.sipp import SCENARIOS, Sipp, running
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("scenarios")]
+pytestmark = pytest.mark.peers
 
 PAIRS = [
     ("caller_dials", "psap_answers", {}, {}),

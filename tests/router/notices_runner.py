@@ -75,7 +75,15 @@ class NoticesRunner:
         self.starts += 1
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "router.notices", "--config", str(self.config_file), "--state", str(self.state)],
+                [
+                    sys.executable,
+                    "-m",
+                    "router.notices",
+                    "--config",
+                    str(self.config_file),
+                    "--state",
+                    str(self.state),
+                ],
                 cwd=ROOT,
                 stderr=log,
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},

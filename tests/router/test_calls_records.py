@@ -1,5 +1,6 @@
 """Call records and outbox rows in a real SQLite and a real PostgreSQL."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -74,7 +75,7 @@ def test_however_the_journal_is_cut_into_batches_the_records_are_the_same(
         conn.execute(records.calls.delete())
     cache = records.CallCache() if with_cache else None
     edges = sorted({0, *cuts, len(events)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         apply(store, events[max(start - 2, 0) : end], cache)
     with reading(store) as conn:
         for number in range(4):

@@ -234,7 +234,9 @@ def test_200_calls_at_once_are_20_notices_and_one_of_180_also_when_killed_meanwh
         def all_told() -> bool:
             posts = web.posts("desk")[21:]
             alone = {
-                match[0] for post in posts if (match := re.search(r"record: (call-1\d\d\d)", post.text, re.IGNORECASE))
+                match[0]
+                for post in posts
+                if (match := re.search(r"record: (call-1\d\d\d)", post.text, re.IGNORECASE))
             }
             titles = [post.document["title"] for post in posts]
             counts[:] = [int(match[1]) for title in titles if (match := re.search(r"\b(\d{2,3}) ", title))]
