@@ -23,7 +23,7 @@ _RECEIVED = re.compile(rb";\s*received\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _TAG = re.compile(rb";\s*tag\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _CSEQ = re.compile(rb"\s*(\d+)\s+([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-# One value of a list: commas in quotes and angle brackets do not end it; an unfinished quote or bracket takes the rest.
+# One value of a list: commas in quotes and angle brackets do not end it; an unfinished quote or bracket takes all.
 _VALUE = re.compile(rb'(?:[^",<]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>|["<].*+)++', re.DOTALL)
 
 MAGIC_COOKIE = b"z9hG4bK"

@@ -1,0 +1,465 @@
+"""EmergencyCall by playbook: the ladder of routes in virtual time, as the issue of a call depends on it.
+
+Proved here: order and times of routes, given-up routes stay alive, first to ring or answer wins, CANCEL in every
+state, retry without location, TCP for large requests, late and second answers, what is journalled, what a restart
+changes (nothing), what a failed journal changes (nothing). On the wire with real peers: tests/interop.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from e911.record import CallEnded, CallFinished, CallIntent, CallOutcome, CallRefused, RouteEvent, RouteOutcome
+from tests.support.call_world import (
+    CARRIER,
+    CONFIG,
+    PBX,
+    PHONE,
+    PROVIDER_A,
+    PROVIDER_B,
+    RELAY,
+    SDP,
+    CallWorld,
+    Sent,
+    cancel_of,
+    invite,
+    of,
+    one,
+    response,
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> CallWorld:
+    return CallWorld(tmp_path)
+
+
+def dial(world: CallWorld, **options: object) -> tuple[bytes, Sent]:
+    """An INVITE to 911 and what the first provider got."""
+    raw = invite(**options)  # type: ignore[arg-type]  # passed on by name
+    out = world.receive(raw)
+    assert one(out, 100).to == PHONE
+    return raw, one(out, "INVITE", PROVIDER_A)
+
+
+def answer(
+    world: CallWorld, sent: Sent, status: int, *, tag: str = "psap", extra: tuple[str, ...] = ()
+) -> list[Sent]:
+    return world.receive(response(sent.message, status, tag=tag, extra=extra), sent.to, sent.transport)
+
+
+def outcomes(world: CallWorld) -> list[tuple[str, RouteOutcome]]:
+    return [(event.route, event.outcome) for event in world.events(RouteEvent)]
+
+
+# The ladder
+
+
+def test_a_refusal_starts_the_next_route_at_once(world: CallWorld) -> None:
+    _, first = dial(world)
+    for status in (404, 486, 500, 503, 603):
+        world.now += 100
+        _, first = dial(world)
+        out = answer(world, first, status)
+        assert one(out, "ACK").to == PROVIDER_A
+        assert one(out, "INVITE").to == PROVIDER_B
+        assert not of(out, status), "the caller does not see it"
+
+
+def test_a_silent_route_costs_its_timeout_and_stays_alive(world: CallWorld) -> None:
+    _, first = dial(world)
+    assert not of(world.advance(1.99), "INVITE", PROVIDER_B)
+    second = one(world.advance(0.02), "INVITE", PROVIDER_B)
+    assert one(answer(world, first, 180), 180).to == PHONE
+    out = answer(world, second, 100)
+    assert one(out, "CANCEL").to == PROVIDER_B, "cancelled as soon as a provisional response allows it"
+    assert one(answer(world, first, 200), 200).to == PHONE
+
+
+def test_stuck_at_100_costs_the_progress_timeout(world: CallWorld) -> None:
+    _, first = dial(world)
+    answer(world, first, 100)
+    assert not of(world.advance(5.9), "INVITE", PROVIDER_B)
+    second = one(world.advance(0.2), "INVITE", PROVIDER_B)
+    out = answer(world, second, 180)
+    assert one(out, 180).to == PHONE
+    assert one(out, "CANCEL").to == PROVIDER_A
+    assert outcomes(world)[1] == ("primary", RouteOutcome.PROGRESS_TIMEOUT)
+
+
+def test_183_then_503_goes_on(world: CallWorld) -> None:
+    _, first = dial(world)
+    answer(world, first, 100)
+    assert one(answer(world, first, 183), 183).to == PHONE
+    out = answer(world, first, 503)
+    assert one(out, "INVITE").to == PROVIDER_B
+
+
+def test_ringing_has_no_timeout(world: CallWorld) -> None:
+    _, first = dial(world)
+    answer(world, first, 180)
+    assert not of(world.advance(100), "INVITE", PROVIDER_B)
+
+
+def test_an_unreachable_route_is_left_at_once(world: CallWorld) -> None:
+    _, first = dial(world)
+    assert one(world.unreachable(first), "INVITE").to == PROVIDER_B
+
+
+def test_basic_comes_last_and_has_no_location(world: CallWorld) -> None:
+    _, first = dial(world)
+    second = one(answer(world, first, 503), "INVITE")
+    third = one(answer(world, second, 503), "INVITE", RELAY)
+    assert third.message.start == "INVITE sip:+12125550140@203.0.113.40:5060 SIP/2.0"
+    assert third.message.body == SDP
+    assert not third.message.all("geolocation")
+    assert "+12125550142" in third.message.get("p-asserted-identity")
+
+
+def test_everything_failed_is_503_without_retry_after_and_an_alarm(world: CallWorld) -> None:
+    _, first = dial(world)
+    second = one(answer(world, first, 503, extra=("Retry-After: 30",)), "INVITE")
+    third = one(answer(world, second, 486), "INVITE")
+    out = answer(world, third, 500)
+    final = one(out, 503)
+    assert final.to == PHONE
+    assert not final.message.all("retry-after")
+    (ended,) = world.events(CallEnded)
+    assert ended.outcome is CallOutcome.FAILED
+
+
+def test_a_status_the_caller_can_mend_is_passed_on_when_all_gave_it(world: CallWorld) -> None:
+    _, first = dial(world)
+    challenge = ('Proxy-Authenticate: Digest realm="e", nonce="1"',)
+    second = one(answer(world, first, 407, extra=challenge), "INVITE")
+    third = one(answer(world, second, 407, extra=challenge), "INVITE")
+    final = one(answer(world, third, 407, extra=challenge), 407)
+    assert final.message.get("proxy-authenticate")
+
+
+def test_the_end_of_the_ladder_comes_when_explain_says(world: CallWorld) -> None:
+    dial(world)
+    assert not of(world.advance(2 + 2 + 4 - 0.01), 503)
+    assert of(world.advance(0.02), 503)
+
+
+def test_timer_c_starts_the_next_route_before_it_cancels(world: CallWorld) -> None:
+    _, first = dial(world)
+    answer(world, first, 180)
+    world.advance(150)
+    answer(world, first, 180)
+    assert not of(world.advance(150), "INVITE"), "restarted by each 101 to 199"
+    out = world.advance(35.2)
+    order = [one.message.method for one in out if one.message.is_request]
+    assert order.index("INVITE") < order.index("CANCEL")
+    assert one(out, "INVITE").to == PROVIDER_B
+
+
+# Who wins
+
+
+def test_a_late_200_of_a_given_up_route_is_the_call(world: CallWorld) -> None:
+    _, first = dial(world)
+    second = one(world.advance(2.1), "INVITE", PROVIDER_B)
+    answer(world, second, 100)
+    out = answer(world, first, 200)
+    assert one(out, 200).to == PHONE
+    assert one(out, "CANCEL").to == PROVIDER_B
+    (ended,) = world.events(CallEnded)
+    assert (ended.outcome, ended.route) == (CallOutcome.ANSWERED, "primary")
+
+
+def test_a_second_200_is_forwarded_and_ended_by_us_if_nobody_acknowledges_it(world: CallWorld) -> None:
+    _, first = dial(world)
+    second = one(world.advance(2.1), "INVITE", PROVIDER_B)
+    one(answer(world, first, 200, tag="a"), 200)
+    assert one(answer(world, second, 200, tag="b"), 200).to == PHONE
+    out = world.advance(2.1)
+    assert one(out, "ACK").to == PROVIDER_B
+    ended = one(of(out, "BYE")[:1], "BYE")
+    assert ended.to == PROVIDER_B
+    assert "tag=b" in ended.message.get("to")
+    assert ended.message.start.startswith("BYE sip:psap@203.0.113.31:5060 ")
+
+
+def test_a_second_200_that_is_acknowledged_is_left_alone(world: CallWorld) -> None:
+    _, first = dial(world)
+    second = one(world.advance(2.1), "INVITE", PROVIDER_B)
+    answer(world, first, 200, tag="a")
+    forwarded = one(answer(world, second, 200, tag="b"), 200)
+    world.receive(in_dialog("ACK", forwarded, 1))
+    assert not of(world.advance(5), "BYE")
+
+
+def test_an_answer_after_the_caller_was_refused_is_hung_up(world: CallWorld) -> None:
+    _, first = dial(world)
+    world.advance(8.1)
+    out = answer(world, first, 200)
+    assert one(out, "ACK").to == PROVIDER_A
+    assert one(out, "BYE").to == PROVIDER_A
+    assert not of(out, 200)
+
+
+def in_dialog(method: str, success: Sent, cseq: int) -> bytes:
+    """A request of the caller in the dialog that a 2xx made."""
+    message = success.message
+    routes = [value for line in message.all("record-route") for value in line.split(",")]
+    target = message.get("contact").strip("<>")
+    lines = [
+        f"{method} {target} SIP/2.0",
+        f"Via: SIP/2.0/UDP {PHONE[0]}:{PHONE[1]};branch=z9hG4bK{method}{cseq}{message.call_id};rport",
+        "Max-Forwards: 70",
+        *(f"Route: {value.strip()}" for value in reversed(routes)),
+        f"From: {message.get('from')}",
+        f"To: {message.get('to')}",
+        f"Call-ID: {message.call_id}",
+        f"CSeq: {cseq} {method}",
+        "Content-Length: 0",
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode()
+
+
+# CANCEL
+
+
+def test_cancel_while_ringing(world: CallWorld) -> None:
+    raw, first = dial(world)
+    answer(world, first, 180)
+    out = world.receive(cancel_of(raw))
+    assert one(out, 200).message.get("cseq") == "1 CANCEL"
+    assert one(out, "CANCEL").to == PROVIDER_A
+    out = answer(world, first, 487)
+    assert one(out, 487).to == PHONE
+    assert not of(out, "INVITE")
+    (ended,) = world.events(CallEnded)
+    assert ended.outcome is CallOutcome.CANCELLED
+
+
+def test_cancel_before_any_answer_does_not_wait(world: CallWorld) -> None:
+    raw, first = dial(world)
+    out = world.receive(cancel_of(raw))
+    assert one(out, 487).to == PHONE
+    assert not of(out, "CANCEL"), "section 9.1"
+    assert one(answer(world, first, 180), "CANCEL").to == PROVIDER_A
+    assert not of(world.advance(60), "INVITE", PROVIDER_B)
+
+
+def test_cancel_while_failing_over_reaches_every_route(world: CallWorld) -> None:
+    raw, first = dial(world)
+    answer(world, first, 100)
+    second = one(world.advance(6.1), "INVITE", PROVIDER_B)
+    answer(world, second, 100)
+    out = world.receive(cancel_of(raw))
+    assert {sent.to for sent in of(out, "CANCEL")} == {PROVIDER_A, PROVIDER_B}
+
+
+def test_cancel_crossing_the_answer_lets_the_answer_win(world: CallWorld) -> None:
+    raw, first = dial(world)
+    answer(world, first, 180)
+    world.receive(cancel_of(raw))
+    assert one(answer(world, first, 200), 200).to == PHONE
+
+
+# The part we add
+
+
+@pytest.mark.parametrize("status", [424, 415, 413, 513])
+def test_a_provider_that_cannot_take_the_location_is_asked_again_without(world: CallWorld, status: int) -> None:
+    _, first = dial(world)
+    assert first.message.all("geolocation")
+    again = one(answer(world, first, status), "INVITE", PROVIDER_A)
+    assert not again.message.all("geolocation")
+    assert again.message.body == SDP
+    assert again.message.all("via")[0] != first.message.all("via")[0]
+    out = answer(world, again, 482)
+    assert one(out, "INVITE").to == PROVIDER_B
+    assert one(out, "INVITE").message.all("geolocation")
+
+
+def test_a_second_424_goes_to_the_next_route(world: CallWorld) -> None:
+    _, first = dial(world)
+    again = one(answer(world, first, 424), "INVITE", PROVIDER_A)
+    assert one(answer(world, again, 424), "INVITE").to == PROVIDER_B
+
+
+# Large requests
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> CallWorld:
+    trunks = {**CONFIG["trunks"], "ers-a": {"target": "sip:203.0.113.31:5060", "probe": "off"}}
+    return CallWorld(tmp_path, trunks=trunks)
+
+
+def test_a_large_invite_to_a_udp_trunk_goes_by_tcp_where_that_can_be_had(large: CallWorld) -> None:
+    assert not of(large.receive(invite()), "INVITE")
+    sent = one(large.reached(True), "INVITE")
+    assert (sent.to, sent.transport) == (PROVIDER_A, "tcp")
+    assert "/TCP " in sent.message.all("via")[0]
+
+
+def test_else_by_udp_after_300_ms_and_the_result_is_remembered(large: CallWorld) -> None:
+    large.receive(invite())
+    assert not of(large.advance(0.29), "INVITE")
+    assert one(large.advance(0.02), "INVITE").transport == "udp"
+    assert one(large.receive(invite()), "INVITE").transport == "udp", "not asked again"
+
+
+def test_a_refused_connection_does_not_cost_300_ms(large: CallWorld) -> None:
+    large.receive(invite())
+    assert one(large.reached(False), "INVITE").transport == "udp"
+
+
+def test_the_wait_for_tcp_counts_into_the_routes_timeout(large: CallWorld) -> None:
+    large.receive(invite())
+    large.advance(0.31)
+    assert not of(large.advance(1.6), "INVITE", PROVIDER_B)
+    assert of(large.advance(0.12), "INVITE", PROVIDER_B)
+
+
+def test_cancel_while_waiting_for_tcp_ends_the_call(large: CallWorld) -> None:
+    raw = invite()
+    large.receive(raw)
+    assert one(large.receive(cancel_of(raw)), 487)
+    assert not of(large.reached(True), "INVITE")
+
+
+# Tests, and who may call
+
+
+def test_a_test_call_never_becomes_911(world: CallWorld) -> None:
+    out = world.receive(invite("sip:933@10.0.0.5", extra=("Priority: emergency", "Resource-Priority: esnet.1")))
+    sent = one(out, "INVITE", PROVIDER_A)
+    assert sent.message.start == "INVITE sip:933@203.0.113.31:5060 SIP/2.0"
+    assert not sent.message.all("resource-priority")
+    assert not sent.message.all("priority")
+    second = one(answer(world, sent, 503), "INVITE")
+    out = answer(world, second, 503)
+    assert not of(out, "INVITE"), "never to basic"
+    assert one(out, 503)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"), [(CARRIER, "from-outside"), (("192.0.2.9", 5060), "from-unlisted-source")]
+)
+def test_a_911_call_from_elsewhere_is_refused_and_told(
+    world: CallWorld, source: tuple[str, int], reason: str
+) -> None:
+    out = world.receive(invite(source=source), source)
+    assert one(out, 403).to == source
+    assert not of(out, "INVITE")
+    (refused,) = world.events(CallRefused)
+    assert (refused.reason, refused.contacts) == (reason, ("desk",))
+
+
+def test_unlisted_sources_are_served_where_the_engineer_says_so(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, emergency={**CONFIG["emergency"], "from_unlisted": "accept"})
+    out = world.receive(invite(source=("192.0.2.9", 5060)), ("192.0.2.9", 5060))
+    assert one(out, "INVITE", PROVIDER_A)
+
+
+# Restart, journal, faults
+
+
+def test_the_intent_is_written_before_the_invite_leaves(world: CallWorld) -> None:
+    written_at_send: list[int] = []
+    original = world.router.stack.send_request
+
+    def send(*arguments: object) -> object:
+        written_at_send.append(len([event for event in world.journal.events if isinstance(event, CallIntent)]))
+        return original(*arguments)  # type: ignore[arg-type]  # passed on as they came
+
+    world.router.stack.send_request = send  # type: ignore[assignment, method-assign]  # looks on, changes nothing
+    dial(world)
+    assert written_at_send == [1]
+    (intent,) = world.events(CallIntent)
+    assert intent.contacts == ("desk",)
+    assert intent.caller.callback == "+12125550142"
+    assert intent.location.civic.room == "312"
+
+
+def test_a_journal_that_fails_stops_nothing(world: CallWorld) -> None:
+    world.journal.fails = True
+    _, first = dial(world)
+    assert one(answer(world, first, 200), 200)
+    assert world.router.counts["journal_failures"] > 0
+
+
+def test_after_a_restart_the_invite_leaves_with_the_same_branch_and_id(world: CallWorld) -> None:
+    raw, first = dial(world)
+    world.start()
+    again = one(world.receive(raw), "INVITE", PROVIDER_A)
+    assert again.message.all("via") == first.message.all("via")
+    intents = world.events(CallIntent)
+    assert intents[0].id == intents[1].id
+    boundary = [line for line in first.message.lines if line.startswith(b"Content-Type")]
+    assert boundary == [line for line in again.message.lines if line.startswith(b"Content-Type")]
+
+
+def test_an_answer_after_a_restart_still_reaches_the_caller(world: CallWorld) -> None:
+    _, first = dial(world)
+    answer(world, first, 180)
+    world.start()
+    out = answer(world, first, 200)
+    assert one(out, 200).to == PHONE
+    forged = response(first.message, 200).replace(b"branch=z9hG4bKe9", b"branch=z9hG4bKe8")
+    assert not world.receive(forged, PROVIDER_A), "only for branches of ours"
+
+
+def test_a_bye_after_a_restart_is_journalled_for_its_call(world: CallWorld) -> None:
+    _, first = dial(world)
+    success = one(answer(world, first, 200), 200)
+    (intent,) = world.events(CallIntent)
+    world.start()
+    out = world.receive(in_dialog("BYE", success, 2))
+    assert one(out, "BYE").to == PROVIDER_A
+    (finished,) = world.events(CallFinished)
+    assert (finished.id, finished.by) == (intent.id, "caller")
+
+
+def test_a_reinvite_to_a_contact_of_911_is_no_new_call(world: CallWorld) -> None:
+    _, first = dial(world)
+    success = one(answer(world, first, 200, extra=()), 200)
+    raw = in_dialog("INVITE", success, 2).replace(b"INVITE sip:psap@", b"INVITE sip:911@", 1)
+    out = world.receive(raw)
+    assert one(out, "INVITE").message.start.startswith("INVITE sip:911@203.0.113.31:5060 ")
+    assert len(world.events(CallIntent)) == 1
+
+
+def test_a_reload_in_the_middle_changes_nothing_for_the_call(world: CallWorld) -> None:
+    _, first = dial(world)
+    world.router.use(world.setup(trunks={k: v for k, v in CONFIG["trunks"].items() if k in ("pbx", "carrier")},
+                                 emergency={"numbers": ["911"], "routes": [], "basic": []}))  # fmt: skip
+    second = one(answer(world, first, 503), "INVITE")
+    assert second.to == PROVIDER_B
+
+
+def test_while_stopping_911_is_served_and_ordinary_calls_are_not(world: CallWorld) -> None:
+    world.router.draining = True
+    out = world.receive(invite("sip:2125550177@10.0.0.5"))
+    final = one(out, 503)
+    assert not final.message.all("retry-after")
+    assert dial(world)
+
+
+def test_an_invite_malformed_where_it_does_not_matter_still_goes_out(world: CallWorld) -> None:
+    raw = invite(extra=("this line has no colon", "Bad Name: x", "Max-Forwards: many"))
+    out = world.receive(raw)
+    sent = one(out, "INVITE", PROVIDER_A)
+    assert b"this line has no colon" in sent.message.raw
+
+
+def test_too_many_hops_is_a_loop_also_for_911(world: CallWorld) -> None:
+    out = world.receive(invite().replace(b"Max-Forwards: 70", b"Max-Forwards: 0"))
+    assert one(out, 483)
+
+
+def test_a_pbx_address_is_never_a_phones(tmp_path: Path) -> None:
+    sites = [{**CONFIG["sites"][0], "networks": ["10.0.0.0/16"]}]
+    world = CallWorld(tmp_path, devices=(), sites=sites, locations={"sources": ["network", "site"]})
+    world.receive(invite(source=PBX, user="5555"), PBX)
+    (intent,) = world.events(CallIntent)
+    assert {answer.source: answer.reason for answer in intent.sources}["network"] == "behind-pbx"
+    assert intent.location.source == "site"
