@@ -414,7 +414,7 @@ class CallRouter:
     def _note_bye(self, own: Sequence[SipUri], source: Source) -> None:
         """A BYE whose Route carries the id of an emergency call, also one from before a restart."""
         for uri in own:
-            call = uri.parameters.get("e911", b"").decode("latin-1")
+            call = uri.parameters.get("call", b"").decode("latin-1")
             if call and call.isalnum() and len(call) <= 40:
                 by = "caller" if source.side is Side.INSIDE else "provider"
                 self.write_later(CallFinished(id=call, at=self.clock(), by=by))

@@ -152,7 +152,7 @@ class EmergencyCall(ResponseContext):
 
     def _record_route(self, target: RouteTarget) -> None:
         target.record_routes = self.router.record_routes(
-            target.flow.point, self.server.flow.point, b";e911=" + self.plan.id.encode()
+            target.flow.point, self.server.flow.point, b";call=" + self.plan.id.encode()
         )
 
     # ---- large requests (RFC 3261 section 18.1.1) ----

@@ -1,0 +1,169 @@
+"""Ordinary requests: where they go, and that they leave as they came but for what a proxy must edit."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.call_world import CARRIER, CONFIG, PBX, PHONE, CallWorld, Sent, invite, of, one, response
+
+OWN_ROUTE = "Route: <sip:10.0.0.5:5060;lr>"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> CallWorld:
+    return CallWorld(tmp_path)
+
+
+def request(method: str, uri: str, *extra: str, to_tag: str = "", number: int = 1, cseq: int = 2) -> bytes:
+    to = "<sip:x@example.com>" + (f";tag={to_tag}" if to_tag else "")
+    lines = [
+        f"{method} {uri} SIP/2.0",
+        f"Via: SIP/2.0/UDP {PHONE[0]}:{PHONE[1]};branch=z9hG4bKd{number}{method};rport",
+        "Max-Forwards: 70",
+        "From: <sip:4102@pbx.example.com>;tag=f",
+        f"To: {to}",
+        f"Call-ID: dispatch-{number}",
+        f"CSeq: {cseq} {method}",
+        *extra,
+        "Content-Length: 0",
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode()
+
+
+def test_calls_from_inside_go_out_and_calls_from_outside_come_in(world: CallWorld) -> None:
+    assert one(world.receive(invite("sip:2125550177@10.0.0.5")), "INVITE").to == CARRIER
+    raw = invite("sip:+12125550142@10.0.0.5", source=CARRIER)
+    assert one(world.receive(raw, CARRIER), "INVITE").to == PBX
+
+
+def test_nothing_else_is_edited(world: CallWorld) -> None:
+    raw = invite(
+        "sip:2125550177@10.0.0.5", extra=("subject:   Two   spaces", "X: a\r\n\tfolded", "P-Charge-Info: <x>")
+    )
+    sent = one(world.receive(raw), "INVITE").message
+    kept = [line for line in sent.lines if not line.startswith((b"Via", b"Record-Route", b"Max-Forwards"))]
+    came = raw.split(b"\r\n\r\n")[0].replace(b"\r\n\t", b"\x00").split(b"\r\n")[1:]
+    came = [line.replace(b"\x00", b"\r\n\t") for line in came if not line.startswith((b"Via", b"Max-Forwards"))]
+    assert kept == came
+    assert sent.get("max-forwards") == "69"
+    assert sent.start == "INVITE sip:2125550177@10.0.0.5 SIP/2.0"
+
+
+def test_a_request_uri_inside_that_is_not_ours_is_sent_there(world: CallWorld) -> None:
+    raw = invite("sip:4103@10.1.3.9:5070", source=CARRIER)
+    assert one(world.receive(raw, CARRIER), "INVITE").to == ("10.1.3.9", 5070)
+
+
+def test_a_route_left_after_ours_wins(world: CallWorld) -> None:
+    raw = request("INVITE", "sip:2125550177@example.com", OWN_ROUTE, "Route: <sip:203.0.113.77:5090;lr>")
+    sent = one(world.receive(raw), "INVITE")
+    assert sent.to == ("203.0.113.77", 5090)
+    assert sent.message.all("route") == ["<sip:203.0.113.77:5090;lr>"]
+
+
+def test_requests_in_a_dialog_go_to_their_request_uri(world: CallWorld) -> None:
+    for number, method in enumerate(("BYE", "INVITE", "UPDATE", "INFO", "PRACK", "REFER", "NOTIFY"), 10):
+        raw = request(method, "sip:far@203.0.113.50:5080", OWN_ROUTE, to_tag="t", number=number)
+        sent = one(world.receive(raw), method)
+        assert sent.to == ("203.0.113.50", 5080)
+        assert not sent.message.all("route")
+
+
+def test_the_ack_of_a_2xx_follows_the_route(world: CallWorld) -> None:
+    sent = one(world.receive(request("ACK", "sip:far@203.0.113.50:5080", OWN_ROUTE, to_tag="t")), "ACK")
+    assert sent.to == ("203.0.113.50", 5080)
+    assert not world.router.stack.servers
+
+
+def test_strict_routers_are_repaired(world: CallWorld) -> None:
+    before = request("BYE", "sip:10.0.0.5:5060;lr", "Route: <sip:far@203.0.113.50:5080>", to_tag="t", number=21)
+    sent = one(world.receive(before), "BYE")
+    assert (sent.to, sent.message.start) == (("203.0.113.50", 5080), "BYE sip:far@203.0.113.50:5080 SIP/2.0")
+    after = request("BYE", "sip:far@192.0.2.8", OWN_ROUTE, "Route: <sip:203.0.113.60:5062>", to_tag="t", number=22)
+    sent = one(world.receive(after), "BYE")
+    assert (sent.to, sent.message.start) == (("203.0.113.60", 5062), "BYE sip:203.0.113.60:5062 SIP/2.0")
+    assert sent.message.all("route") == ["<sip:far@192.0.2.8>"]
+
+
+def test_crossing_transports_is_recorded_twice(world: CallWorld) -> None:
+    sent = one(world.receive(invite("sip:x@10.1.3.9:5070;transport=tcp")), "INVITE")
+    assert sent.transport == "tcp"
+    assert sent.message.all("record-route") == ["<sip:10.0.0.5:5060;transport=tcp;lr>", "<sip:10.0.0.5:5060;lr>"]
+    back = request(
+        "BYE", "sip:4102@10.1.3.7:5060", "Route: <sip:10.0.0.5:5060;transport=tcp;lr>", OWN_ROUTE, to_tag="t"
+    )
+    assert one(world.receive(back, ("10.1.3.9", 5070), "tcp"), "BYE").transport == "udp"
+
+
+def test_the_next_trunk_is_tried_where_the_first_does_not_serve_the_call(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, routes={"outbound": ["carrier", "ers-b"], "inbound": ["pbx"]})
+    first = one(world.receive(invite("sip:2125550177@10.0.0.5")), "INVITE", CARRIER)
+    second = one(world.receive(response(first.message, 503), CARRIER), "INVITE")
+    assert second.to == ("203.0.113.32", 5060)
+    out = world.receive(response(second.message, 486), second.to)
+    assert one(out, 486).to == PHONE, "busy is an answer"
+
+
+def test_a_lone_503_of_a_trunk_holds_nothing_back(world: CallWorld) -> None:
+    first = one(world.receive(invite("sip:2125550177@10.0.0.5")), "INVITE")
+    out = world.receive(response(first.message, 503, extra=("Retry-After: 3600",)), CARRIER)
+    final = one(of(out, 500) + of(out, 503), 500)
+    assert not final.message.all("retry-after")
+
+
+def test_register_passes(world: CallWorld) -> None:
+    raw = request("REGISTER", "sip:platform.example.com", "Contact: <sip:4102@10.1.3.7>", "Expires: 60")
+    sent = one(world.receive(raw), "REGISTER")
+    assert sent.to == CARRIER
+    assert not sent.message.all("record-route")
+    assert one(world.receive(response(sent.message, 200), CARRIER), 200).to == PHONE
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (request("INVITE", "sip:x@10.1.3.9", "Proxy-Require: sec-agree"), 420),
+        (request("INVITE", "unknown:x"), 416),
+        (request("INVITE", "sip:x@10.1.3.9").replace(b"Max-Forwards: 70", b"Max-Forwards: 0"), 483),
+        (request("INVITE", "sip:x@10.1.3.9").replace(b"Max-Forwards: 70", b"Max-Forwards: x"), 400),
+        (request("BYE", "sip:x@10.0.0.5", to_tag="t"), 481),
+        (request("INVITE", "sip:x@10.1.3.9").replace(b"SIP/2.0\r\n", b"SIP/7.0\r\n", 1), 505),
+    ],
+)
+def test_refusals(world: CallWorld, raw: bytes, status: int) -> None:
+    out = world.receive(raw)
+    final = one(out, status)
+    assert final.message.get("warning"), "it says why"
+    assert sum(world.router.stack.drops.values()) == 1
+    if status == 420:
+        assert final.message.get("unsupported") == "sec-agree"
+
+
+def test_options_to_the_router_itself_is_answered(world: CallWorld) -> None:
+    assert one(world.receive(request("OPTIONS", "sip:10.0.0.5:5060")), 200).to == PHONE
+
+
+def test_sources_in_no_network_are_refused_and_counted(world: CallWorld) -> None:
+    stranger = ("192.0.2.66", 5060)
+    out = world.receive(request("OPTIONS", "sip:10.0.0.5:5060").replace(b"10.1.3.7", b"192.0.2.66"), stranger)
+    assert one(out, 403).to == stranger
+    assert not world.receive(request("ACK", "sip:far@203.0.113.50", OWN_ROUTE, to_tag="t"), stranger)
+    assert world.router.stack.drops["source-not-listed"] == 2
+
+
+def test_outside_reaches_inside_and_trunks_only(world: CallWorld) -> None:
+    raw = request("INVITE", "sip:x@198.51.100.9", "Route: <sip:198.51.100.9;lr>")
+    assert one(world.receive(raw, CARRIER), 403)
+
+
+def test_a_number_that_contains_911_is_ordinary(world: CallWorld) -> None:
+    for number in ("19115550100", "2125559110", "9110", "+4991112345"):
+        sent: Sent = one(world.receive(invite(f"sip:{number}@10.0.0.5")), "INVITE")
+        assert sent.to == CARRIER
+
+
+def test_empty_routes_are_a_clear_refusal(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, routes={"outbound": [], "inbound": []}, sites=CONFIG["sites"])
+    assert one(world.receive(invite("sip:2125550177@10.0.0.5")), 404)
