@@ -5,6 +5,7 @@ values in config/values.py. Durations are seconds, written `300ms`, `2s`, `1m` o
 """
 
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -175,17 +176,17 @@ class Trunk(Section):
     location_from: str = Field("none", description="what a PBX in between lets through of a phone's address")
     listen: str | None = Field(None, description="name of the listening point to send from")
 
-    @property
+    @cached_property
     def host(self) -> str:
         """Host part of the target, without brackets."""
         return self._parts[0]
 
-    @property
+    @cached_property
     def port(self) -> int | None:
         """Port of the target; None where the name decides (RFC 3263)."""
         return self._parts[1]
 
-    @property
+    @cached_property
     def transport(self) -> str:
         """`udp`, `tcp` or `tls`; udp where the target does not say."""
         return self._parts[2]
@@ -195,7 +196,7 @@ class Trunk(Section):
         """Host and port as they stand in the target, for Request-URIs."""
         return hostport_of(self.target)
 
-    @property
+    @cached_property
     def _parts(self) -> tuple[str, int | None, str]:
         scheme, _, rest = self.target.partition(":")
         parameters = rest.partition(";")[2]

@@ -108,6 +108,9 @@ def configure_logging(section: Log, *, process: str, node: str) -> LaterHandler:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
     def name_process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        record = event.get("_record")
+        if isinstance(record, logging.LogRecord):
+            event.update(getattr(record, "event_fields", {}))
         event["process"] = process
         event["node"] = node
         return event

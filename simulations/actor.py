@@ -1,6 +1,6 @@
 """Actor: one SIP endpoint of a simulated world, on our own transaction layer, that records every message.
 
-It has an address, a UDP socket and a TCP listener on the same port, and a log with times of all that it sent and received.
+It has a UDP socket and a TCP listener on one address and port, and a log of all it sent and received, with times.
 What an actor does with a call is in `simulations.calls` and the modules of the single peers.
 """
 
@@ -145,7 +145,7 @@ class Actor:
     # ---- sending ----
 
     def flow_to(self, uri: bytes) -> Flow:
-        """Where a request to this URI goes. Raises RemoteError where it is no SIP URI, LocalError without a socket."""
+        """Where a request to this URI goes. Raises RemoteError for no SIP URI, LocalError without such a socket."""
         parsed = parse_sip_uri(uri)
         point = self.points.get(parsed.transport)
         if point is None:

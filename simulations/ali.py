@@ -32,6 +32,9 @@ class Ali:
     """Automatic number and location identification of one call; empty or None where the INVITE does not say."""
 
     callback: str
+    """A number that can be dialled, +E.164."""
+    caller: str
+    """The calling user as written, also where it is no such number."""
     name: str
     class_of_service: str
     occupant: str
@@ -88,10 +91,11 @@ def read_ali(request: Request, *, received_at: float, received_from: str, provid
     """What an INVITE says of the caller. Never raises: what cannot be read is empty."""
     part = location_part(request)
     location = read_pidf_lo(part.data) if part is not None else None
-    callback, name = _identity(request)
+    callback, caller, name = _identity(request)
     incident = next((v for v in request.values("call-info") if b"emergency-IncidentId" in v), b"")
     return Ali(
         callback=callback,
+        caller=caller,
         name=name,
         class_of_service="VOIP",  # it came by SIP, and nothing in it says more
         occupant=location.occupant if location else "",
@@ -113,7 +117,9 @@ def ali_lines(ali: Ali, zone: tzinfo | None = None) -> list[str]:
     civic = ali.civic
     when = datetime.fromtimestamp(ali.received_at, zone or ZoneInfo("UTC"))
     lines = [
-        _spread(_national(ali.callback) or "NO CALLBACK NUMBER", f"{when:%Y-%m-%d %H:%M:%S %Z}"),
+        _spread(
+            _national(ali.callback) or f"{ali.caller}  NO CALLBACK NUMBER".strip(), f"{when:%Y-%m-%d %H:%M:%S %Z}"
+        ),
         _spread((ali.name or "no name given").upper(), f"CLASS {ali.class_of_service}"),
     ]
     if civic is None and ali.point is None:
@@ -156,17 +162,19 @@ def ali_document(ali: Ali) -> dict[str, object]:
     return document
 
 
-def _identity(request: Request) -> tuple[str, str]:
-    """Number and name: P-Asserted-Identity, else From."""
-    number = name = ""
+def _identity(request: Request) -> tuple[str, str, str]:
+    """Number to ring back, calling user and name: of P-Asserted-Identity, else of From."""
+    number = caller = name = ""
     for value in (*request.values("p-asserted-identity"), *request.all("from")):
         try:
             address = parse_name_addr(value)
-            number = number or dialable(address.sip_uri().user.decode("latin-1"))
+            user = address.sip_uri().user.decode("latin-1")
         except RemoteError:
             continue
+        caller = caller or user
+        number = number or dialable(user)
         name = name or address.display_name
-    return number, name
+    return number, caller, name
 
 
 def _timestamp(pidf: bytes) -> str:

@@ -48,7 +48,7 @@ class Callee(UserAgent):
         script = self.script
         self.offered.append(call)
         if script.refuse:
-            call.refuse(script.refuse, b"Broken on purpose")
+            call.refuse(script.refuse)
             return
         later = asyncio.get_running_loop().call_later
         if script.ring_after is not None:

@@ -14,8 +14,10 @@ REASONS = {
     180: b"Ringing",
     183: b"Session Progress",
     200: b"OK",
+    424: b"Bad Location Information",
     486: b"Busy Here",
     487: b"Request Terminated",
+    488: b"Not Acceptable Here",
     503: b"Service Unavailable",
     603: b"Decline",
 }

@@ -35,7 +35,7 @@ def call_lines(report: CallReport) -> Iterator[Line]:
     for step, line in zip([None, *report.steps], draw(report.steps, report.lanes, titles), strict=False):
         yield _step_style(step), f"  {line}"
     if scene.dead:
-        yield "dim", "         ERS A has no lane: nothing listens there, so nothing was received there."
+        yield "dim", "         ERS A has no lane: it is closed, nothing can be received there."
     yield "", ""
     yield from _mail(report)
     yield "", ""
@@ -82,15 +82,15 @@ def summary_lines(reports: Sequence[CallReport], problems: Sequence[str], second
     yield "", ""
     yield "bold", "── Summary ".ljust(WIDTH, "─")
     if reports:
-        yield "", "  milliseconds after dialling     at the far end     rings   answered   notice mail"
+        yield "", "  milliseconds after dialling    at far end     rings  answered  notice mail"
     for report in reports:
         times = (report.arrived_ms, report.rang_ms, report.answered_ms, report.mail_ms)
         arrived, rang, answered, mail = (f"{value:.1f}" if value is not None else "never" for value in times)
         verdict = "PASS" if report.ok else "FAIL"
-        row = f"  {verdict}  call {report.scene.number} by {report.scene.route:<14}"
+        row = f"  {verdict}  call {report.scene.number} by {report.scene.route:<14}"[:31]
         yield (
             "green" if report.ok else "bold red",
-            f"{row}{arrived:>17}{rang:>10}{answered:>11}{mail:>14}",
+            f"{row:<31}{arrived:>10}{rang:>10}{answered:>10}{mail:>13}",
         )
     yield "", ""
     for problem in problems:
@@ -100,7 +100,17 @@ def summary_lines(reports: Sequence[CallReport], problems: Sequence[str], second
         yield "bold red", f"  NOT all went as it should: {len(problems)} wrong, see above ({seconds:.1f} s)."
     else:
         yield "bold green", f"  All three calls went as they should ({seconds:.1f} s)."
-        yield "", "  Next: `edge911 check -c FILE` on your own configuration, then `edge911 explain`."
+        yield "", "  Next: write your own edge911.yaml, and try it with `edge911 check`."
+
+
+def record_lines(reports: Sequence[CallReport]) -> Iterator[Line]:
+    """What the router itself wrote down about the calls."""
+    yield "", ""
+    yield "bold", "── Records: edge911 calls show ".ljust(WIDTH, "─")
+    for report in reports:
+        record = report.seen.record
+        yield "", f"  Call {report.scene.number}: {record['id'] if record else 'no record'}"
+        yield from check_lines(report.record_checks)
 
 
 def problems_of(reports: Sequence[CallReport]) -> list[str]:
@@ -108,7 +118,7 @@ def problems_of(reports: Sequence[CallReport]) -> list[str]:
     return [
         f"call {report.scene.number}, {check.name}: {problem}"
         for report in reports
-        for check in report.checks
+        for check in (*report.checks, *report.record_checks)
         for problem in check.problems
     ]
 
@@ -140,10 +150,10 @@ def _call_document(report: CallReport) -> dict[str, Any]:
         "ali": ali_document(report.screen) if report.screen is not None else None,
         "ladder": [_step_document(step) for step in report.steps if step.to],
         "notice": _mail_document(report.mail) if report.mail is not None else None,
-        "record": report.record,
+        "record": report.seen.record,
         "checks": [
             {"name": check.name, "ok": check.ok, "expected": check.says, "problems": check.problems}
-            for check in report.checks
+            for check in (*report.checks, *report.record_checks)
         ],
     }
 

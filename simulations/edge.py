@@ -15,9 +15,9 @@ import yaml
 from router.parent import die_with_parent
 from simulations.actor import Actor
 
-READY_SECONDS = 20.0
+READY_SECONDS = 40.0
 STOP_SECONDS = 5.0
-COMMAND_SECONDS = 20.0
+COMMAND_SECONDS = 30.0
 _SCRIPT = Path(sys.executable).with_name("edge911")
 EDGE911 = (str(_SCRIPT),) if _SCRIPT.exists() else (sys.executable, "-c", "from router.cli import main; main()")
 """The command as its users have it, beside the Python that runs us."""

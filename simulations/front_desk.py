@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -14,12 +15,12 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP
 
-from simulations.standalone import add_listen, host_and_port
+from simulations.standalone import add_listen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """One mail as accepted. `at` is seconds on the event loop's clock; header values and text are decoded."""
+    """One mail as accepted, decoded. `at` is seconds on the event loop's clock; lines of text end with LF."""
 
     at: float
     envelope_from: str
@@ -40,8 +41,8 @@ class FrontDesk:
         self.refuses = refuses
         self.mails: list[Mail] = []
         self.refused = 0
-        self.arrived = asyncio.Event()
-        """Set at each mail; whoever waits clears it first."""
+        self.told: Callable[[Mail], None] = lambda mail: None
+        """Called with each mail."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -77,19 +78,18 @@ class FrontDesk:
         message = message_from_bytes(envelope.content, policy=policy.default)
         assert isinstance(message, EmailMessage)
         body = message.get_body(preferencelist=("plain", "html"))
-        self.mails.append(
-            Mail(
-                at=asyncio.get_running_loop().time(),
-                envelope_from=str(envelope.mail_from or ""),
-                envelope_to=tuple(envelope.rcpt_tos),
-                sender=str(message["From"] or ""),
-                recipient=str(message["To"] or ""),
-                subject=str(message["Subject"] or ""),
-                date=str(message["Date"] or ""),
-                text=str(body.get_content()) if body is not None else "",
-            )
+        mail = Mail(
+            at=asyncio.get_running_loop().time(),
+            envelope_from=str(envelope.mail_from or ""),
+            envelope_to=tuple(envelope.rcpt_tos),
+            sender=str(message["From"] or ""),
+            recipient=str(message["To"] or ""),
+            subject=str(message["Subject"] or ""),
+            date=str(message["Date"] or ""),
+            text="\n".join(str(body.get_content()).splitlines()) if body is not None else "",
         )
-        self.arrived.set()
+        self.mails.append(mail)
+        self.told(mail)
         return "250 OK"
 
 
@@ -100,21 +100,13 @@ def mail_lines(mail: Mail) -> list[str]:
 
 async def _serve(host: str, port: int) -> None:
     desk = FrontDesk(host, port)
+    desk.told = lambda mail: print(time.strftime("\n%H:%M:%S mail\n") + "\n".join(mail_lines(mail)), flush=True)
     await desk.start()
     print(f"front desk: mail for anybody is taken at {host}:{desk.port}; Ctrl-C ends it", flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    shown = 0
-    while not stop.is_set():
-        for mail in desk.mails[shown:]:
-            print(time.strftime("\n%H:%M:%S ") + "mail\n" + "\n".join(mail_lines(mail)), flush=True)
-        shown = len(desk.mails)
-        desk.arrived.clear()
-        waiting = [asyncio.ensure_future(desk.arrived.wait()), asyncio.ensure_future(stop.wait())]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting:
-            task.cancel()
+    await stop.wait()
     await desk.stop()
 
 
@@ -122,7 +114,7 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m simulations.front_desk", description=__doc__)
     add_listen(parser, "127.0.0.1:2525")
-    host, port = host_and_port(parser.parse_args().listen)
+    host, port = parser.parse_args().listen
     asyncio.run(_serve(host, port))
     return 0
 

@@ -114,5 +114,5 @@ def _put(row: list[str], column: int, text: str) -> None:
             row[column + offset] = character
 
 
-ASCII = str.maketrans({"─": "-", "│": "|", "▶": ">", "◀": "<", "┌": "+", "┐": "+", "└": "+", "┘": "+", "…": "~"})
+ASCII = str.maketrans({"─": "-", "│": "|", "▶": ">", "◀": "<", "┌": "+", "┐": "+", "└": "+", "┘": "+", "…": "..."})
 """For terminals and pipes that take no more than ASCII."""

@@ -78,10 +78,12 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m simulations.pbx", description=__doc__)
     add_listen(parser, "127.0.0.1:5080")
-    parser.add_argument("--trunk", required=True, metavar="HOST:PORT", help="where every call goes, over UDP")
+    parser.add_argument(
+        "--trunk", type=host_and_port, required=True, metavar="HOST:PORT", help="where every call goes, over UDP"
+    )
     options = parser.parse_args()
-    host, port = host_and_port(options.listen)
-    return serve(Pbx("pbx", host, port, trunk=host_and_port(options.trunk)))
+    host, port = options.listen
+    return serve(Pbx("pbx", host, port, trunk=options.trunk))
 
 
 if __name__ == "__main__":

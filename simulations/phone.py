@@ -6,7 +6,6 @@
 import argparse
 import asyncio
 
-from simulations.actor import free_port
 from simulations.callee import sdp
 from simulations.calls import Call, OutgoingCall, UserAgent
 from simulations.standalone import add_listen, host_and_port, show
@@ -35,19 +34,19 @@ class Phone(UserAgent):
 
 
 async def _dial(options: argparse.Namespace) -> int:
-    host, port = host_and_port(options.listen)
-    phone = Phone("phone", host, port or free_port(host), user=options.user, display_name=options.name)
+    host, port = options.listen
+    phone = Phone("phone", host, port, user=options.user, display_name=options.name)
     phone.listeners.append(show)
     await phone.start()
     try:
-        call: Call = phone.dial(options.number, host_and_port(options.via))
-        done, _ = await asyncio.wait(
+        call: Call = phone.dial(options.number, options.via)
+        await asyncio.wait(
             [asyncio.ensure_future(call.answered.wait()), asyncio.ensure_future(call.ended.wait())],
             timeout=options.wait,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if not call.answered.is_set():
-            print(f"not answered: {call.failure or 'still ringing' if done else 'no answer in time'}")
+            print(f"not answered: {call.failure or 'nobody took the call in time'}")
             return 1
         await asyncio.sleep(options.talk)
         return 0 if await call.hang_up() else 1
@@ -60,7 +59,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m simulations.phone", description=__doc__)
     add_listen(parser, "127.0.0.1:0")
     parser.add_argument("number", help="what to dial: 911, 933, +12125550123")
-    parser.add_argument("--via", required=True, metavar="HOST:PORT", help="router or PBX, over UDP")
+    parser.add_argument(
+        "--via", type=host_and_port, required=True, metavar="HOST:PORT", help="router or PBX, over UDP"
+    )
     parser.add_argument("--user", default="4012", help="extension (default: %(default)s)")
     parser.add_argument("--name", default="", help="display name")
     parser.add_argument("--wait", type=float, default=30, metavar="SECONDS", help="for the answer (%(default)s)")

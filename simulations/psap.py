@@ -11,7 +11,7 @@ from datetime import datetime
 from simulations.ali import Ali, ali_lines, frame, read_ali
 from simulations.callee import Callee, Script
 from simulations.calls import IncomingCall
-from simulations.standalone import add_listen, add_script, host_and_port, script_of, serve
+from simulations.standalone import add_listen, add_script, script_of, serve
 
 
 class Psap(Callee):
@@ -47,7 +47,7 @@ def serve_screens(kind: type[Psap], name: str, default_listen: str, description:
     add_listen(parser, default_listen)
     add_script(parser)
     options = parser.parse_args()
-    host, port = host_and_port(options.listen)
+    host, port = options.listen
     actor = kind(name, host, port, script=script_of(options))
     zone = datetime.now().astimezone().tzinfo
     actor.on_screen = lambda ali: print("\n".join(frame(f"{name} screen", ali_lines(ali, zone))), flush=True)

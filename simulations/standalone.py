@@ -12,17 +12,21 @@ from sip.message import Request, Response
 
 
 def host_and_port(text: str) -> tuple[str, int]:
-    """`127.0.0.1:5070` or `[::1]:5070`. Raises ValueError with the remedy."""
+    """`127.0.0.1:5070` or `[::1]:5070`. Raises ArgumentTypeError with the remedy."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or not host:
-        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:5070")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:5070")
     return host.strip("[]"), int(port)
 
 
 def add_listen(parser: argparse.ArgumentParser, default: str) -> None:
     """The option every actor has."""
     parser.add_argument(
-        "--listen", default=default, metavar="HOST:PORT", help="address, UDP and TCP (default: %(default)s)"
+        "--listen",
+        type=host_and_port,
+        default=default,
+        metavar="HOST:PORT",
+        help="address, UDP and TCP; port 0 picks one (default: %(default)s)",
     )
 
 

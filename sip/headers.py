@@ -23,6 +23,8 @@ _RECEIVED = re.compile(rb";\s*received\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _TAG = re.compile(rb";\s*tag\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _CSEQ = re.compile(rb"\s*(\d+)\s+([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_QUOTED_OR_OPEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BALANCED = re.compile(rb'[^"]*+(?:"(?:[^"\\]++|\\.)*+"[^"]*+)*+', re.DOTALL)
 # One value of a list: commas in quotes and angle brackets do not end it; an unfinished quote or bracket takes all.
 _VALUE = re.compile(rb'(?:[^",<]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>|["<].*+)++', re.DOTALL)
 
@@ -118,7 +120,7 @@ def tag_of(value: bytes) -> bytes:
     end = value.rfind(b">")
     if value.rfind(b'"') > end >= 0:
         # A quoted parameter after the address: neither > nor ;tag= in it counts.
-        value = _QUOTED.sub(b'""', value)
+        value = _QUOTED_OR_OPEN.sub(b'""', value)
         end = value.rfind(b">")
     match = _TAG.search(value, end + 1)
     return match[1] if match else b""
@@ -128,7 +130,7 @@ def quotes_balanced(value: bytes) -> bool:
     """True where every quoted string in a value ends."""
     if b"\\" not in value:
         return value.count(b'"') % 2 == 0
-    return b'"' not in _QUOTED.sub(b"", value)
+    return _BALANCED.fullmatch(value) is not None
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ PLANS = {
     "retransmitted": Plan(timeout="20s"),
     "reload": Plan(),
     "killed-notices": Plan(),
+    "killed-calls": Plan(),
 }
 
 
@@ -159,3 +160,19 @@ def test_a_killed_notices_process_comes_back_and_loses_nothing(the_world: World)
     assert router.alive
     assert set(router.notices_pids()).isdisjoint(victims)
     assert router.notices_pids()
+
+
+def test_a_killed_call_process_is_back_before_the_phone_gives_up(the_world: World) -> None:
+    """The phone dials while nobody listens; its retransmissions find the new process."""
+    place, router = the_world["killed-calls"], the_world.router
+    victim = router.sip_pid()
+    psap = place.sipp("psap_demands_location", "provider_a", timeout=30)
+    os.kill(victim, signal.SIGKILL)
+    phone = place.caller(timeout=30)
+    with running(psap, phone):
+        phone.succeed()
+        psap.succeed()
+    assert_carries_location(psap.request(), phone.sent("INVITE")[0], place)
+    assert router.alive
+    assert router.sip_pid() != victim
+    assert len(place.notices()) == 1

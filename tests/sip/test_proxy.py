@@ -1,11 +1,11 @@
 """ResponseContext: RFC 3261 section 16, with serial routes.
 
-Proved: 16.3 (Max-Forwards read), 16.6 steps 2 to 5 and 8 (forwarded copy, Max-Forwards, Record-Route, Via with a derived
-branch), 16.7 steps 2 to 6 and 9 (timer C, Via removal, 100 not forwarded, 18x and 2xx forwarded, best response,
-503 to 500), 16.7 step 5 on 6xx, 16.8, 16.9, 16.10, 9.1 (when a CANCEL may go), RFC 4320 4.2 (no 408 to a non-INVITE), and
-the emergency variants of the design: first ring wins, 6xx does not end the ladder, timer C starts the next route first.
-Not proved, for it is not done: parallel forking of a target set, 16.7 step 7 (collecting challenges of several branches),
-16.5 location service, 16.6 step 4 loop detection other than by Max-Forwards.
+Proved: 16.3 (Max-Forwards read), 16.6 steps 2 to 5 and 8 (forwarded copy, Max-Forwards, Record-Route, Via with a
+derived branch), 16.7 steps 2 to 6 and 9 (timer C, Via removal, 100 not forwarded, 18x and 2xx forwarded, best
+response, 503 to 500), 16.7 step 5 on 6xx, 16.8, 16.9, 16.10, 9.1 (when a CANCEL may go), RFC 4320 4.2 (no 408 to a
+non-INVITE), and the emergency variants of the design: first ring wins, 6xx does not end the ladder, timer C starts
+the next route first. Not proved, for it is not done: parallel forking of a target set, 16.7 step 7 (collecting challenges
+of several branches), 16.5 location service, 16.6 step 4 loop detection other than by Max-Forwards.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pytest
 
 from sip.errors import Reason, RemoteError
-from sip.message import Request, Response, parse_message
+from sip.message import MAX_FIELDS, Request, Response, parse_message
 from sip.proxy import (
     TIMER_C,
     Branch,
@@ -555,8 +555,9 @@ def test_cancel_before_any_answer_waits_for_one_but_the_caller_does_not() -> Non
     it.until(1.0)
     it.answer("r0", 100)
     assert it.count("r0 CANCEL") == 1
+    before = list(it.to_caller)
     it.answer("r0", 487)
-    assert it.to_caller == [100, 200, 487]
+    assert it.to_caller == before, "one final response"
     assert it.count("r1 INVITE") == 0
     end(it)
 
@@ -687,9 +688,9 @@ def test_own_branches_are_known_without_a_transaction_whatever_the_order_of_fiel
 
 def test_a_call_with_all_the_fields_we_take_fails_over_like_any() -> None:
     """What we add must not make our own request too large for ourselves when it is acknowledged or cancelled."""
-    many = tuple(b"X-%d: y" % number for number in range(502))
+    fewer = request_bytes(branch=b"z9hG4bKcaller").count(b"\r\n") - 1
+    many = tuple(b"X-%d: y" % number for number in range(MAX_FIELDS - fewer))
     data = request_bytes(branch=b"z9hG4bKcaller", extra=many)
-    assert data.count(b"\r\n") == 512
     it = Call(Tu(), data)
     it.answer("r0", 503)
     assert it.seen == ["r0 INVITE", "r0 ACK", "r1 INVITE"]

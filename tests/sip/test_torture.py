@@ -1,7 +1,7 @@
 """RFC 4475 and RFC 5118: every message, whole, byte by byte over a stream, and with bytes after it.
 
-Proved: the verdict, the status and the named reason of each file; that nothing raises; that what is forwarded keeps its
-bytes; that what cannot be framed ends the stream. Not proved here: the UA rows (501, 406, 415), which a proxy has not.
+Proved: the verdict, the status and the named reason of each file; that nothing raises; that what is forwarded keeps
+its bytes; that what cannot be framed ends the stream. Not proved: the UA rows (501, 406, 415), which a proxy has not.
 """
 
 import hashlib

@@ -113,7 +113,7 @@ class Playbook:
     @property
     def elapsed(self) -> float:
         """Seconds since START."""
-        return self.now - START
+        return round(self.now - START, 9)
 
     def collect(self) -> None:
         """Take what the stack wants sent."""
