@@ -26,6 +26,7 @@ from simulations.demo_checks import (
     check_relay,
     check_sdp,
     check_signalling,
+    is_notice_of,
 )
 from simulations.demo_world import DOCK, LAB, NORA, ROUTER, Extension, World
 from simulations.edge import EdgeError
@@ -155,7 +156,7 @@ async def play(world: World, scene: Scene, stage: Stage) -> CallReport:
         await world.ers_a.stop()
     taker: Psap = getattr(world, scene.taker)
     phone = await world.plug_in(scene.extension)
-    mails_before, refused_before = len(world.desk.mails), world.desk.refused
+    refused_before = world.desk.refused
     offered_before = len(taker.offered)
     start = loop.time()
     call = phone.dial("911", world.pbx.address)
@@ -165,7 +166,7 @@ async def play(world: World, scene: Scene, stage: Stage) -> CallReport:
     for leg in (trunk_call, *taker.offered[offered_before:]):
         if leg is not None:
             await _first(END_SECONDS, leg.ended)
-    await _mail(world, mails_before, refused_before, start + MAIL_SECONDS)
+    await _mail(world, scene.extension, refused_before, start + MAIL_SECONDS)
     seen = Evidence(
         world=world,
         extension=scene.extension,
@@ -175,8 +176,6 @@ async def play(world: World, scene: Scene, stage: Stage) -> CallReport:
         call=call,
         trunk_call=trunk_call,
         caller_hangs_up=scene.caller_hangs_up,
-        mails=world.desk.mails[mails_before:],
-        record=None,
     )
     return _report(scene, seen, start)
 
@@ -216,10 +215,12 @@ async def _through(call: OutgoingCall, *, caller_hangs_up: bool) -> None:
         await _first(END_SECONDS, call.ended)
 
 
-async def _mail(world: World, mails: int, refused: int, deadline: float) -> None:
-    """Wait for one more mail, or until the desk has refused one."""
+async def _mail(world: World, extension: Extension, refused: int, deadline: float) -> None:
+    """Wait for the notice, or until the desk has refused one."""
     loop = asyncio.get_running_loop()
-    while len(world.desk.mails) == mails and world.desk.refused == refused and loop.time() < deadline:
+    while not any(is_notice_of(extension, mail) for mail in world.desk.mails):
+        if world.desk.refused > refused or loop.time() > deadline:
+            return
         await asyncio.sleep(0.02)
 
 

@@ -47,8 +47,7 @@ class Evidence:
     call: OutgoingCall
     trunk_call: OutgoingCall | None
     caller_hangs_up: bool
-    mails: Sequence[Mail]
-    record: dict[str, Any] | None
+    record: dict[str, Any] | None = None
     record_problem: str = ""
 
     @property
@@ -75,9 +74,19 @@ class Evidence:
         return None
 
     @property
+    def notices(self) -> list[Mail]:
+        """The mails that tell of this call; one that a failed call adds ("did not go through") is not among them."""
+        return [mail for mail in self.world.desk.mails if is_notice_of(self.extension, mail)]
+
+    @property
     def mail(self) -> Mail | None:
         """The notice."""
-        return self.mails[0] if self.mails else None
+        return next(iter(self.notices), None)
+
+
+def is_notice_of(extension: Extension, mail: Mail) -> bool:
+    """True for the notice that this phone dialled 911."""
+    return mail.subject.startswith("911 dialled") and f"({extension.number})" in mail.subject
 
 
 def check_provider(seen: Evidence) -> Check:
@@ -194,7 +203,7 @@ def check_notice(seen: Evidence) -> Check:
     who, location = seen.extension, seen.extension.location
     place = "location" if location else "no location known"
     check = Check(name="Notice", says=f"one mail: who, when, {place}, callback {who.callback}")
-    count = len(seen.mails)
+    count = len(seen.notices)
     refused = seen.world.desk.refused
     words = "no mail arrived" + (": the desk refuses mail" if refused else "")
     check.expect(count == 1, f"{count} mails arrived" if count else words)
@@ -203,7 +212,6 @@ def check_notice(seen: Evidence) -> Check:
         return check
     check.expect("edge911@example.com" in mail.sender, f"From was {mail.sender}")
     check.expect("desk@example.com" in mail.recipient, f"To was {mail.recipient}")
-    check.expect(mail.subject.startswith("911 dialled"), f"the subject was {mail.subject!r}")
     wanted = [who.name, who.number, who.callback, who.site_name, "America/New_York"]
     wanted += address_lines(location) if location else ["none is known"]
     if who.point is not None:

@@ -42,7 +42,7 @@ class NoticesRunner:
         self.state = folder / "state"
         self.journal = JournalWriter(self.state / "journal", "hq-1")
         self.process: subprocess.Popen[bytes] | None = None
-        self.starts = 0
+        self._started: list[subprocess.Popen[bytes]] = []
         self.configure(contacts)
 
     def configure(self, contacts: dict[str, Any]) -> None:
@@ -72,7 +72,6 @@ class NoticesRunner:
 
     def start(self) -> None:
         """Start the process."""
-        self.starts += 1
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -88,6 +87,12 @@ class NoticesRunner:
                 stderr=log,
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )
+        self._started.append(self.process)
+
+    @property
+    def starts(self) -> int:
+        """How often it was started."""
+        return len(self._started)
 
     def start_and_wait(self) -> None:
         """Start the process and wait until it says of itself that it runs."""
@@ -187,8 +192,10 @@ class NoticesRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
         self.journal.close()
         if error is not None and self.log_file.exists():
             print(self.log_file.read_text()[-6000:])

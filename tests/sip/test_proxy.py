@@ -4,8 +4,8 @@ Proved: 16.3 (Max-Forwards read), 16.6 steps 2 to 5 and 8 (forwarded copy, Max-F
 derived branch), 16.7 steps 2 to 6 and 9 (timer C, Via removal, 100 not forwarded, 18x and 2xx forwarded, best
 response, 503 to 500), 16.7 step 5 on 6xx, 16.8, 16.9, 16.10, 9.1 (when a CANCEL may go), RFC 4320 4.2 (no 408 to a
 non-INVITE), and the emergency variants of the design: first ring wins, 6xx does not end the ladder, timer C starts
-the next route first. Not proved, for it is not done: parallel forking of a target set, 16.7 step 7 (collecting challenges
-of several branches), 16.5 location service, 16.6 step 4 loop detection other than by Max-Forwards.
+the next route first. Not proved, for it is not done: parallel forking of a target set, 16.7 step 7 (collecting
+challenges of several branches), 16.5 location service, 16.6 step 4 loop detection other than by Max-Forwards.
 """
 
 from collections.abc import Sequence

@@ -167,8 +167,8 @@ def test_over_a_stream(name: str, step: int) -> None:
     elif name in INCOMPLETE_ON_A_STREAM:
         assert (messages, framer.error) == ([], None), "waits for the rest"
     elif name == "rfc4475/dblreq":
-        assert len(messages) == 2, "on a stream the second request is one of its own"
-        assert b"".join(messages) == data
+        assert messages[0] == parse_message(data).to_bytes()
+        assert messages[1].startswith(b"INVITE "), "on a stream the second request is one of its own"
     else:
         assert messages == [data]
         assert framer.error is None

@@ -36,7 +36,7 @@ class Sent(NamedTuple):
     @property
     def message(self) -> Request | Response:
         """The message, read."""
-        return parse_message(self.data)
+        return parse_message(self.data, own=True)
 
     @property
     def request(self) -> Request:
@@ -202,7 +202,7 @@ def answer_to(
     body: bytes = b"",
 ) -> bytes:
     """The far end's response to a request: its Via, From, To, Call-ID and CSeq copied (section 8.2.6)."""
-    message = parse_message(request) if isinstance(request, bytes) else request
+    message = parse_message(request, own=True) if isinstance(request, bytes) else request
     lines = [b"SIP/2.0 %d Some Reason" % status]
     for key in ("via", "from", "to", "call-id", "cseq", "record-route"):
         for line in message.lines(key):
