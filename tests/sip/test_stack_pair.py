@@ -144,7 +144,7 @@ fates = st.lists(
     max_size=25,
 )
 scripts = st.tuples(
-    st.sampled_from([200, 200, 486, 503, 603, None]), st.sampled_from([0.0, 0.3, 1.9, 2.1, 5.5, 12.0])
+    st.sampled_from([200, 200, 486, 503, 603, None]), st.sampled_from([0.0, 0.3, 1.9, 2.1, 5.5, 12.0]), st.booleans()
 )
 
 
@@ -169,7 +169,7 @@ def test_every_call_ends(
     }
     network = Network(stacks, fate)
     to_proxy = Flow(CALLER_POINT, *PROXY)
-    client = phone.book.stack.send_request(b"INVITE", b"z9hG4bKours1", INVITE, to_proxy, phone, START)
+    phone.book.stack.send_request(b"INVITE", b"z9hG4bKours1", INVITE, to_proxy, phone, START)
     if cancel_at is not None:
         network.run(START + cancel_at)
         if phone.provisional and not phone.finals:
