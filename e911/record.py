@@ -111,6 +111,7 @@ class RouteEvent:
     kind: str
     """`e911` or `basic`."""
     attempt: int
+    """0 for the first try of the route, 1 for the one without our location part."""
     outcome: RouteOutcome
     status: int = 0
     reason: str = ""

@@ -13,6 +13,7 @@ from e911.record import (
     CallRefused,
     JournalEvent,
     RouteEvent,
+    RouteOutcome,
     SourceAnswer,
 )
 from router.journal import decode_event
@@ -103,6 +104,16 @@ def record_from_lines(lines: Iterable[bytes], notices: Sequence[Entry]) -> CallR
     return call_record(events, notices)
 
 
+def _location_sent(events: Sequence[JournalEvent], intent: CallIntent | None) -> bool:
+    """True where the route that took the call carried the location; while none has, the first route counts."""
+    answered = [
+        event for event in events if isinstance(event, RouteEvent) and event.outcome is RouteOutcome.ANSWERED
+    ]
+    if answered:
+        return answered[-1].with_location
+    return intent.location_sent if intent else False
+
+
 def call_record(events: Sequence[JournalEvent], notices: Sequence[Entry]) -> CallRecord:
     """The record that events of one call make. Raises ValueError where there are none."""
     if not events:
@@ -129,7 +140,7 @@ def call_record(events: Sequence[JournalEvent], notices: Sequence[Entry]) -> Cal
         site=intent.site if intent else "",
         zone=intent.zone if intent else "",
         location=intent.location if intent else None,
-        location_sent=intent.location_sent if intent else False,
+        location_sent=_location_sent(events, intent),
         sources=intent.sources if intent else (),
         contacts=first.contacts if first else (),
         routes=tuple(_step(event, started_at) for event in events if isinstance(event, RouteEvent)),

@@ -225,12 +225,12 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
 
     _heading(console, "Where")
     place = "none known" if record.location is None else _place(record)
-    sent = {True: "sent along", False: "not sent (basic 911)"}[record.location_sent] if record.location else ""
+    sent = "sent along" if record.location_sent else "not sent to the one who took the call"
     _print_pairs(
         console,
         [
             ("Location", place),
-            ("", sent),
+            ("", sent if record.location else ""),
             ("Site", _joined(record.site, site.name if site else "") or "none claims this caller"),
             ("Zone", record.zone),
         ],
@@ -246,7 +246,7 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
         [
             (
                 f"{step.after * 1000:,.0f} ms",
-                f"{step.route} ({step.kind}{'' if step.attempt <= 1 else f', try {step.attempt}'})",
+                f"{step.route} ({step.kind}{f', try {step.attempt + 1}' if step.attempt else ''})",
                 _outcome(step.outcome, step.status),
                 step.reason,
             )

@@ -74,7 +74,7 @@ def intent(call: str = "c1", **changed: Any) -> CallIntent:
 def step(call: str, outcome: RouteOutcome, after: float = 0.1, **changed: Any) -> RouteEvent:
     """Something that happened to a route, `after` seconds."""
     event = RouteEvent(
-        id=call, at=AT + after, route="primary", kind="e911", attempt=1, outcome=outcome, with_location=True
+        id=call, at=AT + after, route="primary", kind="e911", attempt=0, outcome=outcome, with_location=True
     )
     return replace(event, **changed)
 
@@ -108,8 +108,8 @@ def whole_call(call: str = "c1", **changed: Any) -> list[JournalEvent]:
         intent(call, **changed),
         step(call, RouteOutcome.STARTED, 0.0),
         step(call, RouteOutcome.REFUSED, 0.25, status=503),
-        step(call, RouteOutcome.STARTED, 0.25, route="backup", attempt=2),
-        step(call, RouteOutcome.ANSWERED, 2.5, route="backup", attempt=2, status=200),
+        step(call, RouteOutcome.STARTED, 0.25, route="backup", attempt=1),
+        step(call, RouteOutcome.ANSWERED, 2.5, route="backup", attempt=1, status=200),
         ended(call, route="backup"),
         CallFinished(id=call, at=AT + 62.5, by="caller"),
     ]
