@@ -325,8 +325,11 @@ def main() -> int:
     """Entry point of the call process."""
     parser = argparse.ArgumentParser(prog="python -m router.app", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--parent", type=int, metavar="PID", help="process to end with; default: whoever started this"
+    )
     options = parser.parse_args()
-    die_with_parent()
+    die_with_parent(options.parent)
     try:
         loaded = load_config(options.config)
     except ConfigError as error:

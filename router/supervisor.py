@@ -140,7 +140,7 @@ def main() -> int:
     python = [sys.executable, "-m"]
     parent = str(os.getpid())
     return supervise(
-        Child("call", [*python, "router.app", "--config", options.config]),
+        Child("call", [*python, "router.app", "--config", options.config, "--parent", parent]),
         Child(
             "notices",
             [*python, "router.notices", "--config", options.config, "--state", options.state, "--parent", parent],

@@ -443,7 +443,7 @@ def check_request(request: Request) -> None:
     for key in ("from", "to"):
         line = request.fields[request._first[key]][1]
         if b'"' in line and not quotes_balanced(line):
-            raise RemoteError(Reason.BAD_ADDRESS, 400, f"a quote in {key} does not end")
+            raise RemoteError(Reason.BAD_FIELD_LINE, 400, f"a quote in {key} does not end")
 
 
 def check_single_fields(message: Message) -> None:

@@ -1,12 +1,15 @@
 """What can be wrong with the database, each with a reason name and its remedy."""
 
 import sqlite3
-from typing import Final
+import sys
+from typing import TYPE_CHECKING, Final
 
-import psycopg
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+if TYPE_CHECKING:
+    import psycopg
 
 _REMEDIES: Final[dict[str, str]] = {
     "database-url-invalid": "write sqlite:///FILE or postgresql://USER@HOST/DATABASE at locations.database",
@@ -83,8 +86,11 @@ def store_error(error: Exception, url: URL) -> StoreError:
 def _reason(error: BaseException) -> str:
     if isinstance(error, sqlite3.Error):
         return _sqlite_reason(error)
-    if isinstance(error, psycopg.Error):
-        return _postgresql_reason(error)
+    if "psycopg" in sys.modules:  # only where a PostgreSQL database is in use: importing it takes a while
+        import psycopg
+
+        if isinstance(error, psycopg.Error):
+            return _postgresql_reason(error)
     if isinstance(error, PoolTimeout):
         return "database-busy"
     if isinstance(error, PermissionError):
@@ -103,7 +109,9 @@ def _sqlite_reason(error: sqlite3.Error) -> str:
     return _SQLITE_REASONS.get(code & 0xFF, "database-error")  # the low byte is the primary code
 
 
-def _postgresql_reason(error: psycopg.Error) -> str:
+def _postgresql_reason(error: "psycopg.Error") -> str:
+    import psycopg
+
     state = error.sqlstate
     if state is not None:
         fitting = (reason for start, reason in _SQLSTATE_REASONS if state.startswith(start))

@@ -6,16 +6,20 @@ The migrations are the files in router/store/migrations/versions, found by Alemb
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from router.store.errors import StoreError, database_name, store_error
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+NEWEST_REVISION = "0002"
+"""The head of the migrations. A database that is there already needs no Alembic, whose import takes longer than all
+else a command does."""
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _ADVISORY_LOCK = 911_000_001
 """Number of the PostgreSQL advisory lock around a migration: any number, the same in every version."""
@@ -33,13 +37,26 @@ def migrate(engine: Engine, *, wait: float = 5.0) -> None:
     One process migrates, others wait for it up to `wait` seconds. Raises StoreError, such as `database-newer`
     where the database is ahead of this program.
     """
+    if _is_newest(engine):
+        return
     try:
         _migrate(engine, wait)
     except SQLAlchemyError as error:
         raise store_error(error, engine.url) from error
 
 
+def _is_newest(engine: Engine) -> bool:
+    try:
+        with engine.connect() as conn:
+            return list(conn.execute(text("SELECT version_num FROM alembic_version")).scalars()) == [NEWEST_REVISION]
+    except SQLAlchemyError:
+        return False  # a new database, or one that is ill: what follows finds out
+
+
 def _migrate(engine: Engine, wait: float) -> None:
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
     config = _config()
     script = ScriptDirectory.from_config(config)
     with engine.connect() as conn:
@@ -60,10 +77,14 @@ def _migrate(engine: Engine, wait: float) -> None:
 
 def revision_heads() -> tuple[str, ...]:
     """The newest revisions this program knows."""
+    from alembic.script import ScriptDirectory
+
     return tuple(ScriptDirectory.from_config(_config()).get_heads())
 
 
-def _config() -> Config:
+def _config() -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("path_separator", "os")
     # Percent signs are Alembic's interpolation; a folder name may hold one.
@@ -71,7 +92,9 @@ def _config() -> Config:
     return config
 
 
-def _is_current(conn: Connection, script: ScriptDirectory) -> bool:
+def _is_current(conn: Connection, script: "ScriptDirectory") -> bool:
+    from alembic.runtime.migration import MigrationContext
+
     found = set(MigrationContext.configure(conn).get_current_heads())
     known = {revision.revision for revision in script.walk_revisions()}
     if unknown := sorted(found - known):

@@ -16,7 +16,7 @@ from sqlalchemy import insert, select
 from router.store import devices as device_store
 from router.store.engine import StoreError, create_store_engine, migrate, open_store, reading, writing
 from router.store.metadata import metadata
-from router.store.migration import revision_heads
+from router.store.migration import NEWEST_REVISION, revision_heads
 
 
 def import_every_table() -> None:
@@ -246,3 +246,7 @@ def test_migrate_by_hand_is_what_open_store_does(store_url: str) -> None:
     with engine.connect() as conn:
         assert conn.execute(select(device_store.devices)).all() == []
     engine.dispose()
+
+
+def test_the_newest_revision_is_named_right() -> None:
+    assert revision_heads() == (NEWEST_REVISION,)

@@ -85,7 +85,8 @@ def test_a_pbx_passes_ringing_answer_and_either_side_hanging_up() -> None:
         assert trunk_call is not None
         invite = callee.invites[0]
         assert invite.uri == f"sip:911@{callee.hostport}".encode()
-        assert invite.call_id != call.dialog.call_id if call.dialog else False
+        assert call.dialog is not None
+        assert invite.call_id != call.dialog.call_id
         assert invite.body == sdp(phone.host)
         assert invite.first("p-asserted-identity") == f'"Nora" <sip:4012@{pbx.hostport}>'.encode()
         ends: dict[str, Call] = {"phone": call, "callee": offered}
@@ -255,6 +256,7 @@ def test_without_a_router_the_demo_finds_everything_wrong_that_is(
 ) -> None:
     """The PBX's trunk leads straight to the provider: the call works, and all that the router does is missing."""
     monkeypatch.setattr(simulations.demo, "MAIL_SECONDS", 0.1)
+    monkeypatch.setattr(simulations.demo, "END_SECONDS", 0.5)
     reports: list[CallReport] = []
 
     async def work() -> None:

@@ -113,7 +113,12 @@ def test_nothing_but_remote_errors(seed: int) -> None:
                 book.receive(data, flow)
             except Exception as error:
                 raise AssertionError(f"seed {seed}, message {count}: {data!r}") from error
-        assert time.process_time() - started < SLOWEST, f"seed {seed}, message {count}: {data!r}"
+        if time.process_time() - started > SLOWEST:
+            # Python's own housekeeping, or this message? It alone, on a fresh stack, tells.
+            fresh = Playbook(Reading())
+            started = time.process_time()
+            fresh.receive(data, flow)
+            assert time.process_time() - started < SLOWEST, f"seed {seed}, message {count}: {data!r}"
         if count % 50 == 0:
             ladder.book.until(ladder.book.elapsed + chance.choice((0.4, 3.0, 40.0)))
     assert count > 100

@@ -159,12 +159,14 @@ class Peer:
         self._buffers[connection] = buffer
 
     def _take(self, arrived: Arrived) -> None:
+        # Kept before it is answered: whoever sees the answer may look here at once.
+        with self._changed:
+            self.everything.append(arrived)
         dealt_with = self.rule is not None and self.rule(self, arrived)
         if not dealt_with and arrived.message.method == "OPTIONS" and arrived.message.is_request:
             self.respond(arrived, 200)
             dealt_with = True
         with self._changed:
-            self.everything.append(arrived)
             if not dealt_with:
                 self._inbox.append(arrived)
             self._changed.notify_all()
