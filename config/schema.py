@@ -242,7 +242,9 @@ class BasicRoute(Section):
     trunk: str = Field(description="name of the trunk to the emergency call service")
     number: NumberToDial = Field(description="number dialled there: +12125550140, or 911")
     timeout: Duration = Field(4.0, description="to the first response of any kind")
-    progress_timeout: Duration = Field(10.0, description="from 100 Trying to the first 18x or 2xx")
+    progress_timeout: Duration = Field(
+        20.0, description="from 100 Trying to the first 18x or 2xx; telephone networks are slow to ring"
+    )
 
 
 class DefaultCaller(Section):

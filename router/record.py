@@ -106,9 +106,7 @@ def record_from_lines(lines: Iterable[bytes], notices: Sequence[Entry]) -> CallR
 
 def _location_sent(events: Sequence[JournalEvent], intent: CallIntent | None) -> bool:
     """True where the route that took the call carried the location; while none has, the first route counts."""
-    answered = [
-        event for event in events if isinstance(event, RouteEvent) and event.outcome is RouteOutcome.ANSWERED
-    ]
+    answered = [event for event in events if isinstance(event, RouteEvent) and event.outcome is RouteOutcome.ANSWERED]
     if answered:
         return answered[-1].with_location
     return intent.location_sent if intent else False
