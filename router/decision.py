@@ -11,7 +11,7 @@ from config.load import LoadedConfig
 from config.schema import BasicRoute, EmergencyRoute, SiteConfig
 from e911.locate import CallerIdentity, DeviceTable, LocationDecision, LocationQuery, Places, locate
 from e911.location import CivicAddress, LocationSource, Site, Zone
-from e911.numbers import CallKind, EmergencyNumbers, classify, dialled
+from e911.numbers import CallKind, EmergencyNumbers, classify, dialable, dialled
 from e911.provider import (
     ExistingFields,
     LocationConveyance,
@@ -151,6 +151,34 @@ def plan_call(
         decision=decision,
         steps=_ladder(rules, decision, kind, has_conveyed=bool(existing.geolocation)),
         existing=existing,
+    )
+
+
+def plan_of_unknown(rules: Rules, request: Request, source_address: str, kind: CallKind) -> CallPlan:
+    """The plan for a call about which deciding failed: the default site, its callback and contacts, no location."""
+    place = rules.places.default
+    site = place.site if place else None
+    callback = dialable(site.callback) if site else ""
+    decision = LocationDecision(
+        device=None,
+        device_reason="fault",
+        site=site,
+        site_reason="default-site" if site else "no-site",
+        zone=None,
+        location=None,
+        answers=(),
+        callback=callback,
+        callback_source="default-site" if callback else "",
+        contacts=site.contacts if site and site.contacts else tuple(rules.config.contacts),
+    )
+    return CallPlan(
+        id=call_id_of(rules.key, request),
+        kind=kind,
+        dialled=dialled(request.uri.decode("latin-1")),
+        caller=Caller(callback=callback, source_address=source_address, reason="fault"),
+        decision=decision,
+        steps=_ladder(rules, decision, kind, has_conveyed=False),
+        existing=ExistingFields(),
     )
 
 

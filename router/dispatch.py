@@ -1,5 +1,7 @@
 """CallRouter: the transaction user. Every request comes in here and is sent on its way."""
 
+import hashlib
+import hmac
 import logging
 import time
 from collections import Counter, deque
@@ -10,14 +12,22 @@ from typing import Protocol
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
-from router.decision import CallPlan, Rules, plan_call
+from router.decision import CallPlan, Rules, plan_call, plan_of_unknown
 from router.emergency import ACK_WAIT, EmergencyCall
 from router.ordinary import OrdinaryCall, routed_request
 from router.sources import Side, Source, Sources, parse_address
 from router.trunks import ListeningPoints, Trunks
 from sip.errors import Reason, RemoteError
 from sip.message import Request, Response
-from sip.proxy import Branch, ResponseContext, derive_branch, forward_bytes, is_own_branch, max_forwards
+from sip.proxy import (
+    Branch,
+    ResponseContext,
+    backward_bytes,
+    derive_branch,
+    forward_bytes,
+    is_own_branch,
+    max_forwards,
+)
 from sip.routing import RouteDecision, process_routes
 from sip.stack import Flow, ListeningPoint, ServerTransaction, Stack
 from sip.uri import SipUri, parse_sip_uri, scheme_of
@@ -102,7 +112,6 @@ class CallRouter:
         """Events that may be written when the loop has a moment."""
         self.ack_watches: dict[tuple[bytes, bytes], object] = {}
         self.draining = False
-        self._record_routes: dict[tuple[ListeningPoint, ListeningPoint], tuple[bytes, ...]] = {}
         self.use(setup)
 
     def use(self, setup: Setup) -> None:
@@ -125,14 +134,17 @@ class CallRouter:
             and self.rules.kind_of(request) is not CallKind.ORDINARY
         ):
             return None  # decided with a transaction, for the contacts are told if it is refused
-        if source.side is Side.UNLISTED:
+        if source.side is Side.UNLISTED and request.method != b"CANCEL" and not self._has_token(request):
             return RemoteError(Reason.SOURCE_NOT_LISTED, 403, f"{flow.host} is in no listed network")
         if self.draining and request.method == b"INVITE" and not request.to_tag:
             return RemoteError(Reason.SHUTTING_DOWN, 503, "no new calls, 911 excepted")
         return None
 
     def forgives(self, request: Request, error: RemoteError) -> bool:
-        """An emergency call that is malformed only where it does not matter still goes out."""
+        """An emergency call that is malformed only where it does not matter still goes out, and so does all that
+        follows it in its dialog."""
+        if request.to_tag or request.method == b"CANCEL":
+            return set(request.oddities) == {Reason.BAD_FIELD_LINE}
         return (
             request.method == b"INVITE"
             and error.reason in FORGIVEN
@@ -171,7 +183,8 @@ class CallRouter:
 
     def on_ack(self, request: Request, flow: Flow, invite: ServerTransaction | None, now: float) -> None:
         """The ACK for a 2xx: forwarded without a transaction (section 16.11)."""
-        if self.sources.classify(flow.host, flow.port).side is Side.UNLISTED and invite is None:
+        source = self.sources.classify(flow.host, flow.port)
+        if source.side is Side.UNLISTED and invite is None and not self._has_token(request):
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
             return
         watched = self.ack_watches.pop((request.call_id, request.to_tag), None)
@@ -181,6 +194,8 @@ class CallRouter:
             if max_forwards(request) <= 0:
                 raise RemoteError(Reason.TOO_MANY_HOPS, 0)
             decision = process_routes(request, self.is_own)
+            if self._is_own_text(decision.next_hop or decision.uri):
+                raise RemoteError(Reason.STRAY_ACK, 0, "it names nobody but this router")
             self._towards(
                 decision.next_hop or decision.uri,
                 self._leaving_point(decision, flow),
@@ -208,7 +223,7 @@ class CallRouter:
             onward = self._via_flow(response, flow)
             if onward is not None:
                 self.counts["stray_responses_forwarded"] += 1
-                self.stack.out.append((onward, response.without_top_via().to_bytes(), None))
+                self.stack.out.append((onward, backward_bytes(response, onward), None))
                 return
         self.stack.drops[Reason.STRAY_RESPONSE] += 1
 
@@ -241,7 +256,12 @@ class CallRouter:
         except RemoteError:
             request.fields = [item for item in request.fields if item[0] != "max-forwards"]
             request = Request(request.method, request.uri, request.fields, request.body, request.cseq)
-        plan = plan_call(self.rules, self.devices, request, source, server.flow.host, kind)
+        try:
+            plan = plan_call(self.rules, self.devices, request, source, server.flow.host, kind)
+        except Exception:
+            # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
+            self.on_fault("deciding about an emergency call")
+            plan = plan_of_unknown(self.rules, request, server.flow.host, kind)
         if not accepted:
             self._refuse_emergency(server, request, source, plan, now)
             return
@@ -293,6 +313,11 @@ class CallRouter:
             {"call": plan.id, "reason": reason, "source_address": server.flow.host},
         )
 
+    def on_fault(self, doing: str) -> None:
+        """A fault of edge911 itself was caught; the call goes on."""
+        self.counts["faults"] += 1
+        log.exception("fault in edge911 itself, while %s; the call goes on", doing)
+
     def watch_ack(self, call: EmergencyCall, branch: Branch, response: Response, now: float) -> None:
         """Deviation (c): see whether somebody acknowledges a second 2xx."""
         watch = _AckWatch(self, call, branch, response)
@@ -336,7 +361,7 @@ class CallRouter:
             uri,
             self._leaving_point(decision, flow),
             flow.point,
-            lambda onward: self._forward(server, request, decision, [("", onward)] if onward else [], now),
+            lambda onward: self._forward(server, request, decision, [("", onward)] if onward else [], self.now()),
         )
 
     def _by_source(
@@ -473,17 +498,29 @@ class CallRouter:
             return False
         return self.is_own(parse_sip_uri(uri))
 
-    def record_routes(self, out: ListeningPoint, arrived: ListeningPoint, parameters: bytes = b"") -> Sequence[bytes]:
+    def token(self, call_id: bytes) -> bytes:
+        """What our Record-Route carries: proof that a later request belongs to a call that we let through."""
+        return hashlib.blake2b(call_id, key=self.key, digest_size=6, person=b"record-route").hexdigest().encode()
+
+    def _has_token(self, request: Request) -> bool:
+        """True where a request in a dialog carries the token of its call, from wherever it comes."""
+        if not request.to_tag:
+            return False
+        try:
+            decision = process_routes(request, self.is_own)
+            wanted = self.token(request.call_id)
+        except RemoteError:
+            return False
+        return any(hmac.compare_digest(uri.parameters.get("t", b""), wanted) for uri in decision.own)
+
+    def record_routes(
+        self, out: ListeningPoint, arrived: ListeningPoint, call_id: bytes, parameters: bytes = b""
+    ) -> Sequence[bytes]:
         """Our Record-Route lines: one, or two where the request crosses listening points (RFC 5658)."""
-        if not parameters:
-            lines = self._record_routes.get((out, arrived))
-            if lines is not None:
-                return lines
+        parameters = b";t=" + self.token(call_id) + parameters
         made = [b"Record-Route: <%b%b>" % (out.record_route_uri, parameters)]
         if arrived.record_route_uri != out.record_route_uri:
             made.append(b"Record-Route: <%b%b>" % (arrived.record_route_uri, parameters))
-        if not parameters:
-            self._record_routes[out, arrived] = tuple(made)
         return made
 
     def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:

@@ -12,8 +12,9 @@ from e911.numbers import CallKind
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
 from router.decision import CallPlan, RouteStep, request_for
 from router.trunks import MESSAGE_LIMIT
+from sip.errors import RemoteError
 from sip.headers import parse_name_addr, split_values
-from sip.message import Request, Response, value_of
+from sip.message import Edits, Request, Response, value_of
 from sip.proxy import Branch, Failure, ResponseContext, Target, derive_branch, forward_bytes
 from sip.stack import ClientTransaction, ServerTransaction
 from sip.timers import Entry, cancel_timer
@@ -138,10 +139,9 @@ class EmergencyCall(ResponseContext):
             name=step.name,
             label=b"%d%b" % (self.position - 1, b"w" * attempt),
             flow=flow,
-            request=request_for(
-                self.rules, self.plan, step, self.request, self.router.clock(), with_location=carries
-            ),
-            timeout=max(0.05, step.timeout - spent),
+            request=self._request_for(step, with_location=carries),
+            # In hundredths: timers of equal length share a queue.
+            timeout=max(0.05, round(step.timeout - spent, 2)),
             progress_timeout=step.progress_timeout,
             step=step,
             attempt=attempt,
@@ -150,9 +150,22 @@ class EmergencyCall(ResponseContext):
         self._record_route(target)
         return target
 
+    def _request_for(self, step: RouteStep, *, with_location: bool) -> Request:
+        try:
+            return request_for(
+                self.rules, self.plan, step, self.request, self.router.clock(), with_location=with_location
+            )
+        except Exception:
+            # A fault of ours stops no emergency call: it goes as it came, to where this route leads.
+            self.router.on_fault("making the INVITE for a route")
+            user = step.number or (
+                step.profile.test_number if self.plan.kind is CallKind.TEST and step.profile else "911"
+            )
+            return self.request.edited(Edits(uri=f"sip:{user}@{step.host}".encode(), replace={"route": ()}))
+
     def _record_route(self, target: RouteTarget) -> None:
         target.record_routes = self.router.record_routes(
-            target.flow.point, self.server.flow.point, b";call=" + self.plan.id.encode()
+            target.flow.point, self.server.flow.point, self.request.call_id, b";call=" + self.plan.id.encode()
         )
 
     # ---- large requests (RFC 3261 section 18.1.1) ----
@@ -206,6 +219,9 @@ class EmergencyCall(ResponseContext):
         self.awaiting = None
         cancel_timer(self.wait)
         if self.cancelled or self.final_status:
+            return
+        if self.winner is not None:
+            self.position -= 1  # another route rings meanwhile: this one is tried only if that one fails
             return
         target = self._target(step, now, spent=spent)
         if target is None:
@@ -378,8 +394,13 @@ def _reason_of(branch: Branch) -> str:
 
 
 def _contact_uri(response: Response) -> bytes:
-    contacts = response.values("contact")
-    return parse_name_addr(contacts[0]).uri if contacts else b""
+    """The remote target; b"" where there is none that can be read."""
+    try:
+        contacts = response.values("contact")
+        uri = parse_name_addr(contacts[0]).uri if contacts else b""
+        return uri if uri and not any(byte <= 0x20 for byte in uri) else b""
+    except RemoteError:
+        return b""
 
 
 def _routes_beyond(response: Response, is_own: Callable[[bytes], bool]) -> list[bytes]:
@@ -387,8 +408,11 @@ def _routes_beyond(response: Response, is_own: Callable[[bytes], bool]) -> list[
     beyond: list[bytes] = []
     for line in response.lines("record-route"):
         for value in split_values(value_of(line)):
-            if is_own(parse_name_addr(value).uri):
-                return list(reversed(beyond))
+            try:
+                if is_own(parse_name_addr(value).uri):
+                    return list(reversed(beyond))
+            except RemoteError:
+                return []  # without a route set that can be read, straight to the contact
             beyond.append(value)
     return []
 

@@ -42,7 +42,7 @@ class OrdinaryCall(ResponseContext):
         position, (name, flow) = self.places.pop(0)
         record_routes: Sequence[bytes] = ()
         if self.request.method in DIALOG_FORMING and not self.request.to_tag:
-            record_routes = self.router.record_routes(flow.point, self.server.flow.point)
+            record_routes = self.router.record_routes(flow.point, self.server.flow.point, self.request.call_id)
         is_invite = self.request.method == b"INVITE"
         return Target(
             name=name,

@@ -90,7 +90,8 @@ def test_strict_routers_are_repaired(world: CallWorld) -> None:
 def test_crossing_transports_is_recorded_twice(world: CallWorld) -> None:
     sent = one(world.receive(invite("sip:x@10.1.3.9:5070;transport=tcp")), "INVITE")
     assert sent.transport == "tcp"
-    assert sent.message.all("record-route") == ["<sip:10.0.0.5:5060;transport=tcp;lr>", "<sip:10.0.0.5:5060;lr>"]
+    recorded = [value.partition(";t=")[0] for value in sent.message.all("record-route")]
+    assert recorded == ["<sip:10.0.0.5:5060;transport=tcp;lr", "<sip:10.0.0.5:5060;lr"]
     back = request(
         "BYE", "sip:4102@10.1.3.7:5060", "Route: <sip:10.0.0.5:5060;transport=tcp;lr>", OWN_ROUTE, to_tag="t"
     )
@@ -167,3 +168,29 @@ def test_a_number_that_contains_911_is_ordinary(world: CallWorld) -> None:
 def test_empty_routes_are_a_clear_refusal(tmp_path: Path) -> None:
     world = CallWorld(tmp_path, routes={"outbound": [], "inbound": []}, sites=CONFIG["sites"])
     assert one(world.receive(invite("sip:2125550177@10.0.0.5")), 404)
+
+
+def test_a_token_lets_the_rest_of_a_call_through_from_anywhere(world: CallWorld) -> None:
+    sent = one(world.receive(invite("sip:2125550177@10.0.0.5")), "INVITE")
+    (recorded,) = sent.message.all("record-route")
+    elsewhere = ("198.51.100.77", 5060)
+
+    def bye(route: str, number: int) -> bytes:
+        raw = request("BYE", "sip:4102@10.1.3.7:5060", f"Route: {route}", to_tag="t", number=number)
+        return raw.replace(f"dispatch-{number}".encode(), sent.message.call_id.encode())
+
+    assert one(world.receive(bye(recorded, 41), elsewhere), "BYE").to == PHONE
+    forged = recorded.replace(";t=", ";t=0")
+    assert one(world.receive(bye(forged, 42), elsewhere), 403)
+    other_call = request("BYE", "sip:4102@10.1.3.7:5060", f"Route: {recorded}", to_tag="t", number=43)
+    assert one(world.receive(other_call, elsewhere), 403)
+
+
+def test_an_ack_that_names_only_us_is_dropped(world: CallWorld) -> None:
+    assert not world.receive(request("ACK", "sip:2125550177@10.0.0.5:5060", to_tag="somebody"))
+    assert world.router.stack.drops["stray-ack"] == 1
+
+
+def test_a_broken_line_in_a_dialog_is_no_reason_to_lose_the_request(world: CallWorld) -> None:
+    raw = request("ACK", "sip:far@203.0.113.50:5080", OWN_ROUTE, "no colon here", to_tag="t")
+    assert one(world.receive(raw), "ACK").to == ("203.0.113.50", 5080)

@@ -319,6 +319,18 @@ def test_the_wait_for_tcp_counts_into_the_routes_timeout(large: CallWorld) -> No
     assert of(large.advance(0.12), "INVITE", PROVIDER_B)
 
 
+def test_no_second_psap_is_rung_while_the_first_rings(tmp_path: Path) -> None:
+    trunks = {**CONFIG["trunks"], "ers-b": {"target": "sip:203.0.113.32:5060", "probe": "off"}}
+    world = CallWorld(tmp_path, trunks=trunks)
+    _, first = dial(world)
+    world.advance(2.1)
+    assert len(world.edge.waiting) == 1, "the second route waits for its TCP connection"
+    assert one(answer(world, first, 180), 180)
+    assert not of(world.reached(True), "INVITE")
+    out = answer(world, first, 503)
+    assert of(out, "INVITE", PROVIDER_B) or len(world.edge.waiting) == 1, "it is tried when the first fails"
+
+
 def test_cancel_while_waiting_for_tcp_ends_the_call(large: CallWorld) -> None:
     raw = invite()
     large.receive(raw)
@@ -352,6 +364,22 @@ def test_a_911_call_from_elsewhere_is_refused_and_told(
     assert not of(out, "INVITE")
     (refused,) = world.events(CallRefused)
     assert (refused.reason, refused.contacts) == (reason, ("desk",))
+
+
+def test_the_rest_of_an_unlisted_callers_call_is_served_too(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, emergency={**CONFIG["emergency"], "from_unlisted": "accept"})
+    caller = ("192.0.2.9", 5060)
+    raw = invite(source=caller)
+    first = one(world.receive(raw, caller), "INVITE", PROVIDER_A)
+    success = one(answer(world, first, 200), 200)
+    assert one(world.receive(in_dialog("ACK", success, 1), caller), "ACK").to == PROVIDER_A
+    assert one(world.receive(in_dialog("BYE", success, 2), caller), "BYE").to == PROVIDER_A
+    raw = invite(source=caller)
+    ringing = one(world.receive(raw, caller), "INVITE", PROVIDER_A)
+    answer(world, ringing, 180)
+    out = world.receive(cancel_of(raw), caller)
+    assert one(out, 200)
+    assert one(out, "CANCEL").to == PROVIDER_A
 
 
 def test_unlisted_sources_are_served_where_the_engineer_says_so(tmp_path: Path) -> None:
@@ -463,3 +491,29 @@ def test_a_pbx_address_is_never_a_phones(tmp_path: Path) -> None:
     (intent,) = world.events(CallIntent)
     assert {answer.source: answer.reason for answer in intent.sources}["network"] == "behind-pbx"
     assert intent.location.source == "site"
+
+
+def test_an_answer_with_an_unreadable_contact_is_hung_up_all_the_same(world: CallWorld) -> None:
+    raw, first = dial(world)
+    world.receive(cancel_of(raw))
+    late = response(first.message, 200).replace(b"Contact: <sip:", b'Contact: "x <sip:')
+    out = world.receive(late, PROVIDER_A)
+    assert one(out, "ACK").to == PROVIDER_A
+    assert one(out, "BYE").to == PROVIDER_A
+
+
+@pytest.mark.parametrize("broken", ["plan_call", "request_for"])
+def test_a_fault_of_ours_stops_no_emergency_call(
+    world: CallWorld, broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault made on purpose")
+
+    where = "router.dispatch.plan_call" if broken == "plan_call" else "router.emergency.request_for"
+    monkeypatch.setattr(where, fault)
+    out = world.receive(invite())
+    sent = one(out, "INVITE")
+    assert sent.to == (RELAY if broken == "plan_call" else PROVIDER_A)
+    assert sent.message.body == SDP
+    assert "fault made on purpose" in caplog.text, "it is loud"
+    assert world.events(CallIntent)[0].contacts == ("desk",)

@@ -136,7 +136,8 @@ def test_the_screens_show_what_arrived(as_text: Run) -> None:
 def test_the_ladder_shows_the_call_from_invite_to_bye(as_text: Run) -> None:
     ladder = as_text.out.split("SIP ladder")[1].split("Notice mail")[0].splitlines()
     seen = [
-        next((word for word in ("INVITE", "100", "180", "200", "ACK", "BYE") if word in line), "") for line in ladder
+        next((word for word in ("INVITE", "100", "180", "200", "ACK", "BYE") if f" {word} " in line), "")
+        for line in ladder
     ]
     for word in ("INVITE", "100", "180", "200", "ACK", "BYE"):
         # Three hops each: phone to PBX, PBX to router, router to provider (a 200 for the INVITE and for the BYE).
