@@ -200,14 +200,23 @@ class Request(Message):
 
     __slots__ = ("uri",)
 
-    def __init__(self, method: bytes, uri: bytes, fields: list[Field], body: bytes, cseq: int = 0) -> None:
+    def __init__(
+        self,
+        method: bytes,
+        uri: bytes,
+        fields: list[Field],
+        body: bytes,
+        cseq: int = 0,
+        *,
+        index: dict[str, int] | None = None,
+    ) -> None:
         self.method = method
         self.uri = uri
         self.fields = fields
         self.body = body
         self.cseq = cseq
         self.oddities = ()
-        self._first = index_of(fields)
+        self._first = index_of(fields) if index is None else index
         self._via = None
 
     def start_line(self) -> bytes:
@@ -230,7 +239,15 @@ class Response(Message):
     __slots__ = ("reason", "status")
 
     def __init__(
-        self, status: int, reason: bytes, fields: list[Field], body: bytes, cseq: int = 0, method: bytes = b""
+        self,
+        status: int,
+        reason: bytes,
+        fields: list[Field],
+        body: bytes,
+        cseq: int = 0,
+        method: bytes = b"",
+        *,
+        index: dict[str, int] | None = None,
     ) -> None:
         self.status = status
         self.reason = reason
@@ -239,7 +256,7 @@ class Response(Message):
         self.cseq = cseq
         self.method = method
         self.oddities = ()
-        self._first = index_of(fields)
+        self._first = index_of(fields) if index is None else index
         self._via = None
 
     def start_line(self) -> bytes:
@@ -312,11 +329,11 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     if len(lines) > MAX_FIELDS and not own:
         raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(lines)} fields")
     fields: list[Field] = []
+    index: dict[str, int] = {}
     append = fields.append
     keys = _KEYS
     bad_line: RemoteError | None = None
-    for position in range(1, len(lines)):
-        line = lines[position]
+    for line in lines[1:]:
         name, colon, _ = line.partition(b":")
         key = keys.get(name)
         if key is None or not colon:
@@ -335,8 +352,10 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
                 # Kept as it came: it stops only messages that policy does not want to save.
                 bad_line = error
                 key = "?"
+        if key not in index:
+            index[key] = len(fields)
         append((key, line))
-    return _finish(start, fields, data, end + 4, bad_line)
+    return _finish(start, fields, index, data, end + 4, bad_line)
 
 
 def _parse_message_oddly_ended(data: bytes) -> Request | Response:
@@ -352,13 +371,18 @@ def _parse_message_oddly_ended(data: bytes) -> Request | Response:
 
 
 def _finish(
-    start: bytes, fields: list[Field], data: bytes, body_start: int, bad_line: RemoteError | None
+    start: bytes,
+    fields: list[Field],
+    index: dict[str, int],
+    data: bytes,
+    body_start: int,
+    bad_line: RemoteError | None,
 ) -> Request | Response:
     message: Request | Response
     if start[:8] == b"SIP/2.0 ":
-        message = _parse_status_line(start, fields)
+        message = _parse_status_line(start, fields, index)
     else:
-        message = _parse_request_line(start, fields)
+        message = _parse_request_line(start, fields, index)
     message.body = _body(message, data, body_start)
     cseq = message.first("cseq")
     if cseq is not None:
@@ -377,15 +401,15 @@ def _finish(
     return message
 
 
-def _parse_status_line(start: bytes, fields: list[Field]) -> Response:
+def _parse_status_line(start: bytes, fields: list[Field], index: dict[str, int]) -> Response:
     _, _, rest = start.partition(b" ")
     code, _, reason = rest.partition(b" ")
     if len(code) != 3 or not code.isdigit() or not b"100" <= code <= b"699":
         raise RemoteError(Reason.BAD_STATUS, 0, f"status {code[:20]!r}")
-    return Response(int(code), reason, fields, b"")
+    return Response(int(code), reason, fields, b"", index=index)
 
 
-def _parse_request_line(start: bytes, fields: list[Field]) -> Request:
+def _parse_request_line(start: bytes, fields: list[Field], index: dict[str, int]) -> Request:
     parts = start.split(b" ")
     if len(parts) != 3:
         # RFC 4475 3.1.2.9 and 3.1.2.10: extra spaces between or after the elements are mended, not refused.
@@ -393,11 +417,11 @@ def _parse_request_line(start: bytes, fields: list[Field]) -> Request:
     if len(parts) != 3:
         if len(parts) > 3 and parts[-1][:4].upper() == b"SIP/":
             # A space inside the Request-URI (RFC 4475 3.1.2.8).
-            request = Request(parts[0], b" ".join(parts[1:-1]), fields, b"")
+            request = Request(parts[0], b" ".join(parts[1:-1]), fields, b"", index=index)
             raise RemoteError(Reason.BAD_START_LINE, 400, repr(start[:80]), request)
         raise RemoteError(Reason.NOT_SIP, 0, repr(start[:80]))
     method, uri, version = parts
-    request = Request(method, uri, fields, b"")
+    request = Request(method, uri, fields, b"", index=index)
     if version != b"SIP/2.0" and version.upper() != b"SIP/2.0":
         if version[:4].upper() == b"SIP/":
             raise RemoteError(Reason.BAD_VERSION, 505, repr(version[:20]), request)
@@ -448,6 +472,8 @@ def check_request(request: Request) -> None:
 
 def check_single_fields(message: Message) -> None:
     """Fields that may stand once stand once; two equal Content-Lengths included. Raises RemoteError (400)."""
+    if len(message._first) == len(message.fields):
+        return  # no name stands twice
     seen: set[str] = set()
     for key, _ in message.fields:
         if key in _SINGLE:

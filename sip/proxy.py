@@ -354,6 +354,7 @@ class ResponseContext:
         branch.final = response
         branch.status = response.status
         if self.final_status:
+            self._let_go(branch)
             return
         if not (self.cancelled or branch.cancel_wanted):
             retry = self.retry_target(branch, response, now)
@@ -375,6 +376,7 @@ class ResponseContext:
         branch.state = BranchState.DONE
         branch.status = int(failure)
         if self.final_status:
+            self._let_go(branch)
             return
         self.on_progress(branch, "unreachable" if failure is Failure.TRANSPORT_ERROR else "timeout", 0, now)
         self._after_failure(branch, now)
@@ -498,10 +500,29 @@ class ResponseContext:
         self.on_finished(status, branch, now)
         self.server.owner = None
         self.server.request = None
-        client = branch.client if branch is not None else None
-        if client is not None and client.state is State.ACCEPTED and not any(b.is_live for b in self.branches):
-            # Only copies of its 2xx can still come: they need no more than the way back.
-            client.owner = SuccessRelay(self.stack, self.server)
+        for done in [other for other in self.branches if not other.is_live]:
+            self._let_go(done, answered=done is branch)
+
+    def _let_go(self, branch: Branch, *, answered: bool = False) -> None:
+        """Untie a branch that is done, after the final response.
+
+        Context, branch and client transaction refer to one another; untied, they are freed at once, and the garbage
+        collector, whose passes hold up calls, has nothing to find.
+        """
+        client = branch.client
+        if client is not None:
+            if answered and client.state is State.ACCEPTED:
+                # Only copies of its 2xx can still come: they need no more than the way back.
+                client.owner = SuccessRelay(self.stack, self.server)
+            elif client.state is State.ACCEPTED:
+                return  # an answer nobody waited for: its copies are to be acknowledged too
+            else:
+                client.owner = None
+            branch.client = None
+        if self.winner is branch:
+            self.winner = None
+        if branch in self.branches:
+            self.branches.remove(branch)
 
     def _end_branch(self, branch: Branch) -> None:
         branch.stop_timers()
@@ -509,6 +530,8 @@ class ResponseContext:
         branch.status = branch.status or 408
         if branch.client is not None:
             self.stack.abandon_client(branch.client)
+        if self.final_status:
+            self._let_go(branch)
 
 
 def best_response(branches: Sequence[Branch]) -> Branch | None:
@@ -579,10 +602,18 @@ def forward_bytes(request: Request, flow: Flow, branch: bytes, record_routes: Se
 
 def backward_bytes(response: Response, flow: Flow) -> bytes:
     """The response as it goes back to the previous hop (section 16.7 steps 3 and 9): without our Via value."""
-    below = response.without_top_via()
-    if flow.point.reliable and not below.has("content-length"):
-        below = below.edited(Edits(append=(b"Content-Length: %d" % len(below.body),)))
-    return below.to_bytes()
+    index = response._first["via"]
+    if b"," in response.fields[index][1] or (flow.point.reliable and not response.has("content-length")):
+        below = response.without_top_via()
+        if flow.point.reliable and not below.has("content-length"):
+            below = below.edited(Edits(append=(b"Content-Length: %d" % len(below.body),)))
+        return below.to_bytes()
+    lines = [line for _, line in response.fields]
+    lines[index] = response.start_line()
+    if index:
+        lines.insert(0, lines.pop(index))
+    lines += (b"", response.body)
+    return b"\r\n".join(lines)
 
 
 def max_forwards(request: Request) -> int:

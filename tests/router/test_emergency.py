@@ -5,6 +5,7 @@ state, retry without location, TCP for large requests, late and second answers, 
 changes (nothing), what a failed journal changes (nothing). On the wire with real peers: tests/interop.
 """
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -517,3 +518,26 @@ def test_a_fault_of_ours_stops_no_emergency_call(
     assert sent.message.body == SDP
     assert "fault made on purpose" in caplog.text, "it is loud"
     assert world.events(CallIntent)[0].contacts == ("desk",)
+
+
+def test_calls_leave_nothing_for_the_garbage_collector(world: CallWorld) -> None:
+    def call(refused: bool) -> None:
+        _, sent = dial(world)
+        if refused:
+            sent = one(answer(world, sent, 503), "INVITE")
+        answer(world, sent, 180)
+        success = one(answer(world, sent, 200), 200)
+        world.receive(in_dialog("ACK", success, 1))
+        bye = one(world.receive(in_dialog("BYE", success, 2)), "BYE")
+        world.receive(response(bye.message, 200), bye.to)
+        world.advance(100)
+
+    call(True)
+    gc.collect()
+    gc.disable()
+    try:
+        for refused in (True, False) * 5:
+            call(refused)
+        assert gc.collect() == 0, "a reference cycle would wait for a pass that holds up calls"
+    finally:
+        gc.enable()
