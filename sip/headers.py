@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from sip.errors import Reason, RemoteError
 from sip.uri import SipUri, parse_parameters, parse_sip_uri
 
-# Anybody may send us a header of 64 KB before we know who it is. Where two runs of white space could share the same
-# bytes, they are possessive (*+): matching stays linear.
+# Anybody may send us a header of 64 KB before we know who it is, so every pattern here matches in linear time: white
+# space is folded to single spaces first; what could be left open (a quote, a bracket) may also end with the value.
 # RFC 3261 section 25.1: via-parm = sent-protocol LWS sent-by *( SEMI via-params ); LWS is allowed around SLASH.
 _VIA = re.compile(
-    rb"\s*SIP\s*/\s*2\.0\s*/\s*(?P<transport>[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s+"
-    rb"(?P<host>\[[^\]\s]*\]|[^\s:;,\[\]]+)\s*+(?::\s*+(?P<port>\d{1,5}))?+\s*+(?P<parameters>(?:;[^,]*)?)",
+    rb"SIP ?/ ?2\.0 ?/ ?(?P<transport>[!#$%&'*+.^_`|~0-9A-Za-z-]+) "
+    rb"(?P<host>\[[^\] ]*\]|[^ :;,\[\]]+) ?(?:: ?(?P<port>\d{1,5}))? ?(?P<parameters>(?:;[^,]*)?)",
     re.IGNORECASE,
 )
-_BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
-_RPORT = re.compile(rb";\s*rport\s*+(?:=\s*+(\d*+))?+\s*+(?=;|$)", re.IGNORECASE)
-_RECEIVED = re.compile(rb";\s*received\s*=\s*([^;,\s]+)", re.IGNORECASE)
+_BRANCH = re.compile(rb"; ?branch ?= ?([^;, ]+)", re.IGNORECASE)
+_RPORT = re.compile(rb"; ?rport ?(?:= ?(\d*))? ?(?=;|$)", re.IGNORECASE)
+_RECEIVED = re.compile(rb"; ?received ?= ?([^;, ]+)", re.IGNORECASE)
 _TAG = re.compile(rb";\s*tag\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _CSEQ = re.compile(rb"\s*(\d+)\s+([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_QUOTED_OR_OPEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_BALANCED = re.compile(rb'[^"]*+(?:"(?:[^"\\]++|\\.)*+"[^"]*+)*+', re.DOTALL)
-# One value of a list: commas in quotes and angle brackets do not end it; an unfinished quote or bracket takes all.
-_VALUE = re.compile(rb'(?:[^",<]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>|["<].*+)++', re.DOTALL)
+_QUOTED_OR_OPEN = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+# The pieces of a list of values: plain text, a quoted string, an address in brackets, or a comma that separates.
+_PIECE = re.compile(rb'[^",<]+|"(?:[^"\\]|\\(?:.|\Z))*(?:"|\Z)|<[^>]*(?:>|\Z)|,', re.DOTALL)
 
 MAGIC_COOKIE = b"z9hG4bK"
 CSEQ_LIMIT = 2**32
@@ -77,9 +77,10 @@ def split_top(value: bytes) -> tuple[bytes, bytes]:
     """
     if b"," not in value:
         return value.strip(), b""
-    match = _VALUE.match(value)
-    end = match.end() if match else 0
-    return value[:end].strip(), value[end + 1 :].strip()
+    for piece in _PIECE.finditer(value):
+        if piece[0] == b",":
+            return value[: piece.start()].strip(), value[piece.end() :].strip()
+    return value.strip(), b""
 
 
 def split_values(value: bytes) -> list[bytes]:
@@ -87,12 +88,19 @@ def split_values(value: bytes) -> list[bytes]:
     if b"," not in value:
         value = value.strip()
         return [value] if value else []
-    return [stripped for item in _VALUE.findall(value) if (stripped := item.strip())]
+    values = []
+    start = 0
+    for piece in _PIECE.finditer(value):
+        if piece[0] == b",":
+            values.append(value[start : piece.start()].strip())
+            start = piece.end()
+    values.append(value[start:].strip())
+    return [item for item in values if item]
 
 
 def parse_via(value: bytes) -> Via:
     """Read one Via value. Raises RemoteError BAD_VIA (400)."""
-    match = _VIA.fullmatch(value)
+    match = _VIA.fullmatch(b" ".join(value.split()))
     if not match:
         raise RemoteError(Reason.BAD_VIA, 400, f"Via {value[:80]!r}")
     port = match["port"]
@@ -128,9 +136,7 @@ def tag_of(value: bytes) -> bytes:
 
 def quotes_balanced(value: bytes) -> bool:
     """True where every quoted string in a value ends."""
-    if b"\\" not in value:
-        return value.count(b'"') % 2 == 0
-    return _BALANCED.fullmatch(value) is not None
+    return _ESCAPED.sub(b"", value).count(b'"') % 2 == 0
 
 
 @dataclass(slots=True)

@@ -41,8 +41,8 @@ from sip.transaction import (
 from sip.uri import bracketed
 
 _BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
-_RECEIVED = re.compile(rb";\s*received\s*=\s*[^;,\s]+", re.IGNORECASE)
-_RPORT = re.compile(rb";\s*rport\s*+(?:=\s*+\d*+)?+\s*+(?=;|$)", re.IGNORECASE)
+_RECEIVED = re.compile(rb"; ?received ?= ?[^;, ]+", re.IGNORECASE)
+_RPORT = re.compile(rb"; ?rport ?(?:= ?\d*)? ?(?=;|$)", re.IGNORECASE)
 _QUOTED_REQUEST = re.compile(rb"([^ \r\n]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
 
 _TAG_MARK = b"e9"
@@ -468,7 +468,7 @@ class Stack:
         """Add received and rport to the top Via (section 18.2.1, RFC 3581 section 4)."""
         index = request._first["via"]
         top, rest = split_top(value_of(request.fields[index][1]))
-        top = _RECEIVED.sub(b"", top)
+        top = _RECEIVED.sub(b"", b" ".join(top.split()))
         if with_port:
             top = _RPORT.sub(b"", top)
             top += b";rport=%d" % flow.port

@@ -7,13 +7,10 @@ from functools import lru_cache
 from sip.errors import Reason, RemoteError
 
 _HOST = rb"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?"
-# userinfo may itself hold ; and ? (RFC 3261 25.1 user-unreserved), so it ends at the last @ before the host; no other
-# @ is tried (?>), or a URI full of them would cost quadratic time.
-_SIP_URI = re.compile(
-    rb"(?P<scheme>sips?):(?>(?:(?P<user>[^\s<>\"]*)@)?)(?P<host>" + _HOST + rb")(?::(?P<port>\d{1,5}))?"
-    rb"(?P<parameters>(?:;[^\s<>?]*)?)(?P<headers>(?:\?[^\s<>]*)?)",
-    re.IGNORECASE,
+_HOST_AND_REST = re.compile(
+    rb"(?P<host>" + _HOST + rb")(?::(?P<port>\d{1,5}))?(?P<parameters>(?:;[^\s<>?]*)?)(?P<headers>(?:\?[^\s<>]*)?)",
 )
+_NOT_IN_USER = re.compile(rb"[\s<>\"]")
 _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*):")
 
 MAX_URI_BYTES = 4096
@@ -65,18 +62,22 @@ def parse_sip_uri(uri: bytes) -> SipUri:
     """
     if len(uri) > MAX_URI_BYTES:
         raise RemoteError(Reason.BAD_REQUEST_URI, 414, f"{len(uri)} bytes")
-    match = _SIP_URI.fullmatch(uri)
-    if not match:
-        scheme = scheme_of(uri)
-        if scheme and scheme not in ("sip", "sips"):
+    scheme = scheme_of(uri)
+    if scheme not in ("sip", "sips"):
+        if scheme:
             raise RemoteError(Reason.UNSUPPORTED_SCHEME, 416, f"scheme {scheme[:40]}")
+        raise RemoteError(Reason.BAD_REQUEST_URI, 400, f"URI {uri[:80]!r}")
+    # userinfo may itself hold ; and ? (RFC 3261 25.1 user-unreserved), so it ends at the last @.
+    user, _, rest = uri[len(scheme) + 1 :].rpartition(b"@")
+    match = _HOST_AND_REST.fullmatch(rest)
+    if not match or _NOT_IN_USER.search(user):
         raise RemoteError(Reason.BAD_REQUEST_URI, 400, f"URI {uri[:80]!r}")
     port = match["port"]
     if port is not None and not 0 < int(port) < 65536:
         raise RemoteError(Reason.BAD_REQUEST_URI, 400, f"port {port.decode()}")
     return SipUri(
-        match["scheme"].decode("latin-1").lower(),
-        match["user"] or b"",
+        scheme,
+        user,
         match["host"].decode("latin-1").strip("[]").rstrip(".").lower(),
         int(port) if port else None,
         parse_parameters(match["parameters"]),
