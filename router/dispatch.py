@@ -16,6 +16,7 @@ from router.decision import CallPlan, Rules, plan_call, plan_of_unknown
 from router.emergency import ACK_WAIT, EmergencyCall
 from router.ordinary import OrdinaryCall, routed_request
 from router.sources import Side, Source, Sources, parse_address
+from router.surroundings import AnswerEnder
 from router.trunks import ListeningPoints, Trunks
 from sip.errors import Reason, RemoteError
 from sip.message import Request, Response
@@ -71,7 +72,7 @@ class Setup:
 class _AckWatch:
     """A second 2xx was forwarded; nobody may acknowledge it (deviation (c))."""
 
-    def __init__(self, router: "CallRouter", call: EmergencyCall, branch: Branch, response: Response) -> None:
+    def __init__(self, router: "CallRouter", call: AnswerEnder, branch: Branch, response: Response) -> None:
         self.router = router
         self.call = call
         self.branch = branch
@@ -318,7 +319,7 @@ class CallRouter:
         self.counts["faults"] += 1
         log.exception("fault in edge911 itself, while %s; the call goes on", doing)
 
-    def watch_ack(self, call: EmergencyCall, branch: Branch, response: Response, now: float) -> None:
+    def watch_ack(self, call: AnswerEnder, branch: Branch, response: Response, now: float) -> None:
         """Deviation (c): see whether somebody acknowledges a second 2xx."""
         watch = _AckWatch(self, call, branch, response)
         self.ack_watches[watch.key] = watch

@@ -6,11 +6,11 @@ the first to ring or answer is the call. See docs/decisions/0001-proxy-with-devi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from e911.numbers import CallKind
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
 from router.decision import CallPlan, RouteStep, request_for
+from router.surroundings import Surroundings
 from router.trunks import MESSAGE_LIMIT
 from sip.errors import RemoteError
 from sip.headers import parse_name_addr, split_values
@@ -18,9 +18,6 @@ from sip.message import Edits, Request, Response, value_of
 from sip.proxy import Branch, Failure, ResponseContext, Target, derive_branch, forward_bytes
 from sip.stack import ClientTransaction, ServerTransaction
 from sip.timers import Entry, cancel_timer
-
-if TYPE_CHECKING:
-    from router.dispatch import CallRouter
 
 TCP_WAIT = 0.3
 """Seconds for a TCP connection to a trunk before a large INVITE goes by UDP after all."""
@@ -64,7 +61,7 @@ class EmergencyCall(ResponseContext):
     ends_on_6xx = False  # deviation (b)
     keeps_ringing = True
 
-    def __init__(self, router: "CallRouter", server: ServerTransaction, request: Request, plan: CallPlan) -> None:
+    def __init__(self, router: Surroundings, server: ServerTransaction, request: Request, plan: CallPlan) -> None:
         super().__init__(router.stack, server, request, router.key)
         self.router = router
         # Those of the decision: a reload in the middle of the call changes nothing for it.

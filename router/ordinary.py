@@ -1,15 +1,12 @@
 """Every other request: forwarded unedited but for Via, Record-Route, Route and Max-Forwards."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from router.surroundings import Surroundings
 from sip.message import Edits, Request
 from sip.proxy import ResponseContext, Target
 from sip.routing import RouteDecision
 from sip.stack import Flow, ServerTransaction
-
-if TYPE_CHECKING:
-    from router.dispatch import CallRouter
 
 FIRST_ANSWER_SECONDS = 4.0
 """So long a trunk may say nothing to an INVITE before the next trunk, where there is one, is tried."""
@@ -25,7 +22,7 @@ class OrdinaryCall(ResponseContext):
 
     def __init__(
         self,
-        router: "CallRouter",
+        router: Surroundings,
         server: ServerTransaction,
         request: Request,
         places: Sequence[tuple[str, Flow]],

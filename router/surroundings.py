@@ -1,0 +1,81 @@
+"""What a call needs of the process around it. CallRouter gives it; the calls know nothing else of CallRouter."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from e911.record import CallOutcome, JournalEvent
+from router.decision import CallPlan, Rules
+from router.trunks import Trunks
+from sip.message import Response
+from sip.proxy import Branch
+from sip.stack import Flow, ListeningPoint, Stack
+
+
+class AnswerEnder(Protocol):
+    """A call that can acknowledge and end an answer nobody takes."""
+
+    def end_answered(self, branch: Branch, response: Response, now: float) -> None:
+        """Send ACK and BYE for a 2xx."""
+
+
+class Surroundings(Protocol):
+    """The process as one call sees it. Times called `now` are the loop's, seconds; clock() is seconds since 1970."""
+
+    @property
+    def stack(self) -> Stack:
+        """The transaction layer."""
+
+    @property
+    def key(self) -> bytes:
+        """The node's key."""
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+
+    @property
+    def rules(self) -> Rules:
+        """The configuration's rules as of now."""
+
+    @property
+    def trunks(self) -> Trunks:
+        """The configuration's trunks as of now."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Counters of events, by name."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The loop's clock."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The wall clock."""
+
+    def record_routes(
+        self, out: ListeningPoint, arrived: ListeningPoint, call_id: bytes, parameters: bytes = b""
+    ) -> Sequence[bytes]:
+        """Our Record-Route lines for a request that arrived by one listening point and leaves by another."""
+
+    def is_own_uri(self, uri: bytes) -> bool:
+        """True where a URI names this router."""
+
+    def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
+        """Find out whether a TCP connection can be had."""
+
+    def write(self, event: JournalEvent) -> None:
+        """Append to the journal now."""
+
+    def write_later(self, event: JournalEvent) -> None:
+        """Append to the journal soon."""
+
+    def watch_ack(self, call: AnswerEnder, branch: Branch, response: Response, now: float) -> None:
+        """See whether the caller acknowledges a second 2xx; have the call end it otherwise."""
+
+    def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
+        """One log line for how the setting-up of an emergency call ended."""
+
+    def on_fault(self, doing: str) -> None:
+        """A fault of edge911 itself was caught; the call goes on."""
