@@ -17,6 +17,7 @@ _DIALLED_SCHEMES = frozenset({"sip", "sips", "tel"})
 _URN_END = re.compile(r"[;?#@/\s]")
 _NANP = re.compile(r"(?:\+?1)?([2-9][0-9]{2}[2-9][0-9]{6})")
 _DIGITS = re.compile(r"\+?[0-9]+")
+_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
 
 
@@ -112,8 +113,8 @@ def _resolve(user: str, *, is_userinfo: bool) -> str:
 
 
 def _is_host_name(text: str) -> bool:
-    """True for what has no user part and reads as an address: 9.1.1.0 is a host, 9.1.1 and 9-1-1 are not."""
-    return text.count(".") == 3 and text.replace(".", "").isdigit()
+    """True for what has no user part and reads as an address: 9.1.1.0 is a host, 9.1.1. and 9-1-1 are not."""
+    return _IPV4.fullmatch(text) is not None
 
 
 def canonical_user(user: str) -> str:

@@ -26,7 +26,8 @@ _NOT_USER = re.compile(r"[^A-Za-z0-9+*#.()-]")
 _CALL_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-callid\b', re.IGNORECASE)
 _INCIDENT_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-incidentid\b', re.IGNORECASE)
 _EMERGENCY_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency-|nena-)', re.IGNORECASE)
-_VALUES = re.compile(r'(?:[^,<"]|<[^>]*(?:>|$)|"(?:[^"\\]|\\.)*(?:"|$))+', re.DOTALL)
+# The pieces of a list of values. What is left open ends with the text, so that matching stays linear.
+_PIECE = re.compile(r'[^",<]+|"(?:[^"\\]|\\(?:.|\Z))*(?:"|\Z)|<[^>]*(?:>|\Z)|,', re.DOTALL)
 
 
 class LocationConveyance(StrEnum):
@@ -240,7 +241,7 @@ def _remove_marking(existing: ExistingFields, fields_set: list[tuple[str, str]],
     """Take from a test what says emergency; what else stands in the same fields stays."""
     priorities = _tokens(existing.resource_priority)
     kept_priorities = [token for token in priorities if not token.lower().startswith("esnet.")]
-    call_info = [value.strip() for line in existing.call_info for value in _VALUES.findall(line)]
+    call_info = [value.strip() for line in existing.call_info for value in _values(line)]
     kept_call_info = [value for value in call_info if value and not _EMERGENCY_PURPOSE.search(value)]
     for name, before, kept in (
         ("Resource-Priority", priorities, kept_priorities),
@@ -252,6 +253,17 @@ def _remove_marking(existing: ExistingFields, fields_set: list[tuple[str, str]],
             fields_removed.append(name)
     if any(value.strip().lower() == "emergency" for value in existing.priority):
         fields_removed.append("Priority")
+
+
+def _values(line: str) -> list[str]:
+    """The values of a list; commas in quotes and angle brackets do not separate."""
+    values = [""]
+    for piece in _PIECE.findall(line):
+        if piece == ",":
+            values.append("")
+        else:
+            values[-1] += piece
+    return values
 
 
 def _tokens(values: tuple[str, ...]) -> list[str]:

@@ -59,6 +59,8 @@ class CallPlan:
     steps: tuple[RouteStep, ...]
     """The ladder, skipped routes included, in order."""
     existing: ExistingFields
+    trusts_identity: bool = False
+    """True where the source's P-Asserted-Identity is believed (RFC 3325)."""
 
     @property
     def ladder(self) -> tuple[RouteStep, ...]:
@@ -151,6 +153,7 @@ def plan_call(
         decision=decision,
         steps=_ladder(rules, decision, kind, has_conveyed=bool(existing.geolocation)),
         existing=existing,
+        trusts_identity=source.trust_identity,
     )
 
 
@@ -327,7 +330,11 @@ def request_for(
             with_location=with_location,
             existing=plan.existing,
         )
-    return request.edited(edits_for(made, request, plan.id))
+    edits = edits_for(made, request, plan.id)
+    if not plan.trusts_identity and request.has("p-asserted-identity") and "p-asserted-identity" not in edits.replace:
+        # RFC 3325 section 5: what an untrusted phone asserts of itself is not passed on as asserted by us.
+        edits.replace["p-asserted-identity"] = ()
+    return request.edited(edits)
 
 
 def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:

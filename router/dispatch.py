@@ -12,14 +12,15 @@ from typing import Protocol
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
-from router.decision import CallPlan, Rules, plan_call, plan_of_unknown
+from router.decision import CallPlan, Rules, call_id_of, plan_call, plan_of_unknown
 from router.emergency import ACK_WAIT, EmergencyCall
 from router.ordinary import OrdinaryCall, routed_request
+from router.refusals import RefusalLimit
 from router.sources import Side, Source, Sources, parse_address
 from router.surroundings import AnswerEnder
 from router.trunks import ListeningPoints, Trunks
 from sip.errors import Reason, RemoteError
-from sip.message import Request, Response
+from sip.message import Edits, Request, Response, warning_line
 from sip.proxy import (
     Branch,
     ResponseContext,
@@ -38,22 +39,37 @@ log = logging.getLogger(__name__)
 OWN_ALLOW = (
     b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, REFER, INFO, PRACK, UPDATE, MESSAGE"
 )
-FORGIVEN = frozenset({Reason.BAD_FIELD_LINE, Reason.BODY_INCOMPLETE})
-"""What does not stop an emergency INVITE: broken lines go as they came, a cut body as far as it came."""
+FORGIVEN = frozenset(
+    {
+        Reason.BAD_FIELD_LINE,
+        Reason.BODY_INCOMPLETE,
+        Reason.BAD_CONTENT_LENGTH,
+        Reason.BAD_START_LINE,
+        Reason.BAD_VIA,
+    }
+)
+"""What does not stop an emergency INVITE: broken lines go as they came, a cut body as far as it came (its length is
+what came), the Request-URI is replaced anyway, and a Via need only be readable."""
 
 
 class Journal(Protocol):
     """Where events of emergency calls are written."""
 
     def append(self, event: JournalEvent) -> bool:
-        """Append one event now; False, never an exception, where that failed."""
+        """Append one event now; False where that failed."""
 
     def append_all(self, events: Iterable[JournalEvent]) -> bool:
-        """Append several with one write."""
+        """Append several with one write; False where any could not be written."""
 
 
 class Edge(Protocol):
     """What the router needs of the sockets."""
+
+    def flush(self) -> None:
+        """Send what the stack has ready; needed where no message or timer of the edge's own is being treated."""
+
+    def distrust(self, flow: Flow) -> None:
+        """Use a new connection to this address next time."""
 
     def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
         """Find out whether a TCP connection can be had."""
@@ -113,6 +129,7 @@ class CallRouter:
         """Events that may be written when the loop has a moment."""
         self.ack_watches: dict[tuple[bytes, bytes], object] = {}
         self.draining = False
+        self.refusals = RefusalLimit()
         self.use(setup)
 
     def use(self, setup: Setup) -> None:
@@ -129,12 +146,16 @@ class CallRouter:
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Before a transaction is made: requests of sources that are not listed, and new calls while draining."""
         source = self.sources.classify(flow.host, flow.port)
-        if (
-            request.method == b"INVITE"
-            and not request.to_tag
-            and self.rules.kind_of(request) is not CallKind.ORDINARY
-        ):
-            return None  # decided with a transaction, for the contacts are told if it is refused
+        if request.method == b"INVITE" and not request.to_tag:
+            kind = self.rules.kind_of(request)
+            if kind is not CallKind.ORDINARY:
+                if source.side is Side.UNLISTED and self.rules.config.emergency.from_unlisted != "accept":
+                    # Without a transaction: a stranger with a forged address is sent one answer, not twelve.
+                    self._note_refused(request, flow.host, source, kind)
+                    return RemoteError(
+                        Reason.SOURCE_NOT_LISTED, 403, "emergency calls are served from inside networks only"
+                    )
+                return None
         if source.side is Side.UNLISTED and request.method != b"CANCEL" and not self._has_token(request):
             return RemoteError(Reason.SOURCE_NOT_LISTED, 403, f"{flow.host} is in no listed network")
         if self.draining and request.method == b"INVITE" and not request.to_tag:
@@ -146,13 +167,13 @@ class CallRouter:
         follows it in its dialog."""
         if request.to_tag or request.method == b"CANCEL":
             return set(request.oddities) == {Reason.BAD_FIELD_LINE}
-        return (
-            request.method == b"INVITE"
-            and error.reason in FORGIVEN
-            and set(request.oddities) <= FORGIVEN
-            and not request.to_tag
-            and self.rules.kind_of(request) is not CallKind.ORDINARY
-        )
+        if request.method != b"INVITE" or self.rules.kind_of(request) is CallKind.ORDINARY:
+            return False
+        if not set(request.oddities) <= FORGIVEN:
+            return False
+        if error.reason is Reason.REPEATED_FIELD:
+            return error.detail in ("max-forwards", "content-length")
+        return error.reason in FORGIVEN
 
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
         """A new request."""
@@ -167,12 +188,13 @@ class CallRouter:
             self._on_ordinary(server, request, source, now)
         except RemoteError as error:
             self.stack.drops[error.reason] += 1
-            phrase = str(error).encode("latin-1", "replace").replace(b'"', b"'")
-            warning = b'Warning: 399 %b "%b"' % (flow.point.sent_by, phrase)
-            extra = [warning]
+            extra = [warning_line(flow.point, str(error))]
             if error.reason is Reason.BAD_EXTENSION:
                 extra += [b"Unsupported: " + value for value in request.all("proxy-require")]
             self.stack.answer(server, error.status or 400, now, extra=extra)
+        except Exception:
+            self.on_fault("treating a request")
+            self.stack.answer(server, 500, now)
 
     def on_cancel(self, invite: ServerTransaction, request: Request, now: float) -> None:
         """A CANCEL for an INVITE that has no final answer yet."""
@@ -246,30 +268,28 @@ class CallRouter:
     def _on_emergency(
         self, server: ServerTransaction, request: Request, source: Source, kind: CallKind, now: float
     ) -> None:
-        accepted = source.side is Side.INSIDE or (
-            source.side is Side.UNLISTED and self.rules.config.emergency.from_unlisted == "accept"
-        )
+        if source.side is Side.OUTSIDE:
+            self._note_refused(request, server.flow.host, source, kind)
+            self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
+            text = warning_line(server.flow.point, "emergency calls are served from inside networks only")
+            self.stack.answer(server, 403, now, extra=(text,))
+            return
         try:
             if max_forwards(request) <= 0:
                 self.stack.drops[Reason.TOO_MANY_HOPS] += 1
                 self.stack.answer(server, 483, now)
                 return
         except RemoteError:
-            request.fields = [item for item in request.fields if item[0] != "max-forwards"]
-            request = Request(request.method, request.uri, request.fields, request.body, request.cseq)
+            request = request.edited(Edits(replace={"max-forwards": ()}))
         try:
             plan = plan_call(self.rules, self.devices, request, source, server.flow.host, kind)
         except Exception:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
             self.on_fault("deciding about an emergency call")
             plan = plan_of_unknown(self.rules, request, server.flow.host, kind)
-        if not accepted:
-            self._refuse_emergency(server, request, source, plan, now)
-            return
         self.counts[f"{kind.value}_calls"] += 1
         self.counts[f"location_{plan.decision.location.source.value if plan.decision.location else 'none'}"] += 1
-        call = EmergencyCall(self, server, request, plan)
-        call.start(now)
+        self._start(server, request, plan, now)
         self.note(
             logging.INFO,
             "emergency call" if kind is CallKind.EMERGENCY else "test call",
@@ -286,12 +306,35 @@ class CallRouter:
             },
         )
 
-    def _refuse_emergency(
-        self, server: ServerTransaction, request: Request, source: Source, plan: CallPlan, now: float
-    ) -> None:
+    def _start(self, server: ServerTransaction, request: Request, plan: CallPlan, now: float) -> None:
+        """Set a call going; where that fails by a fault of ours, once more as simply as can be, else 503."""
+        call = EmergencyCall(self, server, request, plan)
+        try:
+            call.start(now)
+        except Exception:
+            self.on_fault("starting an emergency call")
+            if call.branches or call.final_status:
+                return
+            try:
+                simple = plan_of_unknown(self.rules, request, server.flow.host, plan.kind)
+                EmergencyCall(self, server, request, simple).start(now)
+            except Exception:
+                self.on_fault("starting an emergency call as a simple one")
+                self.stack.answer(server, 503, now)
+
+    def _note_refused(self, request: Request, host: str, source: Source, kind: CallKind) -> None:
+        """Write down, within limits, that a 911 call was refused; the contacts are told from it."""
         reason = "from-outside" if source.side is Side.OUTSIDE else "from-unlisted-source"
         self.counts[f"emergency_refused_{reason}"] += 1
-        self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
+        try:
+            call = call_id_of(self.key, request)
+            if not self.refusals.allows(host, call, self.now()):
+                self.counts["refused_not_recorded"] += 1
+                return
+            plan = plan_call(self.rules, self.devices, request, source, host, kind)
+        except Exception:
+            self.on_fault("noting a refused call")
+            return
         self.write(
             CallRefused(
                 id=plan.id,
@@ -303,16 +346,10 @@ class CallRouter:
                 reason=reason,
                 status=403,
                 contacts=plan.decision.contacts,
-                kind=plan.kind.value,
+                kind=kind.value,
             )
         )
-        text = b'Warning: 399 %b "emergency calls are served from inside networks only"' % server.flow.point.sent_by
-        self.stack.answer(server, 403, now, extra=(text,))
-        self.note(
-            logging.WARNING,
-            "911 call refused",
-            {"call": plan.id, "reason": reason, "source_address": server.flow.host},
-        )
+        self.note(logging.WARNING, "911 call refused", {"call": plan.id, "reason": reason, "source_address": host})
 
     def on_fault(self, doing: str) -> None:
         """A fault of edge911 itself was caught; the call goes on."""
@@ -339,7 +376,7 @@ class CallRouter:
         decision = process_routes(request, self.is_own)
         flow = server.flow
         if request.method == b"BYE" and decision.own:
-            self._note_bye(decision.own, source)
+            self._note_bye(decision.own, request.call_id, source)
         has_tag = bool(request.to_tag)
         uri = decision.next_hop
         if uri is None and has_tag:
@@ -437,9 +474,12 @@ class CallRouter:
         host = parse_sip_uri(uri).host
         return self.sources.reaches_inside(host) or self.sources.is_trunk(host)
 
-    def _note_bye(self, own: Sequence[SipUri], source: Source) -> None:
-        """A BYE whose Route carries the id of an emergency call, also one from before a restart."""
+    def _note_bye(self, own: Sequence[SipUri], call_id: bytes, source: Source) -> None:
+        """A BYE whose Route carries the id of an emergency call, also one from before a restart, and its token."""
+        token = self.token(call_id)
         for uri in own:
+            if not hmac.compare_digest(uri.parameters.get("t", b""), token):
+                continue
             call = uri.parameters.get("call", b"").decode("latin-1")
             if call and call.isalnum() and len(call) <= 40:
                 by = "caller" if source.side is Side.INSIDE else "provider"
@@ -465,7 +505,12 @@ class CallRouter:
             return
 
         def resolved(addresses: tuple[str, ...]) -> None:
-            then(self._flow_to(target, addresses[0], leaving, arrived) if addresses else None)
+            try:
+                then(self._flow_to(target, addresses[0], leaving, arrived) if addresses else None)
+            except Exception:
+                self.on_fault("going on after a look-up")
+            if self.edge is not None:
+                self.edge.flush()
 
         self.resolve(target.host, resolved)
 
@@ -524,6 +569,11 @@ class CallRouter:
             made.append(b"Record-Route: <%b%b>" % (arrived.record_route_uri, parameters))
         return made
 
+    def distrust(self, flow: Flow) -> None:
+        """Have the edge use a new connection to this address next time."""
+        if self.edge is not None:
+            self.edge.distrust(flow)
+
     def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
         """Ask the edge for a TCP connection."""
         if self.edge is None:
@@ -534,10 +584,9 @@ class CallRouter:
     # ---- journal ----
 
     def write(self, event: JournalEvent) -> None:
-        """Append to the journal now, after all that waits to be written."""
+        """Append to the journal now, after all that waits to be written; one write, and never an exception."""
+        self.later.append(event)
         self.write_waiting()
-        if not self.journal.append(event):
-            self.counts["journal_failures"] += 1
 
     def write_later(self, event: JournalEvent) -> None:
         """Append soon: nothing depends on it before the next intent."""
@@ -545,7 +594,14 @@ class CallRouter:
 
     def write_waiting(self) -> None:
         """Append what waits."""
-        if self.later:
-            if not self.journal.append_all(self.later):
-                self.counts["journal_failures"] += 1
-            self.later.clear()
+        if not self.later:
+            return
+        events = list(self.later)
+        self.later.clear()
+        try:
+            written = self.journal.append_all(events)
+        except Exception:
+            written = False
+            self.on_fault("writing the journal")
+        if not written:
+            self.counts["journal_failures"] += 1

@@ -295,6 +295,8 @@ class EmergencyCall(ResponseContext):
     def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
         outcome = _OUTCOMES.get(event)
         target = branch.target
+        if event == "timeout" and target.flow.point.reliable:
+            self.router.distrust(target.flow)
         if outcome is None or not isinstance(target, RouteTarget):
             return
         self._write_route(

@@ -65,6 +65,9 @@ class Surroundings(Protocol):
     def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
         """Find out whether a TCP connection can be had."""
 
+    def distrust(self, flow: Flow) -> None:
+        """Nothing came back over the connection to this address: use a new one next time."""
+
     def write(self, event: JournalEvent) -> None:
         """Append to the journal now."""
 

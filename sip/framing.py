@@ -28,6 +28,7 @@ class StreamFramer:
     needed: int = 0
     """Bytes until the message being received is whole; 0 while its header is not."""
     pings: int = 0
+    max_body: int = MAX_BODY_BYTES
     error: RemoteError | None = None
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
@@ -51,7 +52,7 @@ class StreamFramer:
                     self.error = RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(self.buffer)} bytes")
                 return messages
             try:
-                self.needed = end + 4 + _body_length(bytes(self.buffer[: end + 2]))
+                self.needed = end + 4 + _body_length(bytes(self.buffer[: end + 2]), self.max_body)
             except RemoteError as error:
                 # The header is whole, so a request in it can still be answered before the connection closes.
                 self.error = error
@@ -75,7 +76,7 @@ class StreamFramer:
                 del self.buffer[:2]
 
 
-def _body_length(head: bytes) -> int:
+def _body_length(head: bytes, max_body: int) -> int:
     if len(head) > MAX_HEADER_BYTES:
         raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(head)} bytes")
     lengths = {value.strip() for value in _CONTENT_LENGTH.findall(head)}
@@ -89,6 +90,6 @@ def _body_length(head: bytes) -> int:
     if not text.isdigit() or len(text) > 10:
         raise RemoteError(Reason.BAD_CONTENT_LENGTH, 400, repr(text[:20]))
     length = int(text)
-    if length > MAX_BODY_BYTES:
+    if length > max_body:
         raise RemoteError(Reason.MESSAGE_TOO_LARGE, 413, f"{length} bytes")
     return length

@@ -106,10 +106,13 @@ def parse_via(value: bytes) -> Via:
     port = match["port"]
     if port is not None and not 0 < int(port) < 65536:
         raise RemoteError(Reason.BAD_VIA, 400, f"Via port {port.decode()}")
-    parameters = match["parameters"]
-    if b";;" in parameters.replace(b" ", b"") or parameters.rstrip().endswith(b";"):
-        raise RemoteError(Reason.BAD_VIA, 400, "Via has an empty parameter")
-    return Via(match["transport"], match["host"], int(port) if port else None, parameters)
+    return Via(match["transport"], match["host"], int(port) if port else None, match["parameters"])
+
+
+def has_empty_parameter(via: Via) -> bool:
+    """True for `;;` and for a semicolon at the end (RFC 4475 3.1.2.1): readable, but not well formed."""
+    parameters = via.parameters.replace(b" ", b"")
+    return b";;" in parameters or parameters.endswith(b";")
 
 
 def parse_cseq(value: bytes) -> tuple[int, bytes]:

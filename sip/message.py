@@ -10,9 +10,19 @@ A fully typed object model costs ten times as much a message; see docs/decisions
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sip.errors import Reason, RemoteError
-from sip.headers import Via, parse_cseq, parse_via, quotes_balanced, split_top, split_values, tag_of
+from sip.headers import (
+    Via,
+    has_empty_parameter,
+    parse_cseq,
+    parse_via,
+    quotes_balanced,
+    split_top,
+    split_values,
+    tag_of,
+)
 
 MAX_HEADER_BYTES = 65_535
 MAX_FIELDS = 512
@@ -332,7 +342,7 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     index: dict[str, int] = {}
     append = fields.append
     keys = _KEYS
-    bad_line: RemoteError | None = None
+    bad_line = False  # no exception is kept: with its traceback it would hold the whole message
     for line in lines[1:]:
         name, colon, _ = line.partition(b":")
         key = keys.get(name)
@@ -342,16 +352,15 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
                     previous = fields[-1]
                     fields[-1] = (previous[0], previous[1] + b"\r\n" + line)
                     continue
-                bad_line = RemoteError(Reason.BAD_FIELD_LINE, 400, "the first field is folded")
+                bad_line = True
                 continue
             try:
-                if not colon:
-                    raise RemoteError(Reason.BAD_FIELD_LINE, 400, f"line without a colon {line[:40]!r}")
-                key = field_key(name)
-            except RemoteError as error:
-                # Kept as it came: it stops only messages that policy does not want to save.
-                bad_line = error
+                key = field_key(name) if colon else "?"
+            except RemoteError:
                 key = "?"
+            if key == "?":
+                # Kept as it came: it stops only messages that policy does not want to save.
+                bad_line = True
         if key not in index:
             index[key] = len(fields)
         append((key, line))
@@ -376,7 +385,7 @@ def _finish(
     index: dict[str, int],
     data: bytes,
     body_start: int,
-    bad_line: RemoteError | None,
+    bad_line: bool,
 ) -> Request | Response:
     message: Request | Response
     if start[:8] == b"SIP/2.0 ":
@@ -396,8 +405,8 @@ def _finish(
                 message.method = method
             elif method != message.method:
                 message.oddities += (Reason.CSEQ_METHOD_MISMATCH,)
-    if bad_line is not None:
-        message.oddities += (bad_line.reason,)
+    if bad_line:
+        message.oddities += (Reason.BAD_FIELD_LINE,)
     return message
 
 
@@ -416,9 +425,10 @@ def _parse_request_line(start: bytes, fields: list[Field], index: dict[str, int]
         parts = [part for part in parts if part]
     if len(parts) != 3:
         if len(parts) > 3 and parts[-1][:4].upper() == b"SIP/":
-            # A space inside the Request-URI (RFC 4475 3.1.2.8).
+            # A space inside the Request-URI (RFC 4475 3.1.2.8): refused by validation, except for an emergency call.
             request = Request(parts[0], b" ".join(parts[1:-1]), fields, b"", index=index)
-            raise RemoteError(Reason.BAD_START_LINE, 400, repr(start[:80]), request)
+            request.oddities = (Reason.BAD_START_LINE,)
+            return request
         raise RemoteError(Reason.NOT_SIP, 0, repr(start[:80]))
     method, uri, version = parts
     request = Request(method, uri, fields, b"", index=index)
@@ -457,7 +467,8 @@ def check_request(request: Request) -> None:
     for key in ("via", "from", "to", "call-id", "cseq"):
         if not request.has(key):
             raise RemoteError(Reason.MISSING_FIELD, 400, f"no {key}")
-    _ = request.via  # raises BAD_VIA
+    if has_empty_parameter(request.via):  # reading it raises BAD_VIA where that cannot be done
+        raise RemoteError(Reason.BAD_VIA, 400, "Via has an empty parameter")
     for reason in request.oddities:
         status = 400
         if reason is Reason.CSEQ_METHOD_MISMATCH and request.method not in KNOWN_METHODS:
@@ -501,6 +512,17 @@ KNOWN_METHODS = frozenset(
     }
 )
 
+_NOT_IN_WARNING = {ord('"'): "'", ord("\\"): "/"} | dict.fromkeys([*range(32), 127], " ")
+
+
+class HasSentBy(Protocol):
+    """A listening point, as far as a Warning names it."""
+
+    @property
+    def sent_by(self) -> bytes:
+        """host:port of ours."""
+
+
 REASON_PHRASES = {
     100: b"Trying",
     200: b"OK",
@@ -526,6 +548,12 @@ REASON_PHRASES = {
     505: b"Version Not Supported",
     513: b"Message Too Large",
 }
+
+
+def warning_line(point: "HasSentBy", text: str) -> bytes:
+    """A Warning field that says why a request was refused (section 20.43); whatever the text, one line."""
+    clean = text.translate(_NOT_IN_WARNING).encode("latin-1", "replace")
+    return b'Warning: 399 %b "%b"' % (point.sent_by, clean)
 
 
 def build_response(

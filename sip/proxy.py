@@ -444,6 +444,9 @@ class ResponseContext:
         for name in ("timeout", "progress", "c"):
             branch.stop_timer(name)
         client = branch.client
+        if client is not None and client.unsent:
+            self._end_branch(branch)  # it never left: there is nothing to cancel, and now nothing will leave
+            return
         if branch.cancel_sent or client is None or client.state is not State.PROCEEDING:
             return
         branch.cancel_sent = True

@@ -21,6 +21,7 @@ from sip.message import (
     check_request,
     parse_message,
     value_of,
+    warning_line,
 )
 from sip.timers import Entry, TimerQueue, cancel_timer
 from sip.transaction import (
@@ -77,6 +78,8 @@ class Flow(NamedTuple):
     host: str
     port: int
     connection: int = 0
+    reply_port: int = 0
+    """Of a server transaction on a connection: where to connect if the connection has gone."""
 
 
 class ClientOwner(Protocol):
@@ -137,6 +140,7 @@ class ClientTransaction:
         "retransmission",
         "state",
         "table",
+        "unsent",
     )
 
     def __init__(
@@ -154,6 +158,8 @@ class ClientTransaction:
         self.retransmission: Entry | None = None
         self.deadline: Entry | None = None
         self.ack = b""
+        self.unsent = False
+        """True while it waits for a connection to be opened."""
 
 
 class ServerTransaction:
@@ -247,11 +253,7 @@ class Stack:
             if not request.has("via"):
                 return
             answer_to = flow
-        phrase = str(error).replace("\r", " ").replace("\n", " ").encode("latin-1", "replace")
-        warning = b'Warning: 399 %b "%b"' % (
-            flow.point.sent_by,
-            phrase.replace(b"\\", b"/").replace(b'"', b"'"),
-        )
+        warning = warning_line(flow.point, str(error))
         self.out.append(
             (
                 answer_to,
@@ -384,9 +386,7 @@ class Stack:
             if not self.user.forgives(request, error):
                 raise
             self.counts[f"forgiven_{error.reason}"] += 1
-            if Reason.BODY_INCOMPLETE in request.oddities:
-                # The next hop would refuse it too, or wait on its stream for what never comes.
-                request = request.edited(Edits(body=request.body))
+            request = _mended(request)
         method = request.method
         key = self._server_key(request, method)
         server = self.servers.get(key)
@@ -407,7 +407,10 @@ class Stack:
         if refusal is not None:
             # Refused without a transaction: the same request gets the same answer again (section 8.2.7).
             refusal.request = request
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # the traceback refers to this frame: a cycle that would keep the request
         answer_to = self._answer_flow(request, flow)
         times = self._reliable if flow.point.reliable else self._unreliable
         server = ServerTransaction(key, request, answer_to, times)
@@ -455,7 +458,8 @@ class Stack:
             with_port = via.rport is not None
             if with_port or via.host != flow.host.encode() or via.received:
                 self._note_source(request, flow, with_port=with_port)
-            return flow
+            # Section 18.2.2: where this connection is gone by then, a new one to the port of sent-by.
+            return flow._replace(reply_port=via.port or (5061 if flow.point.transport == "tls" else 5060))
         if via.rport is not None:
             self._note_source(request, flow, with_port=True)
             return flow
@@ -606,6 +610,18 @@ _DEADLINES = {
     Action.START_L: lambda times: times.l,
     Action.START_M: lambda times: times.m,
 }
+
+
+def _mended(request: Request) -> Request:
+    """A forgiven request, so that the next hop need not forgive it: one Max-Forwards, one right Content-Length."""
+    replace: dict[str, Sequence[bytes]] = {}
+    hops = request.lines("max-forwards")
+    if len(hops) > 1:
+        replace["max-forwards"] = hops[:1]
+    wrong = Reason.BODY_INCOMPLETE in request.oddities or Reason.BAD_CONTENT_LENGTH in request.oddities
+    if wrong or len(request.lines("content-length")) > 1:
+        return request.edited(Edits(replace=replace, body=request.body))
+    return request.edited(Edits(replace=replace)) if replace else request
 
 
 def _top_via(message: Message) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from sip.errors import RemoteError
 from sip.framing import PONG, StreamFramer
 from sip.stack import ClientTransaction, Flow, ListeningPoint, Stack
+from sip.transaction import State
 
 log = logging.getLogger("sip.transport")
 
@@ -28,6 +29,25 @@ MAX_UNSENT_BYTES = 4 * 1024 * 1024
 IDLE_SECONDS = 600.0
 MAX_CONNECTIONS = 10_000
 CONNECT_SECONDS = 10.0
+MAX_STRANGERS = 64
+"""Connections from sources in no listed network, all together: enough for a 911 call to be refused politely."""
+STRANGER_MESSAGE_BYTES = 65_536
+
+# A peer that has vanished (a firewall forgot the connection) is noticed in seconds, not after a quarter of an hour.
+_KEEP_ALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (
+            ("TCP_KEEPIDLE", 30),
+            ("TCP_KEEPINTVL", 5),
+            ("TCP_KEEPCNT", 3),
+            ("TCP_USER_TIMEOUT", 4000),
+            ("TCP_NODELAY", 1),
+        )
+        if hasattr(socket, name)
+    ),
+]
 
 _IP_RECVERR = 11  # linux/in.h; not in the socket module
 _IPV6_RECVERR = 25
@@ -102,8 +122,8 @@ class UdpEndpoint:
                 self.edge.counts["udp_send_buffer_full"] += 1
                 return errno.EAGAIN
             except OSError as error:
-                if error.errno in _UNREACHABLE and self.read_errors():
-                    continue  # the error of an earlier datagram; this one was not sent
+                if self.read_errors():
+                    continue  # an ICMP error about an earlier datagram (any error number); this one was not sent
                 return error.errno or errno.EIO
         return errno.EIO
 
@@ -132,9 +152,11 @@ class UdpEndpoint:
 class Connection(asyncio.BufferedProtocol):
     """One TCP connection, accepted or opened."""
 
-    def __init__(self, edge: "SipEdge", point: ListeningPoint) -> None:
+    def __init__(self, edge: "SipEdge", point: ListeningPoint, *, accepted: bool = False) -> None:
         self.edge = edge
         self.point = point
+        self.accepted = accepted
+        self.is_stranger = False
         self.framer = StreamFramer()
         self.transport: asyncio.Transport | None = None
         self.flow = Flow(point, "", 0)
@@ -149,8 +171,9 @@ class Connection(asyncio.BufferedProtocol):
         self.flow = self.edge.adopt(self, host.partition("%")[0], port)
         sock = transport.get_extra_info("socket")
         if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if len(self.edge.connections) > MAX_CONNECTIONS:
+            for level, option, value in _KEEP_ALIVE:
+                sock.setsockopt(level, option, value)
+        if self.accepted and not self.edge.admits(self):
             self.edge.counts["connections_refused"] += 1
             transport.abort()
 
@@ -161,9 +184,9 @@ class Connection(asyncio.BufferedProtocol):
         edge = self.edge
         self.last_used = edge.now()
         messages = self.framer.feed(edge.stream_buffer[:nbytes])
-        while self.framer.pings:
-            self.framer.pings -= 1
-            self.write(PONG)
+        if self.framer.pings:
+            self.write(PONG * self.framer.pings)
+            self.framer.pings = 0
         for message in messages:
             edge.on_message(message, self.flow)
         if self.framer.error is not None:
@@ -200,7 +223,8 @@ class SipEdge:
     """All sockets of a node, and the stack behind them.
 
     on_error is told of exceptions that our own code raised while it treated a message: the process goes on, the
-    message is lost, the fault is loud. localise gives for a wildcard listening point and a peer's address the point
+    message is lost, the fault is loud. is_known says whether an address is in a listed network: strangers get few
+    connections and little memory. localise gives for a wildcard listening point and a peer's address the point
     with the address that the peer sees.
     """
 
@@ -209,7 +233,9 @@ class SipEdge:
         stack: Stack,
         on_error: Callable[[str, bytes], None],
         localise: Callable[[ListeningPoint, str], ListeningPoint] = lambda point, _: point,
+        is_known: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        self.is_known = is_known
         self.stack = stack
         self.localise = localise
         self.loop = asyncio.get_running_loop()
@@ -239,7 +265,7 @@ class SipEdge:
     async def listen_tcp(self, point: ListeningPoint, bind_host: str) -> None:
         """Open a TCP listener. Raises OSError where the address cannot be had."""
         server = await self.loop.create_server(
-            lambda: Connection(self, point), bind_host, point.port, backlog=1024, reuse_address=True
+            lambda: Connection(self, point, accepted=True), bind_host, point.port, backlog=1024, reuse_address=True
         )
         self.servers.append(server)
 
@@ -332,6 +358,8 @@ class SipEdge:
     def send_stream(self, flow: Flow, data: bytes, client: ClientTransaction | None) -> None:
         """Send on this very connection, else on one to the same address, else on a new one."""
         connection = self.connections.get(flow.connection) if flow.connection else None
+        if connection is None and flow.reply_port:
+            flow = flow._replace(port=flow.reply_port)
         if connection is None:
             connection = self.connection_to(flow)
         if connection is not None:
@@ -343,7 +371,22 @@ class SipEdge:
                 connection.waiting[client.branch + client.method] = client
             return
         opening = self.open(flow)
+        if client is not None:
+            client.unsent = True
         opening.queue.append((data, client))
+
+    def admits(self, connection: Connection) -> bool:
+        """Whether an accepted connection may stay; strangers are few, and never take a place of those we know."""
+        if self.is_known(connection.flow.host):
+            return sum(other.accepted for other in self.connections.values()) <= MAX_CONNECTIONS
+        connection.is_stranger = True
+        connection.framer.max_body = STRANGER_MESSAGE_BYTES
+        return sum(other.is_stranger for other in self.connections.values()) <= MAX_STRANGERS
+
+    def distrust(self, flow: Flow) -> None:
+        """Nothing came back over the connection to this address: the next request gets a new one."""
+        if self.by_address.pop((flow.point.transport, flow.host, flow.port), None) is not None:
+            self.counts["connections_distrusted"] += 1
 
     def connection_to(self, flow: Flow) -> Connection | None:
         """A living connection to the flow's address, or None."""
@@ -389,9 +432,12 @@ class SipEdge:
                 if client is not None:
                     self._failed(client)
                 continue
-            connection.write(data)
             if client is not None:
+                if client.state is State.TERMINATED:
+                    continue  # withdrawn while the connection was being opened
+                client.unsent = False
                 connection.waiting[client.branch + client.method] = client
+            connection.write(data)
         for told in opening.listeners:
             told(connection is not None)
         self.flush()

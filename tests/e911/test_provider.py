@@ -1,6 +1,7 @@
 """What a provider profile makes of a call: edits that are right, and that nothing from the wire can break."""
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -307,3 +308,12 @@ def test_accents_are_dropped_rather_than_the_name() -> None:
     assert '"Helene" <' in performed(request(name="Hélène"))["P-Asserted-Identity"][0]
     assert performed(request(name="救急"))["P-Asserted-Identity"][0].startswith("<sip:")
     assert '"Front desk" <' in performed(request(name=""))["P-Asserted-Identity"][0]
+
+
+@pytest.mark.parametrize("piece", ['"\\', "<", ",", '"', '"\\"'])
+def test_a_long_call_info_costs_no_time(piece: str) -> None:
+    """Quadratic matching takes many seconds here, and would hold up every other call."""
+    existing = ExistingFields(call_info=(piece * (60_000 // len(piece)),))
+    started = time.process_time()
+    assert request(kind=CallKind.TEST, existing=existing).request_uri.startswith("sip:933@")
+    assert time.process_time() - started < 5

@@ -194,3 +194,20 @@ def test_an_ack_that_names_only_us_is_dropped(world: CallWorld) -> None:
 def test_a_broken_line_in_a_dialog_is_no_reason_to_lose_the_request(world: CallWorld) -> None:
     raw = request("ACK", "sip:far@203.0.113.50:5080", OWN_ROUTE, "no colon here", to_tag="t")
     assert one(world.receive(raw), "ACK").to == ("203.0.113.50", 5080)
+
+
+def test_what_follows_a_look_up_is_sent_at_once(world: CallWorld) -> None:
+    asked = []
+    world.router.resolve = lambda host, told: asked.append((host, told))
+    raw = request("BYE", "sip:far@psap.example.com:5080", OWN_ROUTE, to_tag="t")
+    assert not world.receive(raw)
+    ((host, told),) = asked
+    assert host == "psap.example.com"
+    told(("203.0.113.80",))
+    assert world.edge.flushed == 1, "no message of a peer's is being treated: nobody else would send it"
+    assert one(world.sent(), "BYE").to == ("203.0.113.80", 5080)
+
+
+def test_a_name_that_cannot_be_resolved_is_answered(world: CallWorld) -> None:
+    world.router.resolve = lambda host, told: told(())
+    assert one(world.receive(request("BYE", "sip:far@psap.example.com", OWN_ROUTE, to_tag="t")), 480)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from e911.record import CallEnded, CallFinished, CallIntent, CallOutcome, CallRefused, RouteEvent, RouteOutcome
+from router.emergency import EmergencyCall
 from tests.support.call_world import (
     CARRIER,
     CONFIG,
@@ -474,10 +475,33 @@ def test_while_stopping_911_is_served_and_ordinary_calls_are_not(world: CallWorl
 
 
 def test_an_invite_malformed_where_it_does_not_matter_still_goes_out(world: CallWorld) -> None:
-    raw = invite(extra=("this line has no colon", "Bad Name: x", "Max-Forwards: many"))
+    raw = invite(extra=("this line has no colon", "Bad Name: x"))
     out = world.receive(raw)
     sent = one(out, "INVITE", PROVIDER_A)
     assert b"this line has no colon" in sent.message.raw
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        (b"Max-Forwards: 70", b"Max-Forwards: many"),
+        (b"Max-Forwards: 70", b"Max-Forwards: 70\r\nMax-Forwards: 69"),
+        (b"Content-Length: 85", b"Content-Length: abc"),
+        (b"Content-Length: 85", b"Content-Length: 85\r\nl: 85"),
+        (b"Content-Length: 85", b"Content-Length: 9999"),
+        (b";rport", b";rport;"),
+        (b"INVITE sip:911@", b"INVITE sip:9 11@"),
+        (b'From: "Desk" <', b'From: "Desk <'),
+    ],
+)
+def test_an_invite_with_this_mistake_still_goes_out_without_it(world: CallWorld, was: bytes, becomes: bytes) -> None:
+    raw = invite()
+    assert was in raw
+    out = world.receive(raw.replace(was, becomes, 1))
+    sent = one(out, "INVITE", PROVIDER_A)
+    assert sent.message.get("max-forwards").isdigit()
+    assert int(sent.message.get("content-length")) == len(sent.message.body)
+    assert one(world.receive(cancel_of(raw)), 487), "and it can be cancelled"
 
 
 def test_too_many_hops_is_a_loop_also_for_911(world: CallWorld) -> None:
@@ -503,21 +527,34 @@ def test_an_answer_with_an_unreadable_contact_is_hung_up_all_the_same(world: Cal
     assert one(out, "BYE").to == PROVIDER_A
 
 
-@pytest.mark.parametrize("broken", ["plan_call", "request_for"])
+@pytest.mark.parametrize("broken", ["plan_call", "request_for", "journal", "start"])
 def test_a_fault_of_ours_stops_no_emergency_call(
     world: CallWorld, broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fault(*_: object, **__: object) -> None:
         raise RuntimeError("a fault made on purpose")
 
-    where = "router.dispatch.plan_call" if broken == "plan_call" else "router.emergency.request_for"
-    monkeypatch.setattr(where, fault)
+    if broken == "journal":
+        monkeypatch.setattr(world.journal, "append_all", fault)
+    elif broken == "start":
+        original, faults = EmergencyCall.start, iter([True])
+
+        def start(call: EmergencyCall, now: float) -> None:
+            if next(faults, False):
+                fault()
+            original(call, now)
+
+        monkeypatch.setattr(EmergencyCall, "start", start)
+    else:
+        where = "router.dispatch.plan_call" if broken == "plan_call" else "router.emergency.request_for"
+        monkeypatch.setattr(where, fault)
     out = world.receive(invite())
     sent = one(out, "INVITE")
-    assert sent.to == (RELAY if broken == "plan_call" else PROVIDER_A)
-    assert sent.message.body == SDP
+    assert sent.to == (RELAY if broken in ("plan_call", "start") else PROVIDER_A)
     assert "fault made on purpose" in caplog.text, "it is loud"
-    assert world.events(CallIntent)[0].contacts == ("desk",)
+    if broken != "journal":
+        assert sent.message.body == SDP
+        assert world.events(CallIntent)[0].contacts == ("desk",)
 
 
 def test_calls_leave_nothing_for_the_garbage_collector(world: CallWorld) -> None:
@@ -539,5 +576,73 @@ def test_calls_leave_nothing_for_the_garbage_collector(world: CallWorld) -> None
         for refused in (True, False) * 5:
             call(refused)
         assert gc.collect() == 0, "a reference cycle would wait for a pass that holds up calls"
+    finally:
+        gc.enable()
+
+
+def test_a_quick_succession_of_refused_calls_fills_no_disk(world: CallWorld) -> None:
+    stranger = ("192.0.2.9", 5060)
+    for _ in range(30):
+        assert one(world.receive(invite(source=stranger), stranger), 403)
+    assert len(world.events(CallRefused)) == 5
+    assert world.router.counts["refused_not_recorded"] == 25
+    assert not world.router.stack.servers, "one answer each, nothing sent again"
+    world.advance(61)
+    world.receive(invite(source=stranger), stranger)
+    assert len(world.events(CallRefused)) == 6
+
+
+def test_a_bye_with_anothers_call_id_ends_no_record(world: CallWorld) -> None:
+    _, first = dial(world)
+    success = one(answer(world, first, 200), 200)
+    raw = in_dialog("BYE", success, 2).replace(success.message.call_id.encode(), b"another-call")
+    world.receive(raw)
+    assert not world.events(CallFinished)
+
+
+def test_what_an_untrusted_phone_asserts_is_not_passed_on(tmp_path: Path) -> None:
+    sites = [{**CONFIG["sites"][0], "callback": ""}]
+    world = CallWorld(tmp_path, devices=(), sites=sites)
+    own = "P-Asserted-Identity: <sip:+12125550199@elsewhere.example.com>"
+    sent = one(world.receive(invite(user="5555", extra=(own,))), "INVITE", PROVIDER_A)
+    assert not sent.message.all("p-asserted-identity")
+
+
+def test_an_invite_that_waits_for_a_connection_never_leaves_once_the_call_is_over(tmp_path: Path) -> None:
+    trunks = {**CONFIG["trunks"], "ers-a": {"target": "sip:203.0.113.31:5060;transport=tcp", "probe": "off"}}
+    world = CallWorld(tmp_path, trunks=trunks)
+    raw = invite()
+    world.receive(raw)
+    (client,) = world.router.stack.clients.values()
+    client.unsent = True
+    assert one(world.receive(cancel_of(raw)), 487)
+    assert not world.router.stack.clients
+
+
+def test_a_silent_connection_is_not_trusted_with_the_next_call(tmp_path: Path) -> None:
+    trunks = {**CONFIG["trunks"], "ers-a": {"target": "sip:203.0.113.31:5060;transport=tcp", "probe": "off"}}
+    world = CallWorld(tmp_path, trunks=trunks)
+    world.receive(invite())
+    world.advance(2.1)
+    assert [flow.host for flow in world.edge.distrusted] == ["203.0.113.31"]
+
+
+def test_mistakes_and_refusals_leave_nothing_for_the_garbage_collector(world: CallWorld) -> None:
+    stranger = ("192.0.2.9", 5060)
+    messages = [
+        (invite(extra=("no colon here",)), PHONE),
+        (invite("sip:2125550177@10.0.0.5", extra=("no colon here",)), PHONE),
+        (invite("sip:2125550177@10.0.0.5").replace(b"Via: SIP", b"Via: SAP"), PHONE),
+        (invite("sip:2125550177@10.0.0.5", source=stranger), stranger),
+        (b"garbage", stranger),
+    ]
+    for raw, source in messages:
+        world.receive(raw, source)
+    gc.collect()
+    gc.disable()
+    try:
+        for number, (raw, source) in enumerate(messages * 3):
+            world.receive(raw.replace(b"branch=z9hG4bK", b"branch=z9hG4bK%dx" % number), source)
+        assert gc.collect() == 0
     finally:
         gc.enable()

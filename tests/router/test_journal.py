@@ -178,18 +178,20 @@ def test_a_directory_that_cannot_be_made_costs_a_count_and_is_tried_again(
     monkeypatch.setattr(journal.time, "monotonic", lambda: now)
     (tmp_path / "state").write_text("a file where the directory should be")
     writer = JournalWriter(tmp_path / "state" / "journal", "n")
-    assert not writer.append(intent("lost"))
-    assert not writer.append(intent("lost too"))
+    assert not writer.append(intent("late"))
+    assert not writer.append(intent("late too"))
     assert writer.failures == 2
     assert "state" in writer.last_error
     (tmp_path / "state").unlink()
     assert not writer.append(intent("not tried again yet"))
     now = 102.0
     assert writer.append(intent("kept"))
-    assert [event.id for event in everything(JournalReader(tmp_path / "state" / "journal"))[0]] == ["kept"]
+    found = [event.id for event in everything(JournalReader(tmp_path / "state" / "journal"))[0]]
+    assert found == ["late", "late too", "not tried again yet", "kept"]
+    assert (writer.failures, writer.waiting, writer.lost) == (3, 0, 0)
 
 
-def test_a_full_disk_costs_a_count_and_no_later_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_costs_a_count_and_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = JournalWriter(tmp_path, "n")
     writer.append(intent("c1"))
     real_write = os.write
@@ -199,8 +201,107 @@ def test_a_full_disk_costs_a_count_and_no_later_event(tmp_path: Path, monkeypatc
     assert writer.append(intent("c2"))
     assert writer.failures == 1
     reader = JournalReader(tmp_path)
-    assert [event.id for event in everything(reader)[0]] == ["c1", "c2"]
-    assert reader.torn == 1
+    assert [event.id for event in everything(reader)[0]] == ["c1", "torn", "c2"]
+    assert reader.torn == 2  # the first try, and the second in a new segment
+
+
+def test_a_write_that_fails_once_succeeds_in_a_new_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = JournalWriter(tmp_path, "n")
+    writer.append(intent("c1"))
+    first, real_write = writer.segment, os.write
+    bad = writer._fd
+
+    def write(descriptor: int, data: bytes) -> int:
+        if descriptor == bad and writer.segment == first:
+            raise OSError(5, "Input/output error")
+        return real_write(descriptor, data)
+
+    monkeypatch.setattr(journal.os, "write", write)
+    assert writer.append(intent("c2"))
+    assert writer.segment > first
+    assert [event.id for event in everything(JournalReader(tmp_path))[0]] == ["c1", "c2"]
+    assert writer.failures == 0
+
+
+def test_what_could_not_be_written_is_written_later_in_order_and_said_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now)
+    writer, real_write = JournalWriter(tmp_path, "n"), os.write
+
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal.os, "write", full)
+    for number in range(50):
+        assert not writer.append_all([intent(f"a{number}"), intent(f"b{number}")])
+        assert not writer.retry()
+        now += 0.1
+    assert caplog.text.count("journal-not-written") == 1
+    assert (writer.failures, writer.waiting) == (100, 100)
+    assert len(segments(tmp_path)) <= 2
+    now += 60.0
+    assert not writer.retry()
+    assert caplog.text.count("journal-not-written") == 2
+    monkeypatch.setattr(journal.os, "write", real_write)
+    assert writer.retry()
+    assert writer.append(intent("last"))
+    expected = [f"{letter}{number}" for number in range(50) for letter in "ab"]
+    assert [event.id for event in everything(JournalReader(tmp_path))[0]] == [*expected, "last"]
+    assert (writer.waiting, writer.lost, writer.last_error) == (0, 0, "")
+
+
+def test_events_that_wait_are_bounded_and_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "WAITING_LIMIT", 3)
+    (tmp_path / "state").write_text("a file where the directory should be")
+    writer = JournalWriter(tmp_path / "state" / "journal", "n")
+    for number in range(5):
+        writer.append(intent(f"c{number}"))
+    assert (writer.waiting, writer.lost) == (3, 2)
+    (tmp_path / "state").unlink()
+    writer._check_at = 0.0
+    assert writer.retry()
+    found = everything(JournalReader(tmp_path / "state" / "journal"))[0]
+    assert [event.id for event in found] == ["c2", "c3", "c4"]
+
+
+def test_a_close_that_fails_forgets_the_descriptor_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, real_close = JournalWriter(tmp_path, "n", segment_bytes=1), os.close
+
+    def close(descriptor: int) -> None:
+        real_close(descriptor)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal.os, "close", close)
+    for number in range(3):
+        assert writer.append(intent(f"c{number}"))
+    writer.close()
+    writer.close()
+    monkeypatch.setattr(journal.os, "close", real_close)
+    assert [event.id for event in everything(JournalReader(tmp_path))[0]] == ["c0", "c1", "c2"]
+
+
+def test_an_append_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = JournalWriter(tmp_path, "n")
+
+    def fault(*_: object) -> bytes:
+        raise RuntimeError("a fault")
+
+    real_encode = journal.encode_event
+    monkeypatch.setattr(journal, "encode_event", fault)
+    assert not writer.append(intent("c1"))
+    assert not writer.append_all([intent("c2")])
+    monkeypatch.setattr(journal, "encode_event", real_encode)
+    real_write = os.write
+    monkeypatch.setattr(journal.os, "write", fault)
+    assert not writer.append(intent("c3"))
+    monkeypatch.setattr(journal.os, "write", real_write)
+    assert writer.append(intent("c4"))
+    assert [event.id for event in everything(JournalReader(tmp_path))[0]] == ["c3", "c4"]
+    assert writer.lost == 2
 
 
 def test_a_segment_removed_under_the_writer_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

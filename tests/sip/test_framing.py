@@ -66,7 +66,7 @@ def test_too_large_a_body_is_refused_before_it_comes() -> None:
     assert framer.error.reason is Reason.MESSAGE_TOO_LARGE
     book = Playbook()
     book.stack.refuse_unframed(framer.unframed(), PHONE_TCP, framer.error)
-    assert [(item.flow, item.response.status) for item in book.take()] == [(PHONE_TCP, 413)]
+    assert [(item.flow[:4], item.response.status) for item in book.take()] == [(PHONE_TCP[:4], 413)]
 
 
 @pytest.mark.parametrize("chunk", [b"x" * 1000, b"X: y\r\n" * 100, b"\n" * 997])

@@ -53,7 +53,7 @@ RFC4475 = {
     "scalarlg": _r(0, Reason.BAD_CSEQ),
     "quotbal": _r(400, Reason.BAD_FIELD_LINE),
     "ltgtruri": A,
-    "lwsruri": _r(400, Reason.BAD_START_LINE, "parse"),
+    "lwsruri": _r(400, Reason.BAD_START_LINE, "check"),
     "lwsstart": A,
     "trws": A,
     "escruri": A,

@@ -120,6 +120,16 @@ class FakeEdge:
     asked: list[Flow] = field(default_factory=list)
     waiting: list[Callable[[bool], None]] = field(default_factory=list)
 
+    distrusted: list[Flow] = field(default_factory=list)
+    flushed: int = 0
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+    def distrust(self, flow: Flow) -> None:
+        """Remember it."""
+        self.distrusted.append(flow)
+
     def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
         self.asked.append(flow)
         self.waiting.append(told)
