@@ -14,15 +14,14 @@ from e911.numbers import CallKind
 from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
 from router.decision import CallPlan, Rules, call_id_of, plan_call, plan_of_unknown
 from router.emergency import ACK_WAIT, EmergencyCall
+from router.hangup import end_answer
 from router.ordinary import OrdinaryCall, routed_request
 from router.refusals import RefusalLimit
 from router.sources import Side, Source, Sources, parse_address
-from router.surroundings import AnswerEnder
 from router.trunks import ListeningPoints, Trunks
 from sip.errors import Reason, RemoteError
 from sip.message import Edits, Request, Response, warning_line
 from sip.proxy import (
-    Branch,
     ResponseContext,
     backward_bytes,
     derive_branch,
@@ -88,16 +87,18 @@ class Setup:
 class _AckWatch:
     """A second 2xx was forwarded; nobody may acknowledge it (deviation (c))."""
 
-    def __init__(self, router: "CallRouter", call: AnswerEnder, branch: Branch, response: Response) -> None:
+    def __init__(self, router: "CallRouter", response: Response, flow: Flow, uri: bytes) -> None:
         self.router = router
-        self.call = call
-        self.branch = branch
         self.response = response
+        self.flow = flow
+        self.uri = uri
         self.key = (response.call_id, response.to_tag)
 
     def on_timer(self, name: str, now: float) -> None:
-        if self.router.ack_watches.pop(self.key, None) is not None:
-            self.call.end_answered(self.branch, self.response, now)
+        router = self.router
+        if router.ack_watches.pop(self.key, None) is not None:
+            router.counts["answers_ended_by_us"] += 1
+            end_answer(router.stack, router.key, self.response, self.flow, self.uri, router.is_own_uri, now)
 
 
 class CallRouter:
@@ -128,6 +129,8 @@ class CallRouter:
         self.later: deque[JournalEvent] = deque()
         """Events that may be written when the loop has a moment."""
         self.ack_watches: dict[tuple[bytes, bytes], object] = {}
+        self.unacknowledged: dict[tuple[bytes, bytes], float] = {}
+        """Answered emergency calls whose ACK has not passed yet: Call-ID and To tag, and since when."""
         self.draining = False
         self.refusals = RefusalLimit()
         self.use(setup)
@@ -210,7 +213,9 @@ class CallRouter:
         if source.side is Side.UNLISTED and invite is None and not self._has_token(request):
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
             return
-        watched = self.ack_watches.pop((request.call_id, request.to_tag), None)
+        dialog = (request.call_id, request.to_tag)
+        self.unacknowledged.pop(dialog, None)
+        watched = self.ack_watches.pop(dialog, None)
         if isinstance(watched, _AckWatch):
             self.counts["second_answers_acknowledged"] += 1
         try:
@@ -260,7 +265,8 @@ class CallRouter:
         point = self.points.choose(transport, host, flow.point)
         if point is None:
             return None
-        port = (via.rport or via.port or 5060) if transport == "udp" or via.rport else via.port or 5060
+        # On streams rport names the old connection's port, where nobody listens; sent-by is where to connect to.
+        port = (via.rport if transport == "udp" else None) or via.port or 5060
         return Flow(point, host, port)
 
     # ---- emergency calls ----
@@ -356,11 +362,28 @@ class CallRouter:
         self.counts["faults"] += 1
         log.exception("fault in edge911 itself, while %s; the call goes on", doing)
 
-    def watch_ack(self, call: AnswerEnder, branch: Branch, response: Response, now: float) -> None:
-        """Deviation (c): see whether somebody acknowledges a second 2xx."""
-        watch = _AckWatch(self, call, branch, response)
-        self.ack_watches[watch.key] = watch
-        self.stack.set_timer(watch, "ack", ACK_WAIT, now)
+    def watch_ack(self, response: Response, flow: Flow, uri: bytes, now: float) -> None:
+        """Deviation (c): see whether somebody acknowledges a second 2xx; its copies start no second watch."""
+        watch = _AckWatch(self, response, flow, uri)
+        if watch.key not in self.ack_watches:
+            self.ack_watches[watch.key] = watch
+            self.stack.set_timer(watch, "ack", ACK_WAIT, now)
+
+    def on_forked_success(self, response: Response, flow: Flow, now: float) -> None:
+        """The provider forked, and a second of its phones answered an emergency call."""
+        self.watch_ack(response, flow, b"", now)
+
+    def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
+        """An emergency call was answered: this process stays until its ACK has passed."""
+        if len(self.unacknowledged) < 10_000:
+            self.unacknowledged[call_id, to_tag] = self.now()
+
+    def in_progress(self) -> bool:
+        """True while a request has no final answer, or an answered emergency call no ACK (32 s at the most)."""
+        oldest = self.now() - 32.0
+        for key in [key for key, since in self.unacknowledged.items() if since < oldest]:
+            del self.unacknowledged[key]
+        return bool(self.unacknowledged) or any(not server.is_answered for server in self.stack.servers.values())
 
     def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
         """One line for how the setting-up of an emergency call ended."""

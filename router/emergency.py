@@ -4,19 +4,17 @@ The ladder: routes in order, each with its time for a first answer and for progr
 the first to ring or answer is the call. See docs/decisions/0001-proxy-with-deviations.md for (a) to (e).
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from e911.numbers import CallKind
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
 from router.decision import CallPlan, RouteStep, request_for
+from router.hangup import end_answer
 from router.surroundings import Surroundings
 from router.trunks import MESSAGE_LIMIT
-from sip.errors import RemoteError
-from sip.headers import parse_name_addr, split_values
-from sip.message import Edits, Request, Response, value_of
-from sip.proxy import Branch, Failure, ResponseContext, Target, derive_branch, forward_bytes
-from sip.stack import ClientTransaction, ServerTransaction
+from sip.message import Edits, Request, Response
+from sip.proxy import Branch, Failure, ResponseContext, Target
+from sip.stack import ServerTransaction
 from sip.timers import Entry, cancel_timer
 
 TCP_WAIT = 0.3
@@ -60,6 +58,7 @@ class EmergencyCall(ResponseContext):
     first_to_ring_wins = True
     ends_on_6xx = False  # deviation (b)
     keeps_ringing = True
+    watches_answers = True
 
     def __init__(self, router: Surroundings, server: ServerTransaction, request: Request, plan: CallPlan) -> None:
         super().__init__(router.stack, server, request, router.key)
@@ -331,6 +330,7 @@ class EmergencyCall(ResponseContext):
     def on_finished(self, status: int, branch: Branch | None, now: float) -> None:
         if status < 300:
             outcome = CallOutcome.ANSWERED
+            self.router.await_ack(self.request.call_id, self.answer_tag)
         elif self.cancelled:
             outcome = CallOutcome.CANCELLED
         else:
@@ -349,39 +349,13 @@ class EmergencyCall(ResponseContext):
 
     def on_second_success(self, branch: Branch, response: Response, now: float) -> None:
         """Deviation (c): forwarded; ended by us where no ACK for it passes within ACK_WAIT."""
-        self.router.watch_ack(self, branch, response, now)
+        self.router.watch_ack(response, branch.target.flow, branch.target.request.uri, now)
 
     def on_orphan_success(self, branch: Branch, response: Response, now: float) -> None:
         """An answer after the call had ended otherwise: acknowledge it and hang up; nobody is left waiting."""
-        self.end_answered(branch, response, now)
-
-    def end_answered(self, branch: Branch, response: Response, now: float) -> None:
-        """ACK and BYE of our own for a 2xx (sections 13.2.2.4 and 15.1.1)."""
-        flow = branch.target.flow
-        uri = _contact_uri(response) or branch.target.request.uri
-        routes = _routes_beyond(response, self.router.is_own_uri)
-        for method, cseq in ((b"ACK", response.cseq), (b"BYE", response.cseq + 1)):
-            request = _in_dialog(method, uri, routes, response, cseq)
-            identifier = derive_branch(self.key, self.request, branch.target.label + method[:1].lower())
-            data = forward_bytes(request, flow, identifier)
-            if method == b"ACK":
-                self.stack.out.append((flow, data, None))
-            elif branch.client is not None and identifier not in self.stack.clients:
-                self.stack.send_request(b"BYE", identifier, data, flow, _Unheard(), now)
+        target = branch.target
         self.router.counts["answers_ended_by_us"] += 1
-
-
-class _Unheard:
-    """Owner of a request whose outcome changes nothing."""
-
-    def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
-        """Nothing to do."""
-
-    def on_timeout(self, client: ClientTransaction, now: float) -> None:
-        """Nothing to do."""
-
-    def on_transport_error(self, client: ClientTransaction, now: float) -> None:
-        """Nothing to do."""
+        end_answer(self.stack, self.key, response, target.flow, target.request.uri, self.router.is_own_uri, now)
 
 
 def _reason_of(branch: Branch) -> str:
@@ -390,35 +364,3 @@ def _reason_of(branch: Branch) -> str:
     phrase = branch.final.reason.decode("utf-8", "replace")[:120]
     extra = branch.final.first("reason") or branch.final.first("warning") or b""
     return f"{phrase} ({extra.decode('utf-8', 'replace')[:120]})" if extra else phrase
-
-
-def _contact_uri(response: Response) -> bytes:
-    """The remote target; b"" where there is none that can be read."""
-    try:
-        contacts = response.values("contact")
-        uri = parse_name_addr(contacts[0]).uri if contacts else b""
-        return uri if uri and not any(byte <= 0x20 for byte in uri) else b""
-    except RemoteError:
-        return b""
-
-
-def _routes_beyond(response: Response, is_own: Callable[[bytes], bool]) -> list[bytes]:
-    """The Record-Route values of the proxies between us and the far end, nearest first (section 12.1.2)."""
-    beyond: list[bytes] = []
-    for line in response.lines("record-route"):
-        for value in split_values(value_of(line)):
-            try:
-                if is_own(parse_name_addr(value).uri):
-                    return list(reversed(beyond))
-            except RemoteError:
-                return []  # without a route set that can be read, straight to the contact
-            beyond.append(value)
-    return []
-
-
-def _in_dialog(method: bytes, uri: bytes, routes: Sequence[bytes], response: Response, cseq: int) -> Request:
-    fields = [(key, line) for key in ("from", "to", "call-id") for line in response.lines(key)[:1]]
-    fields += [("route", b"Route: " + value) for value in routes]
-    fields.append(("cseq", b"CSeq: %d %b" % (cseq, method)))
-    fields.append(("content-length", b"Content-Length: 0"))
-    return Request(method, uri, fields, b"", cseq)

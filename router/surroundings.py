@@ -8,15 +8,7 @@ from e911.record import CallOutcome, JournalEvent
 from router.decision import CallPlan, Rules
 from router.trunks import Trunks
 from sip.message import Response
-from sip.proxy import Branch
 from sip.stack import Flow, ListeningPoint, Stack
-
-
-class AnswerEnder(Protocol):
-    """A call that can acknowledge and end an answer nobody takes."""
-
-    def end_answered(self, branch: Branch, response: Response, now: float) -> None:
-        """Send ACK and BYE for a 2xx."""
 
 
 class Surroundings(Protocol):
@@ -74,8 +66,11 @@ class Surroundings(Protocol):
     def write_later(self, event: JournalEvent) -> None:
         """Append to the journal soon."""
 
-    def watch_ack(self, call: AnswerEnder, branch: Branch, response: Response, now: float) -> None:
-        """See whether the caller acknowledges a second 2xx; have the call end it otherwise."""
+    def watch_ack(self, response: Response, flow: Flow, uri: bytes, now: float) -> None:
+        """See whether the caller acknowledges a second 2xx, which came from flow; end it otherwise."""
+
+    def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
+        """An emergency call was answered: this process stays until its ACK has passed."""
 
     def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
         """One log line for how the setting-up of an emergency call ended."""

@@ -211,6 +211,9 @@ class Actor:
         """A CANCEL; its own 200 has gone already."""
         self.stack.answer(invite, 487, now)
 
+    def on_forked_success(self, response: Response, flow: Flow, now: float) -> None:
+        """Nothing here forks."""
+
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response that fits no transaction: recorded, otherwise nothing."""
 

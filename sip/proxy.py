@@ -130,17 +130,24 @@ class Branch:
 
 
 class SuccessRelay:
-    """Forwards further copies of a 2xx, when nothing else of the response context is needed any more."""
+    """Forwards further copies of a 2xx, when nothing else of the response context is needed any more.
 
-    __slots__ = ("server", "stack")
+    to_tag, where given, is that of the answer taken: a 2xx with another one (the far end forked) is forwarded too,
+    and the TU is told.
+    """
 
-    def __init__(self, stack: Stack, server: ServerTransaction) -> None:
+    __slots__ = ("server", "stack", "to_tag")
+
+    def __init__(self, stack: Stack, server: ServerTransaction, to_tag: bytes | None) -> None:
         self.stack = stack
         self.server = server
+        self.to_tag = to_tag
 
     def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
         if 200 <= response.status < 300:
             self.stack.respond(self.server, response.status, backward_bytes(response, self.server.flow), now)
+            if self.to_tag is not None and response.to_tag != self.to_tag:
+                self.stack.user.on_forked_success(response, client.flow, now)
 
     def on_timeout(self, client: ClientTransaction, now: float) -> None:
         """Nothing waits for it."""
@@ -153,6 +160,7 @@ class ResponseContext:
     """Section 16.2: one request being proxied, all its branches, and what goes back upstream."""
 
     __slots__ = (
+        "answer_tag",
         "branches",
         "cancelled",
         "final_status",
@@ -177,6 +185,8 @@ class ResponseContext:
         self.final_status = 0
         """Status of the final response sent upstream; 0 while there is none."""
         self.reasons: list[bytes] = []
+        self.answer_tag = b""
+        """To tag of the 2xx sent upstream."""
         server.owner = self
 
     # ---- policy ----
@@ -200,6 +210,8 @@ class ResponseContext:
     """Emergency calls: when one route rings, the others are cancelled."""
     ends_on_6xx = True
     """Section 16.7 step 5: a 6xx cancels everything; deviation (b) of emergency calls says no."""
+    watches_answers = False
+    """Emergency calls: the TU is told when a second phone behind the provider answers."""
     keeps_ringing = False
     """Emergency calls: timer C starts the next route, and never ends the last one that rings."""
 
@@ -337,6 +349,7 @@ class ResponseContext:
         data = backward_bytes(response, self.server.flow)
         if not self.final_status:
             self.final_status = response.status
+            self.answer_tag = response.to_tag
             self.winner = branch
             self.stack.respond(self.server, response.status, data, now)
             self._cancel_others(branch, now)
@@ -516,7 +529,9 @@ class ResponseContext:
         if client is not None:
             if answered and client.state is State.ACCEPTED:
                 # Only copies of its 2xx can still come: they need no more than the way back.
-                client.owner = SuccessRelay(self.stack, self.server)
+                client.owner = SuccessRelay(
+                    self.stack, self.server, self.answer_tag if self.watches_answers else None
+                )
             elif client.state is State.ACCEPTED:
                 return  # an answer nobody waited for: its copies are to be acknowledged too
             else:

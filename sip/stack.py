@@ -114,6 +114,9 @@ class TransactionUser(Protocol):
     def on_cancel(self, invite: "ServerTransaction", request: Request, now: float) -> None:
         """A CANCEL for a transaction that has no final answer yet; the CANCEL is answered already."""
 
+    def on_forked_success(self, response: Response, flow: Flow, now: float) -> None:
+        """A second 2xx of one forwarded INVITE, with another To tag; it is forwarded already. flow: of the INVITE."""
+
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response that fits no transaction of ours."""
 

@@ -193,6 +193,32 @@ def test_a_second_200_that_is_acknowledged_is_left_alone(world: CallWorld) -> No
     assert not of(world.advance(5), "BYE")
 
 
+def test_a_second_phone_behind_the_provider_that_answers_is_hung_up(world: CallWorld) -> None:
+    _, first = dial(world)
+    success = one(answer(world, first, 200, tag="one"), 200)
+    world.receive(in_dialog("ACK", success, 1))
+    assert one(answer(world, first, 200, tag="two"), 200), "forwarded like any"
+    answer(world, first, 200, tag="two")
+    out = world.advance(2.1)
+    assert all("tag=two" in sent.message.get("to") for sent in of(out, "ACK") + of(out, "BYE"))
+    assert of(out, "ACK")
+    assert of(out, "BYE")
+    assert world.router.counts["answers_ended_by_us"] == 1
+
+
+def test_the_process_stays_until_the_ack_has_passed(world: CallWorld) -> None:
+    _, first = dial(world)
+    assert world.router.in_progress()
+    success = one(answer(world, first, 200), 200)
+    assert world.router.in_progress()
+    world.receive(in_dialog("ACK", success, 1))
+    assert not world.router.in_progress()
+    _, second = dial(world)
+    answer(world, second, 200)
+    world.advance(33)
+    assert not world.router.in_progress(), "an ACK that never comes is not waited for for ever"
+
+
 def test_an_answer_after_the_caller_was_refused_is_hung_up(world: CallWorld) -> None:
     _, first = dial(world)
     world.advance(8.1)

@@ -91,6 +91,9 @@ class RecordingUser:
     def on_cancel(self, invite: ServerTransaction, request: Request, now: float) -> None:
         self.cancels.append(invite)
 
+    def on_forked_success(self, response: Response, flow: Flow, now: float) -> None:
+        """Nothing here forks."""
+
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         self.strays.append(response)
 
