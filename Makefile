@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check lint types contracts format lock clean
+.PHONY: help setup demo bench test check lint types contracts format lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ $(STAMP): requirements-dev.txt pyproject.toml
 
 demo: $(STAMP)   ## three 911 calls on loopback, start to finish
 	$(BIN)/edge911 demo
+
+bench: $(STAMP)  ## calls per second, latency, failover, on this machine (needs SIPp; about 40 s)
+	$(BIN)/python -m simulations.bench
 
 test: $(STAMP)   ## the whole test suite (under 5 minutes)
 	$(BIN)/python -m pytest -n 4 --dist loadfile tests

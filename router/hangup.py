@@ -22,7 +22,7 @@ def end_answer(
     """Acknowledge a 2xx and hang up.
 
     response is as it came, our Via on top. flow: where the INVITE went. uri: the Request-URI to use where the
-    answer's Contact cannot be read. The ACK is the same each time; the BYE is sent once, and again as its transaction says.
+    answer's Contact cannot be read. The ACK is the same each time; the BYE is sent once (its transaction repeats it).
     """
     target = _contact_uri(response) or uri
     routes = _routes_beyond(response, is_own)

@@ -315,6 +315,10 @@ class SipEdge:
         """The next timer is due."""
         self._alarm = None
         self._alarm_at = float("inf")
+        # What has come already may make a timer needless: under load an answer waits in the socket while its request
+        # would be sent again.
+        for endpoint in list(self.udp.values()):
+            endpoint.on_readable()
         for _ in range(100):
             try:
                 self.stack.advance(self.now())

@@ -250,3 +250,19 @@ def test_migrate_by_hand_is_what_open_store_does(store_url: str) -> None:
 
 def test_the_newest_revision_is_named_right() -> None:
     assert revision_heads() == (NEWEST_REVISION,)
+
+
+def test_a_new_sqlite_file_is_its_owners_alone_and_one_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = tmp_path / "edge911.db"
+        engine = open_store(f"sqlite:///{path}")
+        with writing(engine) as conn:
+            upsert_devices(conn, [{"device": "4001"}])
+            assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+        engine.dispose()
+        path.chmod(0o640)
+        open_store(f"sqlite:///{path}").dispose()
+        assert path.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import Engine
 
 from e911.location import Device
-from router.device_feed import EMPTIED, HEALTHY, DeviceFeed
+from router.device_feed import EMPTIED, HEALTHY, NOT_READ_YET, DeviceFeed, _Source
 from router.last_known_good import LastKnownGood
 from router.store.devices import Value, remove_devices, take_turn, trim_changes, upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
@@ -489,3 +490,90 @@ def test_the_kept_file_says_when_it_has_outgrown_its_content(tmp_path: Path) -> 
         kept.append([Device(device="1", name=str(n))], [])
     assert kept.has_outgrown(1)
     assert [device.name for device in kept.read()] == ["1099"]
+
+
+def test_what_was_kept_is_there_at_once_and_the_database_comes_in_when_it_answers(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    directory = tmp_path / "state"
+    earlier = Calls(sqlite_url, directory)
+    earlier.feed.load_now()
+
+    async def keep() -> None:
+        async with earlier.running():
+            await earlier.until(lambda: len(kept_devices(sqlite_url, directory)) == 2)
+
+    run(keep())
+    fill(sqlite_url, [{"device": "4003"}])
+    calls = Calls(sqlite_url, directory)
+    calls.feed.load_kept()
+    assert calls.names == {"4001": "Lobby", "4002": "Desk"}
+    assert calls.said == [f"{NOT_READ_YET}-using-last-known-good"]
+
+    async def test() -> None:
+        async with calls.running():
+            assert await calls.feed.first_look(PATIENCE)
+            assert calls.names == {"4001": "Lobby", "4002": "Desk", "4003": ""}
+            await calls.until(lambda: kept_devices(sqlite_url, directory) == calls.names)
+
+    run(test())
+    assert calls.said[1:] == [HEALTHY]
+    assert calls.replaced == 1
+
+
+def test_the_first_look_is_over_too_where_there_is_no_database(tmp_path: Path) -> None:
+    calls = Calls(f"sqlite:///{tmp_path}/edge911.db", tmp_path / "state")
+    calls.feed.load_kept()
+    assert calls.said == [NOT_READ_YET]
+
+    async def test() -> None:
+        async with calls.running():
+            assert await calls.feed.first_look(PATIENCE)
+            assert calls.said[1:] == ["database-missing"]
+
+    run(test())
+
+
+def test_a_database_that_does_not_answer_is_waited_for_no_longer_than_asked(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    real_poll = _Source._poll
+
+    def poll(source: _Source) -> Any:
+        assert answers.wait(PATIENCE)
+        return real_poll(source)
+
+    monkeypatch.setattr(_Source, "_poll", poll)
+    calls = Calls(sqlite_url)
+    calls.feed.load_kept()
+
+    async def test() -> None:
+        async with calls.running():
+            try:
+                assert not await calls.feed.first_look(0.01)
+                assert calls.said == [NOT_READ_YET]
+            finally:
+                answers.set()
+            await calls.until(lambda: calls.said[-1] == HEALTHY)
+
+    run(test())
+
+
+def test_a_kept_file_that_cannot_be_written_for_any_reason_does_not_end_the_feed(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+
+    monkeypatch.setattr(LastKnownGood, "replace", fault)
+    calls = Calls(sqlite_url, tmp_path / "state")
+    calls.feed.load_now()
+
+    async def test() -> None:
+        async with calls.running():
+            fill(sqlite_url, [{"device": "4003"}])
+            await calls.until(lambda: "4003" in calls.table)
+
+    run(test())
+    assert calls.said == [HEALTHY]

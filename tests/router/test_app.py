@@ -1,0 +1,330 @@
+"""The call process from within: what starts when, what a fault leaves standing, and what a reload changes."""
+
+import asyncio
+import gc
+import logging
+import socket
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.load import load_config
+from e911.location import Device
+from router import app as app_module
+from router import lookups
+from router.app import App
+from router.device_feed import NOT_READ_YET, _Source
+from router.last_known_good import LastKnownGood
+from router.store.devices import upsert_devices
+from router.store.engine import create_store_engine, open_store, writing
+from router.telemetry import DeferredLog
+from tests.support.call_world import CONFIG
+
+PATIENCE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _collector_as_it_was() -> Iterator[None]:
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+@pytest.fixture
+def logs() -> DeferredLog:
+    """A log that nobody is made to write to."""
+    return DeferredLog(logging.Formatter("%(message)s"), [])
+
+
+class Site:
+    """A configuration of this test's own, on ports that are free."""
+
+    def __init__(self, folder: Path, **sections: Any) -> None:
+        self.folder = folder
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.file = folder / "edge911.yaml"
+        self.database = f"sqlite:///{folder}/edge911.db"
+        self.write(**sections)
+
+    def write(self, **sections: Any) -> None:
+        base = {**CONFIG, "listen": [f"udp://127.0.0.1:{self.port}"], "state_directory": "state"}
+        base["locations"] = {**base["locations"], "database": "sqlite:///edge911.db"}
+        self.file.write_text(yaml.safe_dump({**base, **sections}))
+
+    def fill(self, *names: str) -> None:
+        engine = open_store(self.database)
+        try:
+            with writing(engine) as conn:
+                upsert_devices(conn, [{"device": name} for name in names])
+        finally:
+            engine.dispose()
+
+    def keep(self, *names: str) -> None:
+        engine = create_store_engine(self.database)
+        name = engine.url.render_as_string(hide_password=True)
+        engine.dispose()
+        LastKnownGood(self.folder / "state", name).replace([Device(device=name) for name in names])
+
+    def app(self, logs: DeferredLog) -> App:
+        return App(self.file, load_config(self.file), logs)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    async def within() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await test
+
+    asyncio.run(within())
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def names(app: App) -> set[str]:
+    return {device.device for device in app.devices}
+
+
+def test_a_quick_database_has_given_its_devices_before_the_first_call(site: Site, logs: DeferredLog) -> None:
+    site.fill("4001", "4002")
+    site.keep("4001", "4009")
+
+    async def test() -> None:
+        app = site.app(logs)
+        seen: set[str] = set()
+        real_listen = app.edge.listen_udp
+        app.edge.listen_udp = lambda *given: (seen.update(names(app)), real_listen(*given))[1]  # type: ignore[method-assign, func-returns-value]  # looks at the moment of listening
+        await app.start()
+        assert seen == {"4001", "4002"}
+        assert app.database_health == "ok"
+        await app.drain()
+
+    run(test())
+
+
+def test_calls_are_served_while_the_database_says_nothing(
+    site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Devices are the last known good ones until it answers, and health says so."""
+    site.fill("4001", "4002")
+    site.keep("4001", "4009")
+    answers = threading.Event()
+    real_poll = _Source._poll
+
+    def poll(source: _Source) -> Any:
+        assert answers.wait(PATIENCE)
+        return real_poll(source)
+
+    monkeypatch.setattr(_Source, "_poll", poll)
+    monkeypatch.setattr(app_module, "FIRST_LOOK_SECONDS", 0.05)
+
+    async def test() -> None:
+        app = site.app(logs)
+        try:
+            await app.start()
+            assert app.edge.udp
+            assert names(app) == {"4001", "4009"}
+            assert app.database_health == f"{NOT_READ_YET}-using-last-known-good"
+            assert "registered devices not from the database" in caplog.text
+        finally:
+            answers.set()
+        await until(lambda: app.database_health == "ok")
+        assert names(app) == {"4001", "4002"}
+        await app.drain()
+
+    run(test())
+
+
+def test_the_collector_stays_off_whatever_the_feed_does(site: Site, logs: DeferredLog) -> None:
+    site.fill("4001")
+
+    async def test() -> None:
+        app = site.app(logs)
+        await app.start()
+        for number in range(3):
+            site.fill(*(f"5{number}{n:04}" for n in range(1500)))
+            await until(lambda expected=1 + 1500 * (number + 1): len(app.devices) == expected)
+            assert not gc.isenabled()
+        await app.drain()
+        assert not gc.isenabled()
+
+    run(test())
+
+
+def test_cycles_are_collected_although_it_is_never_quiet(
+    site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected: list[bool] = []
+    monkeypatch.setattr(app_module.gc, "collect", lambda: collected.append(True))
+
+    async def test() -> None:
+        app = site.app(logs)
+        monkeypatch.setattr(app_module.gc, "get_count", lambda: (200_000, 9, 9))
+        app._collect_overflow()
+        assert not collected
+        monkeypatch.setattr(app_module.gc, "get_count", lambda: (200_001, 0, 0))
+        app._collect_overflow()
+        assert collected
+
+    run(test())
+
+
+def test_a_fault_in_housekeeping_stops_neither_it_nor_the_jobs_beside(
+    site: Site, logs: DeferredLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "HOUSEKEEPING_SECONDS", 0.001)
+    beside: list[int] = []
+
+    def fault() -> None:
+        raise RuntimeError("a fault")
+
+    async def test() -> None:
+        app = site.app(logs)
+        app._jobs = ((1, "failing", fault), (1, "working", lambda: beside.append(1)))
+        app._housekeeping(app.loop.time())
+        await until(lambda: len(beside) >= 20)
+        assert app.faults >= 20
+
+    run(test())
+    assert caplog.text.count("fault in edge911 itself, while failing") == 1
+
+
+def test_a_fault_tells_nothing_of_the_message(
+    site: Site, logs: DeferredLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = b"INVITE sip:911@edge.example.com SIP/2.0\r\nFrom: <sip:jane.doe@pbx.example.com>\r\n\r\n"
+
+    async def test() -> None:
+        app = site.app(logs)
+        try:
+            int(message)
+        except ValueError as error:
+            app.on_fault(f"{type(error).__name__}: {error}", message)
+        app.on_fault("KeyError: 'jane.doe'", b"\x00jane.doe\xff 1 2")
+        assert app.faults == 2
+        assert app.router.stack.drops["internal-error"] == 2
+
+    run(test())
+    first, second = (record.getMessage() for record in caplog.records if "fault in edge911" in record.getMessage())
+    assert f"INVITE, {len(message)} bytes, hash " in first
+    assert "ValueError" in first
+    assert "test_app.py" in first
+    assert "no request" in second
+    assert "jane" not in caplog.text
+
+
+def test_a_reload_that_fails_keeps_everything_and_is_loud(
+    site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        app = site.app(logs)
+        loaded, setup = app.loaded, app.router.setup
+        site.write(node="other")
+
+        def fault(*_: object) -> None:
+            raise RuntimeError("a fault of the rules")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(app_module, "Rules", fault)
+            await app.reload()
+        assert (app.loaded, app.router.setup) == (loaded, setup)
+        assert app.router.counts["reloads_refused"] == 1
+        assert "the old one stays" in caplog.text
+        site.file.write_text("node: [")
+        await app.reload()
+        assert (app.loaded, app.router.setup) == (loaded, setup)
+        site.write(node="other")
+        await app.reload()
+        assert app.loaded.config.node == app.router.node == "other"
+        assert app.router.counts["reloads"] == 1
+
+    run(test())
+
+
+def test_a_reload_makes_the_new_setup_in_a_thread_with_the_addresses_of_new_names(
+    site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "look_up", lambda host: ("203.0.113.77",) if host == "ers.example.com" else ())
+    made_in: list[threading.Thread] = []
+    real_rules = app_module.Rules
+
+    def rules(*given: Any) -> Any:
+        made_in.append(threading.current_thread())
+        return real_rules(*given)
+
+    async def test() -> None:
+        app = site.app(logs)
+        app.router.trunks.states["ers-b"].note_tcp(False, app.loop.time())
+        monkeypatch.setattr(app_module, "Rules", rules)
+        ers = {**CONFIG["trunks"]["ers-a"], "target": "sip:ers.example.com:5060"}
+        site.write(trunks={**CONFIG["trunks"], "ers-a": ers})
+        await app.reload()
+        assert app.router.sources.is_trunk("203.0.113.77")
+        assert not app.router.sources.is_trunk("203.0.113.31")
+        assert app.router.trunks.states["ers-b"].takes_tcp is False
+        assert made_in
+        assert threading.main_thread() not in made_in
+
+    run(test())
+
+
+def test_another_order_of_the_same_addresses_changes_nothing_and_a_new_one_does(
+    site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = ("203.0.113.71", "203.0.113.72")
+    monkeypatch.setattr(lookups, "look_up", lambda _host: answer)
+    site.write(trunks={**CONFIG["trunks"], "ers-a": {"target": "sip:ers.example.com:5060", "probe": "off"}})
+
+    async def test() -> None:
+        nonlocal answer
+        app = site.app(logs)
+        await app.start()
+        setup = app.router.setup
+        app.router.trunks.states["ers-a"].note_tcp(False, app.loop.time())
+        assert app.router.sources.is_trunk("203.0.113.72")
+        answer = ("203.0.113.72", "203.0.113.71")
+        await app._resolve_trunks(app.loaded, 5.0)
+        app._notice_addresses()
+        assert not app._readdressing
+        answer = ("203.0.113.72", "203.0.113.73")
+        await app._resolve_trunks(app.loaded, 5.0)
+        app._notice_addresses()
+        await until(lambda: app.router.setup is not setup)
+        assert app.router.sources.is_trunk("203.0.113.73")
+        assert not app.router.sources.is_trunk("203.0.113.71")
+        assert app.router.trunks.states["ers-a"].takes_tcp is False
+        await app.drain()
+
+    run(test())
+
+
+def test_a_name_server_that_hangs_holds_up_no_start(
+    site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(lookups, "look_up", lambda _host: ("203.0.113.71",) if release.wait(PATIENCE) else ())
+    monkeypatch.setattr(app_module, "START_RESOLVE_SECONDS", 0.05)
+    site.write(trunks={**CONFIG["trunks"], "ers-a": {"target": "sip:ers.example.com:5060", "probe": "off"}})
+
+    async def test() -> None:
+        app = site.app(logs)
+        try:
+            await app.start()
+            assert app.edge.udp
+        finally:
+            release.set()
+        await app.drain()
+
+    run(test())

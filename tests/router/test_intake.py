@@ -1,0 +1,100 @@
+"""From journal lines to notices: nobody who should hear of a failed call is left out because something was lost."""
+
+from pathlib import Path
+
+import pytest
+
+from config.schema import Config, Contact
+from e911.record import CallOutcome, JournalEvent
+from router.intake import Intake
+from router.journal import encode_event
+from router.noticelog import NoticeLog
+from router.outbox import Entry, Outbox
+from tests.router.notice_events import ended, intent
+
+NOW, AT = 100.0, 1_790_000_010.0
+
+
+class Desk:
+    """An intake with these contacts, and what it would send."""
+
+    def __init__(self, folder: Path, *contacts: str) -> None:
+        self.config = self.with_contacts(*contacts)
+        self.outbox = Outbox()
+        self.intake = Intake(self.outbox, NoticeLog(folder / "notices"), self.config, lambda: self.config)
+
+    @staticmethod
+    def with_contacts(*names: str) -> Config:
+        contacts = {name: Contact.model_validate({"send": ["json://192.0.2.1/911"]}) for name in names}
+        given = {"listen": ["udp://127.0.0.1:5060"], "networks": {"inside": ["127.0.0.0/8"]}}
+        return Config.model_validate(given).model_copy(update={"contacts": contacts})
+
+    def take(self, *events: JournalEvent) -> None:
+        for event in events:
+            self.intake.take_line(encode_event(event).rstrip(b"\n"), NOW, AT)
+
+    @property
+    def told(self) -> dict[tuple[str, str], Entry]:
+        return {(entry.contact, entry.kind): entry for entry in self.outbox.entries.values()}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path, "front-desk", "security", "facilities")
+
+
+def test_a_failed_call_whose_intent_is_lost_is_told_to_everybody_in_plain_words(desk: Desk) -> None:
+    desk.take(ended("c77", CallOutcome.FAILED, 503))
+    assert set(desk.told) == {(name, "failed") for name in ("front-desk", "security", "facilities")}
+    entry = desk.told["security", "failed"]
+    assert "911 CALL DID NOT GO THROUGH" in entry.subject
+    for words in ("c77", "503", "2026-09-21 14:13:22 UTC", "did NOT go through", "call 911"):
+        assert words in entry.body, entry.body
+    assert desk.intake.corrupt == 0
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in CallOutcome if outcome is not CallOutcome.FAILED])
+def test_a_call_that_did_not_fail_alarms_nobody_where_its_intent_is_lost(desk: Desk, outcome: CallOutcome) -> None:
+    desk.take(ended("c77", outcome, 200))
+    assert desk.told == {}
+
+
+def test_an_end_that_is_in_the_journal_twice_alarms_its_contacts_once(desk: Desk) -> None:
+    end = ended("c1", CallOutcome.FAILED, 503)
+    desk.take(intent("c1", contacts=("security",)), end, end)
+    assert set(desk.told) == {("security", "call"), ("security", "failed")}
+    assert len(desk.outbox.entries) == 2
+
+
+def test_a_call_none_of_whose_contacts_is_known_is_told_to_everybody(desk: Desk) -> None:
+    desk.take(intent("c1", contacts=("gone", "renamed")))
+    assert set(desk.told) == {(name, "call") for name in ("front-desk", "security", "facilities")}
+    assert desk.intake.unknown_contacts == {"gone", "renamed"}
+
+
+def test_a_call_with_one_known_contact_is_told_to_that_one(desk: Desk) -> None:
+    desk.take(intent("c1", contacts=("gone", "security")))
+    assert set(desk.told) == {("security", "call")}
+
+
+def test_contacts_of_a_newer_configuration_are_found_before_everybody_is_told(desk: Desk) -> None:
+    desk.config = desk.with_contacts("front-desk", "new-desk")
+    desk.take(intent("c1", contacts=("new-desk",)))
+    assert set(desk.told) == {("new-desk", "call")}
+
+
+def test_a_call_that_names_no_contacts_is_told_to_nobody(desk: Desk) -> None:
+    desk.take(intent("c1", contacts=()))
+    assert desk.told == {}
+
+
+def test_gathered_alarms_of_unknown_calls_outlive_a_restart(desk: Desk, tmp_path: Path) -> None:
+    desk.take(*(ended(f"c{number}", CallOutcome.FAILED, 503) for number in range(30)))
+    gathered = desk.intake.gathered_data()
+    assert gathered
+    after = Desk(tmp_path / "after", "front-desk", "security", "facilities")
+    after.intake.restored.gathered.extend(gathered)
+    after.intake.resume(NOW, AT)
+    after.intake.release(NOW, AT)
+    calls = {entry.call for entry in after.outbox.entries.values()}
+    assert calls == {data["call"] for data in gathered} if "call" in gathered[0] else len(calls) == len(gathered)
