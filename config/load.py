@@ -46,8 +46,8 @@ class LoadedConfig:
 
     @property
     def state_directory(self) -> Path:
-        """Where the journal and key of this node live."""
-        return self.path(self.config.state_directory)
+        """Where the journal and key of this node live. EDGE911_STATE_DIRECTORY in the environment goes first."""
+        return self.path(os.environ.get("EDGE911_STATE_DIRECTORY") or self.config.state_directory)
 
     @property
     def database_url(self) -> str:

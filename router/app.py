@@ -3,17 +3,22 @@
 import argparse
 import asyncio
 import gc
+import hashlib
 import logging
+import os
 import signal
 import sys
 import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from config.load import ConfigError, LoadedConfig, load_config
 from e911.locate import DeviceTable
 from e911.location import Device
 from router.decision import Rules
-from router.device_feed import DeviceFeed
+from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dispatch import CallRouter, Setup
 from router.health import Answer, HealthServer, json_answer
 from router.journal import JournalWriter
@@ -21,7 +26,7 @@ from router.key import load_key
 from router.lookups import Resolver
 from router.parent import die_with_parent
 from router.sources import Sources
-from router.telemetry import CounterGroup, Gauge, LaterHandler, Metrics, configure_logging, notices_status
+from router.telemetry import CounterGroup, DeferredLog, Gauge, Metrics, configure_logging, notices_status
 from router.trunks import ListeningPoints, Trunks
 from sip.stack import ListeningPoint
 from sip.transport import SipEdge
@@ -30,6 +35,16 @@ log = logging.getLogger("edge911.calls")
 
 DRAIN_SECONDS = 30.0
 HOUSEKEEPING_SECONDS = 0.1
+FIRST_LOOK_SECONDS = 0.7
+"""So long a start waits for the database before calls are served without its devices."""
+START_RESOLVE_SECONDS = 1.0
+"""So long a start waits for the addresses of trunks that are given by name."""
+RELOAD_RESOLVE_SECONDS = 2.0
+UNCOLLECTED_LIMIT = 200_000
+"""Objects made and not freed since the collector ran last: beyond it, it runs also when calls are in progress."""
+
+Addresses = dict[str, tuple[str, ...]]
+"""Trunk name → its IP addresses."""
 EXIT_CANNOT_START = 1
 
 
@@ -40,12 +55,15 @@ class CannotStartError(Exception):
 class App:
     """One call process, from start to stop."""
 
-    def __init__(self, path: Path, loaded: LoadedConfig, logs: LaterHandler) -> None:
+    def __init__(self, path: Path, loaded: LoadedConfig, logs: DeferredLog) -> None:
         self.path = path
         self.loaded = loaded
         self.logs = logs
         self.loop = asyncio.get_running_loop()
         self.resolver = Resolver()
+        """For names that peers bring along."""
+        self.trunk_resolver = Resolver(threads=2)
+        """For trunks, whose names shall not wait behind those of peers."""
         self.key, self.key_problem = load_key(loaded.state_directory, loaded.config.node)
         self.points = ListeningPoints(
             [
@@ -58,7 +76,7 @@ class App:
         self.database_health = "starting"
         self.journal = JournalWriter(loaded.state_directory / "journal", loaded.config.node)
         self.router = CallRouter(
-            self.setup_from(loaded),
+            self._setup(loaded, self._trunk_addresses(loaded)),
             key=self.key,
             journal=self.journal,
             devices=self.devices,
@@ -66,7 +84,7 @@ class App:
             resolve=self.resolver.ask,
             note=logs.note,
         )
-        self.edge = SipEdge(self.router.stack, self.on_fault, self.points.localise)
+        self.edge = SipEdge(self.router.stack, self.on_fault, self.points.localise, self._is_known)
         self.router.edge = self.edge
         self.faults = 0
         self.started_at = time.time()
@@ -75,7 +93,21 @@ class App:
         self.lag = 0.0
         self._beats = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._known_addresses: dict[str, tuple[str, ...]] = {}
+        self._reloading = asyncio.Lock()
+        """One Setup is made at a time."""
+        self._addresses = self._trunk_addresses(loaded)
+        """Those that the Setup in use was made with."""
+        self._readdressing = False
+        self._job_faults: Counter[str] = Counter()
+        self._jobs: tuple[tuple[int, str, Callable[[], None]], ...] = (
+            (1, "writing to the journal", self.router.write_waiting),
+            (1, "writing the log", self.logs.render),
+            (10, "writing to the journal again", self._retry_journal),
+            (10, "collecting garbage", self._collect_overflow),
+            (50, "looking for new addresses of trunks", self._notice_addresses),
+            (300, "closing idle connections", self.edge.close_idle),
+            (600, "collecting garbage in a quiet moment", self._collect_when_quiet),
+        )
         self.feed = DeviceFeed(
             loaded.database_url,
             self._replace_devices,
@@ -87,39 +119,84 @@ class App:
 
     # ---- configuration ----
 
-    def setup_from(self, loaded: LoadedConfig) -> Setup:
-        """Everything made from a configuration; trunk names as far as they are resolved now."""
-        trunks = Trunks(loaded.config, self.points, self.resolver)
-        sources = Sources(loaded.config, trunks.addresses())
+    def _setup(self, loaded: LoadedConfig, addresses: Addresses, before: Trunks | None = None) -> Setup:
+        """Everything made from a configuration; a thread may do it, for many sites take seconds."""
+        sources = Sources(loaded.config, addresses)
+        trunks = Trunks(loaded.config, self.points, self.trunk_resolver, before)
         return Setup(Rules(loaded, sources.trunk_addresses, self.key), sources, trunks, self.points)
 
-    def on_hangup(self) -> None:
-        """SIGHUP: read the configuration in a thread, for a large one takes seconds."""
-        task = self.loop.create_task(self.reload())
+    def _trunk_addresses(self, loaded: LoadedConfig) -> Addresses:
+        """The trunks' addresses as far as they are known now."""
+        return {name: self.trunk_resolver.known(trunk.host) for name, trunk in loaded.config.trunks.items()}
+
+    def _use(self, loaded: LoadedConfig, setup: Setup, addresses: Addresses) -> None:
+        """Configuration and what was made from it change together."""
+        self.loaded, self._addresses = loaded, addresses
+        self.router.use(setup)
+
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def on_hangup(self) -> None:
+        """SIGHUP: read the configuration beside the calls."""
+        self._begin(self.reload())
+
     async def reload(self) -> None:
         """Take the new configuration, or keep the old one and say what is wrong with the new."""
-        try:
-            loaded = await asyncio.to_thread(load_config, self.path)
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("configuration refused, the old one stays: %s", problem)
-            self.router.counts["reloads_refused"] += 1
-            return
-        old = self.loaded.config
+        async with self._reloading:
+            try:
+                loaded = await asyncio.to_thread(load_config, self.path)
+                await self._resolve_trunks(loaded, RELOAD_RESOLVE_SECONDS)
+                addresses = self._trunk_addresses(loaded)
+                setup = await asyncio.to_thread(self._setup, loaded, addresses, self.router.trunks)
+            except ConfigError as error:
+                for problem in error.problems:
+                    log.error("configuration refused, the old one stays: %s", problem)
+                self.router.counts["reloads_refused"] += 1
+                return
+            except Exception:
+                self.faults += 1
+                self.router.counts["reloads_refused"] += 1
+                log.exception("fault in edge911 itself, while the configuration was read; the old one stays")
+                return
+            old = self.loaded
+            self._use(loaded, setup, addresses)
+        self.router.counts["reloads"] += 1
         if (
-            loaded.config.listen != old.listen
-            or loaded.config.health != old.health
-            or loaded.database_url != self.loaded.database_url
+            loaded.config.listen != old.config.listen
+            or loaded.config.health != old.config.health
+            or loaded.database_url != old.database_url
         ):
             log.warning("listen, health.listen and locations.database change at the next restart only")
-        self.loaded = loaded
-        self.router.use(self.setup_from(loaded))
-        self.router.counts["reloads"] += 1
         self._log_warnings()
         log.info("configuration reloaded")
+
+    def _notice_addresses(self) -> None:
+        """Trunks given by name may have moved."""
+        if not self._readdressing and self._has_moved():
+            self._readdressing = True
+            self._begin(self._readdress())
+
+    def _has_moved(self) -> bool:
+        """True where a trunk has other addresses; name servers give the same ones in any order."""
+        now = self._trunk_addresses(self.loaded)
+        return {name: set(found) for name, found in now.items()} != {
+            name: set(found) for name, found in self._addresses.items()
+        }
+
+    async def _readdress(self) -> None:
+        try:
+            async with self._reloading:
+                loaded, addresses = self.loaded, self._trunk_addresses(self.loaded)
+                setup = await asyncio.to_thread(self._setup, loaded, addresses, self.router.trunks)
+                self._use(loaded, setup, addresses)
+        except Exception:
+            self.faults += 1
+            log.exception("fault in edge911 itself, while trunks got new addresses; the old ones stay")
+        finally:
+            self._readdressing = False
 
     def _log_warnings(self) -> None:
         for problem in self.loaded.warnings:
@@ -141,22 +218,42 @@ class App:
 
     def _database_health(self, reason: str) -> None:
         self.database_health = reason
+        if reason.startswith(NOT_READ_YET):
+            return  # so it is at every start; said where it stays so
         if reason == "ok":
             log.info("registered devices: %d, database ok", len(self.devices))
         else:
-            log.error(
-                "registered devices not from the database: %s; 911 calls go on by what is known (%d devices), "
-                "site address or basic 911",
-                reason,
-                len(self.devices),
-            )
+            self._say_without_database()
+
+    def _say_without_database(self) -> None:
+        log.error(
+            "registered devices not from the database: %s; 911 calls go on by what is known (%d devices), "
+            "site address or basic 911",
+            self.database_health,
+            len(self.devices),
+        )
 
     # ---- running ----
 
     async def start(self) -> None:
-        """Load, listen, serve. Raises CannotStartError."""
-        await self._resolve_trunks()
-        self.feed.load_now()
+        """Load, listen, serve. Raises CannotStartError.
+
+        Neither the database nor a name server is waited for longer than a second in all: whoever calls meanwhile
+        gets no answer.
+        """
+        # Calls make no reference cycles (tested), so reference counts free what they leave behind; a pass of the
+        # collector over the live transactions would hold up every call. It runs in quiet moments only.
+        gc.disable()
+        self.feed.load_kept()
+        self.feed.start()
+        has_looked, _ = await asyncio.gather(
+            self.feed.first_look(FIRST_LOOK_SECONDS), self._resolve_trunks(self.loaded, START_RESOLVE_SECONDS)
+        )
+        if self._has_moved():
+            addresses = self._trunk_addresses(self.loaded)
+            self._use(self.loaded, self._setup(self.loaded, addresses), addresses)
+        gc.collect()
+        gc.freeze()
         for point in self.points.points:
             try:
                 if point.transport == "udp":
@@ -180,24 +277,19 @@ class App:
             except OSError as error:
                 # Calls matter more than the page that tells of them.
                 log.error("health.listen %s: %s; calls are served without it", health.listen, error)
-        self.feed.start()
+        if not has_looked:
+            self._say_without_database()
         if self.key_problem:
             log.error("no key of this node: %s; one derived from the node's name is used", self.key_problem)
         self._log_warnings()
         log.info("serving on %s; %d devices", ", ".join(map(repr, self.points.points)), len(self.devices))
         self._housekeeping(self.loop.time())
-        # Calls make no reference cycles (tested), so reference counts free what they leave behind; a pass of the
-        # collector over the live transactions would hold up every call. It runs in quiet moments only.
-        gc.collect()
-        gc.freeze()
-        gc.disable()
 
-    async def _resolve_trunks(self) -> None:
-        waiting = [self._resolved(state.config.host) for state in self.router.trunks.states.values()]
+    async def _resolve_trunks(self, loaded: LoadedConfig, seconds: float) -> None:
+        """Ask for the addresses of all trunks; wait so long at the most."""
+        waiting = [self._resolved(trunk.host) for trunk in loaded.config.trunks.values()]
         if waiting:
-            await asyncio.wait(waiting, timeout=3.0)
-        self._known_addresses = self.router.trunks.addresses()
-        self.router.use(self.setup_from(self.loaded))
+            await asyncio.wait(waiting, timeout=seconds)
 
     def _resolved(self, host: str) -> "asyncio.Future[None]":
         done: asyncio.Future[None] = self.loop.create_future()
@@ -206,32 +298,56 @@ class App:
             if not done.done():
                 done.set_result(None)
 
-        self.resolver.ask(host, told)
+        self.trunk_resolver.ask(host, told)
         return done
 
     def _housekeeping(self, due: float) -> None:
-        """Ten times a second: what can wait until the loop has a moment."""
+        """Ten times a second: what can wait until the loop has a moment. No fault of one job stops another."""
         now = self.loop.time()
-        self.lag = now - due
-        self.router.write_waiting()
-        self.logs.render()
-        self._beats += 1
-        if self._beats % 300 == 0:
-            self.edge.close_idle()
-        if self._beats % 600 == 0 and len(self.router.stack.servers) < 1000 and not self._in_progress():
-            gc.collect()
-        if self._beats % 50 == 0:
-            addresses = self.router.trunks.addresses()
-            if addresses != self._known_addresses:
-                self._known_addresses = addresses
-                self.router.use(self.setup_from(self.loaded))
         self.loop.call_at(now + HOUSEKEEPING_SECONDS, self._housekeeping, now + HOUSEKEEPING_SECONDS)
+        self.lag = now - due
+        self._beats += 1
+        for every, doing, job in self._jobs:
+            if self._beats % every == 0:
+                try:
+                    job()
+                except Exception:
+                    self.faults += 1
+                    self._job_faults[doing] += 1
+                    if self._job_faults[doing] % 600 == 1:  # the first, then one a minute: the log may be what fails
+                        log.exception("fault in edge911 itself, while %s; it is tried again", doing)
+
+    def _retry_journal(self) -> None:
+        self.journal.retry()
+
+    def _collect_overflow(self) -> None:
+        """A cycle that calls leave behind after all must not fill the memory of a router that is never quiet."""
+        if gc.get_count()[0] > UNCOLLECTED_LIMIT:
+            gc.collect()
+
+    def _collect_when_quiet(self) -> None:
+        if len(self.router.stack.servers) < 1000 and not self._in_progress():
+            gc.collect()
 
     def on_fault(self, error: str, data: bytes) -> None:
-        """A fault of our own while a message was treated: loud, counted, survived."""
+        """A fault of our own while a message was treated: loud, counted, survived. Tells nothing of the message but
+        its method, length and a hash: what is in it may say who called and from where."""
         self.faults += 1
         self.router.stack.drops["internal-error"] += 1
-        log.exception("fault in edge911 itself: %s; message begins %r", error, data[:60])
+        fault = sys.exception()
+        places = [
+            f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(fault.__traceback__ if fault is not None else None)
+        ]
+        method = data.partition(b" ")[0]
+        log.error(
+            "fault in edge911 itself: %s at %s; the message: %s, %d bytes, hash %s",
+            error.partition(":")[0],
+            " < ".join(reversed(places)) or "a place unknown",
+            method.decode() if method.isalpha() and len(method) < 20 else "no request",
+            len(data),
+            hashlib.blake2b(data, digest_size=4).hexdigest(),
+        )
 
     async def drain(self) -> None:
         """SIGTERM: no new ordinary calls; 911 is served until its transactions end, 30 s at the most."""
@@ -245,8 +361,15 @@ class App:
             self.health.close()
         self.feed.stop()
         self.router.write_waiting()
+        self.journal.retry()
+        self.resolver.close()
+        self.trunk_resolver.close()
         log.info("stopped")
         self.logs.finish()
+
+    def _is_known(self, host: str) -> bool:
+        """True where an address is in a listed network, or a trunk's."""
+        return self.router.sources.classify(host, 0).side is not Side.UNLISTED
 
     def _in_progress(self) -> bool:
         return any(not server.is_answered for server in self.router.stack.servers.values())
@@ -296,17 +419,20 @@ class App:
                     lambda: float(self.database_health == "ok"),
                 ),
                 Gauge("edge911_journal_failures", "events not journalled", lambda: self.journal.failures),
+                Gauge("edge911_journal_waiting", "events that wait to be journalled", lambda: self.journal.waiting),
+                Gauge("edge911_journal_lost", "events lost for good", lambda: self.journal.lost),
                 Gauge("edge911_loop_lag_seconds", "how late the event loop was", lambda: self.lag),
                 Gauge("edge911_faults", "faults of edge911 itself", lambda: self.faults),
                 Gauge("edge911_start_time_seconds", "when the process started", lambda: self.started_at),
                 Gauge("edge911_draining", "1 while stopping", lambda: float(router.draining)),
                 Gauge("edge911_log_lines_lost", "log lines nobody could take", lambda: self.logs.lost),
+                Gauge("edge911_log_lines_not_rendered", "log lines put plainly", lambda: self.logs.not_rendered),
             ],
             self.loaded.state_directory / "notices.json",
         )
 
 
-async def serve(path: Path, loaded: LoadedConfig, logs: LaterHandler) -> int:
+async def serve(path: Path, loaded: LoadedConfig, logs: DeferredLog) -> int:
     """Run one call process until SIGTERM or SIGINT."""
     app = App(path, loaded, logs)
     loop = asyncio.get_running_loop()
@@ -333,6 +459,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     die_with_parent(options.parent)
+    os.umask(0o077)  # journal and devices say where people are
     try:
         loaded = load_config(options.config)
     except ConfigError as error:
@@ -343,4 +470,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A name server or a database that never answers may hold a thread; all that matters is written.
+    os._exit(code)

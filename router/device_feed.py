@@ -1,4 +1,5 @@
-"""The registered devices for the call process: the whole table at start, then every change within a second.
+"""The registered devices for the call process: the last known good ones at once, the database's as soon as it
+answers, then every change within a second.
 
 A thread of its own asks the database for the revision of the devices and reads what is new; the event loop only
 gets finished Device objects, a few at a time. Whatever is wrong with the database, calls keep the table they
@@ -35,6 +36,8 @@ from router.store.errors import StoreError, database_name
 HEALTHY: Final = "ok"
 EMPTIED: Final = "database-new-and-empty"
 """The database never held a device, though this node knows some: it was probably lost and made anew."""
+NOT_READ_YET: Final = "database-not-read-yet"
+"""Since the process started the database has not answered, neither with devices nor with an error."""
 FAULT: Final = "device-feed-fault"
 """A fault of this program."""
 _USING_LAST_KNOWN_GOOD: Final = "-using-last-known-good"
@@ -72,8 +75,8 @@ class _StoppedError(Exception):
 class DeviceFeed:
     """Keeps the call process's device table like the database's.
 
-    url: of the store. on_replace(devices): the whole table, from load_now only. on_change(changed, removed):
-    devices changed or new and names gone, on the event loop, at most 200 a turn. on_health(reason): `ok`, or
+    url: of the store. on_replace(devices): the whole table, from load_kept and load_now only. on_change(changed,
+    removed): devices changed or new and names gone, on the event loop, at most 200 a turn. on_health(reason): ok, or
     what is wrong (`database-locked`, `database-corrupt`, …), with `-using-last-known-good` at its end while
     calls use devices that the database did not confirm; called when it changes. directory: where the last
     known good table is kept; None keeps none. interval: seconds between two looks at the database.
@@ -108,13 +111,50 @@ class DeviceFeed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: deque[Callable[[], None]] = deque()
         self._delivering = False
+        self._hurry = False
+        """True while no calls are served that pauses could spare."""
+        self._looked = asyncio.Event()
+        """Set in the loop once the first look at the database is over and its devices are handed over."""
+        self._has_looked = False
+
+    def load_kept(self) -> None:
+        """Hand the last known good devices to on_replace; waits for no database. Never raises.
+
+        Health is `database-not-read-yet` until the thread, which `start` begins, has looked.
+        """
+        kept = self._read_kept()
+        self._knew_some = bool(kept)
+        self._known = {device.device: device for device in kept}
+        self._hurry = True
+        self._on_replace(kept)
+        self._say(_unread(NOT_READ_YET, kept))
+
+    def _read_kept(self) -> list[Device]:
+        if self._kept is None:
+            return []
+        try:
+            return self._kept.read()
+        except Exception as error:  # a file that somebody edited must not keep calls from being served
+            self._log.error("last-known-good-not-read", file=str(self._kept.path), detail=type(error).__name__)
+            return []
+
+    async def first_look(self, seconds: float) -> bool:
+        """Wait for the first look at the database, so long at the most. False where it is not over."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._looked.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._hurry = False
+        return True
 
     def load_now(self) -> None:
-        """Read the whole table and hand it to on_replace, before the loop runs; blocks for seconds at most.
+        """Read the whole table and hand it to on_replace, without a loop (for commands); blocks for seconds at most.
 
         Never raises: where the database cannot be read, the table is the last known good one, or empty.
         """
-        kept = self._kept.read() if self._kept is not None else []
+        kept = self._read_kept()
         self._knew_some = bool(kept)
         self._source.close()
         try:
@@ -128,7 +168,6 @@ class DeviceFeed:
             return
         assert isinstance(found, _Whole)  # the first look at a database is always at all of it
         self._known = found.devices
-        _spare_the_collector(len(found.devices))
         self._on_replace(list(found.devices.values()))
         self._say(self._health_of(found))
 
@@ -162,14 +201,14 @@ class DeviceFeed:
     def _look(self) -> bool:
         """One look at the database; True where it could be read."""
         try:
-            with _collector_paused():
-                found = self._source.poll()
-                if isinstance(found, _Whole):
-                    self._hand_over(self._difference(found.devices))
-                    self._say_on_loop(self._health_of(found))
-                elif found is not None:
-                    self._hand_over(found)
-                    self._say_on_loop(HEALTHY)
+            found = self._source.poll()
+            changes = self._difference(found.devices) if isinstance(found, _Whole) else found
+            if changes is not None:
+                self._hand_over(changes)
+                self._say_on_loop(self._health_of(found) if isinstance(found, _Whole) else HEALTHY)
+            self._first_look_is_over()
+            if changes is not None and (changes.changed or changes.removed):
+                self._keep(changes)
         except _StoppedError:
             raise
         except Exception as error:  # whatever it is, calls go on and the next look begins anew
@@ -177,8 +216,14 @@ class DeviceFeed:
             reason = error.reason if isinstance(error, StoreError) else FAULT
             if self._say_on_loop(_unread(reason, self._known)):
                 self._log.error("devices-not-read", reason=reason, detail=str(error))
+            self._first_look_is_over()
             return False
         return True
+
+    def _first_look_is_over(self) -> None:
+        if not self._has_looked:
+            self._has_looked = True
+            self._enqueue(self._looked.set)
 
     def _difference(self, devices: dict[str, Device]) -> _Changes:
         changed = []
@@ -190,10 +235,7 @@ class DeviceFeed:
         return _Changes(changed, [name for name in self._known if name not in devices])
 
     def _hand_over(self, changes: _Changes) -> None:
-        if not (changes.changed or changes.removed):
-            return
         self._knew_some = self._knew_some or bool(changes.changed)
-        _spare_the_collector(len(changes.changed))
         for device in changes.changed:
             self._known[device.device] = device
         for name in changes.removed:
@@ -202,7 +244,10 @@ class DeviceFeed:
             self._enqueue(partial(self._on_change, [], removed))
         for changed in _slices(changes.changed):
             self._enqueue(partial(self._on_change, changed, []))
-        self._keep(changes)
+        if len(changes.changed) >= _MANY:
+            # Many devices are in no cycle and go by their count: later collections need not look at them. Done by
+            # the loop, for what the collector does in the call process is the loop's business alone.
+            self._enqueue(gc.freeze)
 
     def _keep(self, changes: _Changes | None = None) -> None:
         """Bring the last known good file up to date, unless what is known is not the database's."""
@@ -214,7 +259,9 @@ class DeviceFeed:
                 self._keep_whole = False
             else:
                 self._kept.append(changes.changed, changes.removed, pause=self._pause)
-        except OSError as error:
+        except _StoppedError:
+            raise
+        except Exception as error:  # a full disk, text that no file takes: calls go on without the file
             self._keep_whole = True
             self._log.warning("last-known-good-not-written", file=str(self._kept.path), detail=str(error))
 
@@ -224,7 +271,8 @@ class DeviceFeed:
             return
         if self._stopping.is_set():
             raise _StoppedError
-        time.sleep(_PAUSE)
+        if not self._hurry:
+            time.sleep(_PAUSE)
 
     # Between the thread and the loop.
 
@@ -348,7 +396,7 @@ class _Source:
 def _collector_paused() -> Iterator[None]:
     """Without cyclic garbage collection, which a load of many devices would set off again and again.
 
-    Each full collection stops the whole process for a tenth of a second and more, calls included.
+    For load_now only: a thread must leave the collector of the process alone.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -357,12 +405,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _spare_the_collector(devices: int) -> None:
-    """Take what is in memory out of later collections; many devices are in no cycle and go by their count."""
-    if devices >= _MANY:
-        gc.freeze()
 
 
 def _name(url: str) -> str:

@@ -4,6 +4,7 @@ Reads no clock and sends nothing; router.notices feeds it lines and the time.
 """
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import orjson
 
 from config.schema import Config, Contact
 from e911.notice import Notice, NoticeKind, write_notice
-from e911.record import CallIntent, CallRefused
+from e911.record import CallEnded, CallIntent, CallRefused
 from router.journal import decode_event
 from router.noticelog import NoticeLog, Restored, with_outcome
 from router.outbox import Entry, Group, NoticeState, Outbox, StormGate
@@ -22,6 +23,8 @@ FOLDED_SHOWN = 50
 """Calls that a folded notice is given to name; its count is of all."""
 OPEN_CALLS = 50_000
 """Calls whose end is waited for, at most."""
+ENDED_CALLS = 1_000
+"""Calls that ended last: a line that is in the journal twice is no call of which nothing is known."""
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class Occurrence:
     contacts: tuple[str, ...]
     is_test: bool
     line: bytes
-    """The journal line of the intent or the refusal."""
+    """The journal line of the intent or the refusal; of the end, where a failed call's intent is not known."""
     status: int = 0
 
     def as_data(self) -> dict[str, Any]:
@@ -45,7 +48,10 @@ class Occurrence:
 
 
 def occurrence_from(line: bytes, *, kind: str = "", status: int = 0) -> Occurrence:
-    """The occurrence in an intent's or a refusal's journal line. Raises ValueError, KeyError or TypeError."""
+    """The occurrence in the journal line of an intent, a refusal, or an end whose intent is not known.
+
+    Raises ValueError, KeyError or TypeError.
+    """
     data = orjson.loads(line)
     is_test = data.get("kind") == "test"
     if not kind:
@@ -55,7 +61,7 @@ def occurrence_from(line: bytes, *, kind: str = "", status: int = 0) -> Occurren
         kind=kind,
         call=data["id"],
         site=data.get("site", ""),
-        contacts=tuple(data["contacts"]),
+        contacts=tuple(data.get("contacts", ()) if data["type"] == "ended" else data["contacts"]),
         is_test=is_test,
         line=line,
         status=status,
@@ -74,6 +80,7 @@ class Intake:
     restored: Restored = field(default_factory=Restored)
     gate: StormGate[Occurrence] = field(default_factory=StormGate)
     open_calls: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    ended_calls: OrderedDict[str, None] = field(default_factory=OrderedDict)
     folded_total: int = 0
     unknown_contacts: set[str] = field(default_factory=set)
     corrupt: int = 0
@@ -134,23 +141,35 @@ class Intake:
         event = orjson.loads(line)
         if event["type"] != "ended":
             return
-        intent = self.open_calls.pop(event["id"], None)
+        call = event["id"]
+        intent = self.open_calls.pop(call, None)
+        if intent is not None:
+            self.ended_calls[call] = None
+            if len(self.ended_calls) > ENDED_CALLS:
+                self.ended_calls.popitem(last=False)
         if event["outcome"] != "failed":
             return
         if intent is None:
-            log.error("failed-call-unknown", extra={"event_fields": {"call": event["id"]}})
+            if call not in self.ended_calls:
+                log.error("failed-call-unknown", extra={"event_fields": {"call": call}})
+                # Who was to be told of it is not known, so everybody is: somebody may still need help.
+                occurrence = occurrence_from(line, kind=NoticeKind.FAILED.value, status=event["status"])
+                self._offer(occurrence, list(self.config.contacts), now, at)
             return
         occurrence = occurrence_from(intent, kind=NoticeKind.FAILED.value, status=event["status"])
         self._offer(occurrence, occurrence.contacts, now, at)
 
     def _offer(self, occurrence: Occurrence, contacts: Iterable[str], now: float, at: float) -> None:
         write = self._writer(occurrence)
-        for name in contacts:
+        contacts = list(contacts)
+        if any(name not in self.config.contacts for name in contacts):
+            # The call process may have read a newer configuration than we have.
+            self.config = self.reread()
+        names = dict.fromkeys(contacts)
+        if contacts and not any(name in self.config.contacts for name in contacts):
+            names |= dict.fromkeys(self.config.contacts)  # told to everybody is better than told to nobody
+        for name in names:
             contact = self.config.contacts.get(name)
-            if contact is None:
-                # The call process may have read a newer configuration than we have.
-                self.config = self.reread()
-                contact = self.config.contacts.get(name)
             if contact is None:
                 if name not in self.unknown_contacts:
                     log.error("contact-unknown", extra={"event_fields": {"contact": name}})
@@ -267,6 +286,8 @@ class Intake:
 
     def _in_words(self, occurrence: Occurrence, language: str, gathered: Sequence[Occurrence]) -> Notice:
         event = decode_event(occurrence.line)
+        if isinstance(event, CallEnded):
+            return _of_unknown_call(event)
         if not isinstance(event, (CallIntent, CallRefused)):
             raise TypeError("neither an intent nor a refusal")
         site = next((site for site in self.config.sites if site.id == occurrence.site), None)
@@ -285,6 +306,22 @@ class Intake:
             folded=[found for found in shown if isinstance(found, CallIntent)],
             folded_count=len(gathered),
         )
+
+
+def _of_unknown_call(event: CallEnded) -> Notice:
+    """The alarm for a failed call of which only the end is in the journal."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(event.at))
+    return Notice(
+        subject="911 CALL DID NOT GO THROUGH: caller unknown",
+        body=(
+            "A 911 call did NOT go through. Who called and from where is not known: the journal has lost it.\n"
+            "Find out who needs help, and call 911 from another phone. The log of the call process may name the "
+            "caller.\n\n"
+            f"When: {when}\n"
+            + (f"Last answer: {event.status}\n" if event.status else "")
+            + f"Call record: {event.id}\n"
+        ),
+    )
 
 
 def checkpoint_state(intake: Intake) -> Mapping[str, Any]:

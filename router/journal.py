@@ -1,15 +1,19 @@
 """The journal: what happened to emergency calls, one JSON line each, written by the call process only.
 
 Records and notices are made from it by another process, so a call never waits for them. An append is one
-write(2) without fsync: it survives kill -9 of the process, not a power cut. Segments are files named by a
-number that only grows (the microsecond they were begun, or one more than the last: `1790000000000000.jsonl`);
-one process at a time writes a directory, any number may read it.
+write(2) without fsync: it survives kill -9 of the process, not a power cut. That write is made in the event
+loop: usually microseconds, for the kernel takes it into memory; a disk that hangs can hold it up.
+
+Segments are files named by a number that only grows (the microsecond they were begun, or one more than the last:
+`1790000000000000.jsonl`); one process at a time writes a directory, any number may read it.
 """
 
+import contextlib
 import logging
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -35,6 +39,10 @@ from e911.record import (
 SEGMENT_BYTES = 16 * 1024 * 1024
 REOPEN_SECONDS = 1.0
 SLOW_SECONDS = 0.005
+WAITING_LIMIT = 10_000
+"""Events kept in memory while the journal cannot be written; the oldest go first beyond it."""
+TELL_SECONDS = 60.0
+"""Between two log lines about a journal that cannot be written."""
 _CHUNK = 256 * 1024
 _SEGMENT_NAME = re.compile(r"(\d{8,})\.jsonl")
 
@@ -71,7 +79,10 @@ class LineWriter:
         self._segment_bytes = segment_bytes
         self._fd = -1
         self._size = 0
+        self._is_torn = False
+        """True where the segment ends within a line: nothing more may be written to it."""
         self._check_at = 0.0
+        self._roll_over_at = 0.0
         self._open()
 
     def append_line(self, line: bytes) -> bool:
@@ -81,21 +92,9 @@ class LineWriter:
             self._check_at = started + REOPEN_SECONDS
             if self._fd < 0 or self._is_gone():
                 self.roll()
-        if self._fd < 0:
+        # A write that failed is tried once more in a new segment: the old file may be what is wrong.
+        if not self._write(line) and not (self._roll_over(started) and self._write(line)):
             self.failures += 1
-            return False
-        try:
-            written = os.write(self._fd, line)
-        except OSError as error:
-            self.failures += 1
-            self.last_error = f"{self.directory}: {error.strerror}"
-            return False
-        self._size += written
-        if written != len(line):
-            # A torn line: readers pass over it once a newer segment exists.
-            self.failures += 1
-            self.last_error = f"{self.directory}: only {written} of {len(line)} bytes written (disk full?)"
-            self.roll()
             return False
         self.appended += 1
         if self._size >= self._segment_bytes:
@@ -104,16 +103,50 @@ class LineWriter:
             self.slow += 1
         return True
 
+    def _roll_over(self, now: float) -> bool:
+        """A new segment after a failed write: where the line was torn, else once a REOPEN_SECONDS at the most."""
+        if self._fd < 0 or (not self._is_torn and now < self._roll_over_at):
+            return False
+        self._roll_over_at = now + REOPEN_SECONDS
+        old, was_empty = self.segment, not self._size
+        self.roll()
+        if self._fd >= 0 and was_empty:
+            with contextlib.suppress(OSError):  # a disk full for a day leaves no thousands of empty segments
+                segment_path(self.directory, old).unlink()
+        return self._fd >= 0
+
+    def _write(self, line: bytes) -> bool:
+        """One write(2). False where not the whole line was written: it is torn, and readers pass over it once a
+        newer segment exists."""
+        if self._is_torn:
+            self.roll()
+        if self._fd < 0:
+            return False
+        try:
+            written = os.write(self._fd, line)
+        except OSError as error:
+            self.last_error = f"{self.directory}: {error.strerror or error}"
+            return False
+        self._size += written
+        if written != len(line):
+            self._is_torn = True
+            self.last_error = f"{self.directory}: only {written} of {len(line)} bytes written (disk full?)"
+            return False
+        return True
+
     def roll(self) -> None:
         """Go on in a new segment."""
         self.close()
         self._open()
 
     def close(self) -> None:
-        """Close the segment; a later append opens a new one."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close the segment; a later append opens a new one. Never raises; the descriptor is gone in any case."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            try:
+                os.close(descriptor)
+            except OSError as error:  # a network file system may say only now that it is full
+                self.last_error = f"{self.directory}: {error.strerror or error}"
 
     def _is_gone(self) -> bool:
         """True where somebody removed the file we are writing to: nobody would ever read it."""
@@ -136,7 +169,7 @@ class LineWriter:
                     )
                 except FileExistsError:
                     continue
-                self.segment, self._size = number, 0
+                self.segment, self._size, self._is_torn = number, 0, False
                 return
             self.last_error = f"{self.directory}: another process is writing segments here"
         except OSError as error:
@@ -144,34 +177,103 @@ class LineWriter:
 
 
 class JournalWriter(LineWriter):
-    """The call process's end of the journal in `directory`, for the node named `node`."""
+    """The call process's end of the journal in `directory`, for the node named `node`.
+
+    Events that cannot be written are kept, WAITING_LIMIT of them, and written in their order before the next
+    event, or when `retry` is called. `failures` counts events that were not written at once, late or lost;
+    `lost` those lost for good. Nothing here raises.
+    """
 
     def __init__(self, directory: Path, node: str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.node = node
+        self.lost = 0
+        self._waiting: deque[bytes] = deque()
+        self._tell_at = 0.0
         super().__init__(directory, segment_bytes=segment_bytes)
 
+    @property
+    def waiting(self) -> int:
+        """Events that could not be written yet."""
+        return len(self._waiting)
+
     def append(self, event: JournalEvent) -> bool:
-        """Append one event with one write. False where it could not be written: counted, the call goes on."""
-        try:
-            line = encode_event(event)
-        except (TypeError, ValueError) as error:
-            self.failures += 1
-            self.last_error = f"event not encodable: {error}"
-            return False
-        return self.append_line(line)
+        """Append one event with one write. False where it could not be written now: kept, and the call goes on."""
+        return self.append_all((event,))
 
     def append_all(self, events: Iterable[JournalEvent]) -> bool:
-        """Append several events with one write; False where any could not be written."""
+        """Append several events with one write; False where any could not be written now."""
         lines = []
         whole = True
         for event in events:
             try:
                 lines.append(encode_event(event))
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # whatever it is, the others are written
                 self.failures += 1
-                self.last_error = f"event not encodable: {error}"
+                self.lost += 1
+                self._tell(f"event not encodable: {type(error).__name__}: {error}")
                 whole = False
-        return self.append_line(b"".join(lines)) and whole
+        if not lines:
+            return whole
+        if not self.retry():
+            self.failures += len(lines)
+            self._keep(lines)
+            return False
+        if self._append(b"".join(lines)):
+            return whole
+        self.failures += len(lines) - 1  # append_line has counted one
+        self._keep(lines)
+        return False
+
+    def retry(self) -> bool:
+        """Write what waits, in order. False where some still waits. Cheap where nothing does."""
+        if not self._waiting:
+            return True
+        failures = self.failures
+        while self._waiting:
+            chunk, size = [], 0
+            for line in self._waiting:
+                chunk.append(line)
+                size += len(line)
+                if size >= _CHUNK:
+                    break
+            if not self._append(b"".join(chunk)):
+                self.failures = failures  # these were counted when they came
+                self._tell(self.last_error)
+                return False
+            for _ in chunk:
+                self._waiting.popleft()
+        log.warning("journal-written-again %s: the events that waited are in it now", self.directory)
+        self._tell_at, self.last_error = 0.0, ""
+        return True
+
+    def _append(self, lines: bytes) -> bool:
+        try:
+            return self.append_line(lines)
+        except Exception as error:  # a fault of ours stops no call
+            self.failures += 1
+            self.last_error = f"{self.directory}: {type(error).__name__}: {error}"
+            return False
+
+    def _keep(self, lines: list[bytes]) -> None:
+        self._waiting.extend(lines)
+        while len(self._waiting) > WAITING_LIMIT:
+            self._waiting.popleft()
+            self.lost += 1
+        self._tell(self.last_error)
+
+    def _tell(self, problem: str) -> None:
+        """One line at the first failure, then one a minute."""
+        self.last_error = problem
+        now = time.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_SECONDS
+            log.error(
+                "journal-not-written %s; %d events wait in memory, %d are lost; calls go on. Make room on the disk, "
+                "and the directory writable for edge911",
+                problem,
+                len(self._waiting),
+                self.lost,
+            )
 
 
 class LineReader:

@@ -1,12 +1,10 @@
 """The node's key: secret bytes from which branches, tags and record ids are derived; kept for good."""
 
+import contextlib
 import hashlib
-import logging
 import os
 import secrets
 from pathlib import Path
-
-log = logging.getLogger(__name__)
 
 KEY_BYTES = 32
 
@@ -20,13 +18,8 @@ def load_key(directory: Path, node: str) -> tuple[bytes, str]:
     path = directory / "key"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(KEY_BYTES))
+        if not path.exists():
+            _make(path)
         key = path.read_bytes()
         if len(key) >= 16:
             return key[:64], ""
@@ -34,3 +27,31 @@ def load_key(directory: Path, node: str) -> tuple[bytes, str]:
     except OSError as error:
         problem = f"{path}: {error.strerror or error}; make the state directory writable"
     return hashlib.blake2b(node.encode(), digest_size=KEY_BYTES, person=b"edge911 no key").digest(), problem
+
+
+def _make(path: Path) -> None:
+    """Write a new key, whole and on the disk, then give it its name: a crash or a full disk leaves no half of one.
+
+    Where another process is first, its key stays. Raises OSError.
+    """
+    written = path.with_name(f"key.{os.getpid()}.new")
+    written.unlink(missing_ok=True)
+    try:
+        with open(written, "xb", opener=_private) as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                written.rename(path)
+    finally:
+        with contextlib.suppress(OSError):
+            written.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -29,7 +29,7 @@ from router.journal import START, Cursor, LineReader
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.parent import die_with_parent
-from router.telemetry import LaterHandler, configure_logging
+from router.telemetry import DeferredLog, configure_logging
 
 if TYPE_CHECKING:
     from router.recorder import Recorder
@@ -390,7 +390,7 @@ def take_turn(state_directory: Path) -> int | None:
             time.sleep(0.05)
 
 
-def _start_logging(config: Config) -> LaterHandler:
+def _start_logging(config: Config) -> DeferredLog:
     handler = configure_logging(config.log, process="notices", node=config.node)
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     return handler
@@ -412,6 +412,7 @@ def main(arguments: list[str] | None = None) -> int:
     faulthandler.register(signal.SIGUSR1)  # says where every thread stands, should one ever be stuck
     parent = options.parent or os.getppid()
     die_with_parent()
+    os.umask(0o077)  # notices say where people are
     refused: ConfigError | None = None
     try:
         settings = load_settings(options.config)

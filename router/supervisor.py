@@ -33,11 +33,22 @@ class Child:
         self.start_at = 0.0
         self.starts = 0
 
-    def start(self) -> None:
-        """Start it."""
+    def start(self) -> bool:
+        """Start it. False where the system has no process for us now: said, and tried again after a pause."""
         self.started = time.monotonic()
+        try:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
+        except (OSError, MemoryError) as error:  # no memory, too many processes: that passes
+            self._pause()
+            say(f"the {self.name} process cannot be started: {error}; it is tried again")
+            return False
         self.starts += 1
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
+        return True
+
+    def _pause(self) -> None:
+        """Count a failure and put the next start off."""
+        self.start_at = time.monotonic() + BACKOFF[min(self.failures, len(BACKOFF) - 1)]
+        self.failures += 1
 
     def check(self) -> int | None:
         """Its exit code, once, where it has ended since the last look."""
@@ -49,8 +60,7 @@ class Child:
         self.process = None
         if time.monotonic() - self.started > 60:
             self.failures = 0
-        self.start_at = time.monotonic() + BACKOFF[min(self.failures, len(BACKOFF) - 1)]
-        self.failures += 1
+        self._pause()
         return code
 
     def signal(self, number: int) -> None:
@@ -70,23 +80,33 @@ class Child:
 
 
 def say(text: str) -> None:
-    """One line on standard error."""
-    print(f"edge911: {text}", file=sys.stderr, flush=True)
+    """One line on standard error, where anybody takes it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"edge911: {text}", file=sys.stderr, flush=True)
 
 
 def supervise(calls: Child, notices: Child) -> int:
     """Keep both running until SIGTERM or SIGINT; SIGHUP goes to both. Returns the exit code."""
     reading, writing = socket.socketpair()
-    writing.setblocking(False)
-    reading.setblocking(False)
-    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-    caught: list[int] = []
-    for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(wanted, lambda received, _frame: caught.append(received))
+    with reading, writing:
+        writing.setblocking(False)
+        reading.setblocking(False)
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        caught: list[int] = []
+        for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(wanted, lambda received, _frame: caught.append(received))
+        try:
+            return _keep_running(calls, notices, reading, caught)
+        finally:
+            signal.set_wakeup_fd(-1)
+
+
+def _keep_running(calls: Child, notices: Child, reading: socket.socket, caught: list[int]) -> int:
     calls.start()
     notices.start()
     while True:
-        select.select([reading], [], [], 0.5)
+        due = [child.start_at - time.monotonic() for child in (calls, notices) if child.process is None]
+        select.select([reading], [], [], max(0.0, min([0.5, *due])))
         with contextlib.suppress(BlockingIOError):
             reading.recv(4096)
         stop = False
@@ -137,6 +157,7 @@ def main() -> int:
     parser.add_argument("--config", required=True, metavar="FILE")
     parser.add_argument("--state", required=True, metavar="DIRECTORY")
     options = parser.parse_args()
+    os.umask(0o077)  # what the children write says where people are
     python = [sys.executable, "-m"]
     parent = str(os.getpid())
     return supervise(

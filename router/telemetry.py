@@ -27,8 +27,11 @@ from config.schema import Log
 
 PENDING_LIMIT = 100_000
 _NUMBER = re.compile(r"\+?\d[\d().\- ]{5,}\d")
+_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
+_USER = re.compile(r"\b(sips?:)[^@\s;,<>\"']+@", re.IGNORECASE)
+_TEL = re.compile(r"\b(tel:)[^\s;,<>\"']+", re.IGNORECASE)
 _PLAIN_FIELDS = frozenset(
-    {"timestamp", "event", "level", "process", "node", "call", "sip_call_id", "source_address", "site", "route"}
+    {"timestamp", "level", "process", "node", "call", "sip_call_id", "source_address", "site", "route"}
 )
 _REDACTED_FIELDS = frozenset({"number", "callback", "caller", "address", "location", "display_name"})
 
@@ -39,7 +42,7 @@ Note = tuple[float, int, str, dict[str, Any]]
 Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
 
 
-class LaterHandler(logging.Handler):
+class DeferredLog(logging.Handler):
     """Keeps records until `render` is called; renders them, and hands the text to the writing thread."""
 
     def __init__(self, formatter: logging.Formatter, processors: list[Processor]) -> None:
@@ -48,6 +51,8 @@ class LaterHandler(logging.Handler):
         self._processors = processors
         self.pending: deque[logging.LogRecord | Note] = deque()
         self.lost = 0
+        self.not_rendered = 0
+        """Records that were replaced by a plain line, as they could not be rendered."""
         self._text: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._writer.start()
@@ -78,14 +83,23 @@ class LaterHandler(logging.Handler):
         """Render up to so many records and have them written."""
         lines: list[str] = []
         while self.pending and len(lines) < most:
-            item = self.pending.popleft()
-            lines.append(self._note_text(item) if isinstance(item, tuple) else self.format(item))
+            lines.append(self._text_of(self.pending.popleft()))
         if not lines:
             return
         if self._text.qsize() > 1000:
             self.lost += len(lines)
             return
         self._text.put("\n".join(lines) + "\n")
+
+    def _text_of(self, item: logging.LogRecord | Note) -> str:
+        """One line; a plain one where a record cannot be rendered, for the others must not be lost with it."""
+        try:
+            return self._note_text(item) if isinstance(item, tuple) else self.format(item)
+        except Exception as error:
+            self.not_rendered += 1
+            # Not what it says: it may be just that, or a number, that may not stand in a log.
+            where = "a line of the hot path" if isinstance(item, tuple) else f"{item.pathname}:{item.lineno}"
+            return f"log-line-not-rendered {where}: {type(error).__name__}"
 
     def finish(self) -> None:
         """Write what is left, within a second."""
@@ -98,11 +112,11 @@ class LaterHandler(logging.Handler):
             try:
                 sys.stderr.write(text)
                 sys.stderr.flush()
-            except (OSError, ValueError):
+            except Exception:
                 continue  # nobody reads our standard error any more
 
 
-def configure_logging(section: Log, *, process: str, node: str) -> LaterHandler:
+def configure_logging(section: Log, *, process: str, node: str) -> DeferredLog:
     """Send everything logged in this process to standard error, as `log` in the configuration says."""
     # What a log line of ours never shows need not be found out for each one.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -119,14 +133,15 @@ def configure_logging(section: Log, *, process: str, node: str) -> LaterHandler:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         name_process,
+        structlog.processors.format_exc_info,  # a traceback is text from here on, and redacted like any other
     ]
     if section.redact:
         processors.append(redact)
     if section.format == "json":
         renderer: Any = structlog.processors.JSONRenderer(serializer=_json)
     else:
-        renderer = structlog.dev.ConsoleRenderer()
-    handler = LaterHandler(
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    handler = DeferredLog(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=processors,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
@@ -147,16 +162,35 @@ def configure_logging(section: Log, *, process: str, node: str) -> LaterHandler:
 
 
 def _json(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:  # lone surrogates (bytes from the wire), large whole numbers, keys that are no text
+        return json.dumps(event, default=str)
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Without telephone numbers and locations."""
+    """Without telephone numbers, the users of SIP and tel URIs, and locations: in the event's text, in a traceback
+    and in every field but those that name calls and places of the configuration."""
     for name, value in event.items():
-        if not isinstance(value, str) or name in _PLAIN_FIELDS:
-            continue
-        event[name] = "[redacted]" if name in _REDACTED_FIELDS and value else _NUMBER.sub("[redacted]", value)
+        if name not in _PLAIN_FIELDS and not name.startswith("_"):
+            event[name] = "[redacted]" if name in _REDACTED_FIELDS and value else _redacted(value)
     return event
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        value = _TEL.sub(r"\1[redacted]", _USER.sub(r"\1[redacted]@", value))
+        return _NUMBER.sub(_redacted_number, value)
+    if isinstance(value, dict):
+        return {name: _redacted(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
+    return value
+
+
+def _redacted_number(found: re.Match[str]) -> str:
+    """An IPv4 address looks like a number, and is none."""
+    return found[0] if _ADDRESS.fullmatch(found[0].strip()) else "[redacted]"
 
 
 @dataclass(frozen=True, slots=True)

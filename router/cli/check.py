@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         Ends with 1 where there is an error, with 0 where there are at most warnings.
         """
         from config.load import ConfigError, load_config
+        from router.contact_urls import unusable_urls
 
         file = ""
         errors: Sequence[Problem] = ()
@@ -33,7 +34,9 @@ def register(app: typer.Typer) -> None:
         try:
             path = choose_config(config)
             file = str(path)
-            warnings = load_config(path).warnings
+            loaded = load_config(path)
+            warnings = loaded.warnings
+            errors = unusable_urls(loaded, path)
         except ConfigError as error:
             errors, warnings = error.problems, error.warnings
         if as_json:

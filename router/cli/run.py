@@ -2,10 +2,15 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from router.cli.common import ConfigOption, load_or_exit, print_problems
+from router.cli.common import ConfigOption, fail, load_or_exit, print_problems
+
+if TYPE_CHECKING:
+    from config.load import LoadedConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -19,13 +24,39 @@ def register(app: typer.Typer) -> None:
         SIGHUP reloads the configuration; a bad one is refused, with its errors in the log, and the old one stays.
         """
         from router.cli.common import config_path
+        from router.contact_urls import unusable_urls
 
         # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
         path = os.path.abspath(config_path(config))
         loaded = load_or_exit(config)
+        unusable = unusable_urls(loaded, Path(path))
+        if unusable:
+            print_problems(unusable)
+            fail("these contacts could never be told of a 911 call; mend the above, `edge911 check` tries it")
         print_problems(loaded.warnings, label="warning: ")
+        state = _state_directory(loaded)
         sys.stdout.flush()
         sys.stderr.flush()
         # A process of its own kind: small, with nothing in it that could fail. It keeps our process id.
-        arguments = ["--config", path, "--state", str(loaded.state_directory)]
+        arguments = ["--config", path, "--state", str(state)]
         os.execv(sys.executable, [sys.executable, "-m", "router.supervisor", *arguments])
+
+
+def _state_directory(loaded: "LoadedConfig") -> Path:
+    """Where the journal goes: the configured directory, else a temporary one that the children are told of."""
+    from router.state_directory import substitute, usable
+
+    wrong = usable(loaded.state_directory)
+    if not wrong:
+        return loaded.state_directory
+    instead = substitute(loaded.config.node)
+    where = f"{instead} is used until the next start" if instead else "and no temporary one can be had: NO NOTICES"
+    typer.echo(
+        f"edge911: state_directory {loaded.state_directory}: {wrong}; {where}. 911 calls are served; "
+        "make the directory writable and start again",
+        err=True,
+    )
+    if instead is None:
+        return loaded.state_directory
+    os.environ["EDGE911_STATE_DIRECTORY"] = str(instead)
+    return instead

@@ -5,8 +5,9 @@ lock at once, so that a read followed by a write cannot fail half way with "data
 wrong with the database becomes a StoreError in all three.
 """
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,9 @@ def _prepare_sqlite_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # It says where people are; SQLite gives its -wal and -shm files the same mode.
+        with suppress(OSError):  # one that is there stays as it is; of anything else SQLite says what is wrong
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     elif not path.exists():
         raise StoreError("database-missing", database=database_name(url), detail="no such file")
 

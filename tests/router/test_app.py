@@ -3,8 +3,12 @@
 import asyncio
 import gc
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +27,10 @@ from router.store.devices import upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
 from router.telemetry import DeferredLog
 from tests.support.call_world import CONFIG
+from tests.support.router_process import EDGE911
 
 PATIENCE = 30.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -328,3 +334,47 @@ def test_a_name_server_that_hangs_holds_up_no_start(
         await app.drain()
 
     run(test())
+
+
+@pytest.mark.parametrize("module", ["router.app", "router.notices"])
+def test_what_a_process_writes_is_its_owners_alone(site: Site, module: str) -> None:
+    """Journal, devices, key and notices say where people are, or let others pass for this router."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import os, runpy; os.umask(0o022); runpy.run_module('{module}', run_name='__main__')",
+            "--config",
+            str(site.file),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        status = Path(f"/proc/{process.pid}/status")
+        deadline = time.monotonic() + PATIENCE
+        expected = "journal" if module == "router.app" else "notices.json"
+        while not (site.folder / "state" / expected).exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert "Umask:\t0077" in status.read_text()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+    written = list((site.folder / "state").rglob("*"))
+    assert written
+    assert [path for path in [site.folder / "state", *written] if path.stat().st_mode & 0o077] == []
+
+
+def test_explain_makes_no_file(site: Site) -> None:
+    done = subprocess.run(
+        [str(EDGE911), "explain", "4102", "911", "--source", "10.1.3.7", "-c", str(site.file)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "hq" in done.stdout
+    assert [path.name for path in site.folder.iterdir()] == ["edge911.yaml"]

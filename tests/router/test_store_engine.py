@@ -1,6 +1,7 @@
 """Opening the store on SQLite files and a real PostgreSQL: migration, and the ways a database can be broken."""
 
 import multiprocessing
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -258,7 +259,7 @@ def test_a_new_sqlite_file_is_its_owners_alone_and_one_that_is_there_stays_as_it
         path = tmp_path / "edge911.db"
         engine = open_store(f"sqlite:///{path}")
         with writing(engine) as conn:
-            upsert_devices(conn, [{"device": "4001"}])
+            device_store.upsert_devices(conn, [{"device": "4001"}])
             assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
         engine.dispose()
         path.chmod(0o640)

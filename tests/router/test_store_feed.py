@@ -577,3 +577,16 @@ def test_a_kept_file_that_cannot_be_written_for_any_reason_does_not_end_the_feed
 
     run(test())
     assert calls.said == [HEALTHY]
+
+
+def test_a_kept_file_that_cannot_be_read_for_any_reason_keeps_no_call_from_being_served(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(_: LastKnownGood) -> list[Device]:
+        raise TypeError("a fault")
+
+    monkeypatch.setattr(LastKnownGood, "read", fault)
+    calls = Calls(sqlite_url, tmp_path / "state")
+    calls.feed.load_kept()
+    assert calls.said == [NOT_READ_YET]
+    assert look_once(sqlite_url, tmp_path / "state").said == [HEALTHY]

@@ -1,0 +1,28 @@
+"""`check` and `run` refuse a contact that could never be told."""
+
+from pathlib import Path
+
+from config.load import load_config
+from router.contact_urls import unusable_urls
+
+TEXT = """listen: [udp://127.0.0.1:5060]
+networks: {inside: [10.0.0.0/8]}
+contacts:
+  good: {send: ["mailto://127.0.0.1:2525?from=a@example.com&to=b@example.com", "sip:100@10.0.0.1"]}
+  typo: {send: ["jsn://127.0.0.1/secret-token"]}
+  cut:
+    send:
+      - json://127.0.0.1/911
+      - "mailto://"
+"""
+
+
+def test_urls_that_no_channel_knows_are_named_with_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "edge911.yaml"
+    path.write_text(TEXT)
+    found = unusable_urls(load_config(path), path)
+    assert [(one.line, one.column, one.path) for one in found] == [
+        (5, 17, "contacts.typo.send[0]"),
+        (9, 9, "contacts.cut.send[1]"),
+    ]
+    assert "secret-token" not in str(found)
