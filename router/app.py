@@ -25,7 +25,7 @@ from router.journal import JournalWriter
 from router.key import load_key
 from router.lookups import Resolver
 from router.parent import die_with_parent
-from router.sources import Sources
+from router.sources import Side, Sources
 from router.telemetry import CounterGroup, DeferredLog, Gauge, Metrics, configure_logging, notices_status
 from router.trunks import ListeningPoints, Trunks
 from sip.stack import ListeningPoint
@@ -34,6 +34,7 @@ from sip.transport import SipEdge
 log = logging.getLogger("edge911.calls")
 
 DRAIN_SECONDS = 30.0
+LAST_WORDS_SECONDS = 0.7
 HOUSEKEEPING_SECONDS = 0.1
 FIRST_LOOK_SECONDS = 0.7
 """So long a start waits for the database before calls are served without its devices."""
@@ -326,7 +327,7 @@ class App:
             gc.collect()
 
     def _collect_when_quiet(self) -> None:
-        if len(self.router.stack.servers) < 1000 and not self._in_progress():
+        if len(self.router.stack.servers) < 1000 and not self.router.in_progress():
             gc.collect()
 
     def on_fault(self, error: str, data: bytes) -> None:
@@ -354,8 +355,12 @@ class App:
         self.router.draining = True
         log.info("stopping: 911 is served until transactions end, %d s at the most", int(DRAIN_SECONDS))
         end = self.loop.time() + DRAIN_SECONDS
-        while self.loop.time() < end and self._in_progress():
+        was_busy = False
+        while self.loop.time() < end and self.router.in_progress():
+            was_busy = True
             await asyncio.sleep(0.05)
+        if was_busy:
+            await asyncio.sleep(LAST_WORDS_SECONDS)  # for a 2xx or an ACK that was lost and comes again
         await self.edge.close()
         if self.health is not None:
             self.health.close()
@@ -370,9 +375,6 @@ class App:
     def _is_known(self, host: str) -> bool:
         """True where an address is in a listed network, or a trunk's."""
         return self.router.sources.classify(host, 0).side is not Side.UNLISTED
-
-    def _in_progress(self) -> bool:
-        return any(not server.is_answered for server in self.router.stack.servers.values())
 
     # ---- pages ----
 

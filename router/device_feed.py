@@ -35,7 +35,8 @@ from router.store.errors import StoreError, database_name
 
 HEALTHY: Final = "ok"
 EMPTIED: Final = "database-new-and-empty"
-"""The database never held a device, though this node knows some: it was probably lost and made anew."""
+"""The database never held a device, though this node knows some: it was probably lost and made anew. Calls go on with
+the devices that this node knows."""
 NOT_READ_YET: Final = "database-not-read-yet"
 """Since the process started the database has not answered, neither with devices nor with an error."""
 FAULT: Final = "device-feed-fault"
@@ -103,6 +104,7 @@ class DeviceFeed:
         self._known: dict[str, Device] = {}
         """What calls have, or will have once the queue is empty; the thread's own."""
         self._knew_some = False
+        self._is_emptied = False
         """True once a device was known, also from the last known good file."""
         self._health = ""
         self._log = structlog.get_logger("edge911.devices")
@@ -167,6 +169,12 @@ class DeviceFeed:
             self._log.error("devices-not-read", reason=error.reason, detail=str(error), used=len(self._known))
             return
         assert isinstance(found, _Whole)  # the first look at a database is always at all of it
+        if self._is_lost(found):
+            self._is_emptied = True
+            self._known = {device.device: device for device in kept}
+            self._on_replace(kept)
+            self._say(EMPTIED + _USING_LAST_KNOWN_GOOD)
+            return
         self._known = found.devices
         self._on_replace(list(found.devices.values()))
         self._say(self._health_of(found))
@@ -202,6 +210,16 @@ class DeviceFeed:
         """One look at the database; True where it could be read."""
         try:
             found = self._source.poll()
+            if isinstance(found, _Whole) and self._is_lost(found):
+                self._is_emptied = True
+                self._say_on_loop(EMPTIED + _USING_LAST_KNOWN_GOOD)
+                self._first_look_is_over()
+                return True
+            if self._is_emptied and found is not None:
+                self._is_emptied = False
+                if not isinstance(found, _Whole):
+                    self._source.close()  # it holds devices again: the next look is at all of it
+                    return True
             changes = self._difference(found.devices) if isinstance(found, _Whole) else found
             if changes is not None:
                 self._hand_over(changes)
@@ -219,6 +237,11 @@ class DeviceFeed:
             self._first_look_is_over()
             return False
         return True
+
+    def _is_lost(self, found: _Whole) -> bool:
+        """True for a database that was lost and made anew (a volume that was not mounted in time, a deleted file): it
+        never held a device, and we know some. They stay until it holds devices again."""
+        return self._knew_some and not found.ever_held_a_device
 
     def _first_look_is_over(self) -> None:
         if not self._has_looked:
@@ -315,8 +338,6 @@ class DeviceFeed:
         self._on_health(reason)
 
     def _health_of(self, found: _Whole) -> str:
-        if self._knew_some and not found.ever_held_a_device:
-            return EMPTIED
         self._knew_some = self._knew_some or bool(found.devices)
         return HEALTHY
 

@@ -37,7 +37,8 @@ class Child:
         """Start it. False where the system has no process for us now: said, and tried again after a pause."""
         self.started = time.monotonic()
         try:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
+            # A session of its own: Ctrl-C reaches the supervisor alone, which ends calls first, then notices.
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
         except (OSError, MemoryError) as error:  # no memory, too many processes: that passes
             self._pause()
             say(f"the {self.name} process cannot be started: {error}; it is tried again")

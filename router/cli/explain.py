@@ -48,6 +48,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _decide(loaded: Any, caller: str, dialled: str, source: str) -> tuple[dict[str, Any], str]:
+    import structlog
+
     from e911.locate import DeviceTable
     from e911.location import Device
     from router.decision import Rules
@@ -57,6 +59,8 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str) -> tuple[dict[s
     from router.sources import Sources
     from sip.errors import RemoteError
 
+    # What is wrong with the database is said once, by us, and never on standard output.
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     devices = DeviceTable()
     health = ["unknown"]
 

@@ -372,7 +372,7 @@ def test_kept_devices_of_another_database_are_not_used(sqlite_url: str, tmp_path
     assert other.said == ["database-missing"]
 
 
-def test_a_database_made_anew_is_believed_but_said_and_what_was_kept_stays_on_disk(
+def test_a_database_lost_and_made_anew_costs_no_device_until_it_holds_some_again(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     directory = tmp_path / "state"
@@ -389,13 +389,14 @@ def test_a_database_made_anew_is_believed_but_said_and_what_was_kept_stays_on_di
     open_store(sqlite_url).dispose()
     after = Calls(sqlite_url, directory)
     after.feed.load_now()
-    assert after.table == {}
-    assert after.said == [EMPTIED]
+    assert len(after.table) == 2
+    assert after.said == [f"{EMPTIED}-using-last-known-good"]
 
     async def test() -> None:
         async with after.running():
             assert len(kept_devices(sqlite_url, directory)) == 2
             fill(sqlite_url, [{"device": "7001"}])
+            await after.until(lambda: set(after.table) == {"7001"})
             await after.until(lambda: after.said[-1] == HEALTHY)
             await after.until(lambda: kept_devices(sqlite_url, directory) == {"7001": ""})
 
