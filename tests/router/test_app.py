@@ -360,7 +360,8 @@ def test_what_a_process_writes_is_its_owners_alone(site: Site, module: str) -> N
             time.sleep(0.02)
         assert "Umask:\t0077" in status.read_text()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        # Perhaps before its handler stands: then the signal itself ends it.
+        assert process.wait(PATIENCE) in (0, -signal.SIGTERM)
     finally:
         process.kill()
         process.wait()
