@@ -1,8 +1,9 @@
 """What is written down about an emergency call: the journal's events, of which records and notices are made.
 
 Every event is one JSON line in the journal, appended by the call process and read by the notices process.
-`at` is seconds since 1970 (UTC). `id` is the call's record id: derived (keyed hash of Call-ID, From tag and
-CSeq), so an INVITE retransmitted to a restarted router is the same call, the same notice and the same record.
+`at` is seconds since 1970 (UTC). `id` is the call's record id: derived (keyed hash of Call-ID, From tag, CSeq, and
+branch and sent-by of the caller's Via), so an INVITE retransmitted to a restarted router is the same call, the same
+notice and the same record.
 """
 
 from dataclasses import dataclass, field

@@ -1,37 +1,54 @@
 """Contact URLs that can never work: found before the start, not by the notice that nobody gets."""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+from config.document import Mapping, Scalar, Sequence
 from config.files import read_source
-from config.load import LoadedConfig
 from config.problem import Problem
-from config.validate import locate
+from config.substitution import substitute
 
 
-def unusable_urls(loaded: LoadedConfig, path: Path) -> list[Problem]:
-    """A problem, with its place in the file, for each `contacts.*.send` that no channel knows. The URL itself is not
-    shown: it may hold a password. Imports Apprise, so it is not for the call process."""
+def unusable_urls(path: Path) -> list[Problem]:
+    """A problem, with its place in the file, for each `contacts.*.send` that no channel knows.
+
+    Reads the file itself, so that these are found beside whatever else is wrong with it. The URL is not shown: it may
+    hold a password. Imports Apprise, so it is not for the call process.
+    """
     import apprise
 
     found: list[Problem] = []
-    root = read_source(path).root
-    for name, contact in loaded.config.contacts.items():
-        for index, url in enumerate(contact.send):
-            if url.lower().startswith(("sip:", "sips:")):
-                continue
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # modules that some plugins still import
-                known = apprise.Apprise.instantiate(url, suppress_exceptions=True)
-            if known is None and root is not None:
-                place, steps, _ = locate(root, ("contacts", name, "send", index))
-                scheme = url.partition(":")[0][:20]
-                found.append(
-                    Problem.at(
-                        place,
-                        steps,
-                        f"not a channel that Apprise knows, or its URL is incomplete ({scheme}:…); "
-                        "write mailto://HOST?from=…&to=…, json://HOST/PATH, or another URL of Apprise's",
-                    )
+    for name, index, value in _urls(path):
+        url = value.text or ""
+        if not url or value.broken or url.lower().startswith(("sip:", "sips:")):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # modules that some plugins still import
+            known = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        if known is None:
+            scheme = url.partition(":")[0][:20]
+            found.append(
+                Problem.at(
+                    value.place,
+                    ("contacts", name, "send") if index is None else ("contacts", name, "send", index),
+                    f"not a channel that Apprise knows, or its URL is incomplete ({scheme}:…); "
+                    "write mailto://HOST?from=…&to=…, json://HOST/PATH, or another URL of Apprise's",
                 )
+            )
     return found
+
+
+def _urls(path: Path) -> Iterator[tuple[str, int | None, Scalar]]:
+    """Contact, position in its list (None for a single value), and the value, secrets put in."""
+    root = read_source(path).root
+    if root is None:
+        return
+    contacts = substitute(root, path.parent)[0].get("contacts")
+    for name, (_, contact) in contacts.entries.items() if isinstance(contacts, Mapping) else ():
+        send = contact.get("send") if isinstance(contact, Mapping) else None
+        if isinstance(send, Scalar):
+            yield name, None, send
+        for index, item in enumerate(send.items if isinstance(send, Sequence) else ()):
+            if isinstance(item, Scalar):
+                yield name, index, item

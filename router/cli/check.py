@@ -1,5 +1,6 @@
 """edge911 check: every error and warning of a configuration at once."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,11 +35,11 @@ def register(app: typer.Typer) -> None:
         try:
             path = choose_config(config)
             file = str(path)
-            loaded = load_config(path)
-            warnings = loaded.warnings
-            errors = unusable_urls(loaded, path)
+            warnings = load_config(path).warnings
         except ConfigError as error:
             errors, warnings = error.problems, error.warnings
+        if file:
+            errors = [*errors, *unusable_urls(Path(file))]
         if as_json:
             _print_json(file, errors, warnings)
         else:

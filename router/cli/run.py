@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
         path = os.path.abspath(config_path(config))
         loaded = load_or_exit(config)
-        unusable = unusable_urls(loaded, Path(path))
+        unusable = unusable_urls(Path(path))
         if unusable:
             print_problems(unusable)
             fail("these contacts could never be told of a 911 call; mend the above, `edge911 check` tries it")

@@ -1,8 +1,9 @@
 """`check` and `run` refuse a contact that could never be told."""
 
+import subprocess
+import sys
 from pathlib import Path
 
-from config.load import load_config
 from router.contact_urls import unusable_urls
 
 TEXT = """listen: [udp://127.0.0.1:5060]
@@ -20,9 +21,23 @@ contacts:
 def test_urls_that_no_channel_knows_are_named_with_their_place(tmp_path: Path) -> None:
     path = tmp_path / "edge911.yaml"
     path.write_text(TEXT)
-    found = unusable_urls(load_config(path), path)
+    found = unusable_urls(path)
     assert [(one.line, one.column, one.path) for one in found] == [
         (5, 17, "contacts.typo.send[0]"),
         (9, 9, "contacts.cut.send[1]"),
     ]
     assert "secret-token" not in str(found)
+
+
+def test_check_names_them_beside_every_other_error(tmp_path: Path) -> None:
+    path = tmp_path / "edge911.yaml"
+    path.write_text(TEXT + "routes: {outbound: [nowhere]}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from router.cli import main; main()", "check", "-c", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    for named in ("contacts.typo.send[0]: ", "contacts.cut.send[1]: ", "routes.outbound[0]: "):
+        assert named in done.stderr
