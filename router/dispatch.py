@@ -1,7 +1,5 @@
 """CallRouter: the transaction user. Every request comes in here and is sent on its way."""
 
-import hashlib
-import hmac
 import logging
 import time
 from collections import Counter, deque
@@ -12,10 +10,13 @@ from typing import Protocol
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
+from router.acks import Acks
+from router.admission import forgives, refusal
 from router.decision import CallPlan, Rules, call_id_of, plan_call, plan_of_unknown
-from router.emergency import ACK_WAIT, EmergencyCall
-from router.hangup import end_answer
+from router.emergency import EmergencyCall
+from router.next_hop import NextHops
 from router.ordinary import OrdinaryCall, routed_request
+from router.record_route import RecordRouting
 from router.refusals import RefusalLimit
 from router.sources import Side, Source, Sources, parse_address
 from router.trunks import ListeningPoints, Trunks
@@ -38,17 +39,6 @@ log = logging.getLogger(__name__)
 OWN_ALLOW = (
     b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, REFER, INFO, PRACK, UPDATE, MESSAGE"
 )
-FORGIVEN = frozenset(
-    {
-        Reason.BAD_FIELD_LINE,
-        Reason.BODY_INCOMPLETE,
-        Reason.BAD_CONTENT_LENGTH,
-        Reason.BAD_START_LINE,
-        Reason.BAD_VIA,
-    }
-)
-"""What does not stop an emergency INVITE: broken lines go as they came, a cut body as far as it came (its length is
-what came), the Request-URI is replaced anyway, and a Via need only be readable."""
 
 
 class Journal(Protocol):
@@ -84,23 +74,6 @@ class Setup:
     points: ListeningPoints
 
 
-class _AckWatch:
-    """A second 2xx was forwarded; nobody may acknowledge it (deviation (c))."""
-
-    def __init__(self, router: "CallRouter", response: Response, flow: Flow, uri: bytes) -> None:
-        self.router = router
-        self.response = response
-        self.flow = flow
-        self.uri = uri
-        self.key = (response.call_id, response.to_tag)
-
-    def on_timer(self, name: str, now: float) -> None:
-        router = self.router
-        if router.ack_watches.pop(self.key, None) is not None:
-            router.counts["answers_ended_by_us"] += 1
-            end_answer(router.stack, router.key, self.response, self.flow, self.uri, router.is_own_uri, now)
-
-
 class CallRouter:
     """Sends every request where it belongs. One per call process."""
 
@@ -128,9 +101,8 @@ class CallRouter:
         self.counts: Counter[str] = Counter()
         self.later: deque[JournalEvent] = deque()
         """Events that may be written when the loop has a moment."""
-        self.ack_watches: dict[tuple[bytes, bytes], object] = {}
-        self.unacknowledged: dict[tuple[bytes, bytes], float] = {}
-        """Answered emergency calls whose ACK has not passed yet: Call-ID and To tag, and since when."""
+        self.record_routing = RecordRouting(key)
+        self.acks = Acks(self.stack, key, self.counts, self.is_own_uri)
         self.draining = False
         self.refusals = RefusalLimit()
         self.use(setup)
@@ -143,40 +115,26 @@ class CallRouter:
         self.trunks = setup.trunks
         self.points = setup.points
         self.node = setup.rules.config.node
+        self.next_hops = NextHops(setup.points, setup.sources, self.resolve, self)
 
     # ---- the transaction user ----
 
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Before a transaction is made: requests of sources that are not listed, and new calls while draining."""
         source = self.sources.classify(flow.host, flow.port)
-        if request.method == b"INVITE" and not request.to_tag:
-            kind = self.rules.kind_of(request)
-            if kind is not CallKind.ORDINARY:
-                if source.side is Side.UNLISTED and self.rules.config.emergency.from_unlisted != "accept":
-                    # Without a transaction: a stranger with a forged address is sent one answer, not twelve.
-                    self._note_refused(request, flow.host, source, kind)
-                    return RemoteError(
-                        Reason.SOURCE_NOT_LISTED, 403, "emergency calls are served from inside networks only"
-                    )
-                return None
-        if source.side is Side.UNLISTED and request.method != b"CANCEL" and not self._has_token(request):
-            return RemoteError(Reason.SOURCE_NOT_LISTED, 403, f"{flow.host} is in no listed network")
-        if self.draining and request.method == b"INVITE" and not request.to_tag:
-            return RemoteError(Reason.SHUTTING_DOWN, 503, "no new calls, 911 excepted")
-        return None
+        return refusal(
+            self.rules,
+            request,
+            flow,
+            source,
+            draining=self.draining,
+            has_token=self._has_token,
+            note_refused=lambda kind: self._note_refused(request, flow.host, source, kind),
+        )
 
     def forgives(self, request: Request, error: RemoteError) -> bool:
-        """An emergency call that is malformed only where it does not matter still goes out, and so does all that
-        follows it in its dialog."""
-        if request.to_tag or request.method == b"CANCEL":
-            return set(request.oddities) == {Reason.BAD_FIELD_LINE}
-        if request.method != b"INVITE" or self.rules.kind_of(request) is CallKind.ORDINARY:
-            return False
-        if not set(request.oddities) <= FORGIVEN:
-            return False
-        if error.reason is Reason.REPEATED_FIELD:
-            return error.detail in ("max-forwards", "content-length")
-        return error.reason in FORGIVEN
+        """True where a malformed request is served all the same."""
+        return forgives(self.rules, request, error)
 
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
         """A new request."""
@@ -213,20 +171,16 @@ class CallRouter:
         if source.side is Side.UNLISTED and invite is None and not self._has_token(request):
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
             return
-        dialog = (request.call_id, request.to_tag)
-        self.unacknowledged.pop(dialog, None)
-        watched = self.ack_watches.pop(dialog, None)
-        if isinstance(watched, _AckWatch):
-            self.counts["second_answers_acknowledged"] += 1
+        self.acks.passed(request.call_id, request.to_tag)
         try:
             if max_forwards(request) <= 0:
                 raise RemoteError(Reason.TOO_MANY_HOPS, 0)
-            decision = process_routes(request, self.is_own)
-            if self._is_own_text(decision.next_hop or decision.uri):
+            decision = process_routes(request, self.next_hops.is_own)
+            if self.next_hops.is_own_text(decision.next_hop or decision.uri):
                 raise RemoteError(Reason.STRAY_ACK, 0, "it names nobody but this router")
-            self._towards(
+            self.next_hops.towards(
                 decision.next_hop or decision.uri,
-                self._leaving_point(decision, flow),
+                self.next_hops.leaving_point(decision),
                 flow.point,
                 lambda onward: self._send_ack(request, decision, onward),
             )
@@ -363,27 +317,22 @@ class CallRouter:
         log.exception("fault in edge911 itself, while %s; the call goes on", doing)
 
     def watch_ack(self, response: Response, flow: Flow, uri: bytes, now: float) -> None:
-        """Deviation (c): see whether somebody acknowledges a second 2xx; its copies start no second watch."""
-        watch = _AckWatch(self, response, flow, uri)
-        if watch.key not in self.ack_watches:
-            self.ack_watches[watch.key] = watch
-            self.stack.set_timer(watch, "ack", ACK_WAIT, now)
+        """Deviation (c): see whether somebody acknowledges a second 2xx."""
+        self.acks.watch(response, flow, uri, now)
 
     def on_forked_success(self, response: Response, flow: Flow, now: float) -> None:
         """The provider forked, and a second of its phones answered an emergency call."""
-        self.watch_ack(response, flow, b"", now)
+        self.acks.watch(response, flow, b"", now)
 
     def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
         """An emergency call was answered: this process stays until its ACK has passed."""
-        if len(self.unacknowledged) < 10_000:
-            self.unacknowledged[call_id, to_tag] = self.now()
+        self.acks.expect(call_id, to_tag, self.now())
 
     def in_progress(self) -> bool:
         """True while a request has no final answer, or an answered emergency call no ACK (32 s at the most)."""
-        oldest = self.now() - 32.0
-        for key in [key for key, since in self.unacknowledged.items() if since < oldest]:
-            del self.unacknowledged[key]
-        return bool(self.unacknowledged) or any(not server.is_answered for server in self.stack.servers.values())
+        return self.acks.are_awaited(self.now()) or any(
+            not server.is_answered for server in self.stack.servers.values()
+        )
 
     def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
         """One line for how the setting-up of an emergency call ended."""
@@ -396,7 +345,7 @@ class CallRouter:
 
     def _on_ordinary(self, server: ServerTransaction, request: Request, source: Source, now: float) -> None:
         self._validate(request)
-        decision = process_routes(request, self.is_own)
+        decision = process_routes(request, self.next_hops.is_own)
         flow = server.flow
         if request.method == b"BYE" and decision.own:
             self._note_bye(decision.own, request.call_id, source)
@@ -405,7 +354,7 @@ class CallRouter:
         if uri is None and has_tag:
             uri = decision.uri
         if uri is None:
-            inside = self._inside_uri(decision.uri)
+            inside = self.next_hops.inside_uri(decision.uri)
             if inside is not None:
                 uri = decision.uri
             elif self._is_for_us(request, decision.uri):
@@ -414,13 +363,13 @@ class CallRouter:
         if uri is None:
             self._by_source(server, request, decision, source, now)
             return
-        if self._is_own_text(uri):
+        if self.next_hops.is_own_text(uri):
             raise RemoteError(Reason.UNKNOWN_TRANSACTION, 481, "the request names nobody but this router")
-        if source.side is Side.OUTSIDE and not has_tag and not self._outside_may_reach(uri):
+        if source.side is Side.OUTSIDE and not has_tag and not self.next_hops.outside_may_reach(uri):
             raise RemoteError(Reason.NO_ROUTE, 403, "from outside only inside addresses and trunks can be reached")
-        self._towards(
+        self.next_hops.towards(
             uri,
-            self._leaving_point(decision, flow),
+            self.next_hops.leaving_point(decision),
             flow.point,
             lambda onward: self._forward(server, request, decision, [("", onward)] if onward else [], self.now()),
         )
@@ -478,119 +427,36 @@ class CallRouter:
 
     def _is_for_us(self, request: Request, uri: bytes) -> bool:
         """Section 11: OPTIONS to this router itself, by an address without a user part."""
-        if request.method != b"OPTIONS" or not self._is_own_text(uri):
+        if request.method != b"OPTIONS" or not self.next_hops.is_own_text(uri):
             return False
         return not parse_sip_uri(uri).user
 
-    def _inside_uri(self, uri: bytes) -> SipUri | None:
-        """The Request-URI, where its host is an inside address that is not ours."""
-        if scheme_of(uri) not in ("sip", "sips"):
-            return None
-        parsed = parse_sip_uri(uri)
-        if self.is_own(parsed) or not self.sources.reaches_inside(parsed.host):
-            return None
-        return parsed
-
-    def _outside_may_reach(self, uri: bytes) -> bool:
-        if scheme_of(uri) not in ("sip", "sips"):
-            return False
-        host = parse_sip_uri(uri).host
-        return self.sources.reaches_inside(host) or self.sources.is_trunk(host)
-
     def _note_bye(self, own: Sequence[SipUri], call_id: bytes, source: Source) -> None:
         """A BYE whose Route carries the id of an emergency call, also one from before a restart, and its token."""
-        token = self.token(call_id)
-        for uri in own:
-            if not hmac.compare_digest(uri.parameters.get("t", b""), token):
-                continue
-            call = uri.parameters.get("call", b"").decode("latin-1")
-            if call and call.isalnum() and len(call) <= 40:
-                by = "caller" if source.side is Side.INSIDE else "provider"
-                self.write_later(CallFinished(id=call, at=self.clock(), by=by))
-                return
+        call = self.record_routing.emergency_call_of(own, call_id)
+        if call:
+            by = "caller" if source.side is Side.INSIDE else "provider"
+            self.write_later(CallFinished(id=call, at=self.clock(), by=by))
 
     # ---- where to ----
 
-    def _towards(
-        self,
-        uri: bytes,
-        leaving: ListeningPoint | None,
-        arrived: ListeningPoint,
-        then: Callable[[Flow | None], None],
-    ) -> None:
-        """Find the flow to a URI, then go on; at once where its host is an address."""
-        target = parse_sip_uri(uri)
-        if parse_address(target.host) is not None:
-            then(self._flow_to(target, target.host, leaving, arrived))
-            return
-        if self.resolve is None:
-            then(None)
-            return
-
-        def resolved(addresses: tuple[str, ...]) -> None:
-            try:
-                then(self._flow_to(target, addresses[0], leaving, arrived) if addresses else None)
-            except Exception:
-                self.on_fault("going on after a look-up")
-            if self.edge is not None:
-                self.edge.flush()
-
-        self.resolve(target.host, resolved)
-
-    def _flow_to(
-        self, target: SipUri, host: str, leaving: ListeningPoint | None, arrived: ListeningPoint
-    ) -> Flow | None:
-        transport = target.transport
-        if leaving is not None and leaving.transport == transport and (":" in leaving.host) is (":" in host):
-            point: ListeningPoint | None = leaving
-        else:
-            point = self.points.choose(transport, host, leaving or arrived)
-        return None if point is None else Flow(point, host, target.effective_port)
-
-    def _leaving_point(self, decision: RouteDecision, flow: Flow) -> ListeningPoint | None:
-        """The listening point that our last Route value names: the side this dialog's other end is on."""
-        if not decision.own:
-            return None
-        uri = decision.own[-1]
-        return self.points.find(uri.transport, uri.host, uri.effective_port)
-
-    def is_own(self, uri: SipUri) -> bool:
-        """True where a URI names this router."""
-        return self.points.is_own(uri.host, uri.effective_port)
-
     def is_own_uri(self, uri: bytes) -> bool:
-        """The same for a URI not read yet."""
-        return self._is_own_text(uri)
-
-    def _is_own_text(self, uri: bytes) -> bool:
-        if scheme_of(uri) not in ("sip", "sips"):
-            return False
-        return self.is_own(parse_sip_uri(uri))
-
-    def token(self, call_id: bytes) -> bytes:
-        """What our Record-Route carries: proof that a later request belongs to a call that we let through."""
-        return hashlib.blake2b(call_id, key=self.key, digest_size=6, person=b"record-route").hexdigest().encode()
+        """True where a URI names this router."""
+        return self.next_hops.is_own_text(uri)
 
     def _has_token(self, request: Request) -> bool:
-        """True where a request in a dialog carries the token of its call, from wherever it comes."""
-        if not request.to_tag:
-            return False
-        try:
-            decision = process_routes(request, self.is_own)
-            wanted = self.token(request.call_id)
-        except RemoteError:
-            return False
-        return any(hmac.compare_digest(uri.parameters.get("t", b""), wanted) for uri in decision.own)
+        return self.record_routing.has_token(request, self.next_hops.is_own)
 
     def record_routes(
         self, out: ListeningPoint, arrived: ListeningPoint, call_id: bytes, parameters: bytes = b""
     ) -> Sequence[bytes]:
-        """Our Record-Route lines: one, or two where the request crosses listening points (RFC 5658)."""
-        parameters = b";t=" + self.token(call_id) + parameters
-        made = [b"Record-Route: <%b%b>" % (out.record_route_uri, parameters)]
-        if arrived.record_route_uri != out.record_route_uri:
-            made.append(b"Record-Route: <%b%b>" % (arrived.record_route_uri, parameters))
-        return made
+        """Our Record-Route lines."""
+        return self.record_routing.lines(out, arrived, call_id, parameters)
+
+    def flush(self) -> None:
+        """Have the edge send what the stack has ready."""
+        if self.edge is not None:
+            self.edge.flush()
 
     def distrust(self, flow: Flow) -> None:
         """Have the edge use a new connection to this address next time."""

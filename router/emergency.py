@@ -19,8 +19,6 @@ from sip.timers import Entry, cancel_timer
 
 TCP_WAIT = 0.3
 """Seconds for a TCP connection to a trunk before a large INVITE goes by UDP after all."""
-ACK_WAIT = 2.0
-"""Deviation (c): seconds in which the caller may acknowledge a second 2xx before we end that call ourselves."""
 ABOUT_OUR_PART = (424, 415, 413, 513)
 """Deviation (d): refusals of the location part that we added (RFC 6442, RFC 3261)."""
 MENDABLE = (401, 407, 420, 422, 488)

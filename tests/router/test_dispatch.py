@@ -198,7 +198,7 @@ def test_a_broken_line_in_a_dialog_is_no_reason_to_lose_the_request(world: CallW
 
 def test_what_follows_a_look_up_is_sent_at_once(world: CallWorld) -> None:
     asked = []
-    world.router.resolve = lambda host, told: asked.append((host, told))
+    world.router.next_hops.resolve = lambda host, told: asked.append((host, told))
     raw = request("BYE", "sip:far@psap.example.com:5080", OWN_ROUTE, to_tag="t")
     assert not world.receive(raw)
     ((host, told),) = asked
@@ -209,5 +209,5 @@ def test_what_follows_a_look_up_is_sent_at_once(world: CallWorld) -> None:
 
 
 def test_a_name_that_cannot_be_resolved_is_answered(world: CallWorld) -> None:
-    world.router.resolve = lambda host, told: told(())
+    world.router.next_hops.resolve = lambda host, told: told(())
     assert one(world.receive(request("BYE", "sip:far@psap.example.com", OWN_ROUTE, to_tag="t")), 480)

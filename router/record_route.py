@@ -1,0 +1,58 @@
+"""Record-Route: the lines we add, and the keyed token in them that lets the rest of a dialog through.
+
+The token is a keyed hash of the Call-ID: a request that carries it belongs to a dialog that we let through once, from
+wherever it comes now, also after a restart or on another node with the same key.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+
+from sip.errors import RemoteError
+from sip.message import Request
+from sip.routing import process_routes
+from sip.stack import ListeningPoint
+from sip.uri import SipUri
+
+
+class RecordRouting:
+    """Writes and checks our Record-Route values. key: the node's."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+
+    def token(self, call_id: bytes) -> bytes:
+        """Proof that a later request belongs to a call that we let through."""
+        return hashlib.blake2b(call_id, key=self.key, digest_size=6, person=b"record-route").hexdigest().encode()
+
+    def has_token(self, request: Request, is_own: Callable[[SipUri], bool]) -> bool:
+        """True where a request in a dialog carries the token of its call in a Route value of ours."""
+        if not request.to_tag:
+            return False
+        try:
+            decision = process_routes(request, is_own)
+            wanted = self.token(request.call_id)
+        except RemoteError:
+            return False
+        return any(hmac.compare_digest(uri.parameters.get("t", b""), wanted) for uri in decision.own)
+
+    def lines(
+        self, out: ListeningPoint, arrived: ListeningPoint, call_id: bytes, parameters: bytes = b""
+    ) -> Sequence[bytes]:
+        """Our Record-Route lines: one, or two where the request crosses listening points (RFC 5658)."""
+        parameters = b";t=" + self.token(call_id) + parameters
+        made = [b"Record-Route: <%b%b>" % (out.record_route_uri, parameters)]
+        if arrived.record_route_uri != out.record_route_uri:
+            made.append(b"Record-Route: <%b%b>" % (arrived.record_route_uri, parameters))
+        return made
+
+    def emergency_call_of(self, own: Sequence[SipUri], call_id: bytes) -> str:
+        """The record id of an emergency call that our Route values carry beside a valid token, or ""."""
+        token = self.token(call_id)
+        for uri in own:
+            if not hmac.compare_digest(uri.parameters.get("t", b""), token):
+                continue
+            call = uri.parameters.get("call", b"").decode("latin-1")
+            if call and call.isalnum() and len(call) <= 40:
+                return call
+        return ""
