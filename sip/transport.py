@@ -56,6 +56,11 @@ _UNREACHABLE = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno
 _MESSAGE_TOO_LONG = errno.EMSGSIZE
 
 
+Tap = Callable[[bytes, Flow, bool], None]
+"""Told of each message as plain bytes, with the flow it came or went by, and whether we sent it. It runs on the
+way of every call: it only keeps what it is given, and never raises."""
+
+
 class UdpEndpoint:
     """One UDP socket."""
 
@@ -247,6 +252,8 @@ class SipEdge:
         self.connections: dict[int, Connection] = {}
         self.by_address: dict[tuple[str, str, int], int] = {}
         self.opening: dict[tuple[str, str, int], Opening] = {}
+        self.tap: Tap | None = None
+        """Who follows the messages; None, as nearly always, costs one test per message."""
         self.stream_buffer = memoryview(bytearray(STREAM_BUFFER))
         self._next_connection = 0
         self._alarm: asyncio.TimerHandle | None = None
@@ -288,6 +295,8 @@ class SipEdge:
 
     def on_message(self, data: bytes, flow: Flow) -> None:
         """One message from the network: to the stack, then send what it asks, then wait for its next timer."""
+        if self.tap is not None:
+            self.tap(data, flow, False)
         try:
             self.stack.receive(data, flow, self.now())
         except Exception as error:
@@ -305,6 +314,8 @@ class SipEdge:
 
     def on_unframed(self, head: bytes, flow: Flow, error: RemoteError) -> None:
         """A stream that cannot be framed any more."""
+        if self.tap is not None and head:
+            self.tap(head, flow, False)
         try:
             self.stack.refuse_unframed(head, flow, error)
         except Exception as fault:
@@ -343,6 +354,8 @@ class SipEdge:
                         self._failed(client)
                     elif failed:
                         self.counts[f"udp_send_{errno.errorcode.get(failed, failed)}"] += 1
+                    elif self.tap is not None:
+                        self.tap(data, flow, True)
                 else:
                     self.send_stream(flow, data, client)
         earliest = self.stack.queue.earliest
@@ -369,6 +382,8 @@ class SipEdge:
         if connection is not None:
             connection.last_used = self.now()
             connection.write(data)
+            if self.tap is not None:
+                self.tap(data, connection.flow, True)
             if client is not None:
                 if len(connection.waiting) > 1000:
                     connection.waiting = {key: tx for key, tx in connection.waiting.items() if tx.owner is not None}
@@ -442,6 +457,8 @@ class SipEdge:
                 client.unsent = False
                 connection.waiting[client.branch + client.method] = client
             connection.write(data)
+            if self.tap is not None:
+                self.tap(data, connection.flow, True)
         for told in opening.listeners:
             told(connection is not None)
         self.flush()
