@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from config.findings import Finding, Steps, emergency_lists, is_sip_uri, trunk_address
+from config.findings import Finding, Steps, emergency_lists, is_sip_uri, peer_ip
 from config.problem import path_text
 from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
@@ -24,7 +24,12 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _people(config)
     default = next((site for site in config.sites if site.id == config.emergency.default.site), None)
     default_callback = dialable(default.callback) if default else ""
-    trunks = [(key, address) for key, trunk in config.trunks.items() if (address := trunk_address(trunk))]
+    trunks = [
+        (key, address)
+        for key, trunk in config.trunks.items()
+        for peer in trunk.addresses
+        if (address := peer_ip(peer))
+    ]
     for number, site in enumerate(config.sites):
         path: Steps = ("sites", number)
         yield from _place(site, path)

@@ -12,11 +12,12 @@ from typing import Any
 
 from config.advice import advice
 from config.document import Mapping, Node, Scalar, Sequence
-from config.findings import Finding, Findings, Steps, emergency_lists, is_sip_uri, trunk_address
+from config.findings import Finding, Findings, Steps, emergency_lists, is_sip_uri, peer_ip, trunk_targets
 from config.messages import did_you_mean
 from config.problem import ConfigError, Problem, path_text, quoted
 from config.profiles import BUILT_IN, find_profile, not_found, read_profile
 from config.schema import Config
+from config.values import PeerAddress
 from e911.provider import ProviderProfile
 
 __all__ = ["Checked", "Finding", "Findings", "check"]
@@ -58,6 +59,11 @@ NOT_BUILT = (
     NotBuilt(key="tls", applies=_always, consequence="the certificates are not read; signalling is not encrypted"),
     NotBuilt(
         key="trunks.*.target",
+        applies=_is_tls_target,
+        consequence="TLS to a trunk does not exist, so this trunk cannot be reached; write ;transport=tcp",
+    ),
+    NotBuilt(
+        key="trunks.*.targets.*",
         applies=_is_tls_target,
         consequence="TLS to a trunk does not exist, so this trunk cannot be reached; write ;transport=tcp",
     ),
@@ -345,27 +351,31 @@ def _listening_points(config: Config) -> Iterator[Finding]:
 
 def _trunks_and_listening_points(config: Config) -> Iterator[Finding]:
     for key, trunk in config.trunks.items():
-        path = ("trunks", key, "target")
-        address = trunk_address(trunk)
-        port = trunk.port or (5061 if trunk.transport == "tls" else 5060)
-        for number, listen in enumerate(config.listen):
-            if address and port == listen.port and _reaches(address, listen.host, listen.advertise):
-                message = f"this is our own listening point listen[{number}]; a call there would come back in a loop"
-                yield Finding(path, f"{message}; write the peer's address")
-                break
-        if trunk.transport == "tls":
-            continue  # NOT_BUILT says that it cannot be reached in any case.
-        usable = [listen for listen in config.listen if listen.transport == trunk.transport]
-        if not usable:
-            yield Finding(
-                path,
-                f"no listening point for {trunk.transport}, to which this trunk could answer; "
-                f"add {trunk.transport}://ADDRESS:PORT to listen",
-            )
-        elif address and all(ip_address(listen.host).version != address.version for listen in usable):
-            version = f"IPv{address.version}"
-            message = f"an {version} address, and nothing listens on {version} for {trunk.transport}"
-            yield Finding(path, f"{message}; add {trunk.transport}://ADDRESS:PORT to listen")
+        for path, peer in trunk_targets(key, trunk):
+            yield from _peer_and_listening_points(config, path, peer)
+
+
+def _peer_and_listening_points(config: Config, path: Steps, peer: PeerAddress) -> Iterator[Finding]:
+    address = peer_ip(peer)
+    transport = peer.transport or "udp"
+    for number, listen in enumerate(config.listen):
+        if address and peer.default_port == listen.port and _reaches(address, listen.host, listen.advertise):
+            message = f"this is our own listening point listen[{number}]; a call there would come back in a loop"
+            yield Finding(path, f"{message}; write the peer's address")
+            break
+    if transport == "tls":
+        return  # NOT_BUILT says that it cannot be reached in any case.
+    usable = [listen for listen in config.listen if listen.transport == transport]
+    if not usable:
+        yield Finding(
+            path,
+            f"no listening point for {transport}, to which this trunk could answer; "
+            f"add {transport}://ADDRESS:PORT to listen",
+        )
+    elif address and all(ip_address(listen.host).version != address.version for listen in usable):
+        version = f"IPv{address.version}"
+        message = f"an {version} address, and nothing listens on {version} for {transport}"
+        yield Finding(path, f"{message}; add {transport}://ADDRESS:PORT to listen")
 
 
 def _same_address(one: str, other: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from config.schema import BasicRoute, Config, EmergencyRoute, Trunk
+from config.values import PeerAddress
 
 Steps = tuple[str | int, ...]
 
@@ -41,9 +42,15 @@ def is_sip_uri(text: str) -> bool:
     return text.lower().startswith(("sip:", "sips:"))
 
 
-def trunk_address(trunk: Trunk) -> IPv4Address | IPv6Address | None:
-    """The trunk's IP address, where its target is one (localhost is); None for a host name."""
+def peer_ip(peer: PeerAddress) -> IPv4Address | IPv6Address | None:
+    """The IP address of a trunk's target, where it is one (localhost is); None for a host name."""
     try:
-        return ip_address("127.0.0.1" if trunk.host.lower() == "localhost" else trunk.host)
+        return ip_address("127.0.0.1" if peer.host.lower() == "localhost" else peer.host)
     except ValueError:
         return None
+
+
+def trunk_targets(key: str, trunk: Trunk) -> Iterator[tuple[Steps, PeerAddress]]:
+    """Every target of a trunk, with its path."""
+    for number, peer in enumerate(trunk.addresses):
+        yield ("trunks", key, "target") if trunk.target is not None else ("trunks", key, "targets", number), peer

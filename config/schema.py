@@ -24,13 +24,14 @@ from config.values import (
     Network,
     NumberPattern,
     NumberToDial,
+    PeerAddress,
     Probe,
     Region,
     Strings,
     Target,
     check_address,
-    hostport_of,
     parse_duration,
+    peer_address,
     split_url,
 )
 from e911.location import CivicAddress, GeoPoint, LocationSource
@@ -166,7 +167,11 @@ class Networks(Section):
 class Trunk(Section):
     """A peer we send calls to."""
 
-    target: Target = Field(description="SIP URI: sip:HOST[:PORT][;transport=udp|tcp|tls]")
+    target: Target | None = Field(None, description="SIP URI: sip:HOST[:PORT][;transport=udp|tcp|tls]")
+    targets: list[Target] = Field(
+        default_factory=list,
+        description="in place of target, for a peer without a name that has several addresses: tried in order",
+    )
     side: Literal["inside", "outside"] = Field("outside", description="a PBX or phones: inside; a carrier: outside")
     trust_identity: bool = Field(False, description="believe P-Asserted-Identity from this peer (RFC 3325)")
     probe: Probe = Field("30s", description="interval of OPTIONS probes, or off")
@@ -176,38 +181,38 @@ class Trunk(Section):
     location_from: str = Field("none", description="what a PBX in between lets through of a phone's address")
     listen: str | None = Field(None, description="name of the listening point to send from")
 
+    @model_validator(mode="after")
+    def _check_targets(self) -> "Trunk":
+        if self.target is not None and self.targets:
+            raise ValueError("both target and targets; keep targets, with every address in it")
+        if not self.addresses:
+            raise ValueError("no target; write target: sip:HOST, or targets: [sip:ADDRESS, sip:ADDRESS]")
+        return self
+
     @cached_property
+    def addresses(self) -> tuple[PeerAddress, ...]:
+        """Its targets, in order."""
+        return tuple(map(peer_address, self.targets if self.target is None else [self.target]))
+
+    @property
     def host(self) -> str:
-        """Host part of the target, without brackets."""
-        return self._parts[0]
+        """Host part of the first target, without brackets."""
+        return self.addresses[0].host
 
-    @cached_property
+    @property
     def port(self) -> int | None:
-        """Port of the target; None where the name decides (RFC 3263)."""
-        return self._parts[1]
+        """Port of the first target; None where the name decides (RFC 3263)."""
+        return self.addresses[0].port
 
-    @cached_property
+    @property
     def transport(self) -> str:
-        """`udp`, `tcp` or `tls`; udp where the target does not say."""
-        return self._parts[2]
+        """`udp`, `tcp` or `tls` of the first target; udp where it does not say."""
+        return self.addresses[0].transport or "udp"
 
     @property
     def hostport(self) -> str:
-        """Host and port as they stand in the target, for Request-URIs."""
-        return hostport_of(self.target)
-
-    @cached_property
-    def _parts(self) -> tuple[str, int | None, str]:
-        scheme, _, rest = self.target.partition(":")
-        parameters = rest.partition(";")[2]
-        address = self.hostport
-        transport = parameters.lower().removeprefix("transport=") or ("tls" if scheme.lower() == "sips" else "udp")
-        if address.startswith("["):
-            host, _, port = address[1:].partition("]")
-            port = port.removeprefix(":")
-        else:
-            host, _, port = address.partition(":")
-        return host, int(port) if port else None, transport
+        """Host and port as they stand in the first target, for Request-URIs."""
+        return self.addresses[0].hostport
 
     @property
     def probe_interval(self) -> float | None:

@@ -5,7 +5,7 @@ Validators get text and raise ValueError with one line that ends in the remedy.
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
@@ -92,6 +92,43 @@ def check_target(value: str) -> str:
 def hostport_of(target: str) -> str:
     """Host and port of a SIP URI as they stand in it."""
     return target.partition(":")[2].partition(";")[0].rpartition("@")[2]
+
+
+class PeerAddress(NamedTuple):
+    """A trunk's target, in parts."""
+
+    uri: str
+    """As written."""
+    host: str
+    """Address or name, without brackets."""
+    port: int | None
+    """None where the name decides (RFC 3263); the transport's own port for an address."""
+    transport: str
+    """`udp`, `tcp` or `tls`; an empty string where the target does not say and the name may decide."""
+
+    @property
+    def hostport(self) -> str:
+        """Host and port as they stand in the target, for Request-URIs."""
+        return hostport_of(self.uri)
+
+    @property
+    def default_port(self) -> int:
+        """The port written, else the transport's own."""
+        return self.port or (5061 if self.transport == "tls" else 5060)
+
+
+def peer_address(target: str) -> PeerAddress:
+    """The parts of a trunk's target that `check_target` has let through."""
+    scheme, _, rest = target.partition(":")
+    parameters = rest.partition(";")[2]
+    address = hostport_of(target)
+    transport = parameters.lower().removeprefix("transport=") or ("tls" if scheme.lower() == "sips" else "")
+    if address.startswith("["):
+        host, _, port = address[1:].partition("]")
+        port = port.removeprefix(":")
+    else:
+        host, _, port = address.partition(":")
+    return PeerAddress(target, host, int(port) if port else None, transport)
 
 
 def _one_or_many(value: Any) -> Any:

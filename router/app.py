@@ -27,7 +27,7 @@ from router.lookups import Resolver
 from router.parent import die_with_parent
 from router.sources import Side, Sources
 from router.telemetry import CounterGroup, DeferredLog, Gauge, Metrics, configure_logging, notices_status
-from router.trunks import ListeningPoints, Trunks
+from router.trunks import ListeningPoints, Trunks, known_addresses
 from sip.stack import ListeningPoint
 from sip.transport import SipEdge
 
@@ -44,8 +44,8 @@ RELOAD_RESOLVE_SECONDS = 2.0
 UNCOLLECTED_LIMIT = 200_000
 """Objects made and not freed since the collector ran last: beyond it, it runs also when calls are in progress."""
 
-Addresses = dict[str, tuple[str, ...]]
-"""Trunk name → its IP addresses."""
+Addresses = dict[str, tuple[tuple[str, int], ...]]
+"""Trunk name → its IP addresses and ports."""
 EXIT_CANNOT_START = 1
 
 
@@ -128,7 +128,7 @@ class App:
 
     def _trunk_addresses(self, loaded: LoadedConfig) -> Addresses:
         """The trunks' addresses as far as they are known now."""
-        return {name: self.trunk_resolver.known(trunk.host) for name, trunk in loaded.config.trunks.items()}
+        return known_addresses(loaded.config.trunks, self.trunk_resolver.known)
 
     def _use(self, loaded: LoadedConfig, setup: Setup, addresses: Addresses) -> None:
         """Configuration and what was made from it change together."""
@@ -288,7 +288,8 @@ class App:
 
     async def _resolve_trunks(self, loaded: LoadedConfig, seconds: float) -> None:
         """Ask for the addresses of all trunks; wait so long at the most."""
-        waiting = [self._resolved(trunk.host) for trunk in loaded.config.trunks.values()]
+        hosts = {peer.host for trunk in loaded.config.trunks.values() for peer in trunk.addresses}
+        waiting = [self._resolved(host) for host in hosts]
         if waiting:
             await asyncio.wait(waiting, timeout=seconds)
 

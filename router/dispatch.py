@@ -381,12 +381,11 @@ class CallRouter:
         names = routes.outbound if source.side is Side.INSIDE else routes.inbound
         places: list[tuple[str, Flow]] = []
         for name in names:
-            onward = self.trunks.flow(name, server.flow.point)
-            if onward is None:
+            hops = self.trunks.hops(name, server.flow.point)
+            if not hops:
                 self.counts["trunk_without_address"] += 1
                 log.warning("trunk %s has no address at the moment", name)
-            else:
-                places.append((name, onward))
+            places += [(name, hop.flow) for hop in hops]
         if not names:
             raise RemoteError(Reason.NO_ROUTE, 404, f"no route for calls from {source.side.value}")
         self._forward(server, request, decision, places, now)

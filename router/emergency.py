@@ -4,14 +4,15 @@ The ladder: routes in order, each with its time for a first answer and for progr
 the first to ring or answer is the call. See docs/decisions/0001-proxy-with-deviations.md for (a) to (e).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from e911.numbers import CallKind
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
 from router.decision import CallPlan, RouteStep, request_for
 from router.hangup import end_answer
+from router.route_try import RouteTry
 from router.surroundings import Surroundings
-from router.trunks import MESSAGE_LIMIT
+from router.trunks import MESSAGE_LIMIT, Hop
 from sip.message import Edits, Request, Response
 from sip.proxy import Branch, Failure, ResponseContext, Target
 from sip.stack import ServerTransaction
@@ -21,6 +22,8 @@ TCP_WAIT = 0.3
 """Seconds for a TCP connection to a trunk before a large INVITE goes by UDP after all."""
 ABOUT_OUR_PART = (424, 415, 413, 513)
 """Deviation (d): refusals of the location part that we added (RFC 6442, RFC 3261)."""
+SERVICE_UNAVAILABLE = 503
+"""The one refusal after which another server of the same trunk is tried (RFC 3263 section 4.3)."""
 MENDABLE = (401, 407, 420, 422, 488)
 """Deviation (e): statuses that the caller can mend, passed on where every route gave the same one."""
 
@@ -41,17 +44,24 @@ _OUTCOMES = {
 class RouteTarget(Target):
     """A target that knows its rung of the ladder."""
 
-    step: RouteStep
+    route: RouteTry
+    hop: Hop
     attempt: int
+    """0 for the route's first INVITE, then counted."""
     with_location: bool
     by_tcp: bool = False
     """True where a large request to a UDP trunk goes by TCP."""
+
+    @property
+    def step(self) -> RouteStep:
+        """The route."""
+        return self.route.step
 
 
 class EmergencyCall(ResponseContext):
     """One 911 or test call on its way through the ladder."""
 
-    __slots__ = ("awaiting", "ladder", "plan", "position", "router", "rules", "trunks", "wait")
+    __slots__ = ("awaiting", "ladder", "plan", "position", "route", "router", "rules", "trunks", "wait")
 
     first_to_ring_wins = True
     ends_on_6xx = False  # deviation (b)
@@ -67,8 +77,11 @@ class EmergencyCall(ResponseContext):
         self.plan = plan
         self.ladder = plan.ladder
         self.position = 0
-        self.awaiting: tuple[RouteStep, float] | None = None
-        """The route whose TCP connection is awaited, and since when."""
+        """How many routes of the ladder were begun."""
+        self.route: RouteTry | None = None
+        """The route begun last, while another of its hops may be tried."""
+        self.awaiting: RouteTarget | None = None
+        """The target whose TCP connection is awaited."""
         self.wait: Entry | None = None
 
     def start(self, now: float) -> None:
@@ -103,48 +116,69 @@ class EmergencyCall(ResponseContext):
     # ---- the ladder ----
 
     def next_route(self, now: float) -> bool:
-        """Start the next untried route. A large INVITE to a UDP trunk first asks for a TCP connection."""
+        """Start the next untried hop of this route, else of the next route. A large INVITE to a UDP trunk first asks
+        for a TCP connection."""
         if self.awaiting is not None:
             return True
         while not (self.cancelled or self.final_status or self.routes_ended):
-            if self.position >= len(self.ladder):
+            target = self._next_target(now)
+            if target is None:
                 self.routes_ended = True
                 break
-            step = self.ladder[self.position]
-            self.position += 1
-            target = self._target(step, now)
-            if target is None:
-                continue
             if self._wants_tcp(target) and self._await_tcp(target, now):
                 return True
             self.start_branch(target, now)
             return True
         return False
 
-    def _target(
-        self, step: RouteStep, now: float, *, attempt: int = 0, with_location: bool | None = None, spent: float = 0.0
-    ) -> RouteTarget | None:
-        flow = self.trunks.flow(step.trunk, self.server.flow.point)
-        if flow is None:
-            self._write_route(step, attempt, RouteOutcome.UNREACHABLE, 0, "no-address")
+    def _next_target(self, now: float) -> RouteTarget | None:
+        while True:
+            target = self._next_hop(self.route, now) if self.route is not None else None
+            if target is not None or self.position >= len(self.ladder):
+                return target
+            step = self.ladder[self.position]
+            self.position += 1
+            hops = self.trunks.hops(step.trunk, self.server.flow.point)
+            if not hops:
+                self._write_route(step, 0, RouteOutcome.UNREACHABLE, 0, "no-address")
+            self.route = RouteTry(step, self.position - 1, hops, now)
+
+    def _next_hop(self, route: RouteTry, now: float) -> RouteTarget | None:
+        taken = route.take(now)
+        if taken is None:
             return None
-        carries = step.with_location if with_location is None else with_location
+        hop, timeout, progress_timeout = taken
+        return self._target(route, hop, timeout, progress_timeout, with_location=route.step.with_location)
+
+    def _target(
+        self,
+        route: RouteTry,
+        hop: Hop,
+        timeout: float,
+        progress_timeout: float,
+        *,
+        with_location: bool,
+        mark: bytes = b"",
+    ) -> RouteTarget:
         target = RouteTarget(
-            name=step.name,
-            label=b"%d%b" % (self.position - 1, b"w" * attempt),
-            flow=flow,
-            request=self._request_for(step, with_location=carries),
-            # In hundredths: timers of equal length share a queue.
-            timeout=max(0.05, round(step.timeout - spent, 2)),
-            progress_timeout=step.progress_timeout,
-            step=step,
-            attempt=attempt,
-            with_location=carries,
+            name=route.step.name,
+            label=route.label(hop, mark),
+            flow=hop.flow,
+            request=self._request_for(route.step, hop, with_location=with_location),
+            timeout=timeout,
+            progress_timeout=progress_timeout,
+            route=route,
+            hop=hop,
+            attempt=route.attempts,
+            with_location=with_location,
         )
+        route.attempts += 1
         self._record_route(target)
         return target
 
-    def _request_for(self, step: RouteStep, *, with_location: bool) -> Request:
+    def _request_for(self, step: RouteStep, hop: Hop, *, with_location: bool) -> Request:
+        if hop.peer.hostport != step.host:
+            step = replace(step, host=hop.peer.hostport)  # another of the trunk's targets
         try:
             return request_for(
                 self.rules, self.plan, step, self.request, self.router.clock(), with_location=with_location
@@ -170,60 +204,54 @@ class EmergencyCall(ResponseContext):
             return False
         return len(target.request.to_bytes()) + 200 > MESSAGE_LIMIT
 
-    def _by_tcp(self, target: RouteTarget) -> RouteTarget | None:
-        flow = self.trunks.flow(target.step.trunk, self.server.flow.point, "tcp")
-        if flow is None:
-            return None
-        target.flow = flow
+    def _by_tcp(self, target: RouteTarget) -> bool:
+        hop = self.trunks.by_tcp(target.hop, self.server.flow.point)
+        if hop is None:
+            return False
+        target.flow = hop.flow
         target.by_tcp = True
         self._record_route(target)
-        return target
+        return True
 
     def _await_tcp(self, target: RouteTarget, now: float) -> bool:
         """True where the route now waits for a connection; False where it can start (by UDP, or TCP at once)."""
         trunk = self.trunks.states[target.step.trunk]
         if trunk.knows_tcp(now) is False:
             return False
-        flow = self.trunks.flow(target.step.trunk, self.server.flow.point, "tcp")
-        if flow is None:
+        hop = self.trunks.by_tcp(target.hop, self.server.flow.point)
+        if hop is None:
             return False
-        step = target.step
-        self.awaiting = (step, now)
+        self.awaiting = target
         self.wait = self.stack.set_timer(self, "tcp-wait", TCP_WAIT, now)
-        self.router.reach(flow, lambda reached: self._on_reached(step, reached))
+        self.router.reach(hop.flow, lambda reached: self._on_reached(target, now, reached))
         return True
 
-    def _on_reached(self, step: RouteStep, reached: bool) -> None:
+    def _on_reached(self, target: RouteTarget, asked_at: float, reached: bool) -> None:
         now = self.router.now()
-        trunk = self.trunks.states[step.trunk]
-        trunk.note_tcp(reached, now)
-        self._go_on(step, now, by_tcp=reached)
+        self.trunks.states[target.step.trunk].note_tcp(reached, now)
+        self._go_on(target, now - asked_at, now, by_tcp=reached)
 
     def on_timer(self, name: str, now: float) -> None:
         """TCP_WAIT is over."""
-        if self.awaiting is not None:
-            step = self.awaiting[0]
-            self.trunks.states[step.trunk].note_tcp(False, now)
-            self._go_on(step, now, by_tcp=False)
+        target = self.awaiting
+        if target is not None:
+            self.trunks.states[target.step.trunk].note_tcp(False, now)
+            self._go_on(target, TCP_WAIT, now, by_tcp=False)
 
-    def _go_on(self, step: RouteStep, now: float, *, by_tcp: bool) -> None:
-        if self.awaiting is None or self.awaiting[0] is not step:
+    def _go_on(self, target: RouteTarget, spent: float, now: float, *, by_tcp: bool) -> None:
+        if self.awaiting is not target:
             return
-        spent = now - self.awaiting[1]
         self.awaiting = None
         cancel_timer(self.wait)
         if self.cancelled or self.final_status:
             return
         if self.winner is not None:
-            self.position -= 1  # another route rings meanwhile: this one is tried only if that one fails
+            target.route.give_back()  # another route rings meanwhile: this one is tried only if that one fails
             return
-        target = self._target(step, now, spent=spent)
-        if target is None:
-            if not self.next_route(now):
-                self.finish_if_exhausted(now)
-            return
+        if target.timeout is not None:
+            target.timeout = max(0.05, round(target.timeout - spent, 2))
         if by_tcp:
-            target = self._by_tcp(target) or target
+            self._by_tcp(target)
         self.start_branch(target, now)
 
     def on_branch_failure(self, branch: Branch, failure: Failure, now: float) -> None:
@@ -237,24 +265,16 @@ class EmergencyCall(ResponseContext):
             and not (self.cancelled or self.final_status or branch.given_up)
         ):
             self.trunks.states[target.step.trunk].note_tcp(False, now)
-            again = self._again_by_udp(target)
-            if again is not None:
-                branch.stop_timers()
-                self.branches.remove(branch)
-                if branch.client is not None:
-                    self.stack.abandon_client(branch.client)
-                self.start_branch(again, now)
-                return
+            branch.stop_timers()
+            self.branches.remove(branch)
+            if branch.client is not None:
+                self.stack.abandon_client(branch.client)
+            target.flow = target.hop.flow
+            target.by_tcp = False
+            self._record_route(target)
+            self.start_branch(target, now)
+            return
         super().on_branch_failure(branch, failure, now)
-
-    def _again_by_udp(self, target: RouteTarget) -> RouteTarget | None:
-        flow = self.trunks.flow(target.step.trunk, self.server.flow.point)
-        if flow is None:
-            return None
-        target.flow = flow
-        target.by_tcp = False
-        self._record_route(target)
-        return target
 
     # ---- policy ----
 
@@ -267,9 +287,16 @@ class EmergencyCall(ResponseContext):
         target = branch.target
         if not isinstance(target, RouteTarget) or not target.with_location or response.status not in ABOUT_OUR_PART:
             return None
-        position, self.position = self.position, self.ladder.index(target.step) + 1
-        again = self._target(target.step, now, attempt=target.attempt + 1, with_location=False)
-        self.position = position
+        return self._again(target, now, b"w", with_location=False)
+
+    def _again(self, target: RouteTarget, now: float, mark: bytes, *, with_location: bool) -> RouteTarget:
+        """Another INVITE to the same place, with the whole time of the route: it has shown that it answers."""
+        step = target.step
+        again = self._target(
+            target.route, target.hop, step.timeout, step.progress_timeout, with_location=with_location, mark=mark
+        )
+        if target.by_tcp:
+            self._by_tcp(again)
         return again
 
     def finish_if_exhausted(self, now: float) -> None:
@@ -296,6 +323,10 @@ class EmergencyCall(ResponseContext):
             self.router.distrust(target.flow)
         if outcome is None or not isinstance(target, RouteTarget):
             return
+        if target.route is self.route and (
+            event == "progress-timeout" or (event == "refused" and status != SERVICE_UNAVAILABLE)
+        ):
+            self.route = None  # the provider has seen the call: not another of its servers, but the next route
         self._write_route(
             target.step, target.attempt, outcome, status, _reason_of(branch), with_location=target.with_location
         )

@@ -121,7 +121,7 @@ def _routes(rules: Rules, plan: CallPlan, request: Request) -> list[dict[str, An
             "name": step.name,
             "kind": step.kind,
             "trunk": step.trunk,
-            "target": rules.config.trunks[step.trunk].target,
+            **_targets(rules, step.trunk),
         }
         if step.profile is not None:
             route["profile"] = step.profile.name
@@ -181,5 +181,11 @@ def _ordinary(rules: Rules, sources: Sources, request: Request, source: Source) 
     return {
         "rule": f"an ordinary call from {source.side.value}: routes.{which}, forwarded unchanged",
         "served": True,
-        "trunks": [{"name": name, "target": rules.config.trunks[name].target} for name in names],
+        "trunks": [{"name": name, **_targets(rules, name)} for name in names],
     }
+
+
+def _targets(rules: Rules, trunk: str) -> dict[str, Any]:
+    """A trunk's targets as configured, in the order in which they are tried; the first one also by itself."""
+    targets = [peer.uri for peer in rules.config.trunks[trunk].addresses]
+    return {"target": targets[0], "targets": targets}

@@ -1,5 +1,6 @@
 """Every other request: forwarded unedited but for Via, Record-Route, Route and Max-Forwards."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from router.surroundings import Surroundings
@@ -9,7 +10,10 @@ from sip.routing import RouteDecision
 from sip.stack import Flow, ServerTransaction
 
 FIRST_ANSWER_SECONDS = 4.0
-"""So long a trunk may say nothing to an INVITE before the next trunk, where there is one, is tried."""
+"""So long a trunk may say nothing to an INVITE before the next trunk, where there is one, is tried; several places
+of one trunk share it."""
+
+_ONE: Counter[str] = Counter()
 
 DIALOG_FORMING = frozenset({b"INVITE", b"SUBSCRIBE", b"REFER", b"NOTIFY"})
 """Requests that can make a dialog (RFC 3261, RFC 6665, RFC 3515): Record-Route is of use in these."""
@@ -18,7 +22,7 @@ DIALOG_FORMING = frozenset({b"INVITE", b"SUBSCRIBE", b"REFER", b"NOTIFY"})
 class OrdinaryCall(ResponseContext):
     """A request on its way to one or several places, tried in order."""
 
-    __slots__ = ("places", "routed", "router")
+    __slots__ = ("places", "routed", "router", "shares")
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class OrdinaryCall(ResponseContext):
         super().__init__(router.stack, server, request, router.key)
         self.router = router
         self.places = list(enumerate(places))
+        self.shares = Counter(name for name, _ in places) if len(places) > 1 else _ONE
         self.routed = routed
 
     def select_target(self, now: float) -> Target | None:
@@ -40,14 +45,16 @@ class OrdinaryCall(ResponseContext):
         record_routes: Sequence[bytes] = ()
         if self.request.method in DIALOG_FORMING and not self.request.to_tag:
             record_routes = self.router.record_routes(flow.point, self.server.flow.point, self.request.call_id)
-        is_invite = self.request.method == b"INVITE"
+        timeout = None
+        if self.places and self.request.method == b"INVITE":
+            timeout = round(FIRST_ANSWER_SECONDS / self.shares[name], 2)
         return Target(
             name=name,
             label=b"n%d" % position,
             flow=flow,
             request=self.routed,
             record_routes=record_routes,
-            timeout=FIRST_ANSWER_SECONDS if is_invite and self.places else None,
+            timeout=timeout,
         )
 
 

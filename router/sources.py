@@ -1,6 +1,6 @@
 """Who is who on the wire: inside, outside, a trunk, or nobody we know. The longest prefix wins."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -38,7 +38,8 @@ class Sources:
     peers share one address and a listed network includes it.
     """
 
-    def __init__(self, config: Config, addresses: dict[str, tuple[str, ...]]) -> None:
+    def __init__(self, config: Config, addresses: Mapping[str, Iterable[tuple[str, int]]]) -> None:
+        """addresses: trunk name → its IP addresses and ports, as far as they are known."""
         self._networks: list[tuple[IPNetwork, Side]] = sorted(
             [(network, Side.INSIDE) for network in config.networks.inside]
             + [(network, Side.OUTSIDE) for network in config.networks.outside],
@@ -49,9 +50,11 @@ class Sources:
         self._exact: dict[tuple[str, int], Trunk] = {}
         self._by_host: dict[str, list[Trunk]] = {}
         for name, trunk in config.trunks.items():
-            for host in addresses.get(name, ()):
-                self._exact[host, trunk.port or (5061 if trunk.transport == "tls" else 5060)] = trunk
-                self._by_host.setdefault(host, []).append(trunk)
+            for host, port in addresses.get(name, ()):
+                self._exact[host, port] = trunk
+                here = self._by_host.setdefault(host, [])
+                if trunk not in here:
+                    here.append(trunk)
         self._cache: dict[tuple[str, int], Source] = {}
 
     @property

@@ -2,10 +2,12 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from config.schema import Config, Trunk
+from config.values import PeerAddress
 from router.lookups import Resolver
 from sip.stack import Flow, ListeningPoint
 
@@ -181,6 +183,17 @@ def is_local_address(host: str) -> bool:
     return True
 
 
+class Hop(NamedTuple):
+    """One place where a trunk may be reached: transport, address and port, and how it was found."""
+
+    flow: Flow
+    peer: PeerAddress
+    """The target in the configuration it comes from: its host is the name that a certificate must bear (RFC 5922),
+    its host and port stand in Request-URIs."""
+    position: int
+    """Its place in the order of configuration and DNS, whatever is known to be down: derived branches carry it."""
+
+
 class Trunks:
     """All trunks of a configuration."""
 
@@ -196,19 +209,33 @@ class Trunks:
         self.points = points
         self.resolver = resolver
 
-    def flow(self, name: str, near: ListeningPoint | None = None, transport: str | None = None) -> Flow | None:
-        """Where a trunk is reached now; None where its name has no address yet or we have no fitting socket."""
+    def hops(self, name: str, near: ListeningPoint | None = None) -> list[Hop]:
+        """Where a trunk is reached now, in the order in which to try; empty where none of its names has an address
+        yet or we have no fitting socket. near: the listening point a request came in by, preferred to leave by."""
         state = self.states.get(name)
-        if state is None:
-            return None
-        trunk = state.config
-        transport = transport or trunk.transport
-        for address in self.resolver.known(trunk.host):
-            point = self.points.choose(transport, address, near)
-            if point is not None:
-                return Flow(point, address, trunk.port or (5061 if transport == "tls" else 5060))
-        return None
+        found: list[Hop] = []
+        for peer in state.config.addresses if state is not None else ():
+            for address in self.resolver.known(peer.host):
+                point = self.points.choose(peer.transport or "udp", address, near)
+                if point is not None:
+                    found.append(Hop(Flow(point, address, peer.default_port), peer, len(found)))
+        return found
 
-    def addresses(self) -> dict[str, tuple[str, ...]]:
-        """Trunk name → its IP addresses, as far as they are known."""
-        return {name: self.resolver.known(state.config.host) for name, state in self.states.items()}
+    def by_tcp(self, hop: Hop, near: ListeningPoint | None = None) -> Hop | None:
+        """The same place over TCP, for a large request (RFC 3261 section 18.1.1); None where we have no socket."""
+        point = self.points.choose("tcp", hop.flow.host, near)
+        return None if point is None else hop._replace(flow=Flow(point, hop.flow.host, hop.flow.port))
+
+    def addresses(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        """Trunk name → its IP addresses and ports, as far as they are known."""
+        return known_addresses({name: state.config for name, state in self.states.items()}, self.resolver.known)
+
+
+def known_addresses(
+    trunks: Mapping[str, Trunk], known: Callable[[str], Sequence[str]]
+) -> dict[str, tuple[tuple[str, int], ...]]:
+    """Trunk name → IP addresses and ports; known gives the addresses of a host name or address."""
+    return {
+        name: tuple((address, peer.default_port) for peer in trunk.addresses for address in known(peer.host))
+        for name, trunk in trunks.items()
+    }

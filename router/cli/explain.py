@@ -57,6 +57,7 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str) -> tuple[dict[s
     from router.explain import explain
     from router.lookups import resolve_now
     from router.sources import Sources
+    from router.trunks import known_addresses
     from sip.errors import RemoteError
 
     # What is wrong with the database is said once, by us, and never on standard output.
@@ -72,8 +73,7 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str) -> tuple[dict[s
         loaded.database_url, replace, lambda _changed, _removed: None, health.append, directory=loaded.state_directory
     )
     feed.load_now()
-    addresses = {name: resolve_now(trunk.host) for name, trunk in loaded.config.trunks.items()}
-    sources = Sources(loaded.config, addresses)
+    sources = Sources(loaded.config, known_addresses(loaded.config.trunks, resolve_now))
     key = bytes(32)  # not the node's: looking must make no file, and nothing shown here is secret or sent
     try:
         return explain(
@@ -97,7 +97,7 @@ def _print(decision: dict[str, Any]) -> None:
     line("Rule", decision["rule"], "" if served else "bold red")
     if decision["kind"] == "ordinary":
         for trunk in decision["trunks"]:
-            line("Trunk", f"{trunk['name']}  {trunk['target']}")
+            line("Trunk", f"{trunk['name']}  {', '.join(trunk['targets'])}")
         return
     caller = decision["caller"]
     device = caller.get("device")
@@ -131,7 +131,7 @@ def _print(decision: dict[str, Any]) -> None:
 def _print_route(console: Any, line: Any, number: int, route: dict[str, Any]) -> None:
     from rich.text import Text
 
-    title = f"{route['name']}  {route['kind']}  {route['target']}"
+    title = f"{route['name']}  {route['kind']}  {', '.join(route['targets'])}"
     if "skipped" in route:
         line(f"Route {number}", f"{title}  skipped: {route['skipped']}", "dim")
         return
