@@ -94,7 +94,7 @@ def test_a_framer_lets_go_of_what_it_gave() -> None:
 
 
 message = st.builds(
-    lambda body, name: request_bytes(b"MESSAGE", body=body).replace(b"Content-Length", name),
+    lambda body, name: request_bytes(b"MESSAGE", body=body).replace(b"Content-Length", name, 1),
     st.binary(max_size=80),
     st.sampled_from([b"Content-Length", b"l", b"content-length "]),
 )
