@@ -106,7 +106,7 @@ class App:
             (10, "writing to the journal again", self._retry_journal),
             (10, "collecting garbage", self._collect_overflow),
             (50, "looking for new addresses of trunks", self._notice_addresses),
-            (300, "closing idle connections", self.edge.close_idle),
+            (300, "closing idle connections", self.edge.streams.close_idle),
             (600, "collecting garbage in a quiet moment", self._collect_when_quiet),
         )
         self.feed = DeviceFeed(
@@ -260,7 +260,7 @@ class App:
                 if point.transport == "udp":
                     self.edge.listen_udp(point, point.host)
                 else:
-                    await self.edge.listen_tcp(point, point.host)
+                    await self.edge.listen_stream(point, point.host)
             except OSError as error:
                 raise CannotStartError(
                     f"cannot listen on {point.transport}://{point.sent_by.decode()}: {error.strerror or error}; "
@@ -414,7 +414,7 @@ class App:
             [
                 Gauge("edge911_server_transactions", "requests being served", lambda: len(stack.servers)),
                 Gauge("edge911_client_transactions", "requests sent on", lambda: len(stack.clients)),
-                Gauge("edge911_connections", "TCP connections", lambda: len(self.edge.connections)),
+                Gauge("edge911_connections", "TCP connections", lambda: len(self.edge.streams.connections)),
                 Gauge("edge911_devices", "registered devices in memory", lambda: len(self.devices)),
                 Gauge(
                     "edge911_database_ok",

@@ -99,7 +99,7 @@ class Actor:
             self._edge = _RecordingEdge(self.stack, self._on_fault, lambda f, data: self._record(f, data, sent=False))
             try:
                 self._edge.listen_udp(self.points["udp"], self.host)
-                await self._edge.listen_tcp(self.points["tcp"], self.host)
+                await self._edge.listen_stream(self.points["tcp"], self.host)
             except OSError:
                 await self._edge.close()
                 if self.port or not left:

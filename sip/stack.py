@@ -53,7 +53,17 @@ _TAG_MARK = b"e9"
 class ListeningPoint:
     """One transport address of ours, with what Via and Record-Route say of it, ready to be copied."""
 
-    __slots__ = ("base", "host", "port", "record_route_uri", "reliable", "sent_by", "transport", "via")
+    __slots__ = (
+        "base",
+        "host",
+        "port",
+        "record_route_uri",
+        "reliable",
+        "secure_record_route_uri",
+        "sent_by",
+        "transport",
+        "via",
+    )
 
     def __init__(self, transport: str, host: str, port: int, base: "ListeningPoint | None" = None) -> None:
         self.base = base or self
@@ -66,9 +76,26 @@ class ListeningPoint:
         self.via = b"Via: SIP/2.0/%b %b;branch=" % (transport.upper().encode(), self.sent_by)
         parameter = b"" if transport == "udp" else b";transport=" + transport.encode()
         self.record_route_uri = b"sip:%b%b;lr" % (self.sent_by, parameter)
+        self.secure_record_route_uri = b"sips:%b;lr" % self.sent_by if transport == "tls" else self.record_route_uri
+        """The same for requests to a sips: URI (section 16.6 step 4, RFC 5630 section 5.3)."""
 
     def __repr__(self) -> str:
         return f"{self.transport}:{self.sent_by.decode()}"
+
+
+class TlsPeer(NamedTuple):
+    """Whom a TLS connection is to lead to, and what its certificate must prove."""
+
+    name: str
+    """The domain or IP address that the certificate must name (RFC 5922), and the SNI where it is a domain."""
+    verified: bool = True
+    """False where any certificate will do."""
+    authorities: str = ""
+    """PEM file of the authorities believed; empty: the system's."""
+
+
+UNCERTIFIED = TlsPeer("", verified=False)
+"""Of a TLS connection that a client opened without the certificate asked for."""
 
 
 class Flow(NamedTuple):
@@ -80,6 +107,8 @@ class Flow(NamedTuple):
     connection: int = 0
     reply_port: int = 0
     """Of a server transaction on a connection: where to connect if the connection has gone."""
+    peer: TlsPeer | None = None
+    """Where a TLS connection leads; None: what the edge knows of the address decides. Or UNCERTIFIED."""
 
 
 class ClientOwner(Protocol):

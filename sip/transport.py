@@ -1,7 +1,7 @@
-"""The edge: UDP and TCP sockets under asyncio. The only file of this package that knows an event loop.
+"""The edge: the sockets of a node under asyncio. Only this file and sip/transport_streams.py know an event loop.
 
 UDP is a non-blocking socket on `add_reader`, drained at each wake-up: asyncio's stock datagram protocol costs five
-times as much a packet. TCP reads into one buffer of its own for the same reason.
+times as much a packet. TCP and TLS are in sip/transport_streams.py.
 """
 
 import asyncio
@@ -13,9 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from sip.errors import RemoteError
-from sip.framing import PONG, StreamFramer
-from sip.stack import ClientTransaction, Flow, ListeningPoint, Stack
-from sip.transaction import State
+from sip.stack import ClientTransaction, Flow, ListeningPoint, Stack, TlsPeer
+from sip.transport_streams import Streams, TlsContexts, Told
 
 log = logging.getLogger("sip.transport")
 
@@ -23,31 +22,6 @@ DATAGRAMS_PER_WAKEUP = 64
 """After so many the loop gets a turn, so that timers and streams are not starved by a flood."""
 RECEIVE_BUFFER = 8 * 1024 * 1024
 MAX_DATAGRAM = 65_535
-STREAM_BUFFER = 65_536
-MAX_UNSENT_BYTES = 4 * 1024 * 1024
-"""A peer that reads this little is cut off; it may never make us hold back others, or run out of memory."""
-IDLE_SECONDS = 600.0
-MAX_CONNECTIONS = 10_000
-CONNECT_SECONDS = 10.0
-MAX_STRANGERS = 64
-"""Connections from sources in no listed network, all together: enough for a 911 call to be refused politely."""
-STRANGER_MESSAGE_BYTES = 65_536
-
-# A peer that has vanished (a firewall forgot the connection) is noticed in seconds, not after a quarter of an hour.
-_KEEP_ALIVE = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in (
-            ("TCP_KEEPIDLE", 30),
-            ("TCP_KEEPINTVL", 5),
-            ("TCP_KEEPCNT", 3),
-            ("TCP_USER_TIMEOUT", 4000),
-            ("TCP_NODELAY", 1),
-        )
-        if hasattr(socket, name)
-    ),
-]
 
 _IP_RECVERR = 11  # linux/in.h; not in the socket module
 _IPV6_RECVERR = 25
@@ -154,76 +128,6 @@ class UdpEndpoint:
         self.socket.close()
 
 
-class Connection(asyncio.BufferedProtocol):
-    """One TCP connection, accepted or opened."""
-
-    def __init__(self, edge: "SipEdge", point: ListeningPoint, *, accepted: bool = False) -> None:
-        self.edge = edge
-        self.point = point
-        self.accepted = accepted
-        self.is_stranger = False
-        self.framer = StreamFramer()
-        self.transport: asyncio.Transport | None = None
-        self.flow = Flow(point, "", 0)
-        self.last_used = 0.0
-        self.waiting: dict[bytes, ClientTransaction] = {}
-        """Requests sent here that have no answer yet: they fail when the connection does."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        host, port = transport.get_extra_info("peername")[:2]
-        self.flow = self.edge.adopt(self, host.partition("%")[0], port)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            for level, option, value in _KEEP_ALIVE:
-                sock.setsockopt(level, option, value)
-        if self.accepted and not self.edge.admits(self):
-            self.edge.counts["connections_refused"] += 1
-            transport.abort()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self.edge.stream_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        edge = self.edge
-        self.last_used = edge.now()
-        messages = self.framer.feed(edge.stream_buffer[:nbytes])
-        if self.framer.pings:
-            self.write(PONG * self.framer.pings)
-            self.framer.pings = 0
-        for message in messages:
-            edge.on_message(message, self.flow)
-        if self.framer.error is not None:
-            self._give_up(self.framer.error)
-
-    def _give_up(self, error: RemoteError) -> None:
-        """The stream cannot be framed any more: answer what can be answered, and close."""
-        self.edge.on_unframed(self.framer.unframed(), self.flow, error)
-        if self.transport is not None:
-            self.transport.close()
-
-    def write(self, data: bytes) -> None:
-        """Send; a peer that does not read is cut off."""
-        if self.transport is None or self.transport.is_closing():
-            return
-        self.transport.write(data)
-        if self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            self.edge.counts["connections_cut_off"] += 1
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.edge.forget(self)
-
-
-class Opening:
-    """A connection being opened, and what is to be sent on it."""
-
-    def __init__(self) -> None:
-        self.queue: list[tuple[bytes, ClientTransaction | None]] = []
-        self.listeners: list[Callable[[bool], None]] = []
-
-
 class SipEdge:
     """All sockets of a node, and the stack behind them.
 
@@ -239,6 +143,10 @@ class SipEdge:
         on_error: Callable[[str, bytes], None],
         localise: Callable[[ListeningPoint, str], ListeningPoint] = lambda point, _: point,
         is_known: Callable[[str], bool] = lambda _: True,
+        *,
+        tls: TlsContexts | None = None,
+        peer_of: Callable[[Flow], TlsPeer] = lambda flow: TlsPeer(flow.host, verified=False),
+        may_alias: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.is_known = is_known
         self.stack = stack
@@ -248,17 +156,11 @@ class SipEdge:
         self.on_error = on_error
         self.counts: Counter[str] = Counter()
         self.udp: dict[ListeningPoint, UdpEndpoint] = {}
-        self.servers: list[asyncio.Server] = []
-        self.connections: dict[int, Connection] = {}
-        self.by_address: dict[tuple[str, str, int], int] = {}
-        self.opening: dict[tuple[str, str, int], Opening] = {}
         self.tap: Tap | None = None
         """Who follows the messages; None, as nearly always, costs one test per message."""
-        self.stream_buffer = memoryview(bytearray(STREAM_BUFFER))
-        self._next_connection = 0
+        self.streams = Streams(self, tls, peer_of, may_alias)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
-        self._tasks: set[asyncio.Task[None]] = set()
         self.closed = False
 
     # ---- listening ----
@@ -269,12 +171,9 @@ class SipEdge:
         self.udp[point] = endpoint
         self.loop.add_reader(endpoint.socket, endpoint.on_readable)
 
-    async def listen_tcp(self, point: ListeningPoint, bind_host: str) -> None:
-        """Open a TCP listener. Raises OSError where the address cannot be had."""
-        server = await self.loop.create_server(
-            lambda: Connection(self, point, accepted=True), bind_host, point.port, backlog=1024, reuse_address=True
-        )
-        self.servers.append(server)
+    async def listen_stream(self, point: ListeningPoint, bind_host: str) -> None:
+        """Open a TCP or TLS listener. Raises OSError where the address cannot be had."""
+        await self.streams.listen(point, bind_host)
 
     async def close(self) -> None:
         """Close every socket."""
@@ -283,13 +182,7 @@ class SipEdge:
             self._alarm.cancel()
         for endpoint in self.udp.values():
             endpoint.close()
-        for server in self.servers:
-            server.close()
-        for connection in list(self.connections.values()):
-            if connection.transport is not None:
-                connection.transport.abort()
-        for task in list(self._tasks):
-            task.cancel()
+        self.streams.close()
 
     # ---- in ----
 
@@ -351,13 +244,13 @@ class SipEdge:
                     endpoint = self.udp.get(flow.point.base)
                     failed = endpoint.send(data, flow.host, flow.port) if endpoint else errno.ENETUNREACH
                     if failed and client is not None and failed != errno.EAGAIN:
-                        self._failed(client)
+                        self.failed(client)
                     elif failed:
                         self.counts[f"udp_send_{errno.errorcode.get(failed, failed)}"] += 1
                     elif self.tap is not None:
                         self.tap(data, flow, True)
                 else:
-                    self.send_stream(flow, data, client)
+                    self.streams.send(flow, data, client)
         earliest = self.stack.queue.earliest
         if earliest < self._alarm_at:
             if self._alarm is not None:
@@ -365,132 +258,23 @@ class SipEdge:
             self._alarm_at = earliest
             self._alarm = self.loop.call_at(earliest, self.on_alarm)
 
-    def _failed(self, client: ClientTransaction) -> None:
+    def failed(self, client: ClientTransaction) -> None:
         """Tell the stack that a request was not delivered; a fault in its owner loses no other message."""
         try:
             self.stack.transport_failed(client, self.now())
         except Exception as error:
             self.on_error(f"{type(error).__name__}: {error}", client.data)
 
-    def send_stream(self, flow: Flow, data: bytes, client: ClientTransaction | None) -> None:
-        """Send on this very connection, else on one to the same address, else on a new one."""
-        connection = self.connections.get(flow.connection) if flow.connection else None
-        if connection is None and flow.reply_port:
-            flow = flow._replace(port=flow.reply_port)
-        if connection is None:
-            connection = self.connection_to(flow)
-        if connection is not None:
-            connection.last_used = self.now()
-            connection.write(data)
-            if self.tap is not None:
-                self.tap(data, connection.flow, True)
-            if client is not None:
-                if len(connection.waiting) > 1000:
-                    connection.waiting = {key: tx for key, tx in connection.waiting.items() if tx.owner is not None}
-                connection.waiting[client.branch + client.method] = client
-            return
-        opening = self.open(flow)
-        if client is not None:
-            client.unsent = True
-        opening.queue.append((data, client))
-
-    def admits(self, connection: Connection) -> bool:
-        """Whether an accepted connection may stay; strangers are few, and never take a place of those we know."""
-        if self.is_known(connection.flow.host):
-            return sum(other.accepted for other in self.connections.values()) <= MAX_CONNECTIONS
-        connection.is_stranger = True
-        connection.framer.max_body = STRANGER_MESSAGE_BYTES
-        return sum(other.is_stranger for other in self.connections.values()) <= MAX_STRANGERS
-
-    def distrust(self, flow: Flow) -> None:
-        """Nothing came back over the connection to this address: the next request gets a new one."""
-        if self.by_address.pop((flow.point.transport, flow.host, flow.port), None) is not None:
-            self.counts["connections_distrusted"] += 1
-
-    def connection_to(self, flow: Flow) -> Connection | None:
-        """A living connection to the flow's address, or None."""
-        identifier = self.by_address.get((flow.point.transport, flow.host, flow.port))
-        return self.connections.get(identifier) if identifier is not None else None
-
-    def open(self, flow: Flow) -> Opening:
-        """Open a connection to the flow's address, or join the one being opened."""
-        key = (flow.point.transport, flow.host, flow.port)
-        opening = self.opening.get(key)
-        if opening is None:
-            opening = self.opening[key] = Opening()
-            task = self.loop.create_task(self._open(key, flow.point, opening))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return opening
+    # ---- streams, for the TU ----
 
     def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
         """Find out whether a connection to the flow's address can be had; told at once where there is one."""
-        if self.connection_to(flow) is not None:
-            told(True)
-            return
-        self.open(flow).listeners.append(told)
+        self.streams.reach(flow, lambda failure: told(not failure))
 
-    async def _open(self, key: tuple[str, str, int], point: ListeningPoint, opening: Opening) -> None:
-        connection: Connection | None = None
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                # From the address that our Via names: the peer may know us by it.
-                local = None if point.base is not point or point.host in ("0.0.0.0", "::") else (point.host, 0)
-                _, connection = await self.loop.create_connection(
-                    lambda: Connection(self, point), key[1], key[2], local_addr=local
-                )
-        except (OSError, TimeoutError) as error:
-            self.counts["connect_failed"] += 1
-            log.debug("no connection to %s:%s: %s", key[1], key[2], error)
-        finally:
-            self.opening.pop(key, None)
-        if self.closed:
-            return
-        for data, client in opening.queue:
-            if connection is None:
-                if client is not None:
-                    self._failed(client)
-                continue
-            if client is not None:
-                if client.state is State.TERMINATED:
-                    continue  # withdrawn while the connection was being opened
-                client.unsent = False
-                connection.waiting[client.branch + client.method] = client
-            connection.write(data)
-            if self.tap is not None:
-                self.tap(data, connection.flow, True)
-        for told in opening.listeners:
-            told(connection is not None)
-        self.flush()
+    def connect(self, flow: Flow, told: Told) -> None:
+        """The same; told an empty string, or the name of what stopped it."""
+        self.streams.reach(flow, told)
 
-    def adopt(self, connection: Connection, host: str, port: int) -> Flow:
-        """A connection stands: give it a number, so that answers find it."""
-        self._next_connection += 1
-        identifier = self._next_connection
-        self.connections[identifier] = connection
-        self.by_address[(connection.point.transport, host, port)] = identifier
-        connection.last_used = self.now()
-        return Flow(self.localise(connection.point, host), host, port, identifier)
-
-    def forget(self, connection: Connection) -> None:
-        """A connection ended: requests on it that have no answer fail."""
-        flow = connection.flow
-        self.connections.pop(flow.connection, None)
-        key = (flow.point.transport, flow.host, flow.port)
-        if self.by_address.get(key) == flow.connection:
-            del self.by_address[key]
-        if self.closed:
-            return
-        for client in connection.waiting.values():
-            if client.owner is not None:
-                self._failed(client)
-        connection.waiting.clear()
-        self.flush()
-
-    def close_idle(self) -> None:
-        """Close connections that nobody used for IDLE_SECONDS; called now and then."""
-        limit = self.now() - IDLE_SECONDS
-        for connection in list(self.connections.values()):
-            if connection.last_used < limit and connection.transport is not None:
-                self.counts["connections_idle_closed"] += 1
-                connection.transport.close()
+    def distrust(self, flow: Flow) -> None:
+        """Nothing came back over the connection to this address: the next request gets a new one."""
+        self.streams.distrust(flow)
