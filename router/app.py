@@ -105,6 +105,7 @@ class App:
             (1, "writing the log", self.logs.render),
             (10, "writing to the journal again", self._retry_journal),
             (10, "collecting garbage", self._collect_overflow),
+            (10, "ending connections that are stuck", self.edge.streams.sweep),
             (50, "looking for new addresses of trunks", self._notice_addresses),
             (300, "closing idle connections", self.edge.streams.close_idle),
             (600, "collecting garbage in a quiet moment", self._collect_when_quiet),
@@ -414,7 +415,7 @@ class App:
             [
                 Gauge("edge911_server_transactions", "requests being served", lambda: len(stack.servers)),
                 Gauge("edge911_client_transactions", "requests sent on", lambda: len(stack.clients)),
-                Gauge("edge911_connections", "TCP connections", lambda: len(self.edge.streams.connections)),
+                Gauge("edge911_connections", "TCP and TLS connections", lambda: len(self.edge.streams.connections)),
                 Gauge("edge911_devices", "registered devices in memory", lambda: len(self.devices)),
                 Gauge(
                     "edge911_database_ok",

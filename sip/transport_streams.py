@@ -171,8 +171,6 @@ class Connection(asyncio.BufferedProtocol):
             self.early += messages
             return
         self._deliver(messages)
-        if self.framer.buffer:
-            self.streams.note_begun(self)
 
     def _deliver(self, messages: list[bytes]) -> None:
         if self.framer.pings:
@@ -187,6 +185,8 @@ class Connection(asyncio.BufferedProtocol):
                 self.edge.on_message(message, self.flow)
         if self.framer.error is not None:
             self._give_up(self.framer.error)
+        elif self.framer.buffer:
+            self.streams.note_begun(self)
 
     def _give_up(self, error: RemoteError) -> None:
         """The stream cannot be framed any more: answer what can be answered, and close."""

@@ -1,0 +1,545 @@
+"""TCP and TLS connections of the edge, against plain sockets: framing, reuse, limits, and peers that behave badly."""
+
+import asyncio
+import functools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from sip import transport_streams
+from sip.errors import RemoteError
+from sip.message import Request, Response
+from sip.stack import UNCERTIFIED, Flow, ListeningPoint, ServerTransaction, Stack, TlsPeer
+from sip.transport import SipEdge
+from tests.support.certificates import Authority, Pair
+
+PATIENCE = 20.0
+HOST = "127.0.0.1"
+_open: list["Node | Client"] = []
+"""What a test has made, to be closed at its end."""
+
+
+class Contexts:
+    """Certificates of a test: the server's own, and one authority."""
+
+    def __init__(self, authority: Authority, own: Pair, *, asks: bool = False) -> None:
+        self.own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.own.load_cert_chain(own.certificate, own.key)
+        if asks:
+            self.own.verify_mode = ssl.CERT_OPTIONAL
+            self.own.load_verify_locations(authority.certificate)
+        self.authority = authority.certificate
+        self.shown: list[TlsPeer] = []
+
+    def server(self) -> ssl.SSLContext | None:
+        return self.own
+
+    def client(self, peer: TlsPeer) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED if peer.verified else ssl.CERT_NONE
+        context.load_verify_locations(self.authority)
+        return context
+
+    def seen(self, peer: TlsPeer, certificate: bytes) -> None:
+        assert certificate
+        self.shown.append(peer)
+
+
+class Node:
+    """An edge whose TU answers every request with 200, and keeps what came."""
+
+    def __init__(self, transport: str, tls: Contexts, **options: object) -> None:
+        self.requests: list[tuple[Request, Flow]] = []
+        self.responses: list[Response] = []
+        self.faults: list[str] = []
+        self.stack = Stack(self, key=b"k" * 32)  # type: ignore[arg-type]  # only the methods needed here
+        self.edge = SipEdge(
+            self.stack,
+            lambda error, _: self.faults.append(error),
+            tls=tls,
+            **options,  # type: ignore[arg-type]
+        )
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        self.point = ListeningPoint(transport, HOST, port)
+        _open.append(self)
+
+    def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
+        return None
+
+    def forgives(self, request: Request, error: RemoteError) -> bool:
+        return False
+
+    def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
+        self.requests.append((request, server.flow))
+        self.stack.answer(server, 200, now)
+
+    def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
+        self.responses.append(response)
+
+    def flow_to(self, other: "Node", peer: TlsPeer | None = None) -> Flow:
+        return Flow(self.point, HOST, other.point.port, peer=peer)
+
+    def send(self, flow: Flow, *messages: bytes) -> None:
+        self.stack.out += [(flow, message, None) for message in messages]
+        self.edge.flush()
+
+    async def close(self) -> None:
+        await self.edge.close()
+
+    async def reach(self, flow: Flow) -> str:
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.edge.connect(flow, told.set_result)
+        return await told
+
+
+def options(number: int, *, port: int = 5070, alias: str = "", body: bytes = b"") -> bytes:
+    lines = [
+        "OPTIONS sip:edge@127.0.0.1 SIP/2.0",
+        f"Via: SIP/2.0/TCP 127.0.0.1:{port};branch=z9hG4bK{number}{alias}",
+        "From: <sip:a@example.com>;tag=1",
+        "To: <sip:b@example.com>",
+        f"Call-ID: c{number}",
+        "CSeq: 1 OPTIONS",
+        f"Content-Length: {len(body)}",
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def own(authority: Authority) -> Pair:
+    return authority.issue("edge", "DNS:edge.example.com", f"IP:{HOST}")
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def tls(authority: Authority, own: Pair) -> Contexts:
+    return Contexts(authority, own)
+
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+def within(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test, within PATIENCE."""
+
+    @functools.wraps(test)
+    def run(**fixtures: object) -> None:
+        async def body() -> None:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await test(**fixtures)
+            finally:
+                while _open:
+                    await _open.pop().close()
+                await asyncio.sleep(0.01)
+
+        asyncio.run(body())
+
+    return run
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+class Client:
+    """The other end of a connection, as a plain stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        _open.append(self)
+
+    @classmethod
+    async def to(cls, node: Node, certificate: Pair | None = None) -> "Client":
+        context = None
+        if node.point.transport == "tls":
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            if certificate is not None:
+                context.load_cert_chain(certificate.certificate, certificate.key)
+        return cls(*await asyncio.open_connection(HOST, node.point.port, ssl=context))
+
+    async def answer(self) -> bytes:
+        """One response without a body."""
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def ended(self) -> bool:
+        """Wait until the other side has ended the connection."""
+        try:
+            while await self.reader.read(65536):
+                pass
+        except (ConnectionError, ssl.SSLError):
+            pass
+        return True
+
+    async def close(self) -> None:
+        self.writer.transport.abort()
+
+
+@within
+async def test_pipelined_and_split_messages(transport: str, tls: Contexts) -> None:
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    client = await Client.to(node)
+    client.writer.write(b"".join(options(n, body=b"x" * n) for n in range(1, 60)) + b"\r\n\r\n" + options(60))
+    for n in range(1, 61):
+        assert f"z9hG4bK{n}".encode() in await client.answer()
+    whole = options(61, body=b"0123456789")
+    for at in range(len(whole)):
+        client.writer.write(whole[at : at + 1])
+        await client.writer.drain()
+        if at % 40 == 0:
+            await asyncio.sleep(0)
+    assert b"z9hG4bK61" in await client.answer()
+    assert [request.call_id for request, _ in node.requests] == [b"c%d" % n for n in range(1, 62)]
+    assert not node.faults
+
+
+@within
+async def test_one_connection_serves_requests_answers_and_requests_back(transport: str, tls: Contexts) -> None:
+    ours, theirs = Node(transport, tls), Node(transport, tls)
+    for node in (ours, theirs):
+        await node.edge.listen_stream(node.point, HOST)
+    flow = ours.flow_to(theirs)
+    ours.send(flow, *(options(n, port=ours.point.port) for n in range(20)))
+    await until(lambda: len(ours.responses) == 20)
+    arrived = theirs.requests[0][1]
+    # The port it came from names the connection, and so does the one in Via (RFC 5923).
+    theirs.send(Flow(theirs.point, HOST, arrived.port), options(100))
+    theirs.send(Flow(theirs.point, HOST, ours.point.port), options(101))
+    await until(lambda: len(theirs.responses) == 2)
+    assert len(ours.edge.streams.connections) == len(theirs.edge.streams.connections) == 1
+
+
+@within
+async def test_requests_to_a_trunk_go_over_a_connection_of_its_own_making_only_where_it_asks(
+    transport: str, tls: Contexts
+) -> None:
+    ours, theirs = Node(transport, tls, may_alias=lambda _: False), Node(transport, tls)
+    for node in (ours, theirs):
+        await node.edge.listen_stream(node.point, HOST)
+    theirs.send(theirs.flow_to(ours), options(1, port=theirs.point.port))
+    await until(lambda: theirs.responses)
+    assert ours.edge.streams.connection_to(ours.flow_to(theirs)) is None
+    asking = await Client.to(ours)
+    asking.writer.write(options(2, port=theirs.point.port, alias=";rport;alias"))
+    await asking.answer()
+    assert ours.edge.streams.connection_to(ours.flow_to(theirs)) is not None
+
+
+@within
+async def test_nobody_draws_anothers_requests_to_himself(transport: str, tls: Contexts) -> None:
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    client = await Client.to(node)
+    client.writer.write(options(1, port=5070, alias=";alias").replace(b"TCP 127.0.0.1:5070", b"TCP 127.0.0.9:5070"))
+    await client.answer()
+    assert node.edge.streams.connection_to(Flow(node.point, "127.0.0.9", 5070)) is None
+
+
+@within
+async def test_a_slow_reader_is_cut_off_and_stalls_nobody(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_streams, "MAX_UNSENT_BYTES", 1_000_000)
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    slow, brisk = await Client.to(node), await Client.to(node)
+    slow.writer.transport.pause_reading()
+    slow.writer.write(options(0))
+    await until(lambda: node.requests)
+    flow = node.requests[0][1]
+    for n in range(1, 200):
+        node.send(flow, options(n, body=b"x" * 60_000))
+        brisk.writer.write(options(1000 + n))
+        assert b"200 OK" in await brisk.answer()
+        if node.edge.counts["connections_cut_off"]:
+            break
+    assert node.edge.counts["connections_cut_off"] == 1
+    await until(lambda: len(node.edge.streams.connections) == 1)
+    assert not node.edge.streams.slow
+
+
+@within
+async def test_who_reads_nothing_for_long_is_cut_off_however_little_waits(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    slow = await Client.to(node)
+    slow.writer.transport.pause_reading()
+    slow.writer.write(options(0))
+    await until(lambda: node.requests)
+    flow = node.requests[0][1]
+    streams = node.edge.streams
+    while not streams.slow:
+        node.send(flow, options(1, body=b"x" * 50_000))
+        await asyncio.sleep(0)
+    streams.sweep()
+    assert streams.connections
+    monkeypatch.setattr(transport_streams, "MAX_UNSENT_SECONDS", -1.0)
+    streams.sweep()
+    await until(lambda: not streams.connections)
+    assert node.edge.counts["connections_cut_off"] == 1
+
+
+@within
+async def test_a_message_that_never_ends_is_given_up(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    half, whole = await Client.to(node), await Client.to(node)
+    half.writer.write(options(1)[:-10])
+    whole.writer.write(options(2)[:-10])
+    await until(lambda: len(node.edge.streams.begun) == 2)
+    whole.writer.write(options(2)[-10:])
+    await whole.answer()
+    monkeypatch.setattr(transport_streams, "MESSAGE_SECONDS", -1.0)
+    node.edge.streams.sweep()
+    assert await half.ended()
+    assert node.edge.counts["connections_stalled"] == 1
+    whole.writer.write(options(3))
+    await whole.answer()
+
+
+@within
+async def test_what_all_hold_together_is_bounded(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_streams, "MAX_BUFFERED_BYTES", 300_000)
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    clients = [await Client.to(node) for _ in range(4)]
+    for size, client in zip((200_000, 90_000, 90_000, 10_000), clients, strict=True):
+        client.writer.write(options(size, body=b"x" * size)[:-1])
+    streams = node.edge.streams
+    await until(lambda: sum(len(one.framer.buffer) for one in streams.begun) > 390_000)
+    streams.sweep()
+    assert await clients[0].ended()
+    await until(lambda: len(streams.connections) == 3)
+    streams.sweep()
+    assert node.edge.counts["connections_cut_off"] == 1
+
+
+@within
+async def test_connections_of_one_address_and_of_all_are_bounded(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_streams, "MAX_CONNECTIONS_PER_HOST", 3)
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    clients = [await Client.to(node) for _ in range(3)]
+    await until(lambda: node.edge.streams.accepted == 3)
+    refused = asyncio.create_task(Client.to(node))
+    await until(lambda: node.edge.counts["connections_refused"])
+    with_nothing = (await asyncio.gather(refused, return_exceptions=True))[0]
+    if isinstance(with_nothing, Client):
+        assert await with_nothing.ended()
+    clients[1].writer.write(options(1))
+    assert await clients[1].answer()
+    # A place is given back, and where all are taken the one idle longest makes room.
+    await clients.pop(0).close()
+    await until(lambda: node.edge.streams.accepted == 2)
+    monkeypatch.setattr(transport_streams, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(transport_streams, "SPARE_IDLE_SECONDS", -1.0)
+    clients[1].writer.write(options(2))
+    await clients[1].answer()
+    newest = await Client.to(node)
+    newest.writer.write(options(3))
+    assert await newest.answer()
+    assert await clients[0].ended()
+    assert node.edge.counts["connections_made_room"] == 1
+    assert node.edge.streams.accepted == 2
+    for client in (clients[1], newest):
+        await client.close()
+    await until(lambda: not node.edge.streams.hosts)
+    assert node.edge.streams.accepted == 0
+
+
+@within
+async def test_strangers_are_few_also_before_a_handshake(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_streams, "MAX_STRANGERS", 2)
+    node = Node(transport, tls, is_known=lambda _: False)
+    await node.edge.listen_stream(node.point, HOST)
+    silent = [await asyncio.open_connection(HOST, node.point.port) for _ in range(5)]
+    await until(lambda: node.edge.counts["connections_refused"] == 3)
+    assert node.edge.streams.strangers == 2
+    for _, writer in silent:
+        writer.transport.abort()
+    await until(lambda: node.edge.streams.strangers == 0)
+
+
+@within
+async def test_idle_connections_are_closed_and_used_ones_are_not(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    idle, used = await Client.to(node), await Client.to(node)
+    idle.writer.write(options(1))
+    await idle.answer()
+    await asyncio.sleep(0.05)
+    used.writer.write(options(2))
+    await used.answer()
+    monkeypatch.setattr(transport_streams, "IDLE_SECONDS", 0.04)
+    node.edge.streams.close_idle()
+    assert await idle.ended()
+    used.writer.write(options(3))
+    assert await used.answer()
+    assert node.edge.counts["connections_idle_closed"] == 1
+
+
+@within
+async def test_a_request_on_a_connection_that_breaks_fails_at_once(transport: str, tls: Contexts) -> None:
+    ours, theirs = Node(transport, tls), Node(transport, tls)
+    await theirs.edge.listen_stream(theirs.point, HOST)
+    theirs.on_request = lambda *_: None  # type: ignore[method-assign]  # says nothing
+
+    failed: list[bool] = []
+
+    class Owner:
+        def on_response(self, *_: object) -> None: ...
+        def on_timeout(self, *_: object) -> None: ...
+        def on_transport_error(self, *_: object) -> None:
+            failed.append(True)
+
+    flow = ours.flow_to(theirs)
+    now = ours.edge.now()
+    ours.stack.send_request(b"OPTIONS", b"z9hG4bK1", options(1), flow, Owner(), now)
+    ours.edge.flush()
+    await until(lambda: theirs.edge.streams.connections)
+    await asyncio.sleep(0.02)
+    assert not failed
+    await theirs.edge.close()
+    await until(lambda: failed)
+    assert await ours.reach(flow) == "refused"
+
+
+# ---- TLS alone ----
+
+
+@within
+async def test_the_server_is_who_its_certificate_names(authority: Authority, own: Pair) -> None:
+    tls = Contexts(authority, own)
+    ours, theirs = Node("tls", tls), Node("tls", tls)
+    await theirs.edge.listen_stream(theirs.point, HOST)
+    assert await ours.reach(ours.flow_to(theirs, TlsPeer("edge.example.com"))) == ""
+    assert await ours.reach(ours.flow_to(theirs, TlsPeer(HOST))) == ""
+    assert await ours.reach(ours.flow_to(theirs, TlsPeer("other.example.com"))) == "certificate-name"
+    other = TlsPeer("other.example.com", verified=False)
+    assert ours.edge.streams.connection_to(ours.flow_to(theirs, other)) is None
+    assert await ours.reach(ours.flow_to(theirs, other)) == ""
+    # A verified connection serves where any would; never the other way round.
+    unverified = TlsPeer(HOST, verified=False)
+    found = ours.edge.streams.connection_to(ours.flow_to(theirs, unverified))
+    assert found is not None
+    assert found.peer == TlsPeer(HOST)
+    assert ours.edge.streams.connection_to(ours.flow_to(theirs, other._replace(verified=True))) is None
+
+
+@pytest.mark.parametrize(
+    ("days", "trusted", "failure"),
+    [(-2, True, "certificate-expired"), (30, False, "certificate-untrusted"), (30, True, "")],
+)
+def test_a_certificate_that_cannot_be_verified(
+    authority: Authority, tmp_path: Path, days: int, trusted: bool, failure: str
+) -> None:
+    @within
+    async def test() -> None:
+        issuer = authority if trusted else Authority(tmp_path, "another")
+        theirs = Node("tls", Contexts(authority, issuer.issue("peer", f"IP:{HOST}", days=days)))
+        ours = Node("tls", Contexts(authority, authority.issue("ours")))
+        await theirs.edge.listen_stream(theirs.point, HOST)
+        assert await ours.reach(ours.flow_to(theirs, TlsPeer(HOST))) == failure
+        assert await ours.reach(ours.flow_to(theirs, TlsPeer(HOST, verified=False))) == ""
+        await ours.edge.close()
+        await theirs.edge.close()
+
+    test()
+
+
+@within
+async def test_a_handshake_that_is_never_finished_holds_up_nobody(
+    authority: Authority, own: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_streams, "HANDSHAKE_SECONDS", 0.3)
+    node = Node("tls", Contexts(authority, own))
+    await node.edge.listen_stream(node.point, HOST)
+    silent = [await asyncio.open_connection(HOST, node.point.port) for _ in range(20)]
+    for _, writer in silent[:10]:
+        writer.write(b"\x16\x03\x01")  # the beginning of a ClientHello
+    brisk = await Client.to(node)
+    brisk.writer.write(options(1))
+    assert await brisk.answer()
+    assert not node.edge.counts["tls_handshakes_failed"], "served while the others still wait"
+    for reader, writer in silent:
+        assert await reader.read() == b""
+        writer.transport.abort()
+    assert node.edge.counts["tls_handshakes_failed"] == 20
+    assert node.edge.streams.accepted == 1
+
+
+@within
+async def test_what_stops_a_handshake_has_a_name(
+    authority: Authority, own: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_streams, "HANDSHAKE_SECONDS", 0.2)
+    ours = Node("tls", Contexts(authority, own))
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(b"SIP/2.0 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    found = {}
+    for kind in (plain, closing, silent):
+        server = await asyncio.start_server(kind, HOST, 0)
+        port = server.sockets[0].getsockname()[1]
+        found[kind.__name__] = await ours.reach(Flow(ours.point, HOST, port, peer=TlsPeer(HOST)))
+        server.close()
+    assert found == {"plain": "handshake-failed", "closing": "handshake-failed", "silent": "handshake-timeout"}
+
+
+@within
+async def test_a_client_without_the_certificate_asked_for_is_marked(authority: Authority, own: Pair) -> None:
+    node = Node("tls", Contexts(authority, own, asks=True))
+    await node.edge.listen_stream(node.point, HOST)
+    with_one, without = await Client.to(node, authority.issue("phone")), await Client.to(node)
+    for number, client in enumerate((with_one, without)):
+        client.writer.write(options(number))
+        await client.answer()
+    assert [flow.peer for _, flow in node.requests] == [None, UNCERTIFIED]
+    stranger = Authority(authority.folder / "stranger", "stranger").issue("phone")
+    bad = await Client.to(node, stranger)
+    bad.writer.write(options(3))
+    assert await bad.ended()
+    assert len(node.requests) == 2
+    await node.edge.close()
