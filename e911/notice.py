@@ -136,7 +136,7 @@ def _call(
 
 
 def _refused(words: NoticeWords, event: CallRefused, zone: tzinfo, site_name: str) -> Notice:
-    who = _who(words, event.caller, _line(site_name) or _line(event.caller.source_address))
+    who = _who(words, event.caller, _line(event.caller.source_address) or _line(site_name))
     rows = [
         (words.when, _when(event.at, zone)),
         (words.dialled, _line(event.dialled)),

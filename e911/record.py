@@ -158,6 +158,8 @@ class CallRefused:
     reason: str
     """`from-outside` or `from-unlisted-source`."""
     status: int
+    site: str = ""
+    """The site whose contacts are told, or empty."""
     contacts: tuple[str, ...] = field(default_factory=tuple)
 
 

@@ -87,7 +87,6 @@ class App:
         )
         self.edge = SipEdge(self.router.stack, self.on_fault, self.points.localise, self._is_known)
         self.router.edge = self.edge
-        self.faults = 0
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.health: HealthServer | None = None
@@ -118,6 +117,11 @@ class App:
             directory=loaded.state_directory,
         )
         self.metrics = self._metrics()
+
+    @property
+    def faults(self) -> int:
+        """Faults of edge911 itself that were caught since the start, in calls and around them."""
+        return self.router.counts["faults"]
 
     # ---- configuration ----
 
@@ -159,7 +163,7 @@ class App:
                 self.router.counts["reloads_refused"] += 1
                 return
             except Exception:
-                self.faults += 1
+                self.router.counts["faults"] += 1
                 self.router.counts["reloads_refused"] += 1
                 log.exception("fault in edge911 itself, while the configuration was read; the old one stays")
                 return
@@ -195,7 +199,7 @@ class App:
                 setup = await asyncio.to_thread(self._setup, loaded, addresses, self.router.trunks)
                 self._use(loaded, setup, addresses)
         except Exception:
-            self.faults += 1
+            self.router.counts["faults"] += 1
             log.exception("fault in edge911 itself, while trunks got new addresses; the old ones stay")
         finally:
             self._readdressing = False
@@ -315,7 +319,7 @@ class App:
                 try:
                     job()
                 except Exception:
-                    self.faults += 1
+                    self.router.counts["faults"] += 1
                     self._job_faults[doing] += 1
                     if self._job_faults[doing] % 600 == 1:  # the first, then one a minute: the log may be what fails
                         log.exception("fault in edge911 itself, while %s; it is tried again", doing)
@@ -335,7 +339,7 @@ class App:
     def on_fault(self, error: str, data: bytes) -> None:
         """A fault of our own while a message was treated: loud, counted, survived. Tells nothing of the message but
         its method, length and a hash: what is in it may say who called and from where."""
-        self.faults += 1
+        self.router.counts["faults"] += 1
         self.router.stack.drops["internal-error"] += 1
         fault = sys.exception()
         places = [

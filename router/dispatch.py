@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from e911.locate import DeviceTable
-from e911.numbers import CallKind
+from e911.numbers import CallKind, classify
 from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
 from router.acks import Acks
 from router.admission import forgives, refusal
@@ -30,7 +30,7 @@ from sip.proxy import (
     is_own_branch,
     max_forwards,
 )
-from sip.routing import RouteDecision, process_routes
+from sip.routing import RouteDecision, process_routes, strictly_routed_uri
 from sip.stack import Flow, ListeningPoint, ServerTransaction, Stack
 from sip.uri import SipUri, parse_sip_uri, scheme_of
 
@@ -121,6 +121,8 @@ class CallRouter:
 
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Before a transaction is made: requests of sources that are not listed, and new calls while draining."""
+        if request.has("route") and request.method == b"INVITE" and not request.to_tag:
+            self._find_strictly_routed_call(request)
         source = self.sources.classify(flow.host, flow.port)
         return refusal(
             self.rules,
@@ -131,6 +133,12 @@ class CallRouter:
             has_token=self._has_token,
             note_refused=lambda kind: self._note_refused(request, flow.host, source, kind),
         )
+
+    def _find_strictly_routed_call(self, request: Request) -> None:
+        """An emergency call is one also where a strict router moved its number to the end of the Route."""
+        uri = strictly_routed_uri(request, self.next_hops.is_own)
+        if uri is not None and classify(uri.decode("latin-1"), self.rules.numbers) is not CallKind.ORDINARY:
+            request.uri = uri  # the Route goes: this router chooses where an emergency call leads
 
     def forgives(self, request: Request, error: RemoteError) -> bool:
         """True where a malformed request is served all the same."""
@@ -171,7 +179,7 @@ class CallRouter:
         if source.side is Side.UNLISTED and invite is None and not self._has_token(request):
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
             return
-        self.acks.passed(request.call_id, request.to_tag)
+        self.acks.passed(request.call_id, request.to_tag, request.uri)
         try:
             if max_forwards(request) <= 0:
                 raise RemoteError(Reason.TOO_MANY_HOPS, 0)
@@ -305,6 +313,7 @@ class CallRouter:
                 caller=plan.caller,
                 reason=reason,
                 status=403,
+                site=plan.decision.site.id if plan.decision.site else "",
                 contacts=plan.decision.contacts,
                 kind=kind.value,
             )
@@ -316,9 +325,9 @@ class CallRouter:
         self.counts["faults"] += 1
         log.exception("fault in edge911 itself, while %s; the call goes on", doing)
 
-    def watch_ack(self, response: Response, flow: Flow, uri: bytes, now: float) -> None:
+    def watch_ack(self, response: Response, flow: Flow, uri: bytes, now: float, *, is_shared: bool) -> None:
         """Deviation (c): see whether somebody acknowledges a second 2xx."""
-        self.acks.watch(response, flow, uri, now)
+        self.acks.watch(response, flow, uri, now, is_shared=is_shared)
 
     def on_forked_success(self, response: Response, flow: Flow, now: float) -> None:
         """The provider forked, and a second of its phones answered an emergency call."""

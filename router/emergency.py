@@ -378,7 +378,8 @@ class EmergencyCall(ResponseContext):
 
     def on_second_success(self, branch: Branch, response: Response, now: float) -> None:
         """Deviation (c): forwarded; ended by us where no ACK for it passes within ACK_WAIT."""
-        self.router.watch_ack(response, branch.target.flow, branch.target.request.uri, now)
+        is_shared = response.to_tag == self.answer_tag
+        self.router.watch_ack(response, branch.target.flow, branch.target.request.uri, now, is_shared=is_shared)
 
     def on_orphan_success(self, branch: Branch, response: Response, now: float) -> None:
         """An answer after the call had ended otherwise: acknowledge it and hang up; nobody is left waiting."""

@@ -24,9 +24,10 @@ def end_answer(
     response is as it came, our Via on top. flow: where the INVITE went. uri: the Request-URI to use where the
     answer's Contact cannot be read. The ACK is the same each time; the BYE is sent once (its transaction repeats it).
     """
-    target = _contact_uri(response) or uri
+    target = contact_uri(response) or uri
     routes = _routes_beyond(response, is_own)
-    tag = hashlib.blake2b(response.to_tag, digest_size=4).hexdigest().encode()
+    # The Contact too: two providers may have given the same To tag.
+    tag = hashlib.blake2b(response.to_tag + b"\0" + target, digest_size=4).hexdigest().encode()
     below = response.without_top_via()
     for method, cseq in ((b"ACK", response.cseq), (b"BYE", response.cseq + 1)):
         request = _in_dialog(method, target, routes, response, cseq)
@@ -52,7 +53,7 @@ class _Unheard:
         """Nothing to do."""
 
 
-def _contact_uri(response: Response) -> bytes:
+def contact_uri(response: Response) -> bytes:
     """The remote target; b"" where there is none that can be read."""
     try:
         contacts = response.values("contact")

@@ -43,7 +43,7 @@ class CallSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouteStep:
+class RouteMoment:
     """One thing that happened to one try of one route; `after` is seconds since the call came in."""
 
     route: str
@@ -74,7 +74,7 @@ class CallRecord:
     location_sent: bool
     sources: tuple[SourceAnswer, ...]
     contacts: tuple[str, ...]
-    routes: tuple[RouteStep, ...]
+    routes: tuple[RouteMoment, ...]
     outcome: str
     """As in CallOutcome; empty where the journal does not say (yet)."""
     status: int
@@ -135,7 +135,7 @@ def call_record(events: Sequence[JournalEvent], notices: Sequence[Entry]) -> Cal
         dialled=first.dialled if first else "",
         started_at=started_at,
         caller=first.caller if first else Caller(),
-        site=intent.site if intent else "",
+        site=first.site if first else "",
         zone=intent.zone if intent else "",
         location=intent.location if intent else None,
         location_sent=_location_sent(events, intent),
@@ -154,8 +154,8 @@ def call_record(events: Sequence[JournalEvent], notices: Sequence[Entry]) -> Cal
     )
 
 
-def _step(event: RouteEvent, started_at: float) -> RouteStep:
-    return RouteStep(
+def _step(event: RouteEvent, started_at: float) -> RouteMoment:
+    return RouteMoment(
         route=event.route,
         kind=event.kind,
         attempt=event.attempt,

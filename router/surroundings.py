@@ -66,8 +66,11 @@ class Surroundings(Protocol):
     def write_later(self, event: JournalEvent) -> None:
         """Append to the journal soon."""
 
-    def watch_ack(self, response: Response, flow: Flow, uri: bytes, now: float) -> None:
-        """See whether the caller acknowledges a second 2xx, which came from flow; end it otherwise."""
+    def watch_ack(self, response: Response, flow: Flow, uri: bytes, now: float, *, is_shared: bool) -> None:
+        """See whether the caller acknowledges a second 2xx, which came from flow; end it otherwise.
+
+        is_shared: it has the To tag of the first.
+        """
 
     def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
         """An emergency call was answered: this process stays until its ACK has passed."""

@@ -397,12 +397,23 @@ class ResponseContext:
     def _after_failure(self, branch: Branch, now: float) -> None:
         if self.winner is branch:
             self.winner = None  # it rang and then failed: the ladder goes on
+            self._readopt_silent()
         current = any(other.is_live and not other.given_up and not other.cancel_wanted for other in self.branches)
         if not current and not branch.given_up and self.tries_next(branch.status) and self.next_route(now):
             return
         if not current and not self.tries_next(branch.status):
             self.routes_ended = True
         self.finish_if_exhausted(now)
+
+    def _readopt_silent(self) -> None:
+        """Branches whose CANCEL had to wait for a first word: with the winner gone they may ring or answer after all,
+        as any route that was given up."""
+        if self.cancelled:
+            return
+        for other in self.branches:
+            if other.is_live and other.cancel_wanted and not other.cancel_sent:
+                other.cancel_wanted = False
+                other.given_up = True
 
     def on_branch_timer(self, branch: Branch, name: str, now: float) -> None:
         """The time a route has for its first answer, for progress, or to ring, is over."""

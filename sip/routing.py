@@ -55,6 +55,18 @@ def process_routes(request: Request, is_own: Callable[[SipUri], bool]) -> RouteD
     return RouteDecision(uri, values, own, top)
 
 
+def strictly_routed_uri(request: Request, is_own: Callable[[SipUri], bool]) -> bytes | None:
+    """What a new request is really for where its Request-URI only names us: the last Route value, which a strict
+    router or a phone that has us as one put there (16.4); else None."""
+    here = _own_uri(request.uri, is_own)
+    if here is None or here.user:
+        return None
+    try:
+        return parse_name_addr(request.values("route")[-1]).uri
+    except (RemoteError, IndexError):
+        return None
+
+
 def _own_uri(uri: bytes, is_own: Callable[[SipUri], bool]) -> SipUri | None:
     try:
         parsed = parse_sip_uri(uri)

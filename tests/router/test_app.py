@@ -220,10 +220,12 @@ def test_a_fault_tells_nothing_of_the_message(
             app.on_fault(f"{type(error).__name__}: {error}", message)
         app.on_fault("KeyError: 'jane.doe'", b"\x00jane.doe\xff 1 2")
         assert app.faults == 2
+        app.router.on_fault("deciding about a call")
+        assert app.faults == 3, "one count of all faults: the metric that is watched"
         assert app.router.stack.drops["internal-error"] == 2
 
     run(test())
-    first, second = (record.getMessage() for record in caplog.records if "fault in edge911" in record.getMessage())
+    first, second = (record.getMessage() for record in caplog.records if "the message: " in record.getMessage())
     assert f"INVITE, {len(message)} bytes, hash " in first
     assert "ValueError" in first
     assert "test_app.py" in first

@@ -4,7 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.call_world import CARRIER, CONFIG, PBX, PHONE, CallWorld, Sent, invite, of, one, response
+from tests.support.call_world import (
+    CARRIER,
+    CONFIG,
+    PBX,
+    PHONE,
+    PROVIDER_A,
+    SDP,
+    CallWorld,
+    Sent,
+    invite,
+    of,
+    one,
+    response,
+)
 
 OWN_ROUTE = "Route: <sip:10.0.0.5:5060;lr>"
 
@@ -211,3 +224,19 @@ def test_what_follows_a_look_up_is_sent_at_once(world: CallWorld) -> None:
 def test_a_name_that_cannot_be_resolved_is_answered(world: CallWorld) -> None:
     world.router.next_hops.resolve = lambda host, told: told(())
     assert one(world.receive(request("BYE", "sip:far@psap.example.com", OWN_ROUTE, to_tag="t")), 480)
+
+
+def test_of_two_content_lengths_neither_cuts_an_emergency_call(world: CallWorld) -> None:
+    sent = one(world.receive(invite(extra=("Content-Length: 5",))), "INVITE", PROVIDER_A)
+    assert SDP in sent.message.body
+    assert len(sent.message.all("content-length")) == 1
+
+
+@pytest.mark.parametrize("own", ["sip:10.0.0.5:5060;lr", "sip:10.0.0.5"])
+def test_a_911_call_by_way_of_a_strict_route_is_a_911_call(world: CallWorld, own: str) -> None:
+    raw = invite(own, extra=("Route: <sip:911@pbx.example.com>",))
+    sent = one(world.receive(raw), "INVITE")
+    assert (sent.to, sent.message.uri) == (PROVIDER_A, "sip:911@203.0.113.31:5060")
+    assert not sent.message.all("route")
+    ordinary = invite(own, extra=("Route: <sip:2125550177@192.0.2.8>",))
+    assert not of(world.receive(ordinary), "INVITE", PROVIDER_A)

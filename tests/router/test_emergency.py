@@ -206,6 +206,32 @@ def test_a_second_phone_behind_the_provider_that_answers_is_hung_up(world: CallW
     assert world.router.counts["answers_ended_by_us"] == 1
 
 
+def test_two_providers_that_give_the_same_tag_are_told_apart_by_their_contacts(world: CallWorld) -> None:
+    """The ACK of the first answer is not taken for the second's, and each answer nobody takes is hung up."""
+    _, first = dial(world)
+    second = one(world.advance(2.1), "INVITE", PROVIDER_B)
+    success = one(answer(world, first, 200, tag="same"), 200)
+    raw = response(second.message, 200, tag="same").replace(b"sip:psap@203.0.113.31", b"sip:psap@203.0.113.32")
+    assert one(world.receive(raw, second.to), 200).to == PHONE
+    world.receive(in_dialog("ACK", success, 1))
+    out = world.advance(2.1)
+    assert one(of(out, "BYE")[:1], "BYE").message.uri == "sip:psap@203.0.113.32:5060"
+    assert {sent.to for sent in of(out, "BYE")} == {PROVIDER_B}
+
+
+def test_a_silent_route_may_still_ring_when_the_one_that_rang_has_failed(world: CallWorld) -> None:
+    """It was to be cancelled at its first word, for the sake of a route that is gone."""
+    _, first = dial(world)
+    second = one(world.advance(2.1), "INVITE", PROVIDER_B)
+    answer(world, second, 180)
+    third = one(answer(world, second, 503), "INVITE", RELAY)
+    out = answer(world, first, 180)
+    assert one(out, 180).to == PHONE
+    assert not of(out, "CANCEL")
+    assert one(answer(world, third, 100), "CANCEL").to == RELAY, "first to ring wins"
+    assert one(answer(world, first, 200), 200).to == PHONE
+
+
 def test_the_process_stays_until_the_ack_has_passed(world: CallWorld) -> None:
     _, first = dial(world)
     assert world.router.in_progress()
@@ -391,7 +417,7 @@ def test_a_911_call_from_elsewhere_is_refused_and_told(
     assert one(out, 403).to == source
     assert not of(out, "INVITE")
     (refused,) = world.events(CallRefused)
-    assert (refused.reason, refused.contacts) == (reason, ("desk",))
+    assert (refused.reason, refused.contacts, refused.site) == (reason, ("desk",), "hq")
 
 
 def test_the_rest_of_an_unlisted_callers_call_is_served_too(tmp_path: Path) -> None:
