@@ -65,4 +65,11 @@ def forgives(rules: Rules, request: Request, error: RemoteError) -> bool:
         return False
     if error.reason is Reason.REPEATED_FIELD:
         return error.detail in ("max-forwards", "content-length")
-    return error.reason in FORGIVEN
+    return error.reason in FORGIVEN and _has_readable_via(request)
+
+
+def _has_readable_via(request: Request) -> bool:
+    try:
+        return bool(request.via)
+    except RemoteError:
+        return False

@@ -21,6 +21,7 @@ from router.refusals import RefusalLimit
 from router.sources import Side, Source, Sources, parse_address
 from router.trunks import ListeningPoints, Trunks
 from sip.errors import Reason, RemoteError
+from sip.mending import mended
 from sip.message import Edits, Request, Response, warning_line
 from sip.proxy import (
     ResponseContext,
@@ -180,6 +181,7 @@ class CallRouter:
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
             return
         self.acks.passed(request.call_id, request.to_tag, request.uri)
+        request = mended(request)
         try:
             if max_forwards(request) <= 0:
                 raise RemoteError(Reason.TOO_MANY_HOPS, 0)
@@ -354,6 +356,7 @@ class CallRouter:
 
     def _on_ordinary(self, server: ServerTransaction, request: Request, source: Source, now: float) -> None:
         self._validate(request)
+        request = mended(request)
         decision = process_routes(request, self.next_hops.is_own)
         flow = server.flow
         if request.method == b"BYE" and decision.own:

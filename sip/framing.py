@@ -9,6 +9,12 @@ from sip.message import MAX_HEADER_BYTES
 MAX_BODY_BYTES = 1_048_576
 """Larger than any body with a location in it; a stream that announces more is not a phone."""
 
+OPEN_BODY_BYTES = 16_384
+"""The longest body taken from a message that does not say how long it is."""
+
+_START_LINE = re.compile(rb"\r\n(?=SIP/2\.0 \d{3}[ \r]|[!-~]+ [!-~]+ SIP/2\.0\r\n)", re.IGNORECASE)
+_CONTENT_TYPE = re.compile(rb"\r\n(?:content-type|c)[ \t]*:", re.IGNORECASE)
+_SDP_LINES = re.compile(rb"(?:[A-Za-z]=[^\r\n]*\r\n)*")
 _CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:[ \t]*(?:\r\n[ \t]+)*([^\r\n]*)", re.IGNORECASE)
 
 PING = b"\r\n\r\n"
@@ -30,6 +36,17 @@ class StreamFramer:
     pings: int = 0
     max_body: int = MAX_BODY_BYTES
     error: RemoteError | None = None
+    skipped: int = 0
+    """Bytes passed over before a start line: what followed a body that was longer than its Content-Length."""
+    _open: int = 0
+    """Where a body begins whose length was not said, 0 otherwise."""
+    _scanned: int = 0
+    """So far such a body was looked through."""
+
+    @property
+    def is_open(self) -> bool:
+        """True while a body arrives whose length was not said: it ends where the sender falls silent (`end_body`)."""
+        return self._open > 0
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take bytes, give the messages that are now whole. After an error (see `error`) gives nothing more."""
@@ -45,18 +62,52 @@ class StreamFramer:
                 del self.buffer[: self.needed]
                 self.needed = 0
                 continue
+            if self._open:
+                if not self._has_ended():
+                    return messages
+                messages += self.end_body()
+                continue
             self._take_keep_alives()
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
                 if len(self.buffer) > MAX_HEADER_BYTES:
                     self.error = RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(self.buffer)} bytes")
                 return messages
+            head = bytes(self.buffer[: end + 2])
+            if b"SIP/" not in head[: head.index(b"\r\n")].upper() and (start := _START_LINE.search(head)):
+                del self.buffer[: start.end()]
+                self.skipped += start.end()
+                continue
             try:
-                self.needed = end + 4 + _body_length(bytes(self.buffer[: end + 2]), self.max_body)
+                length = _body_length(head, self.max_body)
             except RemoteError as error:
                 # The header is whole, so a request in it can still be answered before the connection closes.
                 self.error = error
                 return messages
+            if length is None:
+                self._open = self._scanned = end + 4
+            else:
+                self.needed = end + 4 + length
+
+    def end_body(self) -> list[bytes]:
+        """The message whose body had no length, as far as it came; nothing where there is none."""
+        if not self._open:
+            return []
+        if self.buffer[self._scanned + 1 : self._scanned + 2] == b"=":
+            self._scanned = len(self.buffer)  # the last line has no end
+        message = bytes(self.buffer[: self._scanned])
+        del self.buffer[: self._scanned]
+        self._open = 0
+        return [message]
+
+    def _has_ended(self) -> bool:
+        """True where what has come after the SDP so far is no further line of it."""
+        lines = _SDP_LINES.match(self.buffer, self._scanned)
+        self._scanned = lines.end() if lines else self._scanned
+        if self._scanned - self._open > OPEN_BODY_BYTES:
+            return True
+        rest = self.buffer[self._scanned : self._scanned + 2]
+        return len(rest) == 2 and (rest[1:] != b"=" or len(self.buffer) - self._scanned > OPEN_BODY_BYTES)
 
     def unframed(self) -> bytes:
         """After an error: the header that could not be framed, for an answer to it."""
@@ -76,14 +127,15 @@ class StreamFramer:
                 del self.buffer[:2]
 
 
-def _body_length(head: bytes, max_body: int) -> int:
+def _body_length(head: bytes, max_body: int) -> int | None:
+    """What Content-Length says. Without it 0, or None where a Content-Type says that there is a body all the same."""
     if len(head) > MAX_HEADER_BYTES:
         raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(head)} bytes")
     lengths = {value.strip() for value in _CONTENT_LENGTH.findall(head)}
     if not lengths:
-        # Section 20.14 demands it on streams; without it the next message cannot be found. None is read as 0,
-        # which serves every request without a body.
-        return 0
+        # Section 20.14 demands it on streams. Without it a body can only be SDP, which is known by its lines: a call
+        # is not to fail for this (RFC 4475 section 3.4.1), least of all one to 911.
+        return None if _CONTENT_TYPE.search(head) else 0
     if len(lengths) > 1:
         raise RemoteError(Reason.BAD_CONTENT_LENGTH, 400, "two different values")
     text = lengths.pop()

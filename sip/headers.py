@@ -83,6 +83,16 @@ def split_top(value: bytes) -> tuple[bytes, bytes]:
     return value.strip(), b""
 
 
+def value_end(line: bytes) -> int:
+    """Where the first of a field line's comma-separated values ends: the position of its comma, or the line's end."""
+    if b"," not in line:
+        return len(line)
+    for piece in _PIECE.finditer(line, line.index(b":") + 1):
+        if piece[0] == b",":
+            return piece.start()
+    return len(line)
+
+
 def split_values(value: bytes) -> list[bytes]:
     """All of a comma-separated list of values."""
     if b"," not in value:

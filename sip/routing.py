@@ -1,7 +1,7 @@
 """Where a request goes next: Route processing of a proxy (RFC 3261 sections 16.4 and 16.6 step 6)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sip.errors import RemoteError
 from sip.headers import parse_name_addr
@@ -13,8 +13,8 @@ from sip.uri import SipUri, parse_sip_uri
 class RouteDecision:
     """What Route processing found.
 
-    uri: the Request-URI to forward with. routes: the Route values that stay, as written; None where the request
-    had none to change. own: our own Route URIs that were taken off, the topmost first (two where the request
+    uri: the Request-URI to forward with. routes: the Route values that stay, as written; None where nothing
+    changes in them. own: our own Route URIs that were taken off, the topmost first (two where the request
     crosses transports). next_hop: the URI that says where to send, None where no Route is left.
     """
 
@@ -31,6 +31,8 @@ def process_routes(request: Request, is_own: Callable[[SipUri], bool]) -> RouteD
     """
     values = request.values("route")
     uri = request.uri
+    if b"=" in uri and b"maddr=" in uri.lower():
+        uri = _without_own_maddr(uri, is_own)
     if not values:
         return RouteDecision(uri, None, [], None)
     own: list[SipUri] = []
@@ -52,7 +54,22 @@ def process_routes(request: Request, is_own: Callable[[SipUri], bool]) -> RouteD
         # 16.6 step 6: the next hop is a strict router.
         values = [*values[1:], b"<" + uri + b">"]
         return RouteDecision(top, values, own, top)
-    return RouteDecision(uri, values, own, top)
+    return RouteDecision(uri, values if own else None, own, top)
+
+
+def _without_own_maddr(uri: bytes, is_own: Callable[[SipUri], bool]) -> bytes:
+    """16.4, last paragraph: a maddr that names us goes, and port and transport with it; any other URI stays."""
+    try:
+        parsed = parse_sip_uri(uri)
+    except RemoteError:
+        return uri
+    maddr = parsed.parameters.get("maddr", b"").decode("latin-1").strip("[]").lower()
+    if not maddr or not is_own(replace(parsed, host=maddr)):
+        return uri
+    head, *parameters = uri[uri.rfind(b"@") + 1 :].split(b";")
+    kept = [item for item in parameters if item.partition(b"=")[0].strip().lower() not in (b"maddr", b"transport")]
+    host = head if parsed.port is None else head.rpartition(b":")[0]
+    return uri[: uri.rfind(b"@") + 1] + b";".join([host, *kept])
 
 
 def strictly_routed_uri(request: Request, is_own: Callable[[SipUri], bool]) -> bytes | None:

@@ -20,9 +20,9 @@ from sip.message import (
     build_response,
     check_request,
     parse_message,
-    value_of,
     warning_line,
 )
+from sip.received import with_source
 from sip.timers import Entry, TimerQueue, cancel_timer
 from sip.transaction import (
     INVITE_CLIENT,
@@ -42,8 +42,6 @@ from sip.transaction import (
 from sip.uri import bracketed
 
 _BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
-_RECEIVED = re.compile(rb"; ?received ?= ?[^;, ]+", re.IGNORECASE)
-_RPORT = re.compile(rb"; ?rport ?(?:= ?\d*)? ?(?=;|$)", re.IGNORECASE)
 _QUOTED_REQUEST = re.compile(rb"([^ \r\n]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
 
 _TAG_MARK = b"e9"
@@ -503,14 +501,7 @@ class Stack:
     def _note_source(self, request: Request, flow: Flow, *, with_port: bool) -> None:
         """Add received and rport to the top Via (section 18.2.1, RFC 3581 section 4)."""
         index = request._first["via"]
-        top, rest = split_top(value_of(request.fields[index][1]))
-        top = _RECEIVED.sub(b"", b" ".join(top.split()))
-        if with_port:
-            top = _RPORT.sub(b"", top)
-            top += b";rport=%d" % flow.port
-        line = b"Via: %b;received=%b" % (top, flow.host.encode())
-        if rest:
-            line += b", " + rest
+        line = with_source(request.fields[index][1], flow.host.encode(), flow.port if with_port else None)
         request.fields[index] = ("via", line)
         request._via = None
 

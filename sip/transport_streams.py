@@ -38,6 +38,8 @@ MAX_CONNECTIONS_PER_HOST = 2_500
 """Of one address: a PBX, or a whole branch behind one NAT."""
 SPARE_IDLE_SECONDS = 10.0
 """Where there is no room for a new connection, the one idle longest goes, if it is idle for so long."""
+SILENCE_SECONDS = 0.2
+"""After so long without a byte, a body whose length was not said is taken as it came."""
 CONNECT_SECONDS = 10.0
 HANDSHAKE_SECONDS = 5.0
 """For a TLS handshake, of either side."""
@@ -183,10 +185,20 @@ class Connection(asyncio.BufferedProtocol):
                 self.streams.learn_alias(self, messages[0])
             for message in messages:
                 self.edge.on_message(message, self.flow)
+        if self.framer.skipped:
+            self.framer.skipped = 0
+            self.edge.counts["streams_resynchronised"] += 1
         if self.framer.error is not None:
             self._give_up(self.framer.error)
         elif self.framer.buffer:
             self.streams.note_begun(self)
+            if self.framer.is_open:
+                self.edge.loop.call_later(SILENCE_SECONDS, self._end_open_body, self.last_used)
+
+    def _end_open_body(self, since: float) -> None:
+        """A body without Content-Length ends where nothing more comes."""
+        if self.last_used == since and self.transport is not None and not self.transport.is_closing():
+            self._deliver(self.framer.end_body())
 
     def _give_up(self, error: RemoteError) -> None:
         """The stream cannot be framed any more: answer what can be answered, and close."""

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sip.errors import Reason
-from sip.framing import MAX_BODY_BYTES, StreamFramer
+from sip.framing import MAX_BODY_BYTES, OPEN_BODY_BYTES, StreamFramer
 from sip.message import MAX_HEADER_BYTES, parse_message
 from tests.support.playbook import PHONE_TCP, Playbook, request_bytes
 
@@ -111,4 +111,49 @@ def test_however_it_is_cut_it_comes_out_whole(messages: list[bytes], cuts: list[
         found += framer.feed(stream[position : position + size])
         position += size
     assert found == messages
+    assert framer.error is None
+
+
+SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+UNSAID = b"INVITE sip:911@a SIP/2.0\r\nCall-ID: 1\r\nc: application/sdp\r\n\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 3, 65_536])
+def test_sdp_whose_length_was_not_said_ends_where_the_next_message_begins(step: int) -> None:
+    """RFC 4475 section 3.4.1 on a stream."""
+    after = request_bytes(b"OPTIONS")
+    messages, framer = feed(UNSAID + SDP + after, step)
+    assert messages == [UNSAID + SDP, after]
+    assert not framer.is_open
+
+
+@pytest.mark.parametrize("step", [1, 65_536])
+@pytest.mark.parametrize("body", [SDP, SDP[:-2], b""])
+def test_sdp_whose_length_was_not_said_ends_where_the_sender_falls_silent(step: int, body: bytes) -> None:
+    messages, framer = feed(UNSAID + body, step)
+    assert (messages, framer.is_open) == ([], True)
+    assert framer.end_body() == [UNSAID + body]
+    assert (framer.end_body(), framer.is_open) == ([], False)
+    after = request_bytes(b"OPTIONS")
+    assert framer.feed(after) == [after]
+
+
+@pytest.mark.parametrize("line", [b"a=1\r\n", b"a=x"])
+def test_a_body_without_a_length_does_not_grow_for_ever(line: bytes) -> None:
+    framer = StreamFramer()
+    assert framer.feed(UNSAID) == []
+    fed = 0
+    while framer.is_open:
+        framer.feed(line)
+        fed += len(line)
+        assert fed < OPEN_BODY_BYTES + 100
+
+
+@pytest.mark.parametrize("step", [1, 65_536])
+@pytest.mark.parametrize("rest", [b"a=x\r\n", b"rest of it\r\n\tmore\r\n", b"\0\0\r\n"])
+def test_what_follows_a_body_longer_than_it_said_is_passed_over(rest: bytes, step: int) -> None:
+    first, after = HEAD + b"\r\nl: 3\r\n\r\nabc", request_bytes(b"OPTIONS")
+    messages, framer = feed(first + rest + after + after, step)
+    assert messages == [first, after, after]
+    assert framer.skipped == len(rest)
     assert framer.error is None

@@ -1,5 +1,5 @@
 """process_routes. Proved: RFC 3261 16.4 (a strict router before us), 16.6 step 6 (after us), 16.12; RFC 5658 (two
-Record-Routes of ours); values that stay keep their bytes. Not proved: maddr, 16.4 last paragraph."""
+Record-Routes of ours); values that stay keep their bytes; 16.4 last paragraph (maddr)."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_two_of_ours_and_what_follows_as_it_was_written() -> None:
 def test_another_proxy_first_is_the_next_hop() -> None:
     decision = decide(b"<sip:p1.example;lr>", b"<sip:192.0.2.1;lr>")
     assert (decision.own, decision.next_hop) == ([], b"sip:p1.example;lr")
-    assert decision.routes == [b"<sip:p1.example;lr>", b"<sip:192.0.2.1;lr>"]
+    assert decision.routes is None, "nothing is taken off: the lines stay as they are"
 
 
 def test_a_strict_router_before_us() -> None:
@@ -69,6 +69,23 @@ def test_a_strict_router_after_us() -> None:
 def test_our_address_in_the_request_uri_without_lr_is_a_user_of_ours() -> None:
     decision = decide(b"<sip:p1.example;lr>", uri=b"sip:bob@192.0.2.1")
     assert decision.uri == b"sip:bob@192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "leaves_as"),
+    [
+        (b"sip:bob@example.com:5060;maddr=192.0.2.1;user=phone", b"sip:bob@example.com;user=phone"),
+        (b"sip:bob@example.com;transport=udp;MADDR=192.0.2.1", b"sip:bob@example.com"),
+        (b"sips:example.com:5060;maddr=192.0.2.1;x", b"sips:example.com;x"),
+        (b"sip:bob@example.com;maddr=192.0.2.9", b"sip:bob@example.com;maddr=192.0.2.9"),
+        (b"sip:bob@example.com:5070;maddr=192.0.2.1", b"sip:bob@example.com:5070;maddr=192.0.2.1"),
+        (b"sip:bob@[2001:db8::1];maddr=192.0.2.1;y=1", b"sip:bob@[2001:db8::1];y=1"),
+        (b"sip:maddr=192.0.2.1@example.com", b"sip:maddr=192.0.2.1@example.com"),
+        (b"tel:1;maddr=192.0.2.1", b"tel:1;maddr=192.0.2.1"),
+    ],
+)
+def test_a_maddr_that_names_us_goes(uri: bytes, leaves_as: bytes) -> None:
+    assert decide(uri=uri).uri == leaves_as
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,24 @@ class Client:
 
 
 @within
+async def test_a_body_whose_length_was_not_said_ends_in_silence(transport: str, tls: Contexts) -> None:
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    client = await Client.to(node)
+    whole = options(1, body=b"v=0\r\ns=-\r\n").replace(b"Content-Length: 10", b"Content-Type: application/sdp")
+    assert b"Content-Length" not in whole
+    client.writer.write(whole[:-3])
+    await asyncio.sleep(0)
+    client.writer.write(whole[-3:])
+    assert b"z9hG4bK1" in await client.answer()
+    client.writer.write(b"rest of a body\r\n" + options(2))
+    assert b"z9hG4bK2" in await client.answer()
+    assert [request.body for request, _ in node.requests] == [b"v=0\r\ns=-\r\n", b""]
+    assert node.edge.counts["streams_resynchronised"] == 1
+    assert not node.faults
+
+
+@within
 async def test_pipelined_and_split_messages(transport: str, tls: Contexts) -> None:
     node = Node(transport, tls)
     await node.edge.listen_stream(node.point, HOST)

@@ -2,9 +2,9 @@
 
 `A` forwarded (for a response: handed to the TU, or dropped where its top Via is not ours); `R` refused with a status
 and a reason; `D` dropped without an answer. Lenient branches taken, each cheap and safe for an emergency call:
-ltgtruri (brackets taken off), lwsstart and trws (spaces mended), badaspec, baddn, baddate, regbadct (fields that a
-proxy does not read), badbranch (RFC 2543 matching), escruri (the header part stays text of the URI; it never becomes
-a header), ipv6-bug-abnf-3-colons. Everything else marked R in the reference is refused.
+ltgtruri (brackets taken off), lwsstart and trws (spaces mended), badaspec, baddate, regbadct (fields that a proxy
+does not read), baddn (quotes put), badbranch (RFC 2543 matching), escruri (the header part is dropped; it never
+becomes a header), ipv6-bug-abnf-3-colons. Everything else marked R in the reference is refused.
 """
 
 from pathlib import Path

@@ -17,6 +17,7 @@ from router.dispatch import CallRouter, Setup
 from router.lookups import Resolver
 from router.sources import Sources
 from router.trunks import ListeningPoints, Trunks
+from sip.framing import StreamFramer
 from sip.stack import Flow, ListeningPoint
 from tests.support.sip_text import Message, parse
 
@@ -177,6 +178,12 @@ class CallWorld:
         point = self.points.points[0 if transport == "udp" else 1]
         self.router.stack.receive(raw, Flow(point, *source, 0 if transport == "udp" else 7), self.now)
         return self.sent()
+
+    def refuse_unframed(self, framer: StreamFramer) -> None:
+        """What the edge does where a stream cannot be framed any more."""
+        assert framer.error is not None
+        flow = Flow(self.points.points[1], *PHONE, 7)
+        self.router.stack.refuse_unframed(framer.unframed(), flow, framer.error)
 
     def advance(self, seconds: float) -> list[Sent]:
         """Time passes; what goes out meanwhile."""
