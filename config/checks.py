@@ -103,11 +103,6 @@ NOT_BUILT = (
     NotBuilt(key="contacts.*.send", applies=is_sip_uri, consequence=_NO_SIP_MESSAGE),
     NotBuilt(key="contacts.*.send.*", applies=is_sip_uri, consequence=_NO_SIP_MESSAGE),
     NotBuilt(key="console", applies=_always, consequence="there is no web console and no REST API"),
-    NotBuilt(
-        key="locations.sources.*",
-        applies=lambda text: text == "conveyed",
-        consequence="a location the caller sends is passed on but does not decide; the next source does",
-    ),
 )
 """Keys accepted today whose feature is yet to come. Building the feature ends with deleting its line here."""
 
@@ -245,10 +240,12 @@ def _unknown(noun: str, path: Steps, name: str, known: list[str] | None) -> Iter
 
 
 def _profile_references(config: Config, profiles: _Profiles) -> Iterator[Finding]:
-    for path, routes in emergency_lists(config, basic=False):
+    for path, routes in emergency_lists(config):
         for position, route in enumerate(routes):
             steps = (*path, position, "profile")
-            name = getattr(route, "profile", "")
+            name = route.profile
+            if name is None:
+                continue
             found = find_profile(name, profiles.directory)
             if found is None:
                 yield Finding(steps, not_found(name, profiles.directory))

@@ -17,7 +17,14 @@ from config.messages import did_you_mean
 from config.problem import ConfigError, Place, Problem, quoted
 from config.schema import Section
 from config.validate import validate
-from e911.provider import CallerLocation, LocationConveyance, ProviderProfile
+from e911.provider import (
+    AddLocation,
+    CallerLocation,
+    IdentityFields,
+    LocationConveyance,
+    LocationPosition,
+    ProviderProfile,
+)
 
 BUILT_IN = Path(__file__).parent / "providers"
 
@@ -36,7 +43,11 @@ class ProfileFile(Section):
     location: LocationConveyance = _DEFAULT.location
     needs_location: bool = _DEFAULT.needs_location
     caller_location: CallerLocation = _DEFAULT.caller_location
-    geolocation_routing: Literal["yes", "no", ""] = "yes"
+    add_location: AddLocation = _DEFAULT.add_location
+    location_position: LocationPosition = _DEFAULT.location_position
+    resolve_reference: bool = _DEFAULT.resolve_reference
+    identity: IdentityFields = _DEFAULT.identity
+    geolocation_routing: Literal["yes", "no", "if-absent", ""] = "yes"
     call_info: bool = _DEFAULT.call_info
     resource_priority: str = _DEFAULT.resource_priority
 

@@ -30,11 +30,13 @@ from config.values import (
     Strings,
     Target,
     check_address,
+    check_host_pattern,
     parse_duration,
     peer_address,
     split_url,
 )
 from e911.location import CivicAddress, GeoPoint, LocationSource
+from e911.provider import AddLocation
 
 __all__ = [
     "BasicRoute",
@@ -238,18 +240,35 @@ class EmergencyRoute(Section):
     covers: list[Region] = Field(
         default_factory=list, description="countries (US) or country-states (CA-QC); empty: everywhere"
     )
+    add_location: AddLocation | None = Field(
+        None,
+        description="never: the next hop adds a location itself, none of ours goes along; default: the profile's",
+    )
 
 
 class BasicRoute(Section):
-    """A basic 911 route: a number at a third-party emergency call service; no location goes along."""
+    """A basic 911 route: a number at a third-party emergency call service, to which no location goes along; or a
+    provider profile, which says what goes along where it is known."""
 
     name: Name = Field(description="name in records, logs and `edge911 explain`")
     trunk: str = Field(description="name of the trunk to the emergency call service")
-    number: NumberToDial = Field(description="number dialled there: +12125550140, or 911")
+    number: NumberToDial | None = Field(
+        None, description="number dialled there: +12125550140, or 911; may be left out where there is a profile"
+    )
+    profile: str | None = Field(None, description="provider profile, as in routes; a location is not required")
+    add_location: AddLocation | None = Field(
+        None, description="never: the next hop adds a location itself; default: the profile's"
+    )
     timeout: Duration = Field(4.0, description="to the first response of any kind")
     progress_timeout: Duration = Field(
         20.0, description="from 100 Trying to the first 18x or 2xx; telephone networks are slow to ring"
     )
+
+    @model_validator(mode="after")
+    def _check_destination(self) -> "BasicRoute":
+        if self.number is None and self.profile is None:
+            raise ValueError('neither number nor profile; write number: "+12125550140", or profile: i3')
+        return self
 
 
 class DefaultCaller(Section):
@@ -278,6 +297,10 @@ class Emergency(Section):
     from_unlisted: Literal["refuse", "accept"] = Field(
         "refuse", description="911 calls from sources in no listed network"
     )
+    all_calls_from: list[Network] = Field(
+        default_factory=list,
+        description="sources whose every INVITE and MESSAGE is an emergency, whatever it is addressed to",
+    )
 
     @field_validator("numbers")
     @classmethod
@@ -302,6 +325,21 @@ class Locations(Section):
         ],
         description="who is asked where the caller is; the first that knows decides",
     )
+
+    reference_timeout: Duration = Field(
+        0.3, le=5, description="a location that the caller only refers to (https://…) is waited for so long"
+    )
+    reference_hosts: list[str] = Field(
+        default_factory=list,
+        description="hosts such locations are asked of: names, *.example.com, networks; empty: see decision 0012",
+    )
+
+    @field_validator("reference_hosts")
+    @classmethod
+    def _check_reference_hosts(cls, value: list[str]) -> list[str]:
+        for host in value:
+            check_host_pattern(host)
+        return value
 
     @field_validator("database")
     @classmethod

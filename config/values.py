@@ -75,6 +75,17 @@ def check_address(host: str, remedy: str) -> None:
         raise ValueError(f"{host!r} is not an IP address; {remedy}") from None
 
 
+def check_host_pattern(value: str) -> None:
+    """Raise ValueError unless this is a host name, *.NAME, an IP address or a network."""
+    try:
+        parse_network(value)
+    except ValueError:
+        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", value) or value[-1].isdigit():
+            raise ValueError(
+                f"{value!r} is neither a host name nor a network; write lis.example.com, *.example.com or 10.0.0.0/8"
+            ) from None
+
+
 def check_target(value: str) -> str:
     """A trunk's target: a SIP URI of host, port and transport."""
     if not _TARGET.fullmatch(value):

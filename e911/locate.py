@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.devices import DeviceMatch, DeviceTable
 from e911.location import (
     CivicAddress,
@@ -50,8 +51,8 @@ class LocationQuery:
     source_address: str
     behind_trunk: bool = False
     """True where the INVITE came from a trunk (a PBX), so that its address is not the phone's."""
-    has_conveyed: bool = False
-    """True where the caller sent a location."""
+    conveyed: Conveyed = NOTHING_CONVEYED
+    """The location the caller sent, read and judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def locate(
     site, site_reason = _claim(device_site, user, network, places)
 
     found: dict[LocationSource, _Found] = {
-        LocationSource.CONVEYED: (None, None, "conveyed-not-read" if query.has_conveyed else "not-conveyed"),
+        LocationSource.CONVEYED: (query.conveyed.location, None, query.conveyed.reason),
         LocationSource.NETWORK: _at_network(network, network_reason),
         LocationSource.REGISTERED: _registered(device, device_reason, places),
         LocationSource.SITE: _at_site(site, places),
@@ -105,8 +106,8 @@ def locate(
     location, place, answers = _ask(found, sources)
     if location and place and device and location.source is not LocationSource.REGISTERED:
         location, place = _with_desk(location, place, device, places, seen=network)
-    if location is None:
-        place = network
+    if place is None:
+        place = network  # nobody knows, or the caller does: the network still says in which zone they were seen
     callback, callback_source = _callback(device, user, site, places)
     return LocationDecision(
         device=device,

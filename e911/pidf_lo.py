@@ -1,11 +1,9 @@
-"""PIDF-LO (RFC 4119, 5139, 5491): the location document written into an emergency INVITE, and read from one.
+"""PIDF-LO (RFC 4119, 5139, 5491): the location document written into an emergency INVITE.
 
-Writing is string building over a cached part, because it happens on every 911 call; reading is lxml with
-entities, DTDs and the network off, because what is read came from others.
+String building over a cached part, because it happens on every 911 call. Reading is e911.pidf_reader's.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
@@ -13,9 +11,7 @@ from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 from xml.sax.saxutils import escape
 
-from lxml import etree
-
-from e911.location import CivicAddress, DispatchableLocation, GeoPoint
+from e911.location import DispatchableLocation
 
 PIDF = "urn:ietf:params:xml:ns:pidf"
 DATA_MODEL = "urn:ietf:params:xml:ns:pidf:data-model"
@@ -49,9 +45,6 @@ CIVIC_ELEMENTS: tuple[tuple[str, str], ...] = (
     ("ROOM", "room"),
 )
 """Element and field, in the order of the RFC 5139 schema, which is a sequence."""
-
-LARGEST_READ = 65_536
-"""Bytes; a location document is some two thousand."""
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _XML_BLANKS = re.compile("[ \t\r\n]+")
@@ -160,107 +153,3 @@ def _degrees(value: float) -> str:
     """Seven decimals (a centimetre), no exponent, no needless zeros."""
     text = f"{value:.7f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
-
-
-# Reading
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PidfLocation:
-    """What a PIDF-LO says, as far as we read it; empty or None where it does not say."""
-
-    civic: CivicAddress | None
-    point: GeoPoint | None
-    """Of a point, or the centre of a circle or ellipse."""
-    occupant: str = ""
-    method: str = ""
-    provided_by: str = ""
-    entity: str = ""
-    device_id: str = ""
-
-
-def read_pidf_lo(pidf: bytes) -> PidfLocation | None:
-    """The location in a PIDF-LO document, or None where it holds none or cannot be read. Never raises.
-
-    The first dm:device with a location counts, then the first tuple, then dm:person (RFC 5491 rule 8). A6 is
-    the street where there is no RD, as RFC 4119 had it; elements we do not know are passed over (RFC 6848).
-    """
-    if len(pidf) > LARGEST_READ:
-        return None
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, remove_comments=True
-    )
-    try:
-        root = etree.fromstring(pidf, parser)
-    except (etree.XMLSyntaxError, ValueError):
-        return None
-    if root.getroottree().docinfo.internalDTD is not None:
-        return None  # no location document has a DTD; one that does is an attack
-    for holder in (f"{{{DATA_MODEL}}}device", f"{{{PIDF}}}tuple", f"{{{DATA_MODEL}}}person"):
-        for element in root.iter(holder):
-            for geopriv in element.iter(f"{{{GEOPRIV}}}geopriv"):
-                civic, occupant = _read_civic(geopriv)
-                point = _read_point(geopriv)
-                if civic or point:
-                    return PidfLocation(
-                        civic=civic,
-                        point=point,
-                        occupant=occupant,
-                        method=_content(geopriv.find(f"{{{GEOPRIV}}}method")),
-                        provided_by=_content(geopriv.find(f"{{{GEOPRIV}}}provided-by")),
-                        entity=str(root.get("entity", "")),
-                        device_id=_content(element.find(f"{{{DATA_MODEL}}}deviceID")),
-                    )
-    return None
-
-
-def read_civic(pidf: bytes) -> CivicAddress | None:
-    """The civic address in a PIDF-LO document, or None. Never raises."""
-    found = read_pidf_lo(pidf)
-    return found.civic if found else None
-
-
-def read_point(pidf: bytes) -> GeoPoint | None:
-    """The point (or centre) in a PIDF-LO document, or None. Never raises."""
-    found = read_pidf_lo(pidf)
-    return found.point if found else None
-
-
-def _content(element: etree._Element | None) -> str:
-    """All text within an element, blanks collapsed."""
-    if element is None:
-        return ""
-    return " ".join(" ".join(str(text) for text in element.itertext()).split())
-
-
-def _read_civic(geopriv: etree._Element) -> tuple[CivicAddress | None, str]:
-    for namespace in (CIVIC, CIVIC_RFC4119):
-        for address in geopriv.iter(f"{{{namespace}}}civicAddress"):
-            prefix = f"{{{namespace}}}"
-            found: dict[str, str] = {}
-            for child in address:
-                if isinstance(child.tag, str) and child.tag.startswith(prefix):
-                    found.setdefault(
-                        child.tag.removeprefix(prefix), _XML_BLANKS.sub(" ", child.text or "").strip(" ")
-                    )
-            found["RD"] = found.get("RD") or found.get("A6", "")
-            values = {field: found[element] for element, field in CIVIC_ELEMENTS if found.get(element)}
-            occupant = values.pop("occupant", "")
-            civic = CivicAddress(**values)
-            if values or occupant:
-                return civic, occupant
-    return None, ""
-
-
-def _read_point(geopriv: etree._Element) -> GeoPoint | None:
-    for shape in geopriv.iter(f"{{{GML}}}Point", f"{{{SHAPES}}}Circle", f"{{{SHAPES}}}Ellipse"):
-        # Other reference systems may put the longitude first: no guessing.
-        if str(shape.get("srsName", "EPSG::4326")).rpartition(":")[2] not in ("4326", "4979"):
-            continue
-        position = shape.find(f"{{{GML}}}pos")
-        numbers = (position.text or "").split() if position is not None else []
-        try:
-            return GeoPoint(latitude=float(numbers[0]), longitude=float(numbers[1]))
-        except (IndexError, ValueError):
-            continue
-    return None

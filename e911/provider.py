@@ -11,23 +11,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
+from urllib.parse import quote
 
+from e911.conveyed import NOTHING_CONVEYED, Conveyed
+from e911.lists import split_list
 from e911.locate import LocationDecision
-from e911.location import DispatchableLocation
+from e911.location import DispatchableLocation, LocationSource
 from e911.numbers import CallKind, dialable, dialled
 from e911.pidf_lo import build_pidf_lo
 
 _TEST_NUMBER = re.compile(r"\+?[0-9*]{2,16}")
 _REQUEST_URI = re.compile(r"(?:sips?|tel|urn):[!-~]+")
 _RESOURCE_PRIORITY = re.compile(r"[A-Za-z0-9!%*_+`'~-]+\.[A-Za-z0-9!%*_+`'~-]+")
+_CID_SAFE = "@!$&'()*+,;=:~"
 _UID_STRING = re.compile(r"[A-Za-z0-9]{10,32}")
 _NOT_DOMAIN = re.compile(r"[^A-Za-z0-9.-]")
 _NOT_USER = re.compile(r"[^A-Za-z0-9+*#.()-]")
 _CALL_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-callid\b', re.IGNORECASE)
 _INCIDENT_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-incidentid\b', re.IGNORECASE)
 _EMERGENCY_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency-|nena-)', re.IGNORECASE)
-# The pieces of a list of values. What is left open ends with the text, so that matching stays linear.
-_PIECE = re.compile(r'[^",<]+|"(?:[^"\\]|\\(?:.|\Z))*(?:"|\Z)|<[^>]*(?:>|\Z)|,', re.DOTALL)
 
 
 class LocationConveyance(StrEnum):
@@ -37,6 +39,34 @@ class LocationConveyance(StrEnum):
     """A PIDF-LO body part, named by a Geolocation cid: URI (RFC 6442)."""
     NONE = "none"
     """Not at all: the provider knows the address by the callback number."""
+
+
+class AddLocation(StrEnum):
+    """Whether a location that the caller did not send is added."""
+
+    AUTO = "auto"
+    """Where ours decided."""
+    NEVER = "never"
+    """The next hop does that; a call goes there without a location, too."""
+
+
+class LocationPosition(StrEnum):
+    """Where our Geolocation value stands beside values of the caller's that stay."""
+
+    LAST = "last"
+    """RFC 6442 section 4.2: an added value goes last."""
+    TOP_MOST = "top-most"
+    """First, where the caller's own is missing or of no use; last, where it is good (NENA-STA-010: the top-most
+    value is the one to route by)."""
+
+
+class IdentityFields(StrEnum):
+    """What becomes of the caller's P-Asserted-Identity and Privacy."""
+
+    CALLBACK = "callback"
+    """One P-Asserted-Identity, the callback number; caller-ID withholding is overridden."""
+    KEEP = "keep"
+    """Both stay as they came where the identity is trusted; the callback number where there is none."""
 
 
 class CallerLocation(StrEnum):
@@ -60,8 +90,13 @@ class ProviderProfile:
     needs_location: bool = True
     """False where the call may go to this provider with no location known."""
     caller_location: CallerLocation = CallerLocation.KEEP
+    add_location: AddLocation = AddLocation.AUTO
+    location_position: LocationPosition = LocationPosition.LAST
+    resolve_reference: bool = True
+    """A reference of the caller's that was fetched goes along by value, too."""
+    identity: IdentityFields = IdentityFields.CALLBACK
     geolocation_routing: str = "yes"
-    """Value of Geolocation-Routing; empty to send none."""
+    """Value of Geolocation-Routing; `if-absent` sends yes where the caller sent none; empty to send none."""
     call_info: bool = True
     """Add emergency-CallId and emergency-IncidentId (NENA-STA-010) where absent."""
     resource_priority: str = "esnet.1"
@@ -75,8 +110,10 @@ class ProviderProfile:
             raise ValueError(f"request_uri {self.request_uri!r} is not a URI; write sip:911@{{host}}")
         if dialled(self.request_uri) == self.test_number.removeprefix("+"):
             raise ValueError(f"request_uri {self.request_uri!r} would send 911 calls to the test number")
-        if self.geolocation_routing not in ("", "yes", "no"):
-            raise ValueError(f"geolocation_routing {self.geolocation_routing!r} is neither yes, no nor empty")
+        if self.geolocation_routing not in ("", "yes", "no", "if-absent"):
+            raise ValueError(
+                f"geolocation_routing {self.geolocation_routing!r} is neither yes, no, if-absent nor empty"
+            )
         if self.resource_priority and not _RESOURCE_PRIORITY.fullmatch(self.resource_priority):
             raise ValueError(f"resource_priority {self.resource_priority!r} is not like esnet.1")
 
@@ -94,13 +131,15 @@ class ProviderRequest:
     """What to make of the caller's INVITE for one route.
 
     Performed in this order: `remove_fields` (by name, all of them), `set_fields` (every field of that name
-    removed, this one put), `add_fields` (appended after those of that name, which stay as they are). No name
-    is both removed and set. No value holds CR or LF; ours are ASCII, what is kept of a caller's is as given.
+    removed, this one put), `first_fields` and `add_fields` (put before or after those of that name, which stay as
+    they are). No name is both removed and set. No value holds CR or LF; ours are ASCII, what is kept of a caller's
+    is as given.
     """
 
     request_uri: str
     set_fields: tuple[tuple[str, str], ...] = ()
     remove_fields: tuple[str, ...] = ()
+    first_fields: tuple[tuple[str, str], ...] = ()
     add_fields: tuple[tuple[str, str], ...] = ()
     location_part: LocationPart | None = None
 
@@ -110,9 +149,26 @@ class ExistingFields:
     """Raw values of the fields found in the caller's INVITE, one item per field line, in order."""
 
     geolocation: tuple[str, ...] = ()
+    geolocation_routing: tuple[str, ...] = ()
+    asserted_identity: tuple[str, ...] = ()
+    """P-Asserted-Identity, where it is trusted."""
     call_info: tuple[str, ...] = ()
     resource_priority: tuple[str, ...] = ()
     priority: tuple[str, ...] = ()
+
+
+def adds_location(profile: ProviderProfile, decision: LocationDecision, conveyed: Conveyed) -> bool:
+    """True where a location part of ours goes along: the place that we decided on, or the document that a caller's
+    reference gave. A location that the caller sent by value goes along by itself."""
+    location = decision.location
+    if location is None or profile.location is not LocationConveyance.VALUE:
+        return False
+    if profile.add_location is AddLocation.NEVER:
+        return False
+    if location.source is not LocationSource.CONVEYED:
+        return True
+    best = conveyed.best
+    return profile.resolve_reference and best is not None and bool(best.document)
 
 
 def provider_request(
@@ -127,30 +183,45 @@ def provider_request(
     timestamp: float,
     with_location: bool,
     existing: ExistingFields,
+    conveyed: Conveyed = NOTHING_CONVEYED,
 ) -> ProviderRequest:
     """The request that `profile` makes of an emergency or test call; never raises.
 
     `host` is the trunk's host (and port), `call_id` our record id, `domain` our FQDN, `timestamp` seconds
-    since 1970. `with_location` False leaves our location out (a second try after 424). Sources: RFC 6442
-    (Geolocation), RFC 3325 (P-Asserted-Identity), RFC 7135 (esnet), NENA-STA-010 (Call-Info identifiers).
-    Where no callback number is known the caller's own P-Asserted-Identity stays as it came: no invalid one
-    is made up. Of a caller's `Geolocation-Routing: no` nothing is left where our location goes along, for
-    an emergency proxy does not obey it (RFC 6881).
+    since 1970. `with_location` False leaves our location out (a second try after 424). `conveyed` is what the
+    caller sent. Sources: RFC 6442 (Geolocation), RFC 3325 (P-Asserted-Identity), RFC 7135 (esnet), NENA-STA-010
+    (Call-Info identifiers). Where no callback number is known the caller's own P-Asserted-Identity stays as it
+    came: no invalid one is made up. Of a caller's `Geolocation-Routing: no` nothing is left where a location is
+    to be used, for an emergency proxy does not obey it (RFC 6881), unless the profile says `if-absent`.
     """
     uid = _uid_string(call_id)
     domain = _safe_domain(domain)
     fields_set, fields_removed = _identity(decision, caller_display_name, domain)
+    if profile.identity is IdentityFields.KEEP:
+        fields_removed = []
+        if existing.asserted_identity:
+            fields_set = []
+    fields_first: list[tuple[str, str]] = []
     fields_added: list[tuple[str, str]] = []
 
     part: LocationPart | None = None
-    if with_location and profile.location is LocationConveyance.VALUE and decision.location:
-        part = _location_part(decision.location, decision, uid, domain, timestamp)
+    is_conveyed = decision.location is not None and decision.location.source is LocationSource.CONVEYED
+    if with_location and decision.location and adds_location(profile, decision, conveyed):
+        part = _location_part(decision.location, decision, conveyed, uid, domain, timestamp)
         geolocation = ("Geolocation", f"<cid:{part.content_id}>")
         if profile.caller_location is CallerLocation.WINNER_ONLY:
             fields_set.append(geolocation)
+        elif profile.location_position is LocationPosition.TOP_MOST and conveyed.location is None:
+            fields_first.append(geolocation)
         else:
             fields_added.append(geolocation)  # RFC 6442 section 4.2: the added value goes last
-        if profile.geolocation_routing:
+    elif is_conveyed and profile.location is LocationConveyance.VALUE:
+        _show_callers(profile, conveyed, fields_set, fields_added)
+    if part is not None or (is_conveyed and profile.location is LocationConveyance.VALUE):
+        if profile.geolocation_routing == "if-absent":
+            if not existing.geolocation_routing:
+                fields_set.append(("Geolocation-Routing", "yes"))
+        elif profile.geolocation_routing:
             fields_set.append(("Geolocation-Routing", profile.geolocation_routing))
 
     if kind is CallKind.EMERGENCY:
@@ -164,9 +235,26 @@ def provider_request(
         request_uri=request_uri,
         set_fields=tuple(fields_set),
         remove_fields=tuple(fields_removed),
+        first_fields=tuple(fields_first),
         add_fields=tuple(fields_added),
         location_part=part,
     )
+
+
+def _show_callers(
+    profile: ProviderProfile,
+    conveyed: Conveyed,
+    fields_set: list[tuple[str, str]],
+    fields_added: list[tuple[str, str]],
+) -> None:
+    """Have the caller's own location shown: named, where the caller forgot to; alone, where the profile says so."""
+    best = conveyed.best
+    if best is None:
+        return
+    if not best.uri:
+        fields_added.append(("Geolocation", f"<cid:{quote(best.content_id, safe=_CID_SAFE)}>"))
+    elif profile.caller_location is CallerLocation.WINNER_ONLY and len(conveyed.values) > 1:
+        fields_set.append(("Geolocation", f"<{best.uri}>"))
 
 
 def basic_request(
@@ -174,12 +262,16 @@ def basic_request(
 ) -> ProviderRequest:
     """A call to a third-party emergency call service: the number dialled there and the callback, no location."""
     fields_set, fields_removed = _identity(decision, caller_display_name, _safe_domain(domain))
-    user = _NOT_USER.sub("", number).replace("#", "%23")
     return ProviderRequest(
-        request_uri=f"sip:{user}@{host}",
+        request_uri=f"sip:{user_part(number)}@{host}",
         set_fields=tuple(fields_set),
         remove_fields=tuple(fields_removed),
     )
+
+
+def user_part(number: str) -> str:
+    """A number to dial as the user part of a SIP URI."""
+    return _NOT_USER.sub("", number).replace("#", "%23")
 
 
 def _identity(decision: LocationDecision, display_name: str, domain: str) -> tuple[list[tuple[str, str]], list[str]]:
@@ -206,11 +298,19 @@ def quoted_display_name(name: str) -> str:
 
 
 def _location_part(
-    location: DispatchableLocation, decision: LocationDecision, uid: str, domain: str, timestamp: float
+    location: DispatchableLocation,
+    decision: LocationDecision,
+    conveyed: Conveyed,
+    uid: str,
+    domain: str,
+    timestamp: float,
 ) -> LocationPart:
+    best = conveyed.best
+    fetched = best.document if best is not None and location.source is LocationSource.CONVEYED else b""
     return LocationPart(
         content_id=f"{uid}@{domain}",
-        body=build_pidf_lo(
+        body=fetched
+        or build_pidf_lo(
             location=location,
             entity=f"sip:{decision.callback}@{domain}" if decision.callback else f"pres:{uid}@{domain}",
             device_id=decision.device.device if decision.device else uid,
@@ -241,7 +341,7 @@ def _remove_marking(existing: ExistingFields, fields_set: list[tuple[str, str]],
     """Take from a test what says emergency; what else stands in the same fields stays."""
     priorities = _tokens(existing.resource_priority)
     kept_priorities = [token for token in priorities if not token.lower().startswith("esnet.")]
-    call_info = [value.strip() for line in existing.call_info for value in _values(line)]
+    call_info = [value.strip() for line in existing.call_info for value in split_list(line)]
     kept_call_info = [value for value in call_info if value and not _EMERGENCY_PURPOSE.search(value)]
     for name, before, kept in (
         ("Resource-Priority", priorities, kept_priorities),
@@ -253,17 +353,6 @@ def _remove_marking(existing: ExistingFields, fields_set: list[tuple[str, str]],
             fields_removed.append(name)
     if any(value.strip().lower() == "emergency" for value in existing.priority):
         fields_removed.append("Priority")
-
-
-def _values(line: str) -> list[str]:
-    """The values of a list; commas in quotes and angle brackets do not separate."""
-    values = [""]
-    for piece in _PIECE.findall(line):
-        if piece == ",":
-            values.append("")
-        else:
-            values[-1] += piece
-    return values
 
 
 def _tokens(values: tuple[str, ...]) -> list[str]:

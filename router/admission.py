@@ -38,7 +38,7 @@ def refusal(
     """
     is_new_call = request.method == b"INVITE" and not request.to_tag
     if is_new_call:
-        kind = rules.kind_of(request)
+        kind = rules.kind_of(request, source)
         if kind is not CallKind.ORDINARY:
             if source.side is Side.UNLISTED and rules.config.emergency.from_unlisted != "accept":
                 # Without a transaction: a stranger with a forged address is sent one answer, not twelve.

@@ -21,6 +21,7 @@ from router.decision import Rules
 from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dispatch import CallRouter, Setup
 from router.health import Answer, HealthServer, json_answer
+from router.held_client import HeldClient, HostRules
 from router.journal import JournalWriter
 from router.key import load_key
 from router.lookups import Resolver
@@ -76,6 +77,8 @@ class App:
         self.devices = DeviceTable()
         self.database_health = "starting"
         self.journal = JournalWriter(loaded.state_directory / "journal", loaded.config.node)
+        self.held = HeldClient(self.resolver.ask, [point.host for point in self.points.points])
+        self._use_references(loaded)
         self.router = CallRouter(
             self._setup(loaded, self._trunk_addresses(loaded)),
             key=self.key,
@@ -84,7 +87,9 @@ class App:
             now=self.loop.time,
             resolve=self.resolver.ask,
             note=logs.note,
+            ask_reference=self.held,
         )
+        self.held.counts = self.router.counts
         self.edge = SipEdge(self.router.stack, self.on_fault, self.points.localise, self._is_known)
         self.router.edge = self.edge
         self.started_at = time.time()
@@ -139,6 +144,11 @@ class App:
         """Configuration and what was made from it change together."""
         self.loaded, self._addresses = loaded, addresses
         self.router.use(setup)
+        self._use_references(loaded)
+
+    def _use_references(self, loaded: LoadedConfig) -> None:
+        locations = loaded.config.locations
+        self.held.use(HostRules(locations.reference_hosts), locations.reference_timeout)
 
     def _begin(self, work: Coroutine[object, object, None]) -> None:
         task = self.loop.create_task(work)
@@ -371,6 +381,7 @@ class App:
         if self.health is not None:
             self.health.close()
         self.feed.stop()
+        self.held.close()
         self.router.write_waiting()
         self.journal.retry()
         self.resolver.close()

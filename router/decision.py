@@ -5,24 +5,27 @@ Everything here is made of the request, the tables in memory and the configurati
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config.load import LoadedConfig
 from config.schema import BasicRoute, EmergencyRoute, SiteConfig
+from e911.conveyed import NOTHING_CONVEYED, Conveyed, LocationDocument, read_conveyed
 from e911.locate import CallerIdentity, DeviceTable, LocationDecision, LocationQuery, Places, locate
 from e911.location import CivicAddress, LocationSource, Site, Zone
 from e911.numbers import CallKind, EmergencyNumbers, classify, dialable, dialled
 from e911.provider import (
+    AddLocation,
     ExistingFields,
     LocationConveyance,
     ProviderProfile,
     ProviderRequest,
     basic_request,
     provider_request,
+    user_part,
 )
 from e911.record import Caller
 from router.sources import Source
-from sip.body import BodyPart, add_part
+from sip.body import BodyPart, add_part, leaf_parts, media_type
 from sip.errors import RemoteError
 from sip.headers import NameAddr, parse_name_addr
 from sip.message import Edits, Request
@@ -44,6 +47,7 @@ class RouteStep:
     timeout: float
     progress_timeout: float
     with_location: bool
+    """True where the location goes along: ours, or the caller's own where that decided."""
     skipped: str = ""
 
 
@@ -59,6 +63,8 @@ class CallPlan:
     steps: tuple[RouteStep, ...]
     """The ladder, skipped routes included, in order."""
     existing: ExistingFields
+    conveyed: Conveyed = NOTHING_CONVEYED
+    """What the caller said about where they are."""
     trusts_identity: bool = False
     """True where the source's P-Asserted-Identity is believed (RFC 3325)."""
 
@@ -86,9 +92,12 @@ class Rules:
             emergency=frozenset(config.emergency.numbers), test=frozenset(config.emergency.test_numbers)
         )
         self.sources: tuple[LocationSource, ...] = tuple(config.locations.sources)
+        self.asks_references = LocationSource.CONVEYED in self.sources
+        """False where a caller's location decides nothing, so that no call waits for it."""
         self.sites = {site.id: site for site in config.sites}
         self.ladders: dict[tuple[str, str, str, bool, bool, CallKind], tuple[RouteStep, ...]] = {}
-        """Ladders made before, by what they depend on: site, country, state, what is known, kind of call."""
+        """Ladders made before, by what they depend on: site, country, state, whether a location is known, and whether
+        it is the caller's own, kind of call."""
         self.places = Places(
             sites=[_site(site) for site in config.sites],
             default_site=config.emergency.default.site,
@@ -97,9 +106,19 @@ class Rules:
             numbers=self.numbers,
         )
 
-    def kind_of(self, request: Request) -> CallKind:
-        """What an INVITE without To tag is for."""
-        return classify(request.uri.decode("latin-1"), self.numbers)
+    def kind_of(self, request: Request, source: Source | None = None) -> CallKind:
+        """What an INVITE or MESSAGE without To tag is for. From some sources each is an emergency, but for tests."""
+        kind = classify(request.uri.decode("latin-1"), self.numbers)
+        if kind is CallKind.ORDINARY and source is not None and source.is_all_emergency:
+            return CallKind.EMERGENCY
+        return kind
+
+    def profile_of(self, route: EmergencyRoute | BasicRoute) -> ProviderProfile | None:
+        """The provider profile of a route, with what the route itself says otherwise; None for a plain number."""
+        if route.profile is None:
+            return None
+        profile = self.profiles[route.profile]
+        return profile if route.add_location is None else replace(profile, add_location=route.add_location)
 
     def routes_for(self, site: Site | None) -> tuple[list[EmergencyRoute], list[BasicRoute]]:
         """The site's own lists where it has them, else the general ones."""
@@ -110,13 +129,43 @@ class Rules:
         return routes, basic
 
 
+def conveyed_by(request: Request) -> Conveyed:
+    """The location that a caller sent along, read and judged; references are not asked here."""
+    content_type = media_type(request.first("content-type") or b"")
+    if not request.has("geolocation") and content_type in (b"application/sdp", b""):
+        return NOTHING_CONVEYED
+    documents = [
+        LocationDocument(
+            content_type=part.content_type.decode("latin-1"),
+            content_id=part.content_id.decode("latin-1"),
+            data=part.data,
+        )
+        for part in leaf_parts(request)
+        if part.content_type != b"application/sdp"
+    ]
+    return read_conveyed(_texts(request, "geolocation"), documents)
+
+
 def plan_call(
-    rules: Rules, devices: DeviceTable, request: Request, source: Source, source_address: str, kind: CallKind
+    rules: Rules,
+    devices: DeviceTable,
+    request: Request,
+    source: Source,
+    source_address: str,
+    kind: CallKind,
+    conveyed: Conveyed | None = None,
 ) -> CallPlan:
-    """Decide about one call. Never raises for what the caller sent: what cannot be read counts as not given."""
+    """Decide about one call. Never raises for what the caller sent: what cannot be read counts as not given.
+
+    conveyed: what the caller sent about where they are, where that is read already (and its references asked).
+    """
     identity, identity_source = identify(request, source)
+    if conveyed is None:
+        conveyed = conveyed_by(request)
     existing = ExistingFields(
         geolocation=_texts(request, "geolocation"),
+        geolocation_routing=_texts(request, "geolocation-routing"),
+        asserted_identity=_texts(request, "p-asserted-identity") if source.trust_identity else (),
         call_info=_texts(request, "call-info"),
         resource_priority=_texts(request, "resource-priority"),
         priority=_texts(request, "priority"),
@@ -126,7 +175,7 @@ def plan_call(
             identity=identity,
             source_address=source_address,
             behind_trunk=source.is_trunk_address,
-            has_conveyed=bool(existing.geolocation),
+            conveyed=conveyed,
         ),
         devices,
         rules.places,
@@ -151,8 +200,9 @@ def plan_call(
         dialled=dialled(request.uri.decode("latin-1")),
         caller=caller,
         decision=decision,
-        steps=_ladder(rules, decision, kind, has_conveyed=bool(existing.geolocation)),
+        steps=_ladder(rules, decision, kind),
         existing=existing,
+        conveyed=conveyed,
         trusts_identity=source.trust_identity,
     )
 
@@ -180,71 +230,76 @@ def plan_of_unknown(rules: Rules, request: Request, source_address: str, kind: C
         dialled=dialled(request.uri.decode("latin-1")),
         caller=Caller(callback=callback, source_address=source_address, reason="fault"),
         decision=decision,
-        steps=_ladder(rules, decision, kind, has_conveyed=False),
+        steps=_ladder(rules, decision, kind),
         existing=ExistingFields(),
     )
 
 
-def _ladder(rules: Rules, decision: LocationDecision, kind: CallKind, *, has_conveyed: bool) -> tuple[RouteStep, ...]:
-    place = decision.location.civic if decision.location else None
-    if place is None and decision.site is not None:
+def _ladder(rules: Rules, decision: LocationDecision, kind: CallKind) -> tuple[RouteStep, ...]:
+    location = decision.location
+    place = location.civic if location else None
+    if (place is None or not place.country) and decision.site is not None:
         place = decision.site.address
-    located = decision.location is not None
-    # A location that only the caller gave is kept in the body: some provider may read it, basic 911 cannot.
-    known = located or (has_conveyed and LocationSource.CONVEYED in rules.sources)
+    located = location is not None
+    is_conveyed = location is not None and location.source is LocationSource.CONVEYED
     site = decision.site.id if decision.site else ""
     country, state = (place.country.upper(), place.state.upper()) if place else ("", "")
-    key = (site, country, state, located, known, kind)
+    key = (site, country, state, located, is_conveyed, kind)
     steps = rules.ladders.get(key)
     if steps is None:
         if len(rules.ladders) > 10_000:
             rules.ladders.clear()
-        steps = rules.ladders[key] = tuple(_steps(rules, decision.site, country, state, located, known, kind))
+        made = _steps(rules, decision.site, country, state, located, is_conveyed, kind)
+        steps = rules.ladders[key] = tuple(made)
     return steps
 
 
 def _steps(
-    rules: Rules, site: Site | None, country: str, state: str, located: bool, known: bool, kind: CallKind
+    rules: Rules, site: Site | None, country: str, state: str, located: bool, is_conveyed: bool, kind: CallKind
 ) -> list[RouteStep]:
     routes, basic = rules.routes_for(site)
     steps = []
     for route in routes:
-        profile = rules.profiles[route.profile]
+        profile = rules.profile_of(route)
+        assert profile is not None
         skipped = ""
         if not covers(route.covers, country, state):
             skipped = "does-not-cover"
-        elif profile.needs_location and not known:
+        elif profile.needs_location and not located and profile.add_location is not AddLocation.NEVER:
             skipped = "no-location"
-        steps.append(
-            RouteStep(
-                name=route.name,
-                kind="e911",
-                trunk=route.trunk,
-                host=rules.config.trunks[route.trunk].hostport,
-                profile=profile,
-                number="",
-                timeout=route.timeout,
-                progress_timeout=route.progress_timeout,
-                with_location=profile.location is LocationConveyance.VALUE and located,
-                skipped=skipped,
-            )
-        )
+        steps.append(_step(rules, route, "e911", profile, skipped, located=located, is_conveyed=is_conveyed))
     for last in basic:
-        steps.append(
-            RouteStep(
-                name=last.name,
-                kind="basic",
-                trunk=last.trunk,
-                host=rules.config.trunks[last.trunk].hostport,
-                profile=None,
-                number=last.number,
-                timeout=last.timeout,
-                progress_timeout=last.progress_timeout,
-                with_location=False,
-                skipped="test-call" if kind is CallKind.TEST else "",
-            )
-        )
+        skipped = "test-call" if kind is CallKind.TEST else ""
+        profile = rules.profile_of(last)
+        steps.append(_step(rules, last, "basic", profile, skipped, located=located, is_conveyed=is_conveyed))
     return steps
+
+
+def _step(
+    rules: Rules,
+    route: EmergencyRoute | BasicRoute,
+    kind: str,
+    profile: ProviderProfile | None,
+    skipped: str,
+    *,
+    located: bool,
+    is_conveyed: bool,
+) -> RouteStep:
+    carries = located and profile is not None and profile.location is LocationConveyance.VALUE
+    if carries and profile is not None and profile.add_location is AddLocation.NEVER:
+        carries = is_conveyed
+    return RouteStep(
+        name=route.name,
+        kind=kind,
+        trunk=route.trunk,
+        host=rules.config.trunks[route.trunk].hostport,
+        profile=profile,
+        number=(route.number or "") if isinstance(route, BasicRoute) else "",
+        timeout=route.timeout,
+        progress_timeout=route.progress_timeout,
+        with_location=carries,
+        skipped=skipped,
+    )
 
 
 def covers(areas: Sequence[str], country: str, state: str) -> bool:
@@ -329,7 +384,10 @@ def request_for(
             timestamp=timestamp,
             with_location=with_location,
             existing=plan.existing,
+            conveyed=plan.conveyed,
         )
+        if step.number:
+            made = replace(made, request_uri=f"sip:{user_part(step.number)}@{step.host}")
     edits = edits_for(made, request, plan.id)
     if not plan.trusts_identity and request.has("p-asserted-identity") and "p-asserted-identity" not in edits.replace:
         # RFC 3325 section 5: what an untrusted phone asserts of itself is not passed on as asserted by us.
@@ -347,26 +405,30 @@ def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:
             body=made.location_part.body,
         )
         edits = add_part(request, part, b"edge911-" + plan_id.encode())
-    replace = edits.replace
+    replacing = edits.replace
     append: list[bytes] = list(edits.append)
     if request.has("route"):
-        replace["route"] = ()  # we choose where it goes
+        replacing["route"] = ()  # we choose where it goes
     for name in made.remove_fields:
         if request.has(name.lower()):
-            replace[name.lower()] = ()
+            replacing[name.lower()] = ()
     for name, value in made.set_fields:
         line = f"{name}: {value}".encode("latin-1", "replace")
         if request.has(name.lower()):
-            replace[name.lower()] = (line,)
+            replacing[name.lower()] = (line,)
         else:
             append.append(line)
+    for name, value in made.first_fields:
+        line = f"{name}: {value}".encode("latin-1", "replace")
+        key = name.lower()
+        replacing[key] = (line, *replacing.get(key, request.lines(key)))
     for name, value in made.add_fields:
         line = f"{name}: {value}".encode("latin-1", "replace")
         key = name.lower()
-        if key in replace:
-            replace[key] = (*replace[key], line)
+        if key in replacing:
+            replacing[key] = (*replacing[key], line)
         elif request.has(key):
-            replace[key] = (*request.lines(key), line)
+            replacing[key] = (*request.lines(key), line)
         else:
             append.append(line)
     edits.uri = made.request_uri.encode("latin-1", "replace")

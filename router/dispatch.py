@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.locate import DeviceTable
 from e911.numbers import CallKind, classify
 from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
 from router.acks import Acks
 from router.admission import forgives, refusal
-from router.decision import CallPlan, Rules, call_id_of, plan_call, plan_of_unknown
+from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.emergency import EmergencyCall
 from router.next_hop import NextHops
 from router.ordinary import OrdinaryCall, routed_request
 from router.record_route import RecordRouting
+from router.reference_wait import AskReference, ReferenceWait
 from router.refusals import RefusalLimit
 from router.sources import Side, Source, Sources, parse_address
 from router.trunks import ListeningPoints, Trunks
@@ -89,6 +91,7 @@ class CallRouter:
         clock: Callable[[], float] = time.time,
         resolve: Callable[[str, Callable[[tuple[str, ...]], None]], None] | None = None,
         note: Callable[[int, str, dict[str, object]], None] = lambda _level, _event, _fields: None,
+        ask_reference: AskReference | None = None,
     ) -> None:
         self.key = key
         self.journal = journal
@@ -97,6 +100,7 @@ class CallRouter:
         self.clock = clock
         self.resolve = resolve
         self.note = note
+        self.ask_reference = ask_reference
         self.stack = Stack(self, key=key)
         self.edge: Edge | None = None
         self.counts: Counter[str] = Counter()
@@ -150,7 +154,7 @@ class CallRouter:
         flow = server.flow
         source = self.sources.classify(flow.host, flow.port)
         if request.method == b"INVITE" and not request.to_tag:
-            kind = self.rules.kind_of(request)
+            kind = self.rules.kind_of(request, source)
             if kind is not CallKind.ORDINARY:
                 self._on_emergency(server, request, source, kind, now)
                 return
@@ -251,8 +255,36 @@ class CallRouter:
                 return
         except RemoteError:
             request = request.edited(Edits(replace={"max-forwards": ()}))
+        conveyed = NOTHING_CONVEYED
         try:
-            plan = plan_call(self.rules, self.devices, request, source, server.flow.host, kind)
+            conveyed = conveyed_by(request)
+        except Exception:
+            self.on_fault("reading the location of a caller")
+        if conveyed.references and self.ask_reference is not None and self.rules.asks_references:
+            wait = ReferenceWait(
+                self.stack,
+                self,
+                conveyed,
+                lambda known: self._decide(server, request, source, kind, known, self.now()),
+            )
+            wait.start(self.ask_reference, server.flow.host, self.rules.config.locations.reference_timeout)
+            return
+        self._decide(server, request, source, kind, conveyed, now)
+
+    def _decide(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        source: Source,
+        kind: CallKind,
+        conveyed: Conveyed,
+        now: float,
+    ) -> None:
+        """Everything about the caller is known that will be: decide, and let the call go."""
+        if server.is_answered:
+            return  # cancelled while its location was asked for
+        try:
+            plan = plan_call(self.rules, self.devices, request, source, server.flow.host, kind, conveyed)
         except Exception:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
             self.on_fault("deciding about an emergency call")

@@ -7,6 +7,7 @@ the first to ring or answer is the call. See docs/decisions/0001-proxy-with-devi
 from dataclasses import dataclass, replace
 
 from e911.numbers import CallKind
+from e911.provider import adds_location
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
 from router.decision import CallPlan, RouteStep, request_for
 from router.hangup import end_answer
@@ -287,6 +288,9 @@ class EmergencyCall(ResponseContext):
         target = branch.target
         if not isinstance(target, RouteTarget) or not target.with_location or response.status not in ABOUT_OUR_PART:
             return None
+        profile = target.step.profile
+        if profile is None or not adds_location(profile, self.plan.decision, self.plan.conveyed):
+            return None  # the part is the caller's own
         return self._again(target, now, b"w", with_location=False)
 
     def _again(self, target: RouteTarget, now: float, mark: bytes, *, with_location: bool) -> RouteTarget:

@@ -8,9 +8,9 @@ from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from router.decision import CallPlan, RouteStep, Rules, plan_call, request_for
 from router.sources import Side, Source, Sources
-from sip.body import boundary_of, media_type, split_parts
+from sip.body import BodyPart, add_part, boundary_of, media_type, split_parts
 from sip.errors import RemoteError
-from sip.message import Request, key_of_line, value_of
+from sip.message import Edits, Request, key_of_line, value_of
 from sip.uri import parse_sip_uri, scheme_of
 
 _SDP = b"v=0\r\no=- 0 0 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
@@ -27,8 +27,13 @@ _DERIVED = "…"
 """Stands for what is derived from the call itself (ids)."""
 
 
-def synthetic_invite(caller: str, dialled: str, source_address: str) -> Request:
-    """The INVITE that the call would begin with: from and to are users, numbers, or whole URIs."""
+def synthetic_invite(
+    caller: str, dialled: str, source_address: str, document: bytes = b"", reference: str = ""
+) -> Request:
+    """The INVITE that the call would begin with: from and to are users, numbers, or whole URIs.
+
+    document: a PIDF-LO that the caller sends; reference: a URI of one.
+    """
     from_uri = caller if scheme_of(caller.encode()) in ("sip", "sips", "tel") else _as_uri(caller, "pbx.example.com")
     scheme = scheme_of(dialled.encode())
     to_uri = dialled if scheme in ("sip", "sips", "tel", "urn") else _as_uri(dialled, "edge911.example.com")
@@ -43,7 +48,14 @@ def synthetic_invite(caller: str, dialled: str, source_address: str) -> Request:
         b"Content-Type: application/sdp",
         b"Content-Length: %d" % len(_SDP),
     ]
-    return Request(b"INVITE", to_uri.encode(), [(key_of_line(line), line) for line in lines], _SDP, 1)
+    request = Request(b"INVITE", to_uri.encode(), [(key_of_line(line), line) for line in lines], _SDP, 1)
+    if document:
+        part = BodyPart(content_type=b"application/pidf+xml", content_id=b"caller@explain", body=document)
+        request = request.edited(add_part(request, part, b"explain"))
+        reference = reference or "cid:caller@explain"
+    if reference:
+        request = request.edited(Edits(append=(b"Geolocation: <%b>" % reference.encode(),)))
+    return request
 
 
 def _as_uri(text: str, host: str) -> str:
@@ -51,15 +63,26 @@ def _as_uri(text: str, host: str) -> str:
 
 
 def explain(
-    rules: Rules, sources: Sources, devices: DeviceTable, caller: str, dialled: str, source_address: str = ""
+    rules: Rules,
+    sources: Sources,
+    devices: DeviceTable,
+    caller: str,
+    dialled: str,
+    source_address: str = "",
+    *,
+    document: bytes = b"",
+    reference: str = "",
 ) -> dict[str, Any]:
-    """The decision as one dictionary, ready for JSON. Raises RemoteError where the call could not even be read."""
-    request = synthetic_invite(caller, dialled, source_address)
+    """The decision as one dictionary, ready for JSON. Raises RemoteError where the call could not even be read.
+
+    document, reference: the location that the caller would send; a reference is not asked.
+    """
+    request = synthetic_invite(caller, dialled, source_address, document, reference)
     if source_address:
         source = sources.classify(source_address, 5060)
     else:
         source = Source(Side.INSIDE, is_trunk_address=False, trust_identity=False)
-    kind = rules.kind_of(request)
+    kind = rules.kind_of(request, source)
     found: dict[str, Any] = {
         "from": caller,
         "to": dialled,
@@ -73,9 +96,12 @@ def explain(
     accepted = source.side is Side.INSIDE or (
         source.side is Side.UNLISTED and rules.config.emergency.from_unlisted == "accept"
     )
-    found["rule"] = (
-        f"{plan.dialled} is a test number" if kind is CallKind.TEST else f"{plan.dialled} is an emergency number"
-    )
+    if kind is CallKind.TEST:
+        found["rule"] = f"{plan.dialled} is a test number"
+    elif source.is_all_emergency:
+        found["rule"] = "every call from there is an emergency (emergency.all_calls_from)"
+    else:
+        found["rule"] = f"{plan.dialled} is an emergency number"
     found["served"] = accepted
     if not accepted:
         why = "comes from outside" if source.side is Side.OUTSIDE else "comes from no listed network"

@@ -26,6 +26,8 @@ class Source:
     is_trunk_address: bool
     """True where the address is a trunk's: never taken for a phone's."""
     trust_identity: bool
+    is_all_emergency: bool = False
+    """True where every INVITE and MESSAGE from there is an emergency (`emergency.all_calls_from`)."""
 
 
 _CACHE_LIMIT = 50_000
@@ -47,6 +49,7 @@ class Sources:
             reverse=True,
         )
         self._trusted = tuple(config.networks.trust_identity)
+        self._all_emergency = tuple(config.emergency.all_calls_from)
         self._exact: dict[tuple[str, int], Trunk] = {}
         self._by_host: dict[str, list[Trunk]] = {}
         for name, trunk in config.trunks.items():
@@ -92,7 +95,11 @@ class Sources:
         listed = self._network_side(address)
         trusted = _contains(self._trusted, address)
         if trunk is not None:
-            return Source(Side(trunk.side), True, trunk.trust_identity or trusted)
+            is_all = trunk.side == "inside" and _contains(self._all_emergency, address)
+            return Source(Side(trunk.side), True, trunk.trust_identity or trusted, is_all)
+        if _contains(self._all_emergency, address):
+            # Whoever sends nothing but emergencies is served, whatever list it is in.
+            return Source(Side.INSIDE, bool(trunks), trusted or any(item.trust_identity for item in trunks), True)
         if trunks:
             trusted = trusted or any(item.trust_identity for item in trunks)
             if not (address.is_loopback and listed is not Side.UNLISTED):

@@ -8,7 +8,8 @@ from lxml import etree
 
 from e911.location import CivicAddress, GeoPoint
 from e911.numbers import dialable
-from e911.pidf_lo import DATA_MODEL, read_pidf_lo
+from e911.pidf_lo import DATA_MODEL
+from e911.pidf_reader import read_pidf_lo
 from sip.body import boundary_of, media_type, split_parts
 from sip.errors import RemoteError
 from sip.headers import parse_name_addr

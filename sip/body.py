@@ -1,11 +1,14 @@
 """Multipart bodies (RFC 2046 section 5.1, RFC 5621): a part is added, every other part keeps its bytes."""
 
+import binascii
+import quopri
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
-from sip.message import Edits, Message
+from sip.message import Edits, Message, value_of
 
 _BOUNDARY = re.compile(rb';\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s"]+))', re.IGNORECASE)
 _BOUNDARY_CHARACTERS = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'()+_,-./:=? ")
@@ -28,6 +31,18 @@ class BodyPart:
     content_id: bytes
     body: bytes
     disposition: bytes = b"render;handling=optional"
+
+
+class LeafPart(NamedTuple):
+    """A body, or a part of one that is itself no multipart: media type in lower case, Content-ID without brackets."""
+
+    content_type: bytes
+    content_id: bytes
+    data: bytes
+
+
+PARTS_LIMIT = 32
+DEEPEST_PARTS = 4
 
 
 def media_type(content_type: bytes) -> bytes:
@@ -146,3 +161,58 @@ def split_parts(body: bytes, boundary: bytes) -> list[tuple[list[bytes], bytes]]
         head, separator, data = content.partition(b"\r\n\r\n")
         parts.append((head.split(b"\r\n") if head else [], data if separator else b""))
     return parts
+
+
+def leaf_parts(message: Message) -> list[LeafPart]:
+    """The body's parts, those within parts included (multipart/alternative, related, ...), in order; never raises.
+
+    At most PARTS_LIMIT of them, DEEPEST_PARTS levels down. A body that is no multipart is its only part, its
+    Content-ID in the SIP field (RFC 8262).
+    """
+    if not message.body:
+        return []
+    lines = [line for key in MOVED_INTO_PART for line in message.lines(key)]
+    return list(_leaves(lines, message.body, DEEPEST_PARTS))[:PARTS_LIMIT]
+
+
+def _leaves(lines: Sequence[bytes], data: bytes, depth: int) -> Iterator[LeafPart]:
+    described = _described(lines)
+    content_type = described.get(b"content-type", b"text/plain")
+    boundary = boundary_of(content_type) if media_type(content_type).startswith(b"multipart/") else None
+    if boundary is None:
+        content_id = described.get(b"content-id", b"").strip(b"<> \t")
+        encoding = described.get(b"content-transfer-encoding", b"")
+        yield LeafPart(media_type(content_type), content_id, _decoded(data, encoding))
+    elif depth > 0:
+        for inner, content in split_parts(data, boundary)[:PARTS_LIMIT]:
+            yield from _leaves(inner, content, depth - 1)
+
+
+def _described(lines: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The fields that describe a part, by lower-case name; folded lines are joined, the first of a name counts."""
+    found: dict[bytes, bytes] = {}
+    unfolded: list[bytes] = []
+    for line in lines:
+        if line[:1] in (b" ", b"\t") and unfolded:
+            unfolded[-1] += b" " + line.strip()
+        else:
+            unfolded.append(line)
+    for line in unfolded:
+        name, colon, _ = line.partition(b":")
+        if colon:
+            name = name.strip().lower()
+            found.setdefault({b"c": b"content-type"}.get(name, name), value_of(line))
+    return found
+
+
+def _decoded(data: bytes, encoding: bytes) -> bytes:
+    """A part without its Content-Transfer-Encoding, which only mail software adds (RFC 3261 section 27.5)."""
+    try:
+        match encoding.lower():
+            case b"base64":
+                return binascii.a2b_base64(data)
+            case b"quoted-printable":
+                return quopri.decodestring(data)
+    except (binascii.Error, ValueError):
+        pass
+    return data

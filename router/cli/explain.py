@@ -1,5 +1,6 @@
 """`edge911 explain`: the decision a call would get."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,13 @@ def register(app: typer.Typer) -> None:
                 metavar="IP", help="Address the INVITE comes from. Without it: an inside phone seen nowhere."
             ),
         ] = "",
+        location: Annotated[
+            str,
+            typer.Option(
+                metavar="FILE|URI",
+                help="The location the caller sends: a PIDF-LO file, or a URI (which is not asked).",
+            ),
+        ] = "",
         as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON document.")] = False,
         config: ConfigOption = None,
     ) -> None:
@@ -36,7 +44,15 @@ def register(app: typer.Typer) -> None:
 
             if parse_address(source) is None:
                 fail(f"--source {source}: not an IP address")
-        decision, health = _decide(loaded, caller, dialled, source)
+        document, reference = b"", ""
+        if ":" in location and not Path(location).exists():
+            reference = location
+        elif location:
+            try:
+                document = Path(location).read_bytes()
+            except OSError as error:
+                fail(f"--location {location}: {error.strerror or error}")
+        decision, health = _decide(loaded, caller, dialled, source, document, reference)
         if as_json:
             import json
 
@@ -47,7 +63,9 @@ def register(app: typer.Typer) -> None:
             _print(decision)
 
 
-def _decide(loaded: Any, caller: str, dialled: str, source: str) -> tuple[dict[str, Any], str]:
+def _decide(
+    loaded: Any, caller: str, dialled: str, source: str, document: bytes, reference: str
+) -> tuple[dict[str, Any], str]:
     import structlog
 
     from e911.locate import DeviceTable
@@ -76,9 +94,17 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str) -> tuple[dict[s
     sources = Sources(loaded.config, known_addresses(loaded.config.trunks, resolve_now))
     key = bytes(32)  # not the node's: looking must make no file, and nothing shown here is secret or sent
     try:
-        return explain(
-            Rules(loaded, sources.trunk_addresses, key), sources, devices, caller, dialled, source
-        ), health[-1]
+        found = explain(
+            Rules(loaded, sources.trunk_addresses, key),
+            sources,
+            devices,
+            caller,
+            dialled,
+            source,
+            document=document,
+            reference=reference,
+        )
+        return found, health[-1]
     except RemoteError as error:
         fail(f"{caller} → {dialled}: {error}")
 

@@ -41,7 +41,6 @@ def test_the_example_loads_and_says_only_what_is_not_built_yet() -> None:
         "trunks.carrier.target",
         "trunks.ers-a.probe",
         "trunks.ers-b.probe",
-        "locations.sources[0]",
         "sites[0].elins",
         "contacts.security.send[1]",
         "contacts.security.escalate_after",

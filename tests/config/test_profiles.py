@@ -7,7 +7,13 @@ import pytest
 
 from config.load import ConfigError, load_config
 from config.profiles import BUILT_IN, ProfileFile, load_profile
-from e911.provider import CallerLocation, LocationConveyance, ProviderProfile
+from e911.provider import (
+    CallerLocation,
+    IdentityFields,
+    LocationConveyance,
+    LocationPosition,
+    ProviderProfile,
+)
 
 
 def test_every_field_of_a_profile_can_be_written() -> None:
@@ -19,7 +25,15 @@ def test_the_built_in_profiles(tmp_path: Path) -> None:
     pidf_lo = load_profile("pidf-lo", tmp_path)
     assert pidf_lo == ProviderProfile(name="pidf-lo", description=pidf_lo.description)
     i3 = load_profile("i3", tmp_path)
-    assert i3 == ProviderProfile(name="i3", description=i3.description, request_uri="urn:service:sos")
+    assert i3 == ProviderProfile(
+        name="i3",
+        description=i3.description,
+        request_uri="urn:service:sos",
+        location_position=LocationPosition.TOP_MOST,
+        resolve_reference=False,
+        identity=IdentityFields.KEEP,
+        geolocation_routing="if-absent",
+    )
     number = load_profile("number", tmp_path)
     assert number == ProviderProfile(
         name="number",

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e911.location import CivicAddress, Device, DeviceKind, GeoPoint, LocationSource, Site, Zone
+from e911.conveyed import Conveyed, ConveyedValue
+from e911.location import (
+    CivicAddress,
+    Device,
+    DeviceKind,
+    DispatchableLocation,
+    GeoPoint,
+    LocationSource,
+    Site,
+    Zone,
+)
 from e911.numbers import EmergencyNumbers
 from e911.places import SOURCE_CACHE_SIZE, Places
 from e911.record import SourceOutcome
@@ -352,8 +362,37 @@ def test_order_decides() -> None:
     assert [answer.source for answer in decision.answers] == ["registered", "network", "site", "conveyed"]
 
 
-def test_conveyed_location_never_wins_yet() -> None:
-    assert reasons(decide(has_conveyed=True))["conveyed"] == "missed conveyed-not-read"
+def a_caller_at(civic: CivicAddress) -> Conveyed:
+    place = DispatchableLocation(civic=civic, point=None, source=LocationSource.CONVEYED, method="GPS")
+    return Conveyed(values=(ConveyedValue(uri="cid:x", location=place, reason="conveyed-by-value"),))
+
+
+def test_what_the_caller_says_decides_where_it_comes_first() -> None:
+    home = CivicAddress(city="Albany", street="Lake")
+    decision = decide(DESK, user="4102", address=ON_FLOOR, sources=ALL_SOURCES, conveyed=a_caller_at(home))
+    assert decision.location
+    assert decision.location.civic == home, "nothing of the desk is put to it"
+    assert reasons(decision)["conveyed"] == "won conveyed-by-value"
+    assert reasons(decision)["registered"].startswith("knew")
+    assert decision.site
+    assert decision.zone, "seen in that zone's network, whatever the caller says"
+
+
+def test_what_the_caller_says_is_asked_in_its_turn() -> None:
+    home = a_caller_at(CivicAddress(city="Albany", street="Lake"))
+    order = (LocationSource.REGISTERED, LocationSource.CONVEYED)
+    decision = decide(DESK, user="4102", address=ON_FLOOR, sources=order, conveyed=home)
+    assert decision.location
+    assert decision.location.source is LocationSource.REGISTERED
+    assert reasons(decision)["conveyed"] == "knew conveyed-by-value"
+
+
+def test_what_cannot_be_used_counts_as_none() -> None:
+    unreadable = Conveyed(values=(ConveyedValue(uri="cid:x", reason="location-not-xml"),))
+    decision = decide(DESK, user="4102", address=ON_FLOOR, sources=ALL_SOURCES, conveyed=unreadable)
+    assert reasons(decision)["conveyed"] == "missed location-not-xml"
+    assert decision.location
+    assert decision.location.source is not LocationSource.CONVEYED
 
 
 # The callback number

@@ -15,10 +15,8 @@ from e911.pidf_lo import (
     DATA_MODEL,
     GEOPRIV,
     build_pidf_lo,
-    read_civic,
-    read_pidf_lo,
-    read_point,
 )
+from e911.pidf_reader import read_civic, read_pidf_lo, read_point
 from tests.e911.worlds import HQ
 
 SCHEMAS = Path(__file__).parent.parent / "data" / "schemas"

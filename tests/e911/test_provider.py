@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from e911.locate import LocationDecision
 from e911.location import CivicAddress, Device
 from e911.numbers import CallKind, classify
-from e911.pidf_lo import read_civic, read_pidf_lo
+from e911.pidf_reader import read_civic, read_pidf_lo
 from e911.provider import (
     CallerLocation,
     ExistingFields,

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 
+from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.devices import DeviceTable
 from e911.locate import CallerIdentity, LocationDecision, LocationQuery, Places, locate
 from e911.location import CivicAddress, Device, GeoPoint, LocationSource, Site, Zone
@@ -76,7 +77,7 @@ def decide(
     among: Places | None = None,
     sources: tuple[LocationSource, ...] = ALL_SOURCES,
     behind_trunk: bool = False,
-    has_conveyed: bool = False,
+    conveyed: Conveyed = NOTHING_CONVEYED,
 ) -> LocationDecision:
     table = DeviceTable()
     for device in devices:
@@ -85,7 +86,7 @@ def decide(
         identity=CallerIdentity(user=user, host=host),
         source_address=address,
         behind_trunk=behind_trunk,
-        has_conveyed=has_conveyed,
+        conveyed=conveyed,
     )
     return locate(query, table, among or places(), sources)
 

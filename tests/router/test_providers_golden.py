@@ -46,7 +46,7 @@ def test_the_invite_of_basic_911(tmp_path: Path) -> None:
     compare(third.message.raw, "basic/emergency")
 
 
-@pytest.mark.parametrize("profile", ["pidf-lo", "winner-only"])
+@pytest.mark.parametrize("profile", ["pidf-lo", "winner-only", "i3"])
 def test_the_invite_of_a_caller_who_sent_a_location(tmp_path: Path, profile: str) -> None:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "winner-only.yaml").write_text("caller_location: winner-only\n")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sip.body import BodyPart, add_part, boundary_of, media_type, split_parts
-from sip.message import Request, parse_message
+from sip.body import BodyPart, add_part, boundary_of, leaf_parts, media_type, split_parts
+from sip.message import Message, Request, key_of_line, parse_message
 from tests.support.playbook import request_bytes
 
 SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
@@ -219,3 +219,51 @@ def test_what_was_there_is_byte_identical(body: bytes, content_type: bytes | Non
     first, second = split_parts(request.body, boundary)
     assert first[1] == body
     assert_our_part(second)
+
+
+# Parts within parts
+
+NESTED = (
+    b"--o\r\nContent-Type: multipart/alternative;boundary=i\r\n\r\n"
+    b"--i\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n"
+    b"--i\r\nContent-Type: text/plain\r\n\r\nhello\r\n--i--\r\n\r\n"
+    b"--o\r\nc: application/PIDF+XML; charset=utf-8\r\n"
+    b"Content-ID:\r\n <a@b>\r\nContent-Transfer-Encoding: BASE64\r\n\r\n"
+    b"PHAv\r\nPg==\r\n--o--\r\n"
+)
+
+
+def message(content_type: str, body: bytes, *extra: str) -> Message:
+    lines = [line.encode() for line in (f"Content-Type: {content_type}", *extra)]
+    return Request(b"INVITE", b"sip:911@x", [(key_of_line(line), line) for line in lines], body)
+
+
+def test_leaf_parts_of_nested_multiparts() -> None:
+    found = leaf_parts(message("multipart/mixed;boundary=o", NESTED))
+    assert found == [
+        (b"application/sdp", b"", b"v=0"),
+        (b"text/plain", b"", b"hello"),
+        (b"application/pidf+xml", b"a@b", b"<p/>"),
+    ]
+
+
+def test_a_body_that_is_no_multipart_is_its_only_part() -> None:
+    assert leaf_parts(message("application/sdp", b"v=0\r\n", "Content-ID: <x@y>")) == [
+        (b"application/sdp", b"x@y", b"v=0\r\n")
+    ]
+    assert leaf_parts(message("application/sdp", b"")) == []
+
+
+def test_leaf_parts_are_bounded() -> None:
+    many = b"".join(b"--o\r\n\r\nx\r\n" for _ in range(500)) + b"--o--"
+    assert len(leaf_parts(message("multipart/mixed;boundary=o", many))) == 32
+    deep = b"end"
+    for level in range(40):
+        boundary = b"b%d" % level
+        deep = b"--%b\r\nContent-Type: multipart/mixed;boundary=b%d\r\n\r\n%b\r\n--%b--" % (
+            boundary,
+            level - 1,
+            deep,
+            boundary,
+        )
+    assert leaf_parts(message("multipart/mixed;boundary=b39", deep)) == []
