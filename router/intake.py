@@ -6,8 +6,8 @@ Reads no clock and sends nothing; router.notices feeds it lines and the time.
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
@@ -15,28 +15,36 @@ import orjson
 from config.schema import Config, Contact
 from e911.notice import Notice, NoticeKind, write_notice
 from e911.record import CallEnded, CallIntent, CallRefused
+from router.brief import brief_of
 from router.journal import decode_event
 from router.noticelog import NoticeLog, Restored, with_outcome
-from router.outbox import Entry, Group, NoticeState, Outbox, StormGate
+from router.outbox import Entry, Fold, Group, Outbox, StormGate
 
 FOLDED_SHOWN = 50
 """Calls that a folded notice is given to name; its count is of all."""
 OPEN_CALLS = 50_000
 """Calls whose end is waited for, at most."""
+WHOLE_INTENTS_BYTES = 8 * 1024 * 1024
+"""Intents of open calls kept as they came; beyond it, further ones are kept without what an alarm does not say."""
 ENDED_CALLS = 1_000
 """Calls that ended last: a line that is in the journal twice is no call of which nothing is known."""
+CORRUPT_TOLD = 100
+"""Log lines about journal lines that cannot be read; further ones are only counted."""
+_ROUTE = b'{"type":"route"'
+_INTENT = b'{"type":"intent"'
+_REFUSED = b'{"type":"refused"'
+_FINISHED = b'{"type":"finished"'
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Occurrence:
     """Something that contacts are told: a call, a test, a failure, a refusal."""
 
     kind: str
     call: str
     site: str
-    contacts: tuple[str, ...]
     is_test: bool
     line: bytes
     """The journal line of the intent or the refusal; of the end, where a failed call's intent is not known."""
@@ -44,28 +52,15 @@ class Occurrence:
 
     def as_data(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"kind": self.kind, "line": self.line.decode(), "status": self.status}
+        return {**asdict(self), "line": self.line.decode()}
 
 
-def occurrence_from(line: bytes, *, kind: str = "", status: int = 0) -> Occurrence:
-    """The occurrence in the journal line of an intent, a refusal, or an end whose intent is not known.
+def _occurrence(data: dict[str, Any]) -> Occurrence:
+    return Occurrence(**{**data, "line": data["line"].encode()})
 
-    Raises ValueError, KeyError or TypeError.
-    """
-    data = orjson.loads(line)
-    is_test = data.get("kind") == "test"
-    if not kind:
-        refused = data["type"] == "refused"
-        kind = (NoticeKind.REFUSED if refused else NoticeKind.TEST if is_test else NoticeKind.CALL).value
-    return Occurrence(
-        kind=kind,
-        call=data["id"],
-        site=data.get("site", ""),
-        contacts=tuple(data.get("contacts", ()) if data["type"] == "ended" else data["contacts"]),
-        is_test=is_test,
-        line=line,
-        status=status,
-    )
+
+Gathered = Occurrence | str
+"""What is being folded: the first FOLDED_SHOWN of a group with all that they say, of the others the record id."""
 
 
 @dataclass(slots=True)
@@ -78,37 +73,49 @@ class Intake:
     reread: Callable[[], Config]
     """Gives the configuration as it is now on disk, or the old one where that is no good or was just read."""
     restored: Restored = field(default_factory=Restored)
-    gate: StormGate[Occurrence] = field(default_factory=StormGate)
+    gate: StormGate[Gathered] = field(default_factory=StormGate)
     open_calls: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    open_bytes: int = 0
     ended_calls: OrderedDict[str, None] = field(default_factory=OrderedDict)
     folded_total: int = 0
     unknown_contacts: set[str] = field(default_factory=set)
     corrupt: int = 0
 
     def resume(self, now: float, at: float) -> None:
-        """Take up what the notice log says was under way."""
+        """Take up what the notice log says was under way. What was being gathered is told at once."""
         for call, line in self.restored.open_calls.items():
-            self.open_calls[call] = line.encode()
+            self._open(call, line.encode())
         for entry in self.restored.entries.values():
             self.outbox.add(entry, now)
         for call, kind, contact in self.restored.seen:
             self.outbox.is_new(call, kind, contact)
+        self.outbox.folds.update(self.restored.folds)
         for data in self.restored.gathered:
-            occurrence = occurrence_from(data["line"].encode(), kind=data["kind"], status=data["status"])
-            for contact in data["contacts"]:
-                self.outbox.forget_seen(occurrence.call, occurrence.kind, contact)
-            self._offer(occurrence, data["contacts"], now, at)
+            try:
+                self._resume_gathered(data, now, at)
+            except (KeyError, TypeError, ValueError) as error:
+                log.error("notice-log-line-corrupt", extra={"event_fields": {"reason": type(error).__name__}})
+        self.restored.gathered = []
+
+    def _resume_gathered(self, data: dict[str, Any], now: float, at: float) -> None:
+        """Fold what was being gathered for one group, but for what the log says was folded since."""
+        group: Group = (data["contact"], data["site"], data["kind"])
+        found: list[Gathered] = [*map(_occurrence, data["shown"]), *data["calls"]]
+        left = [item for item in found if (_call_of(item), data["kind"], data["contact"]) not in self.restored.folded]
+        if left:
+            self._fold(group, left, now, at)
 
     def take_line(self, line: bytes, now: float, at: float) -> None:
         """One journal line. One that cannot be read is skipped, counted and logged by name."""
-        if line.startswith(b'{"type":"route"'):
+        if line.startswith((_ROUTE, _FINISHED)):
             return
         try:
             self._take(line, now, at)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.corrupt += 1
-            fields = {"reason": type(error).__name__, "bytes": len(line)}
-            log.error("journal-line-corrupt", extra={"event_fields": fields})
+            if self.corrupt <= CORRUPT_TOLD:
+                fields = {"reason": type(error).__name__, "bytes": len(line)}
+                log.error("journal-line-corrupt", extra={"event_fields": fields})
 
     def close_windows(self, now: float, at: float) -> None:
         """Send what was gathered where its window is over."""
@@ -122,72 +129,112 @@ class Intake:
 
     def gathered_data(self) -> list[dict[str, Any]]:
         """What is being gathered, for a checkpoint."""
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for (contact, _, _), occurrences in self.gate.gathered():
-            for occurrence in occurrences:
-                data = found.setdefault((occurrence.call, occurrence.kind), {**occurrence.as_data(), "contacts": []})
-                data["contacts"].append(contact)
-        return list(found.values())
+        return [
+            {
+                "contact": contact,
+                "site": site,
+                "kind": kind,
+                "shown": [item.as_data() for item in gathered if isinstance(item, Occurrence)],
+                "calls": [item for item in gathered if isinstance(item, str)],
+            }
+            for (contact, site, kind), gathered in self.gate.gathered()
+        ]
 
     def _take(self, line: bytes, now: float, at: float) -> None:
-        if line.startswith((b'{"type":"intent"', b'{"type":"refused"')):
-            occurrence = occurrence_from(line)
-            if occurrence.kind != NoticeKind.REFUSED.value:
-                self.open_calls[occurrence.call] = line
-                if len(self.open_calls) > OPEN_CALLS:
-                    self.open_calls.popitem(last=False)
-            self._offer(occurrence, occurrence.contacts, now, at)
+        event = brief_of(line)
+        if line.startswith((_INTENT, _REFUSED)):
+            call, is_test = event["id"], event.get("kind") == "test"
+            if line.startswith(_REFUSED):
+                kind = NoticeKind.REFUSED.value
+            else:
+                kind = NoticeKind.TEST.value if is_test else NoticeKind.CALL.value
+                self._open(call, line)
+            occurrence = Occurrence(kind=kind, call=call, site=event.get("site", ""), is_test=is_test, line=line)
+            self._offer(occurrence, event["contacts"], now, at)
             return
-        event = orjson.loads(line)
         if event["type"] != "ended":
             return
         call = event["id"]
         intent = self.open_calls.pop(call, None)
         if intent is not None:
+            self.open_bytes -= len(intent)
             self.ended_calls[call] = None
             if len(self.ended_calls) > ENDED_CALLS:
                 self.ended_calls.popitem(last=False)
-        if event["outcome"] != "failed":
-            return
-        if intent is None:
-            if call not in self.ended_calls:
-                log.error("failed-call-unknown", extra={"event_fields": {"call": call}})
-                # Who was to be told of it is not known, so everybody is: somebody may still need help.
-                occurrence = occurrence_from(line, kind=NoticeKind.FAILED.value, status=event["status"])
-                self._offer(occurrence, list(self.config.contacts), now, at)
-            return
-        occurrence = occurrence_from(intent, kind=NoticeKind.FAILED.value, status=event["status"])
-        self._offer(occurrence, occurrence.contacts, now, at)
+        if event["outcome"] == "failed":
+            self._take_failed(event, line, intent, now, at)
 
-    def _offer(self, occurrence: Occurrence, contacts: Iterable[str], now: float, at: float) -> None:
-        write = self._writer(occurrence)
-        contacts = list(contacts)
-        if any(name not in self.config.contacts for name in contacts):
-            # The call process may have read a newer configuration than we have.
-            self.config = self.reread()
-        names = dict.fromkeys(contacts)
-        if contacts and not any(name in self.config.contacts for name in contacts):
-            names |= dict.fromkeys(self.config.contacts)  # told to everybody is better than told to nobody
-        for name in names:
-            contact = self.config.contacts.get(name)
-            if contact is None:
-                if name not in self.unknown_contacts:
-                    log.error("contact-unknown", extra={"event_fields": {"contact": name}})
-                self.unknown_contacts.add(name)
-                continue
+    def _take_failed(self, end: dict[str, Any], line: bytes, intent: bytes | None, now: float, at: float) -> None:
+        call, kind, status = end["id"], NoticeKind.FAILED.value, end["status"]
+        if intent is not None:
+            event = brief_of(intent)
+            occurrence = Occurrence(
+                kind=kind,
+                call=call,
+                site=event.get("site", ""),
+                is_test=event.get("kind") == "test",
+                line=intent,
+                status=status,
+            )
+            self._offer(occurrence, event["contacts"], now, at)
+        elif call not in self.ended_calls:
+            log.error("failed-call-unknown", extra={"event_fields": {"call": call}})
+            # Who was to be told of it is not known, so everybody is: somebody may still need help.
+            occurrence = Occurrence(kind=kind, call=call, site="", is_test=False, line=line, status=status)
+            self._offer(occurrence, list(self.config.contacts), now, at)
+
+    def _open(self, call: str, line: bytes) -> None:
+        """Keep an intent until the call's end tells whether it failed."""
+        if self.open_bytes > WHOLE_INTENTS_BYTES:
+            line = _slim(line)
+        self.open_bytes += len(line) - len(self.open_calls.get(call, b""))
+        self.open_calls[call] = line
+        if len(self.open_calls) > OPEN_CALLS:
+            self.open_bytes -= len(self.open_calls.popitem(last=False)[1])
+
+    def _offer(self, occurrence: Occurrence, contacts: Sequence[str], now: float, at: float) -> None:
+        call, kind, site = occurrence.call, occurrence.kind, occurrence.site
+        restored = self.restored
+        written: dict[str, Notice] = {}
+        for name in self._known(contacts):
+            contact = self.config.contacts[name]
             if occurrence.is_test and not contact.tests:
                 continue
-            if not self.outbox.is_new(occurrence.call, occurrence.kind, name):
+            if not self.outbox.is_new(call, kind, name):
                 continue
-            told = (occurrence.call, occurrence.kind, name)
-            into = self.restored.folded.pop(told, None)
-            if into is not None:
-                self._add_folded(occurrence, name, contact, into, now, at)
+            told = (call, kind, name)
+            if told in restored.folded:
+                restored.folded.discard(told)
                 continue
-            group: Group = (name, occurrence.site, occurrence.kind)
-            was_told = any((*told, channel) in self.restored.outcomes for channel in range(len(contact.send)))
-            if was_told or self.gate.offer(group, occurrence, now):
-                self._queue(occurrence, name, contact, write(contact.language), now, at)
+            group: Group = (name, site, kind)
+            was_told = bool(restored.outcomes) and any(
+                (*told, channel) in restored.outcomes for channel in range(len(contact.send))
+            )
+            item: Gathered = occurrence if self.gate.count(group) < FOLDED_SHOWN else call
+            if was_told or self.gate.offer(group, item, now):
+                language = contact.language
+                if language not in written:
+                    written[language] = self._write(occurrence, language)
+                self._queue(occurrence, name, contact, written[language], now, at)
+
+    def _known(self, contacts: Sequence[str]) -> Sequence[str]:
+        """Those of the contacts that are in the configuration, each once; everybody, where none of them is."""
+        known = self.config.contacts
+        for name in contacts:
+            if name not in known:
+                break
+        else:
+            return contacts if len(contacts) < 2 else list(dict.fromkeys(contacts))
+        # The call process may have read a newer configuration than we have.
+        self.config = self.reread()
+        known = self.config.contacts
+        names = list(dict.fromkeys(contacts))
+        for name in names:
+            if name not in known and name not in self.unknown_contacts:
+                log.error("contact-unknown", extra={"event_fields": {"contact": name}})
+                self.unknown_contacts.add(name)
+        # Told to everybody is better than told to nobody.
+        return [name for name in names if name in known] or list(known)
 
     def _queue(
         self, occurrence: Occurrence, name: str, contact: Contact, notice: Notice, now: float, at: float
@@ -207,34 +254,23 @@ class Intake:
             outcome = self.restored.outcomes.pop(entry.key, None)
             self.outbox.add(with_outcome(entry, outcome) if outcome else entry, now)
 
-    def _add_folded(
-        self, occurrence: Occurrence, name: str, contact: Contact, into: str, now: float, at: float
-    ) -> None:
-        for channel in range(len(contact.send)):
-            entry = Entry(
-                call=occurrence.call,
-                kind=occurrence.kind,
-                contact=name,
-                channel=channel,
-                site=occurrence.site,
-                state=NoticeState.FOLDED,
-                queued_at=at,
-                folded_into=into,
-            )
-            self.outbox.add(entry, now)
-
-    def _fold(self, group: Group, gathered: list[Occurrence], now: float, at: float) -> None:
+    def _fold(self, group: Group, gathered: Sequence[Gathered], now: float, at: float) -> None:
         name, site, kind = group
         contact = self.config.contacts.get(name)
         if contact is None:
             log.error("contact-unknown", extra={"event_fields": {"contact": name, "gathered": len(gathered)}})
             return
-        first = gathered[0]
+        shown = [item for item in gathered if isinstance(item, Occurrence)]
+        if not shown:  # the log of a process that was killed is damaged: the notice says what is left
+            is_test = kind == NoticeKind.TEST.value
+            shown = [Occurrence(kind=kind, call=_call_of(gathered[0]), site=site, is_test=is_test, line=b"{}")]
+        first = shown[0]
         if len(gathered) == 1:
-            self._queue(first, name, contact, self._writer(first)(contact.language), now, at)
+            self._queue(first, name, contact, self._write(first, contact.language), now, at)
             return
         self.folded_total += len(gathered)
-        notice = self._write(first, contact.language, gathered)
+        fold = Fold(call=first.call, kind=kind, contact=name, site=site, at=at, calls=tuple(map(_call_of, gathered)))
+        notice = self._write_fold(shown, fold, contact.language)
         for channel in range(len(contact.send)):
             entry = Entry(
                 call=first.call,
@@ -249,42 +285,36 @@ class Intake:
             )
             self.outbox.add(entry, now)
             self.notice_log.note(entry, whole=True)
-        self.notice_log.note_folded(kind, name, first.call, [occurrence.call for occurrence in gathered])
-        for occurrence in gathered:
-            self._add_folded(occurrence, name, contact, first.call, now, at)
+        self.outbox.folds[fold.key] = fold
+        self.notice_log.note_fold(fold)
 
-    def _writer(self, occurrence: Occurrence) -> Callable[[str], Notice]:
-        """Writes the notice of one occurrence, once per language."""
-        written: dict[str, Notice] = {}
-
-        def write(language: str) -> Notice:
-            if language not in written:
-                written[language] = self._write(occurrence, language, ())
-            return written[language]
-
-        return write
-
-    def _write(self, occurrence: Occurrence, language: str, gathered: Sequence[Occurrence]) -> Notice:
-        """The notice of one occurrence, or of all that were gathered."""
+    def _write(
+        self, occurrence: Occurrence, language: str, gathered: Sequence[Occurrence] = (), count: int = 0
+    ) -> Notice:
+        """The notice of one occurrence, or of `count`, of which the first were gathered."""
         try:
-            notice = self._in_words(occurrence, language, gathered)
+            return self._in_words(occurrence, language, gathered, count)
         except Exception as error:  # a notice in poor words is better than none
             fields = {"call": occurrence.call, "kind": occurrence.kind, "reason": type(error).__name__}
             log.error("notice-not-written", extra={"event_fields": fields}, exc_info=True)
             test = "TEST " if occurrence.is_test else ""
-            notice = Notice(
+            return Notice(
                 subject=f"{test}911 {occurrence.kind}: {occurrence.site}",
                 body=f"911: {occurrence.kind}\nsite: {occurrence.site}\nrecord: {occurrence.call}\n",
             )
-        is_counted = occurrence.kind in (NoticeKind.CALL.value, NoticeKind.TEST.value)
-        if not gathered or is_counted:
+
+    def _write_fold(self, shown: Sequence[Occurrence], fold: Fold, language: str) -> Notice:
+        """The notice of all that were gathered."""
+        count = len(fold.calls)
+        notice = self._write(shown[0], language, shown, count)
+        if fold.kind in (NoticeKind.CALL.value, NoticeKind.TEST.value):
             return notice
         # Alarms keep their words, or the folded notice would not say that the calls did not go through.
-        records = "\n".join(other.call for other in gathered[:FOLDED_SHOWN])
-        subject = f"{len(gathered)} × {notice.subject}"
+        records = "\n".join(fold.calls[:FOLDED_SHOWN])
+        subject = f"{count} × {notice.subject}"
         return Notice(subject=subject, body=f"{subject}\n\n{notice.body}\n{records}\n")
 
-    def _in_words(self, occurrence: Occurrence, language: str, gathered: Sequence[Occurrence]) -> Notice:
+    def _in_words(self, occurrence: Occurrence, language: str, gathered: Sequence[Occurrence], count: int) -> Notice:
         event = decode_event(occurrence.line)
         if isinstance(event, CallEnded):
             return _of_unknown_call(event)
@@ -294,7 +324,7 @@ class Intake:
         zone = event.zone if isinstance(event, CallIntent) else ""
         zones = {item.id: item.name for item in site.zones} if site else {}
         is_folded = bool(gathered) and occurrence.kind in (NoticeKind.CALL.value, NoticeKind.TEST.value)
-        shown = [decode_event(other.line) for other in gathered[:FOLDED_SHOWN]] if is_folded else []
+        shown = [decode_event(other.line) for other in gathered] if is_folded else []
         return write_notice(
             NoticeKind.FOLDED if is_folded else NoticeKind(occurrence.kind),
             event,
@@ -304,8 +334,23 @@ class Intake:
             zone_name=zones.get(zone, "") or zone,
             status=occurrence.status,
             folded=[found for found in shown if isinstance(found, CallIntent)],
-            folded_count=len(gathered),
+            folded_count=count,
         )
+
+
+def _call_of(item: Gathered) -> str:
+    """The record id."""
+    return item if isinstance(item, str) else item.call
+
+
+def _slim(line: bytes) -> bytes:
+    """An intent without what the notice of its failure does not need."""
+    event = orjson.loads(line)
+    event["sources"] = ()
+    location = event.get("location")
+    if location:
+        location["civic"] = {name: value for name, value in location["civic"].items() if value}
+    return orjson.dumps(event)
 
 
 def _of_unknown_call(event: CallEnded) -> Notice:
@@ -326,10 +371,10 @@ def _of_unknown_call(event: CallEnded) -> Notice:
 
 def checkpoint_state(intake: Intake) -> Mapping[str, Any]:
     """What a checkpoint of the notice log holds, by argument name."""
-    gathered = intake.gathered_data()
     return {
         "open_calls": {call: line.decode() for call, line in intake.open_calls.items()},
         "entries": list(intake.outbox.entries.values()),
         "seen": intake.outbox.seen(),
-        "gathered": gathered,
+        "gathered": intake.gathered_data(),
+        "folds": list(intake.outbox.folds.values()),
     }

@@ -293,21 +293,24 @@ class LineReader:
         """Up to `limit` whole lines after `cursor`, without their newlines, and the cursor behind them."""
         lines: list[bytes] = []
         while len(lines) < limit:
-            # Listed before reading: once a newer segment exists, this one's end is final.
-            present = segments(self.directory)
-            if not present:
-                break
-            cursor = self._existing(cursor, present)
-            is_final = cursor.segment != present[-1]
-            chunk = self._read_chunk(cursor)
-            if chunk is None:
-                break
+            # The segment that is open comes first: where it holds more, no directory need be listed.
+            chunk = self._read_chunk(cursor) if self._fd >= 0 and self._fd_segment == cursor.segment else None
+            is_final = False
+            if chunk is None or b"\n" not in chunk:
+                # Listed before reading: once a newer segment exists, this one's end is final.
+                present = segments(self.directory)
+                if not present:
+                    break
+                cursor = self._existing(cursor, present)
+                is_final = cursor.segment != present[-1]
+                chunk = self._read_chunk(cursor)
+                if chunk is None:
+                    break
             end = chunk.rfind(b"\n") + 1
             if end:
                 found = chunk[: end - 1].split(b"\n", limit - len(lines))[: limit - len(lines)]
                 lines += found
-                size = sum(map(len, found)) + len(found)
-                cursor = Cursor(cursor.segment, cursor.offset + size)
+                cursor = Cursor(cursor.segment, cursor.offset + sum(map(len, found)) + len(found))
                 continue
             if not is_final:
                 break

@@ -5,7 +5,7 @@ the journal it is plain files, one write per line: it needs no database.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,9 @@ from typing import Any
 import orjson
 
 from router.journal import START, Cursor, LineReader, LineWriter
-from router.outbox import Entry, Key, entry_from
+from router.outbox import Entry, Fold, Key, Told, entry_from
 
 log = logging.getLogger(__name__)
-
-Told = tuple[str, str, str]
-"""Call record id, notice kind, contact."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,9 +28,11 @@ class Restored:
     entries: dict[Key, Entry] = field(default_factory=dict)
     seen: list[Told] = field(default_factory=list)
     gathered: list[dict[str, Any]] = field(default_factory=list)
+    folds: dict[Told, Fold] = field(default_factory=dict)
+    """What may not be stored yet."""
     outcomes: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    folded: dict[Told, str] = field(default_factory=dict)
-    """What was told in the folded notice of another call, and of which."""
+    folded: set[Told] = field(default_factory=set)
+    """What was told in a folded notice."""
 
 
 class NoticeLog:
@@ -57,9 +56,9 @@ class NoticeLog:
             del data["subject"], data["body"]
         self._append({"t": "entry", "entry": data})
 
-    def note_folded(self, kind: str, contact: str, into: str, calls: Sequence[str]) -> None:
-        """These calls are told in the folded notice of call `into`."""
-        self._append({"t": "folded", "kind": kind, "contact": contact, "into": into, "calls": list(calls)})
+    def note_fold(self, fold: Fold) -> None:
+        """These calls are told in one notice."""
+        self._append({"t": "folded", "fold": fold})
 
     def checkpoint(
         self,
@@ -69,6 +68,7 @@ class NoticeLog:
         entries: Sequence[Entry],
         seen: Sequence[Told],
         gathered: Sequence[dict[str, Any]],
+        folds: Iterable[Fold],
     ) -> bool:
         """Write everything in one line of a new segment, then drop the older ones. False where that failed."""
         self._writer.roll()
@@ -80,6 +80,7 @@ class NoticeLog:
                 "entries": [entry.as_row() for entry in entries],
                 "seen": seen,
                 "gathered": gathered,
+                "folds": list(folds),
             }
         )
         if written:
@@ -125,6 +126,7 @@ def _applied(restored: Restored, data: dict[str, Any]) -> Restored:
                 entries={entry.key: entry for entry in entries},
                 seen=[(call, kind, contact) for call, kind, contact in data["seen"]],
                 gathered=data["gathered"],
+                folds={fold.key: fold for fold in map(_fold, data.get("folds", ()))},
             )
         case "entry":
             found = data["entry"]
@@ -137,9 +139,14 @@ def _applied(restored: Restored, data: dict[str, Any]) -> Restored:
             else:
                 restored.outcomes[key] = found
         case "folded":
-            for call in data["calls"]:
-                restored.folded[(call, data["kind"], data["contact"])] = data["into"]
+            fold = _fold(data["fold"])
+            restored.folds[fold.key] = fold
+            restored.folded.update((call, fold.kind, fold.contact) for call in fold.calls)
     return restored
+
+
+def _fold(data: dict[str, Any]) -> Fold:
+    return Fold(**{**data, "calls": tuple(data["calls"])})
 
 
 def with_outcome(entry: Entry, outcome: dict[str, Any]) -> Entry:

@@ -7,6 +7,7 @@ what happened and the notice log what was told. It needs no database to deliver.
 import argparse
 import faulthandler
 import fcntl
+import gc
 import logging
 import os
 import queue
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
 LAST_GOOD = "notices-settings.json"
 POLL_SECONDS = 0.02
-LINES_AT_ONCE = 500
+BUSY_LINES = 100
+"""From so many lines at once on, the next are waited for longer, so that more of them come together."""
+BUSY_POLL_SECONDS = 0.05
+LINES_AT_ONCE = 2000
 STORE_SECONDS = 0.1
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_LINES = 20_000
@@ -48,6 +52,8 @@ STORE_AT_END_SECONDS = 2.0
 TURN_SECONDS = 10.0
 UNSTORED_LIMIT = 50_000
 """Settled notices kept in memory while the database cannot be written; the oldest are dropped beyond it."""
+COLLECT_AFTER = 50_000
+"""Objects made and not freed before the collector looks for cycles."""
 _NOTIFY_TYPES = {"call": "warning", "test": "info", "failed": "failure", "refused": "warning"}
 
 log = logging.getLogger("router.notices")
@@ -140,8 +146,11 @@ class NoticesProcess:
         pause = 0.0
         while not self._stop:
             self._take_reports(pause)
-            more = self._tick()
-            pause = 0.0 if more else POLL_SECONDS
+            read = self._tick()
+            if read == LINES_AT_ONCE:
+                pause = 0.0
+            else:
+                pause = POLL_SECONDS if read < BUSY_LINES else BUSY_POLL_SECONDS
             if os.getppid() != parent:
                 # Whoever starts in our place finds everything in the journal and the log.
                 _say(logging.ERROR, "parent-gone")
@@ -163,8 +172,8 @@ class NoticesProcess:
         else:
             self._stop = True
 
-    def _tick(self) -> bool:
-        """Read, send, keep; True where the journal holds more already."""
+    def _tick(self) -> int:
+        """Read, send, keep; how many lines were read."""
         now, at = time.monotonic(), time.time()
         if self._reload:
             self._reload, self._reread_at = False, 0.0
@@ -172,7 +181,8 @@ class NoticesProcess:
         lines, self._cursor = self._reader.read_lines(self._cursor, LINES_AT_ONCE)
         for line in lines:
             self._intake.take_line(line, now, at)
-        self._intake.close_windows(now, at)
+        if now >= self._next_store:
+            self._intake.close_windows(now, at)
         for entry in self._outbox.due(now):
             self._send(entry)
         if now >= self._next_store:
@@ -182,7 +192,7 @@ class NoticesProcess:
         if now >= self._next_second:
             self._next_second = now + 1.0
             self._every_second(now)
-        return len(lines) == LINES_AT_ONCE
+        return len(lines)
 
     def _send(self, entry: Entry) -> None:
         contact = self._intake.config.contacts.get(entry.contact)
@@ -260,9 +270,13 @@ class NoticesProcess:
             self._take_recovered(recorder.recovered.get())
         while not recorder.stored.empty():
             self._outbox.mark_stored(recorder.stored.get())
+        while not recorder.stored_folds.empty():
+            self._outbox.mark_folds_stored(recorder.stored_folds.get())
         rows = self._outbox.take_rows()
         if rows:
             recorder.submit(rows)
+        if self._outbox.folds:
+            recorder.submit_folds(self._outbox.folds.values())
 
     def _take_recovered(self, entries: list[Entry]) -> None:
         """What only the database still knows was to be delivered: the state directory is not the old one."""
@@ -285,11 +299,13 @@ class NoticesProcess:
 
     def _checkpoint(self) -> None:
         dropped = self._outbox.drop_settled(UNSTORED_LIMIT)
-        if dropped:
-            self._dropped += len(dropped)
+        dropped_folds = self._outbox.drop_folds()
+        if dropped or dropped_folds:
+            count = len(dropped) + len(dropped_folds)
+            self._dropped += count
             if self._recorder is not None:
-                self._recorder.forget(dropped)
-            _say(logging.ERROR, "notice-records-dropped", count=len(dropped))
+                self._recorder.forget(dropped, [fold.key for fold in dropped_folds])
+            _say(logging.ERROR, "notice-records-dropped", count=count)
         if not self._log.checkpoint(self._cursor, **checkpoint_state(self._intake)):
             return
         stored = self._recorder.cursor if self._recorder is not None else None
@@ -348,7 +364,7 @@ class NoticesProcess:
 
     def _drain(self) -> None:
         """Told to end: read what is left, try everything once, have it stored."""
-        while self._tick():
+        while self._tick() == LINES_AT_ONCE:
             pass
         self._intake.release(time.monotonic(), time.time())
         self._outbox.retry_now(time.monotonic())
@@ -427,6 +443,10 @@ def main(arguments: list[str] | None = None) -> int:
     lock = take_turn(settings.state_directory)
     prepare_process()
     process = NoticesProcess(settings, options.config, refused)
+    # What is loaded stays, and what a call brings is in no cycle: the collector need not look at it often.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
     if lock is None:
         _say(logging.ERROR, "notices-not-alone", remedy="end the other notices process of this state directory")
     process.run(parent)

@@ -5,7 +5,7 @@ what people read. Nothing here sends, stores or reads a clock; router.notices do
 """
 
 import heapq
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -22,9 +22,14 @@ GIVE_UP_ATTEMPTS = 200
 STORM_LIMIT = 20
 STORM_SECONDS = 10.0
 SEEN_LIMIT = 50_000
+"""Who was told what is remembered of the last so many, half of them at the least."""
+FOLDED_CALLS_LIMIT = 200_000
+"""Calls of folds kept in memory while the database cannot be written; the oldest folds are dropped beyond it."""
 
 Key = tuple[str, str, str, int]
 """Call record id, notice kind, contact, index of the channel among the contact's `send`."""
+Told = tuple[str, str, str]
+"""Call record id, notice kind, contact: who is told what."""
 Group = tuple[str, str, str]
 """Contact, site and notice kind: what is folded together."""
 _Item = TypeVar("_Item")
@@ -83,6 +88,25 @@ class Entry:
 _ENTRY_FIELDS = tuple(field.name for field in fields(Entry))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """The calls that one contact was told of in one notice: that of `call`, of the kind `folded-` and `kind`."""
+
+    call: str
+    kind: str
+    contact: str
+    site: str
+    at: float
+    """When they were folded, seconds since 1970."""
+    calls: tuple[str, ...]
+    """Record ids of all of them, the first one's too."""
+
+    @property
+    def key(self) -> Told:
+        """What makes it this fold and no other."""
+        return self.call, self.kind, self.contact
+
+
 def entry_from(data: dict[str, Any]) -> Entry:
     """The Entry that `as_row` gave. Raises TypeError or ValueError where it is none."""
     return Entry(**{**data, "state": NoticeState(data["state"])})
@@ -112,7 +136,8 @@ def delay_after(attempts: int, *, permanent: bool = False) -> float:
 class Outbox:
     """All notices that are not yet both settled and stored, in memory.
 
-    `unstored` holds the keys of entries changed since they were last taken for storing.
+    `unstored` holds the keys of entries changed since they were last taken for storing, `folds` what was folded
+    and is not stored yet.
     """
 
     def __init__(self) -> None:
@@ -120,27 +145,26 @@ class Outbox:
         self.unstored: set[Key] = set()
         self.in_flight: set[Key] = set()
         self.queued = 0
+        self.folds: dict[Told, Fold] = {}
         self._due: list[tuple[float, int, Key]] = []
         self._turn = 0
-        self._seen: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        # The older half is forgotten at once: cheaper than the oldest one at each turn.
+        self._seen: dict[Told, None] = {}
+        self._seen_before: dict[Told, None] = {}
 
     def is_new(self, call: str, kind: str, contact: str) -> bool:
         """False where this contact was already told this of this call; remembers that it is being told."""
         subject = (call, kind, contact)
-        if subject in self._seen:
+        if subject in self._seen or subject in self._seen_before:
             return False
         self._seen[subject] = None
-        if len(self._seen) > SEEN_LIMIT:
-            self._seen.popitem(last=False)
+        if len(self._seen) >= SEEN_LIMIT // 2:
+            self._seen_before, self._seen = self._seen, {}
         return True
 
-    def forget_seen(self, call: str, kind: str, contact: str) -> None:
-        """Let it be told again: what was gathered before a restart is offered anew."""
-        self._seen.pop((call, kind, contact), None)
-
-    def seen(self) -> list[tuple[str, str, str]]:
+    def seen(self) -> list[Told]:
         """Who was told what of which call, oldest first."""
-        return list(self._seen)
+        return [*self._seen_before, *self._seen]
 
     def add(self, entry: Entry, now: float) -> None:
         """Take an entry in; a queued one is due at once. One that is there already stays as it is."""
@@ -232,6 +256,22 @@ class Outbox:
             self.unstored.discard(key)
         return dropped
 
+    def mark_folds_stored(self, stored: Iterable[Fold]) -> None:
+        """Those folds are stored, and are forgotten."""
+        for fold in stored:
+            self.folds.pop(fold.key, None)
+
+    def drop_folds(self, keep: int = FOLDED_CALLS_LIMIT) -> list[Fold]:
+        """Forget the oldest folds, although they are not stored, until those left are of `keep` calls at the most."""
+        left = sum(len(fold.calls) for fold in self.folds.values())
+        dropped: list[Fold] = []
+        for fold in list(self.folds.values()):
+            if left <= keep:
+                break
+            left -= len(fold.calls)
+            dropped.append(self.folds.pop(fold.key))
+        return dropped
+
     def oldest_queued_at(self) -> float | None:
         """When the oldest notice that still waits was queued (seconds since 1970)."""
         return min((entry.queued_at for entry in self.entries.values() if not entry.is_settled), default=None)
@@ -275,6 +315,11 @@ class StormGate(Generic[_Item]):
 
     def __init__(self) -> None:
         self._flows: dict[Group, _Flow[_Item]] = {}
+
+    def count(self, group: Group) -> int:
+        """How many of a group are being gathered."""
+        flow = self._flows.get(group)
+        return len(flow.gathered) if flow is not None else 0
 
     def offer(self, group: Group, item: _Item, now: float) -> bool:
         """True where it goes out by itself; False where it was gathered."""

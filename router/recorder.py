@@ -7,34 +7,54 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
 from router.journal import Cursor, LineReader
-from router.outbox import Entry, Key
+from router.outbox import Entry, Fold, Key, Told
 from router.store.engine import StoreError, open_store, sqlite_path, writing
+from router.store.folds import store_folds
 from router.store.outbox import queued_entries, store_entries
-from router.store.records import CallCache, apply_lines, read_cursor, store_cursor
+from router.store.records import CallLines, apply_calls, gather, read_cursor, store_cursor
 
 PAUSE_SECONDS = 0.1
+BUSY_LINES = 300
+"""From so many lines in one transaction on, the next waits longer, and calls are held until they are over."""
+BUSY_PAUSE_SECONDS = 0.5
+HOLD_SECONDS = 0.5
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
-LINES_AT_ONCE = 2000
+LINES_AT_ONCE = 5_000
+ROWS_AT_ONCE = 2000
 
 log = logging.getLogger(__name__)
 
 
-class Recorder(threading.Thread):
-    """Reads the journal into the records of the store at `url`, and writes the outbox rows handed to it.
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A call that waits for its end: its lines, where they begin (or before), and since when."""
 
-    `stored` gives the rows that were committed, `recovered` what the database says was still to be delivered.
+    call: CallLines
+    cursor: Cursor
+    since: float
+
+
+class Recorder(threading.Thread):
+    """Reads the journal into the records of the store at `url`, and writes the outbox rows and folds handed to it.
+
+    `stored` and `stored_folds` give those that were committed, `recovered` what the database says was still to be
+    delivered. When little happens, all is written at once. In a storm there is a transaction per BUSY_PAUSE_SECONDS,
+    and calls wait HOLD_SECONDS for their end at the most, so that most are written once.
     """
 
     def __init__(self, url: str, node: str, journal: Path) -> None:
         super().__init__(daemon=True, name="recorder")
         self.stored: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
+        self.stored_folds: queue.SimpleQueue[list[Fold]] = queue.SimpleQueue()
         self.recovered: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
         self.cursor: Cursor | None = None
         """Up to where the journal is in the records; None until the database told."""
@@ -45,9 +65,13 @@ class Recorder(threading.Thread):
         self._url = url
         self._node = node
         self._reader = LineReader(journal)
-        self._cache = CallCache()
+        self._read: Cursor | None = None
+        """Up to where the journal has been read; what of it is not in the records waits in `_held`."""
+        self._held: dict[str, _Held] = {}
+        self._busy_until = 0.0
         self._lock = threading.Lock()
         self._rows: dict[Key, dict[str, Any]] = {}
+        self._folds: dict[Told, Fold] = {}
         self._stopping = threading.Event()
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
@@ -61,11 +85,18 @@ class Recorder(threading.Thread):
             for row in rows:
                 self._rows[(row["call"], row["kind"], row["contact"], row["channel"])] = row
 
-    def forget(self, keys: Iterable[Key]) -> None:
+    def submit_folds(self, folds: Iterable[Fold]) -> None:
+        """Have these folds written."""
+        with self._lock:
+            self._folds |= {fold.key: fold for fold in folds}
+
+    def forget(self, keys: Iterable[Key], folds: Iterable[Told]) -> None:
         """Do not write these after all."""
         with self._lock:
             for key in keys:
                 self._rows.pop(key, None)
+            for told in folds:
+                self._folds.pop(told, None)
 
     def stop(self, timeout: float) -> None:
         """Write what there is, then end; waits at most `timeout` seconds."""
@@ -84,9 +115,9 @@ class Recorder(threading.Thread):
                 self.is_ok, self.error, self._failures = True, "", 0
             except Exception as error:  # whatever it is, this thread must go on trying
                 self._failed(error)
-            if stopping and not (self.is_ok and more):
+            if stopping and not (self.is_ok and (more or self._held)):
                 break
-            pause = PAUSE_SECONDS
+            pause = BUSY_PAUSE_SECONDS if time.monotonic() < self._busy_until else PAUSE_SECONDS
             if not self.is_ok:
                 pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
             if not more:
@@ -102,11 +133,16 @@ class Recorder(threading.Thread):
             )
         self.is_ok, self.error = False, reason
         self._failures += 1
-        self._cache.clear()
-        # One line that no database takes must not hold up the others: it is looked for alone.
-        self._limit = 1 if reason == "database-error" else LINES_AT_ONCE
+        self._start_over(self.cursor)
+        # One line that no database takes must not hold up the others: it is looked for until it is alone.
+        self._limit = max(self._limit // 8, 1) if reason == "database-error" else LINES_AT_ONCE
         if self._failures > 2 or reason != "database-locked":
             self._close()
+
+    def _start_over(self, cursor: Cursor | None) -> None:
+        """Go on reading where the records end."""
+        self.cursor = self._read = cursor
+        self._held = {}
 
     def _close(self) -> None:
         if self._engine is not None:
@@ -116,13 +152,11 @@ class Recorder(threading.Thread):
     def _open(self) -> Engine:
         if self._engine is not None and self._file is not None and self._file != self._file_now():
             log.error("database-file-replaced")
-            self._cache.clear()
-            self.cursor = None
             self._close()
         if self._engine is None:
             self._engine = open_store(self._url)
             self._file = self._file_now()
-            self.cursor = None
+            self._start_over(None)
         return self._engine
 
     def _file_now(self) -> tuple[int, int] | None:
@@ -138,57 +172,98 @@ class Recorder(threading.Thread):
     def _step(self) -> bool:
         """One transaction; True where there is more to do at once."""
         engine = self._open()
-        if self.cursor is None or not self._recovered_once:
+        if self._read is None or not self._recovered_once:
             with writing(engine) as conn:
                 cursor = read_cursor(conn, self._node)
                 if not self._recovered_once:
                     self.recovered.put(queued_entries(conn, self._node))
                     self._recovered_once = True
-            self.cursor = cursor
-        lines, after = self._reader.read_lines(self.cursor, self._limit)
+            self._start_over(cursor)
+        assert self._read is not None
+        lines, after = self._reader.read_lines(self._read, self._limit)
         with self._lock:
-            rows = list(self._rows.values())[:LINES_AT_ONCE]
-        if not lines and not rows:
-            if after != self.cursor:
-                self.cursor = after
+            rows = list(self._rows.values())[:ROWS_AT_ONCE]
+            folds = list(self._folds.values())
+        if not lines and not rows and not folds and not self._held:
+            self.cursor = self._read = after
             return False
+        calls, held = self._sorted(lines, self._read)
+        # A restart reads what is held again, and with it what is in the records already, which changes nothing.
+        cursor = min((waiting.cursor for waiting in held.values()), default=after)
         try:
-            self._write(engine, lines, rows, after)
+            self._write(engine, calls, rows, folds, cursor)
         except StoreError as error:
             if error.reason != "database-error" or len(lines) > 1:
                 raise
-            self._write_piecemeal(engine, lines, rows, after)
-        self.cursor = after
-        self._limit = LINES_AT_ONCE
-        self._settle_rows(rows)
-        return len(lines) == LINES_AT_ONCE or len(rows) == LINES_AT_ONCE
+            self._write_piecemeal(engine, calls, rows, folds, cursor)
+        self.cursor, self._read, self._held = cursor, after, held
+        is_all = len(lines) < self._limit and len(rows) < ROWS_AT_ONCE
+        self._limit = min(self._limit * 2, LINES_AT_ONCE)
+        self._settle(rows, folds)
+        return not is_all
 
-    def _write(self, engine: Engine, lines: Sequence[bytes], rows: list[dict[str, Any]], after: Cursor) -> None:
+    def _sorted(self, lines: Sequence[bytes], cursor: Cursor) -> tuple[list[CallLines], dict[str, _Held]]:
+        """The calls to write now, and those to hold. The lines begin at `cursor`."""
+        found = {name: waiting.call for name, waiting in self._held.items()}
+        gather(lines, found)
+        now = time.monotonic()
+        if len(lines) >= BUSY_LINES:
+            self._busy_until = now + 2 * BUSY_PAUSE_SECONDS
+        if now >= self._busy_until or self._stopping.is_set():
+            return list(found.values()), {}
+        held: dict[str, _Held] = {}
+        for name, call in found.items():
+            waiting = self._held.get(name) or _Held(call, cursor, now)
+            if not call.is_over and now - waiting.since < HOLD_SECONDS:
+                held[name] = waiting
+        return [call for name, call in found.items() if name not in held], held
+
+    def _write(
+        self,
+        engine: Engine,
+        calls: Sequence[CallLines],
+        rows: Sequence[dict[str, Any]],
+        folds: Sequence[Fold],
+        cursor: Cursor,
+    ) -> None:
         with writing(engine) as conn:
-            apply_lines(conn, lines, self._cache)
+            apply_calls(conn, calls)
             store_entries(conn, self._node, rows)
-            store_cursor(conn, self._node, after)
+            store_folds(conn, self._node, folds)
+            store_cursor(conn, self._node, cursor)
 
     def _write_piecemeal(
-        self, engine: Engine, lines: Sequence[bytes], rows: list[dict[str, Any]], after: Cursor
+        self,
+        engine: Engine,
+        calls: Sequence[CallLines],
+        rows: Sequence[dict[str, Any]],
+        folds: Sequence[Fold],
+        cursor: Cursor,
     ) -> None:
         """Each thing by itself: what the database refuses is said and passed over, and the rest goes on."""
-        for some_lines, some_rows in ((lines, []), *(([], [row]) for row in rows)):
+        pieces: list[tuple[Sequence[CallLines], Sequence[dict[str, Any]], Sequence[Fold]]] = [
+            *(([call], [], []) for call in calls),
+            *(([], [row], []) for row in rows),
+            *(([], [], [fold]) for fold in folds),
+        ]
+        for some_calls, some_rows, some_folds in pieces:
             try:
-                self._write(engine, some_lines, some_rows, after)
+                self._write(engine, some_calls, some_rows, some_folds, cursor)
             except StoreError as error:
                 if error.reason != "database-error":
                     raise
                 self.unstorable += 1
-                self._cache.clear()
                 log.error("record-not-stored", extra={"event_fields": {"detail": error.detail}})
 
-    def _settle_rows(self, rows: list[dict[str, Any]]) -> None:
-        if not rows:
-            return
+    def _settle(self, rows: list[dict[str, Any]], folds: list[Fold]) -> None:
         with self._lock:
             for row in rows:
                 key = (row["call"], row["kind"], row["contact"], row["channel"])
                 if self._rows.get(key) is row:
                     del self._rows[key]
-        self.stored.put(rows)
+            for fold in folds:
+                self._folds.pop(fold.key, None)
+        if rows:
+            self.stored.put(rows)
+        if folds:
+            self.stored_folds.put(folds)

@@ -1,16 +1,17 @@
 """The outbox in the store: what became of every notice, a row per call, kind, contact and channel."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Double, Integer, Table, Text, and_, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Column, Connection, Double, Integer, Table, Text, select
 
 from router.outbox import Entry, NoticeState
+from router.store.folds import folds_of
 from router.store.metadata import metadata
+from router.store.statements import insert_or_overwrite
 
 _TIMES: Final = ("queued_at", "next_attempt_at", "first_attempt_at", "last_attempt_at")
-_KEY: Final = ("call", "kind", "contact", "channel")
 
 outbox = Table(
     "outbox",
@@ -29,20 +30,13 @@ outbox = Table(
         for name in ("reason", "words", "folded_into", "subject", "body")
     ),
 )
+_COLUMNS_OF: Final = itemgetter(*(column.name for column in outbox.columns))
 _ENTRY_COLUMNS: Final = tuple(column for column in outbox.columns if column.name != "node")
 
 
 def store_entries(conn: Connection, node: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write entries (`as_row` of router.outbox.Entry) over what is stored of them."""
-    if not rows:
-        return
-    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(outbox)
-    others = {column.name: statement.excluded[column.name] for column in outbox.columns if not column.primary_key}
-    conn.execute(
-        statement.on_conflict_do_update(index_elements=_KEY, set_=others),
-        [storable(row) | {"node": node} for row in rows],
-    )
+    insert_or_overwrite(conn, outbox, [_COLUMNS_OF(_storable(row) | {"node": node}) for row in rows])
 
 
 def queued_entries(conn: Connection, node: str) -> list[Entry]:
@@ -58,26 +52,37 @@ def queued_entries(conn: Connection, node: str) -> list[Entry]:
 def notices_of(conn: Connection, call: str) -> list[Entry]:
     """The notices of one call, and the folded ones that told of it, in the order they were queued."""
     own = [_entry(row._mapping) for row in conn.execute(select(*_ENTRY_COLUMNS).where(outbox.c.call == call))]
-    into = {
-        (entry.folded_into, f"folded-{entry.kind}", entry.contact, entry.channel)
-        for entry in own
-        if entry.folded_into
-    }
-    into -= {entry.key for entry in own}
-    if into:
-        conditions = [and_(*(outbox.c[name] == value for name, value in zip(_KEY, key, strict=True))) for key in into]
-        query = select(*_ENTRY_COLUMNS).where(or_(*conditions))
-        own += [_entry(row._mapping) for row in conn.execute(query)]
+    for fold in folds_of(conn, call):
+        query = select(*_ENTRY_COLUMNS).where(
+            outbox.c.call == fold.call, outbox.c.kind == f"folded-{fold.kind}", outbox.c.contact == fold.contact
+        )
+        for told in [_entry(row._mapping) for row in conn.execute(query)]:
+            if fold.call != call:
+                own.append(told)
+            own.append(
+                Entry(
+                    call=call,
+                    kind=fold.kind,
+                    contact=fold.contact,
+                    channel=told.channel,
+                    site=fold.site,
+                    state=NoticeState.FOLDED,
+                    queued_at=fold.at,
+                    folded_into=fold.call,
+                )
+            )
     return sorted(own, key=lambda entry: (entry.queued_at, entry.contact, entry.channel, entry.kind))
 
 
-def storable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row without what no database keeps: NUL (PostgreSQL) and lone surrogates."""
-    cleaned = dict(row)
-    for name, value in row.items():
-        if type(value) is str and value and not (value.isascii() and "\0" not in value):
-            cleaned[name] = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    return cleaned
+def storable_text(text: str) -> str:
+    """The text without what no database keeps: NUL (PostgreSQL) and lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: storable_text(value) if type(value) is str else value for name, value in row.items()}
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:

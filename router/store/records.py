@@ -4,10 +4,11 @@
 node's events are in the table is stored in the same transaction.
 """
 
-from collections import OrderedDict
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,13 +26,14 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from e911.record import JournalEvent
+from router.brief import brief_of
 from router.journal import START, Cursor, LineReader, encode_event
 from router.record import CallRecord, CallSummary, record_from_lines
 from router.store.metadata import metadata
-from router.store.outbox import notices_of, storable
+from router.store.outbox import notices_of, storable_text
+from router.store.statements import insert_new, insert_or_overwrite
 
 _TEXTS: Final = ("node", "kind", "call_id", "site", "zone", "dialled", "number", "device", "callback")
 
@@ -60,85 +62,154 @@ journal_cursors = Table(
 _COLUMNS: Final = tuple(column.name for column in calls.columns)
 _SUMMARY: Final = tuple(calls.c[name] for name in _COLUMNS if name != "document")
 _BATCH = 400
-_CACHED_CALLS = 20_000
+_ROUTE: Final = b'{"type":"route","id":"'
 
 
 @dataclass(slots=True)
-class _Stored:
-    """One call as it is in its row."""
+class _Row:
+    """A row of the table, without its document."""
 
-    row: dict[str, Any]
+    id: str
+    node: str = ""
+    kind: str = ""
+    call_id: str = ""
+    site: str = ""
+    zone: str = ""
+    dialled: str = ""
+    number: str = ""
+    device: str = ""
+    callback: str = ""
+    started_at: float = 0.0
+    outcome: str = ""
+    status: int = 0
+    route: str = ""
+    ended_at: float | None = None
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Bring it up to date with one more event; the first intent of a call stays. Raises KeyError."""
+        kind = event["type"]
+        if not self.started_at:
+            self.started_at = event["at"]
+        if kind in ("intent", "refused"):
+            if self.kind:
+                return
+            self.started_at = event["at"]
+            self.node, self.call_id = event["node"], event["call_id"]
+            self.site, self.zone = event.get("site", ""), event.get("zone", "")
+            self.dialled = event["dialled"]
+            caller = event["caller"]
+            self.number, self.device = caller.get("number", ""), caller.get("device", "")
+            self.callback = caller.get("callback", "")
+            self.kind = event.get("kind", "emergency")
+            if kind == "refused":
+                self.outcome, self.status, self.ended_at = "refused", event["status"], event["at"]
+        elif kind == "ended":
+            self.outcome, self.status, self.route = event["outcome"], event["status"], event.get("route", "")
+            if event["outcome"] != "answered":
+                self.ended_at = event["at"]
+        elif kind == "finished":
+            self.ended_at = event["at"]
+
+
+_SUMMARY_OF: Final = attrgetter(*(item.name for item in fields(_Row)))
+
+
+@dataclass(slots=True)
+class CallLines:
+    """What a piece of the journal says of one call. The lines are not kept read: that takes five times the memory."""
+
+    row: _Row
     lines: list[bytes] = field(default_factory=list)
+    is_begun: bool = False
+    """True where its beginning is among the lines."""
+    is_over: bool = False
+    """True where its end is, and nothing more is expected."""
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take note of what a line says. Raises KeyError."""
+        kind = event["type"]
+        if kind == "intent":
+            self.is_begun = True
+        elif kind == "refused":
+            self.is_begun = self.is_over = True
+        elif kind == "finished" or (kind == "ended" and event["outcome"] != "answered"):
+            self.is_over = True
+        self.row.add(event)
 
 
-class CallCache:
-    """Calls that are still under way, as last stored, so that their next event needs no query.
-
-    Belongs to one writer; `clear` it after a transaction that was undone.
-    """
-
-    def __init__(self, limit: int = _CACHED_CALLS) -> None:
-        self._limit = limit
-        self._calls: OrderedDict[str, _Stored] = OrderedDict()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._calls.clear()
-
-    def get(self, call: str) -> _Stored | None:
-        """The call as stored, or None where a query must tell."""
-        return self._calls.get(call)
-
-    def put(self, call: str, stored: _Stored) -> None:
-        """Remember a call, and forget the oldest where there are too many."""
-        self._calls[call] = stored
-        if len(self._calls) > self._limit:
-            self._calls.popitem(last=False)
-
-    def drop(self, call: str) -> None:
-        """Forget one call: nothing more is expected of it."""
-        self._calls.pop(call, None)
-
-
-def apply_events(conn: Connection, events: Iterable[JournalEvent], cache: CallCache | None = None) -> int:
-    """Write events into the records; gives how many calls changed. Events known already change nothing."""
-    return apply_lines(conn, [encode_event(event).rstrip(b"\n") for event in events], cache)
-
-
-def apply_lines(conn: Connection, lines: Iterable[bytes], cache: CallCache | None = None) -> int:
-    """The same from journal lines (without newlines). Lines that are no event are passed over."""
-    cache = CallCache() if cache is None else cache
-    new: dict[str, list[tuple[bytes, dict[str, Any]]]] = {}
+def gather(lines: Iterable[bytes], found: dict[str, CallLines]) -> None:
+    """Add journal lines (without newlines) to what was found, by call. Lines that are no event are left out."""
     for line in lines:
+        event: dict[str, Any] | None = None
         try:
-            event = orjson.loads(line)
-            new.setdefault(event["id"], []).append((line, event))
-        except (ValueError, KeyError, TypeError):
+            if line.startswith(_ROUTE) and line.endswith(b"}") and line.isascii():
+                # Of a route's line only the call matters.
+                call = line[len(_ROUTE) : line.index(b'"', len(_ROUTE))].decode()
+            else:
+                event = brief_of(line)
+                call = event["id"]
+            of_call = found.get(call)
+            if of_call is None:
+                of_call = found[call] = CallLines(_Row(call))
+            if line not in of_call.lines:
+                of_call.lines.append(line)
+                if event is not None:
+                    of_call.add(event)
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
-    known = _stored(conn, [call for call in new if cache.get(call) is None])
-    changed: list[dict[str, Any]] = []
-    for call, found in new.items():
-        stored = cache.get(call) or known.get(call) or _Stored(_empty_row(call))
-        before = len(stored.lines)
-        for line, event in found:
-            if line not in stored.lines:
-                with suppress(KeyError, TypeError):  # half an event still belongs into the document
-                    _summarise(stored.row, event)
-                stored.lines.append(line)
-        if len(stored.lines) == before:
-            continue
-        stored.row["document"] = (b'{"events":[' + b",".join(stored.lines) + b"]}").decode()
-        changed.append(storable(stored.row))
-        if found[-1][1].get("type") in ("finished", "refused") or stored.row["outcome"] in (
-            "failed",
-            "cancelled",
-        ):
-            cache.drop(call)
-        else:
-            cache.put(call, stored)
-    if changed:
-        _upsert(conn, calls, ("id",), changed)
+
+
+def apply_events(conn: Connection, events: Iterable[JournalEvent]) -> int:
+    """Write events into the records; gives how many calls changed. Events known already change nothing."""
+    return apply_lines(conn, [encode_event(event).rstrip(b"\n") for event in events])
+
+
+def apply_lines(conn: Connection, lines: Iterable[bytes]) -> int:
+    """The same from journal lines (without newlines). Lines that are no event are passed over."""
+    found: dict[str, CallLines] = {}
+    gather(lines, found)
+    return apply_calls(conn, found.values())
+
+
+def apply_calls(conn: Connection, found: Iterable[CallLines]) -> int:
+    """The same from lines by call."""
+    begun: list[CallLines] = []
+    going_on: list[CallLines] = []
+    for call in found:
+        (begun if call.is_begun else going_on).append(call)
+    changed = insert_new(conn, calls, [_values(call.row, "", call.lines) for call in begun])
+    if changed < len(begun):  # some are there already: a piece of the journal comes again
+        going_on += begun
+    return changed + _merge(conn, going_on)
+
+
+def _merge(conn: Connection, found: Sequence[CallLines]) -> int:
+    """Add lines to the rows of calls that may be there already."""
+    changed: list[tuple[Any, ...]] = []
+    for start in range(0, len(found), _BATCH):
+        batch = {call.row.id: call for call in found[start : start + _BATCH]}
+        query = select(calls).where(calls.c.id.in_(batch))
+        for *values, document in conn.execute(query):
+            call = batch.pop(values[0])
+            row, known = _Row(*values), document.encode()
+            new = [line for line in call.lines if line not in known]
+            for line in new:
+                with suppress(ValueError, KeyError, TypeError, AttributeError):  # half an event is kept all the same
+                    row.add(brief_of(line))
+            if new:
+                changed.append(_values(row, document, new))
+        changed += [_values(call.row, "", call.lines) for call in batch.values()]
+    insert_or_overwrite(conn, calls, changed)
     return len(changed)
+
+
+def _values(row: _Row, known: str, lines: Sequence[bytes]) -> tuple[Any, ...]:
+    """The values of a call's row, its document with further lines."""
+    added = b",".join(lines).decode()
+    summary: tuple[Any, ...] = _SUMMARY_OF(row)
+    if "\\u0000" in added:  # it is escaped in the lines; no database keeps one that is not
+        summary = tuple(storable_text(value) if type(value) is str else value for value in summary)
+    return (*summary, f"{known[:-2]},{added}]}}" if known else f'{{"events":[{added}]}}')
 
 
 def read_cursor(conn: Connection, node: str) -> Cursor:
@@ -151,8 +222,7 @@ def read_cursor(conn: Connection, node: str) -> Cursor:
 
 def store_cursor(conn: Connection, node: str, cursor: Cursor) -> None:
     """Remember up to where a node's journal is in the records."""
-    row = {"node": node, "segment": cursor.segment, "offset": cursor.offset}
-    _upsert(conn, journal_cursors, ("node",), [row])
+    insert_or_overwrite(conn, journal_cursors, [(node, cursor.segment, cursor.offset)])
 
 
 def list_calls(conn: Connection, *, limit: int = 50, site: str = "", since: float | None = None) -> list[CallSummary]:
@@ -186,61 +256,19 @@ def count_calls(conn: Connection) -> int:
 
 def summary_of(lines: Sequence[bytes]) -> CallSummary:
     """The summary that these lines, all of one call, make. Raises ValueError or KeyError for other lines."""
-    row = _empty_row("")
+    row = _Row("")
     for line in lines:
-        event = orjson.loads(line)
-        row["id"] = event["id"]
-        _summarise(row, event)
-    return CallSummary(**{name: row[name] for name in _COLUMNS if name != "document"})
-
-
-def _stored(conn: Connection, ids: Sequence[str]) -> dict[str, _Stored]:
-    found: dict[str, _Stored] = {}
-    for start in range(0, len(ids), _BATCH):
-        for row in conn.execute(select(calls).where(calls.c.id.in_(ids[start : start + _BATCH]))):
-            found[row.id] = _Stored(dict(row._mapping), _lines(row.document))
-    return found
+        event = brief_of(line)
+        row.id = event["id"]
+        row.add(event)
+    return CallSummary(**asdict(row))
 
 
 def _lines(document: str) -> list[bytes]:
-    # What orjson wrote, it writes again byte for byte, so a line is found among them by comparing.
-    return [orjson.dumps(event) for event in orjson.loads(document)["events"]]
-
-
-def _empty_row(call: str) -> dict[str, Any]:
-    texts = dict.fromkeys(_TEXTS, "")
-    row: dict[str, Any] = {"id": call, **texts, "started_at": 0.0, "outcome": "", "status": 0, "route": ""}
-    return {**row, "ended_at": None, "document": ""}
-
-
-def _summarise(row: dict[str, Any], event: Mapping[str, Any]) -> None:
-    """Bring the columns up to date with one more event; the first intent of a call stays."""
-    if not row["started_at"]:
-        row["started_at"] = event["at"]
-    match event["type"]:
-        case "intent" | "refused" if not row["kind"]:
-            caller = event["caller"]
-            row["kind"] = event.get("kind", "emergency")
-            for name in ("node", "call_id", "site", "zone", "dialled"):
-                row[name] = event.get(name, "")
-            for name in ("number", "device", "callback"):
-                row[name] = caller.get(name, "")
-            row["started_at"] = event["at"]
-            if event["type"] == "refused":
-                row["outcome"], row["status"], row["ended_at"] = "refused", event["status"], event["at"]
-        case "ended":
-            row["outcome"], row["status"], row["route"] = event["outcome"], event["status"], event["route"]
-            if event["outcome"] != "answered":
-                row["ended_at"] = event["at"]
-        case "finished":
-            row["ended_at"] = event["at"]
-
-
-def _upsert(conn: Connection, table: Table, key: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
-    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
-    others = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
-    conn.execute(statement.on_conflict_do_update(index_elements=key, set_=others), list(rows))
+    try:
+        return [orjson.dumps(event) for event in orjson.loads(document)["events"]]
+    except ValueError:  # one of them is damaged: the others shall be read
+        return re.split(rb'(?<=\}),(?=\{"type":")', document.encode()[len(b'{"events":[') : -2])
 
 
 def lines_by_call(journal: Path) -> dict[str, list[bytes]]:

@@ -11,10 +11,11 @@ from sqlalchemy import Engine, select
 
 from e911.record import CallOutcome, JournalEvent, RouteOutcome
 from router.journal import Cursor, encode_event
-from router.outbox import Entry, NoticeState
+from router.outbox import Entry, Fold, NoticeState
 from router.record import call_record
 from router.store import records
 from router.store.engine import open_store, reading, writing
+from router.store.folds import store_folds
 from router.store.outbox import notices_of, queued_entries, store_entries
 from tests.router.notice_events import AT, ended, intent, refused, step, whole_call
 
@@ -26,9 +27,9 @@ def store(store_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def apply(store: Engine, events: list[JournalEvent], cache: records.CallCache | None = None) -> int:
+def apply(store: Engine, events: list[JournalEvent]) -> int:
     with writing(store) as conn:
-        return records.apply_events(conn, events, cache)
+        return records.apply_events(conn, events)
 
 
 def rows(store: Engine) -> list[tuple[object, ...]]:
@@ -66,17 +67,14 @@ def test_the_same_events_again_change_nothing(store: Engine) -> None:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cuts=st.lists(st.integers(min_value=1, max_value=27), max_size=6), with_cache=st.booleans())
-def test_however_the_journal_is_cut_into_batches_the_records_are_the_same(
-    store: Engine, cuts: list[int], with_cache: bool
-) -> None:
+@given(cuts=st.lists(st.integers(min_value=1, max_value=27), max_size=6))
+def test_however_the_journal_is_cut_into_batches_the_records_are_the_same(store: Engine, cuts: list[int]) -> None:
     events = [event for step_ in zip(*(whole_call(f"c{n}") for n in range(4)), strict=True) for event in step_]
     with writing(store) as conn:
         conn.execute(records.calls.delete())
-    cache = records.CallCache() if with_cache else None
     edges = sorted({0, *cuts, len(events)})
     for start, end in itertools.pairwise(edges):
-        apply(store, events[max(start - 2, 0) : end], cache)
+        apply(store, events[max(start - 2, 0) : end])
     with reading(store) as conn:
         for number in range(4):
             assert records.get_call(conn, f"c{number}") == call_record(whole_call(f"c{number}"), ())
@@ -153,9 +151,11 @@ def test_outbox_rows_are_written_over_and_show_with_the_call(store: Engine) -> N
         call="c1", kind="call", contact="front-desk", channel=0, site="hq", queued_at=AT, subject="é", body="a\0b"
     )
     fold = replace(queued, call="c1", kind="folded-call", queued_at=AT + 9)
-    folded = replace(queued, call="c2", state=NoticeState.FOLDED, folded_into="c1")
+    folded = Fold(call="c1", kind="call", contact="front-desk", site="hq", at=AT + 9, calls=("c1", "c2", "x%"))
     with writing(store) as conn:
-        store_entries(conn, "hq-1", [entry.as_row() for entry in (queued, fold, folded)])
+        store_entries(conn, "hq-1", [entry.as_row() for entry in (queued, fold)])
+        store_folds(conn, "hq-1", [folded])
+        store_folds(conn, "hq-1", [folded])
         assert {entry.key for entry in queued_entries(conn, "hq-1")} == {queued.key, fold.key}
         assert queued_entries(conn, "hq-2") == []
         done = replace(queued, state=NoticeState.DELIVERED, attempts=2, words="HTTP 200", last_attempt_at=AT + 1)
@@ -163,9 +163,11 @@ def test_outbox_rows_are_written_over_and_show_with_the_call(store: Engine) -> N
         store_entries(conn, "hq-1", [])
     with reading(store) as conn:
         assert [entry.key for entry in queued_entries(conn, "hq-1")] == [fold.key]
-        (own, _) = notices_of(conn, "c1")
+        own, *in_the_fold = notices_of(conn, "c1")
         assert (own.state, own.attempts, own.subject) == (NoticeState.DELIVERED, 2, "é")
+        assert [entry.key for entry in in_the_fold] == [own.key, fold.key]
         assert [entry.kind for entry in notices_of(conn, "c2")] == ["call", "folded-call"]
+        assert notices_of(conn, "c%") == notices_of(conn, "") == notices_of(conn, "1") == []
         found = records.get_call(conn, "c2")
     assert found is not None
     assert found.notices[0].folded_into == "c1"

@@ -6,7 +6,7 @@ import pytest
 
 from config.schema import Config, Contact
 from e911.record import CallOutcome, JournalEvent
-from router.intake import Intake
+from router.intake import CORRUPT_TOLD, FOLDED_SHOWN, WHOLE_INTENTS_BYTES, Intake
 from router.journal import encode_event
 from router.noticelog import NoticeLog
 from router.outbox import Entry, Outbox
@@ -32,6 +32,13 @@ class Desk:
     def take(self, *events: JournalEvent) -> None:
         for event in events:
             self.intake.take_line(encode_event(event).rstrip(b"\n"), NOW, AT)
+
+    def restarted(self, folder: Path) -> "Desk":
+        """What the next process makes of a checkpoint of this one."""
+        after = Desk(folder, *self.config.contacts)
+        after.intake.restored.gathered.extend(self.intake.gathered_data())
+        after.intake.resume(NOW, AT)
+        return after
 
     @property
     def told(self) -> dict[tuple[str, str], Entry]:
@@ -90,10 +97,54 @@ def test_a_call_that_names_no_contacts_is_told_to_nobody(desk: Desk) -> None:
 
 def test_gathered_alarms_of_unknown_calls_outlive_a_restart(desk: Desk, tmp_path: Path) -> None:
     desk.take(*(ended(f"c{number}", CallOutcome.FAILED, 503) for number in range(30)))
-    gathered = desk.intake.gathered_data()
-    assert gathered
-    after = Desk(tmp_path / "after", "front-desk", "security", "facilities")
-    after.intake.restored.gathered.extend(gathered)
-    after.intake.resume(NOW, AT)
-    after.intake.release(NOW, AT)
-    assert len({entry.call for entry in after.outbox.entries.values()}) == len(gathered)
+    after = desk.restarted(tmp_path / "after")
+    assert {entry.contact for entry in after.outbox.entries.values()} == {"front-desk", "security", "facilities"}
+    for entry in after.outbox.entries.values():
+        assert entry.kind == "folded-failed"
+        assert "10 × 911 CALL DID NOT GO THROUGH" in entry.subject
+        assert "c29" in entry.body
+
+
+def test_what_was_gathered_is_told_at_once_after_a_restart_and_not_again_after_another(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.take(*(intent(f"c{number}", contacts=("security",)) for number in range(20 + FOLDED_SHOWN + 30)))
+    checkpoint = desk.intake.gathered_data()
+    (group,) = checkpoint
+    assert (len(group["shown"]), len(group["calls"])) == (FOLDED_SHOWN, 30)
+
+    after = desk.restarted(tmp_path / "after")
+    ((key, fold),) = after.outbox.folds.items()
+    assert key == ("c20", "call", "security")
+    assert fold.calls == tuple(f"c{number}" for number in range(20, 20 + FOLDED_SHOWN + 30))
+    (entry,) = after.outbox.entries.values()
+    assert "80 more 911 calls" in entry.body
+
+    # Killed before its next checkpoint, it finds the same one, and the fold in the lines after it.
+    again = Desk(tmp_path / "again", "security")
+    again.intake.restored.gathered.extend(checkpoint)
+    again.intake.restored.folds[key] = fold
+    again.intake.restored.folded.update((call, "call", "security") for call in fold.calls)
+    again.intake.resume(NOW, AT)
+    assert again.outbox.entries == {}
+    assert again.outbox.folds == {key: fold}
+    again.take(intent("c20", contacts=("security",)))
+    assert again.outbox.entries == {}
+
+
+def test_a_storm_of_alarms_keeps_what_they_say_in_bounds(desk: Desk) -> None:
+    desk.intake.open_bytes = WHOLE_INTENTS_BYTES + 1
+    desk.take(intent("c1", contacts=("security",)))
+    assert len(desk.intake.open_calls["c1"]) < len(encode_event(intent("c1"))) * 0.8
+    desk.take(ended("c1", CallOutcome.FAILED, 503))
+    assert desk.intake.open_bytes == WHOLE_INTENTS_BYTES + 1
+    body = desk.told["security", "failed"].body
+    for words in ("350 5th AVE", "+12125550123", "Accueil, 3ᵉ étage", "503"):
+        assert words in body
+
+
+def test_damaged_lines_are_counted_and_fill_no_log(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(1000):
+        desk.intake.take_line(b'{"type":"intent","id":', NOW, AT)
+    assert desk.intake.corrupt == 1000
+    assert len(caplog.records) == CORRUPT_TOLD
