@@ -16,7 +16,7 @@ from config.findings import Finding, Findings, Steps, emergency_lists, is_sip_ur
 from config.messages import did_you_mean
 from config.problem import ConfigError, Problem, path_text, quoted
 from config.profiles import BUILT_IN, find_profile, not_found, read_profile
-from config.schema import Config
+from config.schema import Config, Listen
 from config.values import PeerAddress
 from e911.provider import ProviderProfile
 
@@ -83,16 +83,6 @@ NOT_BUILT = (
         consequence="what the PBX says about a phone's address is not used",
     ),
     NotBuilt(
-        key="trunks.*.listen",
-        applies=_always,
-        consequence="calls to the trunk leave from the first listening point of its transport",
-    ),
-    NotBuilt(
-        key="listen.*.advertise",
-        applies=_always,
-        consequence="Via and Record-Route name the address listened on; behind NAT answers may not come back",
-    ),
-    NotBuilt(
         key="sites.*.elins",
         applies=_always,
         consequence="no ELIN is lent; phones without a number show the site's callback",
@@ -156,6 +146,7 @@ def check(config: Config, root: Mapping, directory: Path, incomplete: frozenset[
         *_references(config, names),
         *_profile_references(config, profiles),
         *_duplicate_ids(config),
+        *([] if "listen" in incomplete else _interfaces(config)),
         *_numbers(config),
         *_route_names(config),
         *([] if "listen" in incomplete else _listening_points(config)),
@@ -278,10 +269,6 @@ def _duplicate_ids(config: Config) -> Iterator[Finding]:
         zones: dict[str, Steps] = {}
         for position, zone in enumerate(site.zones):
             yield from _twice(zones, zone.id, ("sites", number, "zones", position, "id"))
-    names: dict[str, Steps] = {}
-    for number, listen in enumerate(config.listen):
-        if listen.name is not None:
-            yield from _twice(names, listen.name, ("listen", number, "name"))
 
 
 def _twice(seen: dict[str, Steps], name: str, path: Steps) -> Iterator[Finding]:
@@ -289,6 +276,33 @@ def _twice(seen: dict[str, Steps], name: str, path: Steps) -> Iterator[Finding]:
         yield Finding(path, f"{quoted(name)} is also {path_text(seen[name])}; give each its own")
     else:
         seen[name] = path
+
+
+def _interfaces(config: Config) -> Iterator[Finding]:
+    """Names and advertised addresses: one name may stand for one item of each transport and address family."""
+    names: dict[tuple[str, str, bool], Steps] = {}
+    seen: dict[tuple[str, str, int], Steps] = {}
+    for number, listen in enumerate(config.listen):
+        path: Steps = ("listen", number, "name")
+        if listen.name is not None:
+            first = names.setdefault((listen.name, listen.transport, ":" in listen.host), path)
+            if first is not path:
+                message = f"{quoted(listen.name)} is also {path_text(first)}, of the same transport"
+                yield Finding(path, f"{message}; give each its own name")
+        if listen.advertised is None:
+            continue
+        path = ("listen", number, "advertise")
+        host, port = listen.advertised
+        address = _address(host)
+        if address is not None and (address.version == 6) is not (":" in listen.host):
+            yield Finding(
+                path,
+                f"an IPv{address.version} address for a point that listens on the other family; advertise its own",
+            )
+        key = ("udp" if listen.transport == "udp" else "tcp", host, port)
+        first = seen.setdefault(key, path)
+        if first is not path:
+            yield Finding(path, f"{path_text(first)} advertises the same; requests sent there can reach one only")
 
 
 def _numbers(config: Config) -> Iterator[Finding]:
@@ -349,14 +363,16 @@ def _listening_points(config: Config) -> Iterator[Finding]:
 def _trunks_and_listening_points(config: Config) -> Iterator[Finding]:
     for key, trunk in config.trunks.items():
         for path, peer in trunk_targets(key, trunk):
-            yield from _peer_and_listening_points(config, path, peer)
+            yield from _peer_and_listening_points(config, path, peer, trunk.listen)
 
 
-def _peer_and_listening_points(config: Config, path: Steps, peer: PeerAddress) -> Iterator[Finding]:
+def _peer_and_listening_points(
+    config: Config, path: Steps, peer: PeerAddress, interface: str | None
+) -> Iterator[Finding]:
     address = peer_ip(peer)
     transport = peer.transport or "udp"
     for number, listen in enumerate(config.listen):
-        if address and peer.default_port == listen.port and _reaches(address, listen.host, listen.advertise):
+        if address and _reaches(address, peer.default_port, listen):
             message = f"this is our own listening point listen[{number}]; a call there would come back in a loop"
             yield Finding(path, f"{message}; write the peer's address")
             break
@@ -373,6 +389,16 @@ def _peer_and_listening_points(config: Config, path: Steps, peer: PeerAddress) -
         version = f"IPv{address.version}"
         message = f"an {version} address, and nothing listens on {version} for {transport}"
         yield Finding(path, f"{message}; add {transport}://ADDRESS:PORT to listen")
+    elif interface is not None:
+        hosts = {listen.host for listen in config.listen if listen.name == interface}
+        fitting = [listen for listen in usable if listen.host in hosts]
+        if hosts and not any(address is None or ip_address(item.host).version == address.version for item in fitting):
+            family = f"IPv{address.version} and " if address else ""
+            yield Finding(
+                path,
+                f"{quoted(interface)} has no listening point for {family}{transport}, which this trunk needs; "
+                f"add {transport}://ADDRESS:PORT with this name",
+            )
 
 
 def _same_address(one: str, other: str) -> bool:
@@ -384,11 +410,13 @@ def _same_address(one: str, other: str) -> bool:
     return first == second or first.is_unspecified or second.is_unspecified
 
 
-def _reaches(address: IPv4Address | IPv6Address, host: str, advertise: str | None) -> bool:
+def _reaches(address: IPv4Address | IPv6Address, port: int, listen: Listen) -> bool:
     """Whether what is sent to this address arrives at a listening point, as far as it can be told."""
-    own: Any = ip_address(host)
-    if advertise is not None and str(address) == advertise:
+    own: Any = ip_address(listen.host)
+    if listen.advertised == (str(address), port):
         return True
+    if port != listen.port:
+        return False
     return bool(address == own or (own.is_unspecified and own.version == address.version and address.is_loopback))
 
 

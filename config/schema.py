@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from config.addresses import parse_advertised
 from config.values import (
     DialString,
     Duration,
@@ -90,8 +91,12 @@ class Listen(Section):
     """One listening point. A plain URL means {url: URL}."""
 
     url: str = Field(description="udp://ADDRESS:PORT, tcp://ADDRESS:PORT or tls://ADDRESS:PORT")
-    name: Name | None = Field(None, description="name used by trunks.X.listen")
-    advertise: str | None = Field(None, description="address others see when this host is behind NAT")
+    name: Name | None = Field(
+        None, description="name of the interface, used by trunks.X.listen; its udp, tcp and tls items may share it"
+    )
+    advertise: str | None = Field(
+        None, description="ADDRESS[:PORT] that others see, where this host is behind NAT; in Via, Record-Route, Path"
+    )
 
     @field_validator("url")
     @classmethod
@@ -102,6 +107,21 @@ class Listen(Section):
             raise ValueError(f"{parts.scheme!r} is not a transport known here; {remedy}")
         check_address(parts.hostname or "", remedy)
         return value
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_advertised(value)
+        return value
+
+    @property
+    def advertised(self) -> tuple[str, int] | None:
+        """Host and port that others see, where they differ from those listened on."""
+        if self.advertise is None:
+            return None
+        host, port = parse_advertised(self.advertise)
+        return host, port or self.port
 
     @property
     def transport(self) -> str:
@@ -181,7 +201,7 @@ class Trunk(Section):
         "tcp", description="requests above 1,300 bytes on UDP: try TCP first, or never (RFC 3261 18.1.1)"
     )
     location_from: str = Field("none", description="what a PBX in between lets through of a phone's address")
-    listen: str | None = Field(None, description="name of the listening point to send from")
+    listen: str | None = Field(None, description="name of the listening point (interface) to send from")
 
     @model_validator(mode="after")
     def _check_targets(self) -> "Trunk":

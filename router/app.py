@@ -24,12 +24,12 @@ from router.health import Answer, HealthServer, json_answer
 from router.held_client import HeldClient, HostRules
 from router.journal import JournalWriter
 from router.key import load_key
+from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.parent import die_with_parent
 from router.sources import Side, Sources
 from router.telemetry import CounterGroup, DeferredLog, Gauge, Metrics, configure_logging, notices_status
-from router.trunks import ListeningPoints, Trunks, known_addresses
-from sip.stack import ListeningPoint
+from router.trunks import Trunks, known_addresses
 from sip.transport import SipEdge
 
 log = logging.getLogger("edge911.calls")
@@ -67,13 +67,7 @@ class App:
         self.trunk_resolver = Resolver(threads=2)
         """For trunks, whose names shall not wait behind those of peers."""
         self.key, self.key_problem = load_key(loaded.state_directory, loaded.config.node)
-        self.points = ListeningPoints(
-            [
-                ListeningPoint(listen.transport, listen.host, listen.port)
-                for listen in loaded.config.listen
-                if listen.transport != "tls"
-            ]
-        )
+        self.points = ListeningPoints(listening_points(loaded.config))
         self.devices = DeviceTable()
         self.database_health = "starting"
         self.journal = JournalWriter(loaded.state_directory / "journal", loaded.config.node)
@@ -278,7 +272,7 @@ class App:
                     await self.edge.listen_stream(point, point.host)
             except OSError as error:
                 raise CannotStartError(
-                    f"cannot listen on {point.transport}://{point.sent_by.decode()}: {error.strerror or error}; "
+                    f"cannot listen on {point.transport}://{point.bound_to}: {error.strerror or error}; "
                     "is another edge911 (or another SIP server) running, and is the address this machine's?"
                 ) from None
         if not self.points.points:

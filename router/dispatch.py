@@ -15,13 +15,14 @@ from router.acks import Acks
 from router.admission import forgives, refusal
 from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.emergency import EmergencyCall
+from router.listening import ListeningPoints
 from router.next_hop import NextHops
 from router.ordinary import OrdinaryCall, routed_request
 from router.record_route import RecordRouting
 from router.reference_wait import AskReference, ReferenceWait
 from router.refusals import RefusalLimit
 from router.sources import Side, Source, Sources, parse_address
-from router.trunks import ListeningPoints, Trunks
+from router.trunks import Trunks
 from sip.errors import Reason, RemoteError
 from sip.mending import mended
 from sip.message import Edits, Request, Response, warning_line

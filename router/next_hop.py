@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from router.listening import ListeningPoints
 from router.sources import Sources, parse_address
-from router.trunks import ListeningPoints
 from sip.routing import RouteDecision
 from sip.stack import Flow, ListeningPoint
 from sip.uri import SipUri, parse_sip_uri, scheme_of
@@ -67,7 +67,7 @@ class NextHops:
         if leaving is not None and leaving.transport == transport and (":" in leaving.host) is (":" in host):
             point: ListeningPoint | None = leaving
         else:
-            point = self.points.choose(transport, host, leaving or arrived)
+            point = self.points.choose(transport, host, leaving or arrived, self.sources.interface_of(host))
         return None if point is None else Flow(point, host, target.effective_port)
 
     def leaving_point(self, decision: RouteDecision) -> ListeningPoint | None:

@@ -86,6 +86,10 @@ class Sources:
         """True where an address is a trunk's."""
         return host in self._by_host
 
+    def interface_of(self, host: str) -> str:
+        """Name of the interface that the trunk at an address is reached by, or an empty string."""
+        return next((trunk.listen for trunk in self._by_host.get(host, ()) if trunk.listen), "")
+
     def _classify(self, host: str, port: int) -> Source:
         address = parse_address(host)
         if address is None:

@@ -1,13 +1,12 @@
 """The peers we send calls to: where they are now, over which listening point, and what was learnt about them."""
 
-import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from config.schema import Config, Trunk
 from config.values import PeerAddress
+from router.listening import ListeningPoints
 from router.lookups import Resolver
 from sip.stack import Flow, ListeningPoint
 
@@ -15,9 +14,6 @@ MESSAGE_LIMIT = 1300
 """RFC 3261 section 18.1.1: a request above this goes by a congestion-controlled transport; bytes."""
 TCP_REFUSED_SECONDS = 600.0
 """So long a trunk that could not be had by TCP is not asked again."""
-ADDRESS_SECONDS = 10.0
-"""So long the system's word on our own addresses is believed: addresses and routes change while we run."""
-_ANSWERS_KEPT = 10_000
 
 
 @dataclass(slots=True)
@@ -39,148 +35,6 @@ class TrunkState:
         """Remember whether TCP could be had."""
         self.takes_tcp = reachable
         self.refused_at = now
-
-
-class _LocalAddresses:
-    """What the system says of our own addresses, each answer kept for ADDRESS_SECONDS; a failure is not kept."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._towards: dict[str, tuple[float, str]] = {}
-        self._local: dict[str, float] = {}
-
-    def towards(self, peer: str) -> str:
-        """The address that a peer sees of us; an empty string where it cannot be reached at the moment."""
-        now = self._clock()
-        kept = self._towards.get(peer)
-        if kept is not None and now - kept[0] < ADDRESS_SECONDS:
-            return kept[1]
-        found = local_address_towards(peer)
-        if found:
-            if len(self._towards) >= _ANSWERS_KEPT:
-                self._towards.clear()
-            self._towards[peer] = (now, found)
-        else:
-            self._towards.pop(peer, None)
-        return found
-
-    def is_ours(self, host: str) -> bool:
-        """True where an address is one of this machine's."""
-        now = self._clock()
-        at = self._local.get(host)
-        if at is not None and now - at < ADDRESS_SECONDS:
-            return True
-        if not is_local_address(host):
-            self._local.pop(host, None)
-            return False
-        if len(self._local) >= _ANSWERS_KEPT:
-            self._local.clear()
-        self._local[host] = now
-        return True
-
-
-class ListeningPoints:
-    """Our transport addresses, and which of them to send from.
-
-    A wildcard (0.0.0.0, ::) is only where a socket is bound; in messages stands the address that the peer reaches
-    (`localise`), found by asking the system which source address it would use. clock: monotonic seconds.
-    """
-
-    def __init__(self, points: list[ListeningPoint], clock: Callable[[], float] = time.monotonic) -> None:
-        self.points = points
-        self._own = {(point.host, point.port) for point in points}
-        self._wildcard_ports = {point.port for point in points if is_wildcard(point.host)}
-        self._addresses = _LocalAddresses(clock)
-        self._made: dict[tuple[ListeningPoint, str], ListeningPoint] = {}
-
-    def is_own(self, host: str, port: int) -> bool:
-        """True where an address and port are ours."""
-        if (host, port) in self._own:
-            return True
-        return port in self._wildcard_ports and self._addresses.is_ours(host)
-
-    def find(self, transport: str, host: str, port: int) -> ListeningPoint | None:
-        """The point with this very address; a wildcard's where it covers it."""
-        for point in self.points:
-            if point.transport == transport and point.port == port:
-                if point.host == host:
-                    return point
-                if is_wildcard(point.host) and (":" in point.host) is (":" in host):
-                    return self._at(point, host)
-        return None
-
-    def localise(self, point: ListeningPoint, peer: str) -> ListeningPoint:
-        """For a wildcard point: the point with the address that this peer sees; any other point is itself.
-
-        While the peer cannot be reached, as after a network went down, it is the wildcard point for this once.
-        """
-        if not is_wildcard(point.host):
-            return point
-        address = self._addresses.towards(peer)
-        return self._at(point, address) if address else point
-
-    def choose(self, transport: str, host: str, near: ListeningPoint | None = None) -> ListeningPoint | None:
-        """The point to send from to a host: of its transport and address family; if possible the one whose address
-        a message just came in by. None where there is none."""
-        family = [point for point in self.points if (":" in point.host) is (":" in host)]
-        fitting = [point for point in family if point.transport == transport]
-        if fitting:
-            wanted = near.host if near else ""
-            return self.localise(next((point for point in fitting if point.host == wanted), fitting[0]), host)
-        if transport == "tcp" and family:
-            # No TCP listener: a connection we open is enough for the call; later requests come by the Record-Route,
-            # which names a point where we do listen.
-            return self._opened(self.localise(family[0], host))
-        return None
-
-    def _at(self, point: ListeningPoint, host: str) -> ListeningPoint:
-        """The point of a wildcard's socket with an address of ours, the same object each time."""
-        made = self._made.get((point, host))
-        if made is None:
-            made = self._keep((point, host), ListeningPoint(point.transport, host, point.port, point))
-        return made
-
-    def _opened(self, listening: ListeningPoint) -> ListeningPoint:
-        """The end of TCP connections that we open from the address of a UDP point."""
-        made = self._made.get((listening, ""))
-        if made is None:
-            made = ListeningPoint("tcp", listening.host, listening.port)
-            made.record_route_uri = listening.record_route_uri
-            self._keep((listening, ""), made)
-        return made
-
-    def _keep(self, key: tuple[ListeningPoint, str], made: ListeningPoint) -> ListeningPoint:
-        if len(self._made) >= 1_000:
-            self._made.clear()
-        self._made[key] = made
-        return made
-
-
-def is_wildcard(host: str) -> bool:
-    """True for 0.0.0.0 and ::."""
-    return host in ("0.0.0.0", "::")
-
-
-def local_address_towards(peer: str) -> str:
-    """The address of ours that the system would use to reach a peer; an empty string where it cannot be reached."""
-    family = socket.AF_INET6 if ":" in peer else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((peer, 9))  # a UDP connect sends nothing
-            return str(probe.getsockname()[0])
-    except (OSError, UnicodeError):
-        return ""
-
-
-def is_local_address(host: str) -> bool:
-    """True where an address is one of this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
-    except (OSError, UnicodeError):
-        return False
-    return True
 
 
 class Hop(NamedTuple):
@@ -214,16 +68,19 @@ class Trunks:
         yet or we have no fitting socket. near: the listening point a request came in by, preferred to leave by."""
         state = self.states.get(name)
         found: list[Hop] = []
-        for peer in state.config.addresses if state is not None else ():
+        if state is None:
+            return found
+        interface = state.config.listen or ""
+        for peer in state.config.addresses:
             for address in self.resolver.known(peer.host):
-                point = self.points.choose(peer.transport or "udp", address, near)
+                point = self.points.choose(peer.transport or "udp", address, near, interface)
                 if point is not None:
                     found.append(Hop(Flow(point, address, peer.default_port), peer, len(found)))
         return found
 
     def by_tcp(self, hop: Hop, near: ListeningPoint | None = None) -> Hop | None:
         """The same place over TCP, for a large request (RFC 3261 section 18.1.1); None where we have no socket."""
-        point = self.points.choose("tcp", hop.flow.host, near)
+        point = self.points.choose("tcp", hop.flow.host, near, hop.flow.point.name)
         return None if point is None else hop._replace(flow=Flow(point, hop.flow.host, hop.flow.port))
 
     def addresses(self) -> dict[str, tuple[tuple[str, int], ...]]:

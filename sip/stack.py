@@ -49,11 +49,17 @@ _TAG_MARK = b"e9"
 
 
 class ListeningPoint:
-    """One transport address of ours, with what Via and Record-Route say of it, ready to be copied."""
+    """One transport address of ours, with what Via and Record-Route say of it, ready to be copied.
+
+    name is that of its interface. advertised, host and port, is what others see of it where a NAT stands before us:
+    it goes into messages, while host and port are what the socket is bound to.
+    """
 
     __slots__ = (
+        "advertised",
         "base",
         "host",
+        "name",
         "port",
         "record_route_uri",
         "reliable",
@@ -63,22 +69,40 @@ class ListeningPoint:
         "via",
     )
 
-    def __init__(self, transport: str, host: str, port: int, base: "ListeningPoint | None" = None) -> None:
+    def __init__(
+        self,
+        transport: str,
+        host: str,
+        port: int,
+        base: "ListeningPoint | None" = None,
+        *,
+        name: str = "",
+        advertised: tuple[str, int] | None = None,
+    ) -> None:
         self.base = base or self
         """The listening point that holds the socket: itself, unless it stands for one address of a wildcard."""
         self.transport = transport
         self.host = host
         self.port = port
+        self.name = name
+        self.advertised = advertised
         self.reliable = transport != "udp"
-        self.sent_by = f"{bracketed(host)}:{port}".encode()
+        seen_host, seen_port = advertised or (host, port)
+        self.sent_by = f"{bracketed(seen_host)}:{seen_port}".encode()
         self.via = b"Via: SIP/2.0/%b %b;branch=" % (transport.upper().encode(), self.sent_by)
         parameter = b"" if transport == "udp" else b";transport=" + transport.encode()
         self.record_route_uri = b"sip:%b%b;lr" % (self.sent_by, parameter)
         self.secure_record_route_uri = b"sips:%b;lr" % self.sent_by if transport == "tls" else self.record_route_uri
         """The same for requests to a sips: URI (section 16.6 step 4, RFC 5630 section 5.3)."""
 
+    @property
+    def bound_to(self) -> str:
+        """Host and port of the socket."""
+        return f"{bracketed(self.host)}:{self.port}"
+
     def __repr__(self) -> str:
-        return f"{self.transport}:{self.sent_by.decode()}"
+        seen = f" (seen as {self.sent_by.decode()})" if self.advertised else ""
+        return f"{self.transport}:{self.bound_to}{seen}"
 
 
 class TlsPeer(NamedTuple):
@@ -486,7 +510,7 @@ class Stack:
         via = request.via
         if flow.point.reliable:
             with_port = via.rport is not None
-            if with_port or via.host != flow.host.encode() or via.received:
+            if with_port or via.host.strip(b"[]") != flow.host.encode() or via.received:
                 self._note_source(request, flow, with_port=with_port)
             # Section 18.2.2: where this connection is gone by then, a new one to the port of sent-by.
             return flow._replace(reply_port=via.port or (5061 if flow.point.transport == "tls" else 5060))

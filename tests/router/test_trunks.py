@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from router import trunks
+from router import listening
+from router.listening import ADDRESS_SECONDS, ListeningPoints
 from router.lookups import Resolver
-from router.trunks import ADDRESS_SECONDS, ListeningPoints, Trunks
+from router.trunks import Trunks
 from sip.stack import ListeningPoint
 from tests.support.call_world import CallWorld
 
@@ -18,8 +19,8 @@ class Network:
         self.now = 100.0
         self.address = ""
         self.asked = 0
-        monkeypatch.setattr(trunks, "local_address_towards", self._towards)
-        monkeypatch.setattr(trunks, "is_local_address", lambda host: host == self._towards(host))
+        monkeypatch.setattr(listening, "local_address_towards", self._towards)
+        monkeypatch.setattr(listening, "is_local_address", lambda host: host == self._towards(host))
 
     def _towards(self, _peer: str) -> str:
         self.asked += 1

@@ -14,9 +14,10 @@ from e911.location import CivicAddress, Device
 from e911.record import JournalEvent
 from router.decision import Rules
 from router.dispatch import CallRouter, Setup
+from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.sources import Sources
-from router.trunks import ListeningPoints, Trunks
+from router.trunks import Trunks
 from sip.framing import StreamFramer
 from sip.stack import Flow, ListeningPoint
 from tests.support.sip_text import Message, parse
@@ -112,6 +113,8 @@ class Sent:
     message: Message
     to: tuple[str, int]
     transport: str
+    point: ListeningPoint
+    """Where it leaves from."""
 
 
 @dataclass
@@ -142,9 +145,7 @@ class CallWorld:
     def __init__(self, folder: Path, *, devices: tuple[Device, ...] = (DESK_PHONE,), **sections: Any) -> None:
         self.folder = folder
         self.now = 1000.0
-        self.points = ListeningPoints(
-            [ListeningPoint("udp", "10.0.0.5", 5060), ListeningPoint("tcp", "10.0.0.5", 5060)]
-        )
+        self.points = ListeningPoints([])
         self.devices = DeviceTable()
         for device in devices:
             self.devices.put(device)
@@ -157,6 +158,10 @@ class CallWorld:
         path = self.folder / "edge911.yaml"
         path.write_text(yaml.safe_dump({**CONFIG, **sections}))
         loaded = load_config(path)
+        if [point.bound_to for point in self.points.points] != [
+            item.url.partition("//")[2] for item in loaded.config.listen
+        ]:
+            self.points = ListeningPoints(listening_points(loaded.config))
         trunks = Trunks(loaded.config, self.points, Resolver())
         sources = Sources(loaded.config, trunks.addresses())
         return Setup(Rules(loaded, sources.trunk_addresses, KEY), sources, trunks, self.points)
@@ -173,10 +178,14 @@ class CallWorld:
         )
         self.router.edge = self.edge
 
-    def receive(self, raw: bytes, source: tuple[str, int] = PHONE, transport: str = "udp") -> list[Sent]:
-        """A message comes in; what goes out because of it."""
-        point = self.points.points[0 if transport == "udp" else 1]
-        self.router.stack.receive(raw, Flow(point, *source, 0 if transport == "udp" else 7), self.now)
+    def receive(
+        self, raw: bytes, source: tuple[str, int] = PHONE, transport: str = "udp", *, point: str = ""
+    ) -> list[Sent]:
+        """A message comes in, by the first listening point of the transport and name; what goes out then."""
+        at = next(
+            one for one in self.points.points if one.transport == transport and (not point or one.name == point)
+        )
+        self.router.stack.receive(raw, Flow(at, *source, 0 if transport == "udp" else 7), self.now)
         return self.sent()
 
     def refuse_unframed(self, framer: StreamFramer) -> None:
@@ -184,6 +193,27 @@ class CallWorld:
         assert framer.error is not None
         flow = Flow(self.points.points[1], *PHONE, 7)
         self.router.stack.refuse_unframed(framer.unframed(), flow, framer.error)
+
+    def in_dialog(
+        self, invite: Message, method: str, uri: str, routes: list[str], *, from_far: bool = False, cseq: int = 2
+    ) -> bytes:
+        """A request of the caller, or of the far end, in the dialog of an INVITE that was answered by `response`."""
+        near, far = invite.get("from"), f"{invite.get('to')};tag=psap"
+        host = "203.0.113.31" if from_far else "10.1.3.7"
+        lines = [
+            f"{method} {uri} SIP/2.0",
+            f"Via: SIP/2.0/UDP {host}:5060;branch=z9hG4bK{method}{next(_numbers)};rport",
+            "Max-Forwards: 70",
+            *(f"Route: {route}" for route in routes),
+            f"From: {far if from_far else near}",
+            f"To: {near if from_far else far}",
+            f"Call-ID: {invite.call_id}",
+            f"CSeq: {cseq} {method}",
+            "Content-Length: 0",
+            "",
+            "",
+        ]
+        return "\r\n".join(lines).encode()
 
     def advance(self, seconds: float) -> list[Sent]:
         """Time passes; what goes out meanwhile."""
@@ -207,7 +237,8 @@ class CallWorld:
     def sent(self) -> list[Sent]:
         """Take what the router has ready to send."""
         out = [
-            Sent(parse(data), (flow.host, flow.port), flow.point.transport) for flow, data, _ in self.router.stack.out
+            Sent(parse(data), (flow.host, flow.port), flow.point.transport, flow.point)
+            for flow, data, _ in self.router.stack.out
         ]
         self.router.stack.out.clear()
         return out
