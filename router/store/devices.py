@@ -1,8 +1,9 @@
 """The registered devices: who has which phone, and where it is.
 
 Every change of a device adds a row to `device_changes` in the same transaction, so a reader that remembers
-the last revision it saw pulls only what is new. Writers take turns (a table lock on PostgreSQL, the write
-lock on SQLite): revisions become visible in their order, and no reader can miss one.
+the last revision it saw pulls only what is new. The database's own triggers do that (migration 0003), for plain SQL
+of other programs as for ours. Writers take turns (a lock on PostgreSQL, the write lock on SQLite): revisions become
+visible in their order, and no reader can miss one.
 
 A device is kept under its key (e911.devices.device_key), so that two spellings of a number are one device,
 here as in the table that calls are matched with. "Any spelling" below means any text with that key.
@@ -41,7 +42,7 @@ POINT_COLUMNS: Final = ("latitude", "longitude")
 COLUMNS: Final = ("device", *TEXT_COLUMNS, *POINT_COLUMNS)
 """Every column people write, in the order of the CSV file."""
 KEPT_CHANGES = 100_000
-"""Rows of device_changes kept; a reader further behind loads the whole table."""
+"""Rows of device_changes that the triggers keep; a reader further behind loads the whole table."""
 _BATCH = 500
 """Names in one IN list."""
 
@@ -159,7 +160,6 @@ def upsert_devices(conn: Connection, rows: Sequence[Mapping[str, Value]], *, now
             update(devices).where(devices.c.device == bindparam("key")),
             [{**columns_of(device), "key": device.device, "updated_at": at} for device in changed],
         )
-    _log_changes(conn, [device.device for device in (*added, *changed)])
     return UpsertCount(new=len(added), changed=len(changed), unchanged=len(merged) - len(added) - len(changed))
 
 
@@ -169,7 +169,6 @@ def remove_devices(conn: Connection, names: Iterable[str]) -> list[str]:
     gone = sorted(get_devices(conn, names))
     for start in range(0, len(gone), _BATCH):
         conn.execute(delete(devices).where(devices.c.device.in_(gone[start : start + _BATCH])))
-    _log_changes(conn, gone)
     return gone
 
 
@@ -232,12 +231,6 @@ def take_turn(conn: Connection) -> None:
     else:
         # Any write takes SQLite's write lock; this one changes nothing.
         conn.execute(delete(device_changes).where(device_changes.c.revision < 0))
-
-
-def _log_changes(conn: Connection, names: Sequence[str]) -> None:
-    if names:
-        conn.execute(insert(device_changes), [{"device": name} for name in names])
-        trim_changes(conn)
 
 
 def _present(conn: Connection, keys: Sequence[str], batch: int, pause: Callable[[], None]) -> dict[str, Device]:

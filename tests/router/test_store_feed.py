@@ -1,6 +1,7 @@
 """The device feed on real databases: what a running call process sees of changes, and of broken databases."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -591,3 +592,107 @@ def test_a_kept_file_that_cannot_be_read_for_any_reason_keeps_no_call_from_being
     calls.feed.load_kept()
     assert calls.said == [NOT_READ_YET]
     assert look_once(sqlite_url, tmp_path / "state").said == [HEALTHY]
+
+
+def plainly(url: str) -> Any:
+    """A connection as another program has it; each statement is committed by itself."""
+    if url.startswith("sqlite"):
+        return sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    return psycopg.connect(url, autocommit=True)
+
+
+def test_changes_that_other_programs_make_with_plain_sql_reach_calls(store_url: str, engine: Engine) -> None:
+    put(engine, *({"device": f"400{n}", "name": f"Phone {n}"} for n in range(6)))
+    calls = Calls(store_url)
+    calls.feed.load_now()
+    columns = "(device, name, updated_at) VALUES"
+
+    async def test(other: Any) -> None:
+        async with calls.running():
+            other.execute("UPDATE devices SET name = 'Lobby' WHERE device = '4001'")
+            await calls.until(lambda: calls.names["4001"] == "Lobby")
+            other.execute(f"INSERT INTO devices {columns} ('4007', 'New', 0)")
+            await calls.until(lambda: calls.names.get("4007") == "New")
+            other.execute(
+                f"INSERT INTO devices {columns} ('4007', 'Newer', 0), ('4008', 'Newest', 0) "
+                "ON CONFLICT (device) DO UPDATE SET name = excluded.name"
+            )
+            await calls.until(lambda: (calls.names.get("4007"), calls.names.get("4008")) == ("Newer", "Newest"))
+            other.execute("UPDATE devices SET device = '4009' WHERE device = '4002'")
+            await calls.until(lambda: "4009" in calls.names and "4002" not in calls.names)
+            other.execute("DELETE FROM devices WHERE device >= '4003'")
+            await calls.until(lambda: set(calls.names) == {"4000", "4001"})
+            other.execute("TRUNCATE devices" if store_url.startswith("postgresql") else "DELETE FROM devices")
+            await calls.until(lambda: not calls.names)
+
+    with contextlib.closing(plainly(store_url)) as other:
+        run(test(other))
+    assert calls.said == [HEALTHY]
+    assert calls.replaced == 1
+
+
+def test_replacing_a_row_reaches_calls(sqlite_url: str) -> None:
+    """SQLite's REPLACE deletes without a delete trigger."""
+    calls = Calls(sqlite_url)
+    calls.feed.load_now()
+
+    async def test(other: Any) -> None:
+        async with calls.running():
+            other.execute("INSERT OR REPLACE INTO devices (device, name, updated_at) VALUES ('4001', 'Other', 0)")
+            await calls.until(lambda: calls.names["4001"] == "Other")
+
+    with contextlib.closing(plainly(sqlite_url)) as other:
+        run(test(other))
+
+
+def test_a_transaction_that_commits_later_is_not_missed(postgresql_database: str) -> None:
+    """The one that began first commits last: its change must not hide behind a higher number."""
+    fill(postgresql_database, [{"device": "4001"}, {"device": "4002"}])
+    calls = Calls(postgresql_database)
+    calls.feed.load_now()
+    waiting = threading.Event()
+
+    def second() -> None:
+        with contextlib.closing(plainly(postgresql_database)) as other:
+            waiting.set()
+            other.execute("UPDATE devices SET name = 'second' WHERE device = '4002'")
+
+    async def test() -> None:
+        async with calls.running():
+            with psycopg.connect(postgresql_database) as first:
+                first.execute("UPDATE devices SET name = 'first' WHERE device = '4001'")
+                thread = threading.Thread(target=second)
+                thread.start()
+                assert waiting.wait(PATIENCE)
+                await asyncio.sleep(0.2)  # time for the second to commit, if it could
+            await calls.until(lambda: (calls.names["4001"], calls.names["4002"]) == ("first", "second"))
+            thread.join()
+
+    run(test())
+
+
+def test_a_program_needs_no_right_but_that_on_the_devices(postgresql_database: str) -> None:
+    fill(postgresql_database, [{"device": "4001", "name": "Lobby"}])
+    role = f"sync_{os.getpid()}"
+    with contextlib.closing(plainly(postgresql_database)) as owner:
+        owner.execute(f"CREATE ROLE {role}")
+        try:
+            owner.execute(f"GRANT SELECT, UPDATE ON devices TO {role}")
+            owner.execute(f"SET ROLE {role}")
+            owner.execute("UPDATE devices SET name = 'Front'")
+            owner.execute("RESET ROLE")
+        finally:
+            owner.execute(f"DROP OWNED BY {role}")
+            owner.execute(f"DROP ROLE {role}")
+    assert look_once(postgresql_database).names == {"4001": "Front"}
+
+
+def test_the_log_of_changes_does_not_grow_without_end(store_url: str, engine: Engine) -> None:
+    put(engine, {"device": "4001"})
+    with contextlib.closing(plainly(store_url)) as other:
+        if store_url.startswith("sqlite"):
+            other.execute("UPDATE sqlite_sequence SET seq = 300000 WHERE name = 'device_changes'")
+        else:
+            other.execute("ALTER TABLE device_changes ALTER COLUMN revision RESTART WITH 300000")
+        other.execute("UPDATE devices SET name = 'Lobby'")
+        assert other.execute("SELECT count(*) FROM device_changes").fetchone()[0] == 1
