@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import hashlib
 import logging
@@ -27,6 +28,7 @@ from router.key import load_key
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.parent import die_with_parent
+from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
 from router.telemetry import CounterGroup, DeferredLog, Gauge, Metrics, configure_logging, notices_status
 from router.trunks import Trunks, known_addresses
@@ -57,7 +59,9 @@ class CannotStartError(Exception):
 class App:
     """One call process, from start to stop."""
 
-    def __init__(self, path: Path, loaded: LoadedConfig, logs: DeferredLog) -> None:
+    def __init__(
+        self, path: Path, loaded: LoadedConfig, logs: DeferredLog, heartbeat: Heartbeat | None = None
+    ) -> None:
         self.path = path
         self.loaded = loaded
         self.logs = logs
@@ -101,6 +105,7 @@ class App:
         self._jobs: tuple[tuple[int, str, Callable[[], None]], ...] = (
             (1, "writing to the journal", self.router.write_waiting),
             (1, "writing the log", self.logs.render),
+            (10, "showing that the process lives", (heartbeat or Heartbeat(None)).beat),
             (10, "writing to the journal again", self._retry_journal),
             (10, "collecting garbage", self._collect_overflow),
             (10, "ending connections that are stuck", self.edge.streams.sweep),
@@ -445,13 +450,14 @@ class App:
         )
 
 
-async def serve(path: Path, loaded: LoadedConfig, logs: DeferredLog) -> int:
+async def serve(path: Path, loaded: LoadedConfig, logs: DeferredLog, heartbeat: Heartbeat) -> int:
     """Run one call process until SIGTERM or SIGINT."""
-    app = App(path, loaded, logs)
+    app = App(path, loaded, logs, heartbeat)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopping.set)
     loop.add_signal_handler(signal.SIGHUP, app.on_hangup)
+    release_signals()
     try:
         await app.start()
     except CannotStartError as error:
@@ -470,7 +476,10 @@ def main() -> int:
     parser.add_argument(
         "--parent", type=int, metavar="PID", help="process to end with; default: whoever started this"
     )
+    parser.add_argument("--heartbeat", type=int, metavar="FD", help="pipe on which to show that this process lives")
+    hold_signals()
     options = parser.parse_args()
+    faulthandler.register(signal.SIGUSR1)  # says where every thread stands, should one ever be stuck
     die_with_parent(options.parent)
     os.umask(0o077)  # journal and devices say where people are
     try:
@@ -479,7 +488,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return EXIT_CANNOT_START
     logs = configure_logging(loaded.config.log, process="calls", node=loaded.config.node)
-    return asyncio.run(serve(options.config, loaded, logs))
+    return asyncio.run(serve(options.config, loaded, logs, Heartbeat(options.heartbeat)))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from router.journal import START, Cursor, LineReader
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.parent import die_with_parent
+from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.telemetry import DeferredLog, configure_logging
 
 if TYPE_CHECKING:
@@ -101,7 +102,14 @@ def last_good_settings(state_directory: Path) -> Settings | None:
 class NoticesProcess:
     """Everything of the process, run by one thread; channels and recorder have threads of their own."""
 
-    def __init__(self, settings: Settings, config_file: Path, refused: ConfigError | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config_file: Path,
+        refused: ConfigError | None = None,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self._heartbeat = heartbeat or Heartbeat(None)
         self._logs = _start_logging(settings.config)
         if refused:
             _say(logging.ERROR, "configuration-refused", problems=str(refused), used="the last good one")
@@ -138,6 +146,7 @@ class NoticesProcess:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGHUP, self._on_signal)
+        release_signals()
         cursor = self._cursor
         _say(logging.INFO, "notices-started", pid=os.getpid(), segment=cursor.segment, offset=cursor.offset)
         self._intake.resume(time.monotonic(), time.time())
@@ -288,6 +297,7 @@ class NoticesProcess:
                 self._outbox.add(entry, time.monotonic())
 
     def _every_second(self, now: float) -> None:
+        self._heartbeat.beat()
         self._channels.report_overdue()
         if not self._is_replayed and self._cursor >= self._replay_end:
             self._is_replayed = True
@@ -424,6 +434,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
     parser.add_argument("--state", type=Path, metavar="DIRECTORY", help="where the last good settings are")
     parser.add_argument("--parent", type=int, help="process id to die with; default: whoever started this")
+    parser.add_argument("--heartbeat", type=int, metavar="FD", help="pipe on which to show that this process lives")
+    hold_signals()
     options = parser.parse_args(arguments)
     faulthandler.register(signal.SIGUSR1)  # says where every thread stands, should one ever be stuck
     parent = options.parent or os.getppid()
@@ -442,7 +454,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     lock = take_turn(settings.state_directory)
     prepare_process()
-    process = NoticesProcess(settings, options.config, refused)
+    process = NoticesProcess(settings, options.config, refused, Heartbeat(options.heartbeat))
     # What is loaded stays, and what a call brings is in no cycle: the collector need not look at it often.
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""`edge911 run`: starts the call process and the notices process, and starts again what dies.
+"""`edge911 run`: starts the call process and the notices process, and starts again what dies or hangs.
 
 Deliberately small: it imports nothing of the product, so there is next to nothing in it that can fail. The children
 die with it (the kernel sees to that), so that after a kill -9 the addresses are free for the next start.
@@ -17,16 +17,34 @@ import time
 STARTED_SECONDS = 3.0
 """A call process that ends within so long of the very first start cannot serve: its reason is ours."""
 BACKOFF = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+START_SILENT_SECONDS = 120.0
+"""So long a process may take to its first sign of life: many sites and devices take a while to read."""
+CALLS_SILENT_SECONDS = 10.0
+"""So long the call process may give no sign of life (it gives one a second) before it counts as hung. A phone goes on
+sending its INVITE for 32 s: time enough for a new process to take it."""
+NOTICES_SILENT_SECONDS = 60.0
+PAUSED_SECONDS = 5.0
+"""A turn of the supervisor that took longer says that the whole machine stood still, not a child."""
+LAST_WORDS_SECONDS = 0.3
+HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that wait in a child until it can treat them."""
 CALLS_STOP_SECONDS = 35.0
 NOTICES_STOP_SECONDS = 10.0
 
 
 class Child:
-    """One supervised process."""
+    """One supervised process.
 
-    def __init__(self, name: str, command: list[str]) -> None:
+    silent_seconds: so long it may give no sign of life on the pipe that `--heartbeat` names; None watches nothing.
+    """
+
+    def __init__(self, name: str, command: list[str], silent_seconds: float | None = None) -> None:
         self.name = name
         self.command = command
+        self.silent_seconds = silent_seconds
+        self.last_sign = 0.0
+        self.has_shown_life = False
+        self._pipe = -1
         self.process: subprocess.Popen[bytes] | None = None
         self.failures = 0
         self.started = 0.0
@@ -35,16 +53,71 @@ class Child:
 
     def start(self) -> bool:
         """Start it. False where the system has no process for us now: said, and tried again after a pause."""
-        self.started = time.monotonic()
+        self.started = self.last_sign = time.monotonic()
+        self.has_shown_life = False
         try:
-            # A session of its own: Ctrl-C reaches the supervisor alone, which ends calls first, then notices.
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
+            self.process = self._spawn()
         except (OSError, MemoryError) as error:  # no memory, too many processes: that passes
             self._pause()
             say(f"the {self.name} process cannot be started: {error}; it is tried again")
             return False
         self.starts += 1
         return True
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        """Start the process; signals wait in it until its handlers stand."""
+        self._close_pipe()
+        command, pipe = self.command, -1
+        if self.silent_seconds is not None:
+            self._pipe, pipe = os.pipe()
+            os.set_blocking(self._pipe, False)
+            command = [*command, "--heartbeat", str(pipe)]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        try:
+            # A session of its own: Ctrl-C reaches the supervisor alone, which ends calls first, then notices.
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=() if pipe < 0 else (pipe,),
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if pipe >= 0:
+                os.close(pipe)
+
+    def _close_pipe(self) -> None:
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def is_hung(self, now: float) -> bool:
+        """True where it runs and has given no sign of life for too long."""
+        if self.process is None or self.silent_seconds is None:
+            return False
+        try:
+            while self._pipe >= 0 and (signs := os.read(self._pipe, 4096)):
+                self.last_sign, self.has_shown_life = now, True
+                if len(signs) < 4096:
+                    break
+        except BlockingIOError:
+            pass
+        except OSError:
+            return False
+        limit = self.silent_seconds if self.has_shown_life else START_SILENT_SECONDS
+        return now - self.last_sign > limit
+
+    def end_hung(self) -> None:
+        """Have it write where it stands (SIGUSR1), then kill it; `check` finds that it has ended."""
+        if self.process is None:
+            return
+        say(f"the {self.name} process gives no sign of life; it is killed")
+        if self.has_shown_life:  # before that it may not know SIGUSR1
+            self.signal(signal.SIGUSR1)
+            time.sleep(LAST_WORDS_SECONDS)
+        self.process.kill()
+        # One that waits for a disk cannot even die: it is looked at again after as long.
+        self.last_sign = time.monotonic()
 
     def _pause(self) -> None:
         """Count a failure and put the next start off."""
@@ -96,6 +169,7 @@ def supervise(calls: Child, notices: Child) -> int:
         caught: list[int] = []
         for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(wanted, lambda received, _frame: caught.append(received))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)  # those that came while we were being started count too
         try:
             return _keep_running(calls, notices, reading, caught)
         finally:
@@ -105,6 +179,7 @@ def supervise(calls: Child, notices: Child) -> int:
 def _keep_running(calls: Child, notices: Child, reading: socket.socket, caught: list[int]) -> int:
     calls.start()
     notices.start()
+    looked = time.monotonic()
     while True:
         due = [child.start_at - time.monotonic() for child in (calls, notices) if child.process is None]
         select.select([reading], [], [], max(0.0, min([0.5, *due])))
@@ -120,7 +195,12 @@ def _keep_running(calls: Child, notices: Child, reading: socket.socket, caught: 
                 stop = True
         if stop:
             return stop_both(calls, notices)
+        before, looked = looked, time.monotonic()
         for child in (calls, notices):
+            if looked - before > PAUSED_SECONDS:
+                child.last_sign = looked
+            elif child.is_hung(looked):
+                child.end_hung()
             code = child.check()
             if code is not None:
                 lived = time.monotonic() - child.started
@@ -162,10 +242,15 @@ def main() -> int:
     python = [sys.executable, "-m"]
     parent = str(os.getpid())
     return supervise(
-        Child("call", [*python, "router.app", "--config", options.config, "--parent", parent]),
+        Child(
+            "call",
+            [*python, "router.app", "--config", options.config, "--parent", parent],
+            silent_seconds=CALLS_SILENT_SECONDS,
+        ),
         Child(
             "notices",
             [*python, "router.notices", "--config", options.config, "--state", options.state, "--parent", parent],
+            silent_seconds=NOTICES_SILENT_SECONDS,
         ),
     )
 

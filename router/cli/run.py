@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
         """
         from router.cli.common import config_path
         from router.contact_urls import unusable_urls
+        from router.signs_of_life import hold_signals
 
         # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
         path = os.path.abspath(config_path(config))
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
         state = _state_directory(loaded)
         sys.stdout.flush()
         sys.stderr.flush()
+        hold_signals()  # until the supervisor can treat them
         # A process of its own kind: small, with nothing in it that could fail. It keeps our process id.
         arguments = ["--config", path, "--state", str(state)]
         os.execv(sys.executable, [sys.executable, "-m", "router.supervisor", *arguments])

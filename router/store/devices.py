@@ -1,7 +1,7 @@
 """The registered devices: who has which phone, and where it is.
 
 Every change of a device adds a row to `device_changes` in the same transaction, so a reader that remembers
-the last revision it saw pulls only what is new. The database's own triggers do that (migration 0003), for plain SQL
+the last revision it saw pulls only what is new. The database's own triggers do that (migration 0004), for plain SQL
 of other programs as for ours. Writers take turns (a lock on PostgreSQL, the write lock on SQLite): revisions become
 visible in their order, and no reader can miss one.
 

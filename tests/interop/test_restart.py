@@ -26,6 +26,7 @@ PLANS = {
     "reload": Plan(),
     "killed-notices": Plan(),
     "killed-calls": Plan(),
+    "hung-calls": Plan(),
 }
 
 
@@ -180,3 +181,22 @@ def test_a_killed_call_process_is_back_before_the_phone_gives_up(the_world: Worl
     assert router.alive
     assert router.sip_pid() != victim
     assert len(place.notices()) == 1
+
+
+def test_a_call_process_that_hangs_is_replaced(the_world: World) -> None:
+    place, router = the_world["hung-calls"], the_world.router
+    victim = router.sip_pid()
+    os.kill(victim, signal.SIGSTOP)
+    router.wait_for_log("the call process gives no sign of life", timeout=60)
+    with place.peer("phone") as phone, place.peer("provider_a", rule=answers(200)):
+        call = place.call(phone)
+        deadline = time.monotonic() + 30
+        while not phone.messages(200, call_id=call.call_id):
+            assert time.monotonic() < deadline, "nobody serves 911 again"
+            call.dial()
+            time.sleep(0.5)
+        call.answered()
+        call.hang_up()
+    assert router.alive
+    assert router.sip_pid() != victim
+    place.notices()

@@ -23,6 +23,7 @@ from router import lookups
 from router.app import App
 from router.device_feed import NOT_READ_YET, _Source
 from router.last_known_good import LastKnownGood
+from router.signs_of_life import hold_signals
 from router.store.devices import upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
 from router.telemetry import DeferredLog
@@ -351,6 +352,7 @@ def test_what_a_process_writes_is_its_owners_alone(site: Site, module: str) -> N
         ],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
+        preexec_fn=hold_signals,  # as the supervisor starts it
     )
     try:
         status = Path(f"/proc/{process.pid}/status")
@@ -362,14 +364,33 @@ def test_what_a_process_writes_is_its_owners_alone(site: Site, module: str) -> N
             time.sleep(0.02)
         assert "Umask:\t0077" in status.read_text()
         process.send_signal(signal.SIGTERM)
-        # Perhaps before its handler stands: then the signal itself ends it.
-        assert process.wait(PATIENCE) in (0, -signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
     written = list((site.folder / "state").rglob("*"))
     assert written
     assert [path for path in [site.folder / "state", *written] if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("module", ["router.app", "router.notices"])
+def test_a_process_told_to_end_while_it_starts_ends_well(site: Site, module: str) -> None:
+    """SIGHUP, which would kill it too, comes first."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, "--config", str(site.file)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        preexec_fn=hold_signals,  # as the supervisor starts it
+    )
+    try:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, written = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        assert (b"stopped" if module == "router.app" else b"notices-ended") in written
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_explain_makes_no_file(site: Site) -> None:

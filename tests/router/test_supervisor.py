@@ -2,18 +2,21 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from router import supervisor
 from router.supervisor import BACKOFF, Child, supervise
 
-LIVES = [sys.executable, "-c", "import time; time.sleep(60)"]
+LIVES = [sys.executable, "-c", "import time, router.signs_of_life as s; s.release_signals(); time.sleep(60)"]
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ class Scarce:
         self.started: list[subprocess.Popen[bytes]] = []
         self.are_enough = threading.Event()
 
-    def __call__(self, command: list[str], **options: int) -> "subprocess.Popen[bytes]":
+    def __call__(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
         if self.refusals:
             self.refusals -= 1
             raise OSError(12, "Cannot allocate memory")
@@ -103,3 +106,119 @@ def test_what_the_children_write_is_private(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0o77"
+
+
+BEATS = (
+    "import faulthandler, os, signal, sys, time\n"
+    "from router.signs_of_life import Heartbeat, release_signals\n"
+    "release_signals()\n"
+    "faulthandler.register(signal.SIGUSR1)\n"
+    "beat = Heartbeat(int(sys.argv[-1])).beat\n"
+    "for _ in range({}):\n"
+    "    beat()\n"
+    "    time.sleep(0.05)\n"
+    "def stuck_here():\n"
+    "    while True: pass\n"
+    "stuck_here()\n"
+)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_process_that_hangs_says_where_and_is_killed(capfd: pytest.CaptureFixture[str]) -> None:
+    child = Child("call", [sys.executable, "-c", BEATS.format(1)], silent_seconds=0.5)
+    assert child.start()
+    until(lambda: child.is_hung(time.monotonic()))
+    assert child.has_shown_life
+    child.end_hung()
+    until(lambda: child.check() == -signal.SIGKILL)
+    said = capfd.readouterr().err
+    assert "the call process gives no sign of life" in said
+    assert "stuck_here" in said, "where it stood"
+    assert child.start(), "and it is started again"
+    assert not child.is_hung(time.monotonic())
+    child.end_hung()
+    child.wait(5)
+
+
+def test_a_process_that_lives_is_left_alone() -> None:
+    child = Child("call", [sys.executable, "-c", BEATS.format(10_000)], silent_seconds=5.0)
+    assert child.start()
+    until(lambda: not child.is_hung(time.monotonic()) and child.has_shown_life)
+    assert not child.is_hung(child.last_sign + 4.9)
+    first = child.last_sign
+    until(lambda: not child.is_hung(time.monotonic()) and child.last_sign > first)
+    child.end_hung()
+    child.wait(5)
+
+
+def test_a_slow_start_is_no_hang() -> None:
+    child = Child("call", LIVES, silent_seconds=1.0)
+    assert child.start()
+    assert not child.is_hung(child.started + supervisor.START_SILENT_SECONDS - 1)
+    assert child.is_hung(child.started + supervisor.START_SILENT_SECONDS + 1)
+    child.end_hung()
+    child.wait(5)
+
+
+class Watched(Child):
+    """A process that gave its last sign of life at the start."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, [], silent_seconds=10.0)
+        self.ended_at: list[float] = []
+        self.has_shown_life = True
+
+    def start(self) -> bool:
+        self.process = subprocess.Popen.__new__(subprocess.Popen)
+        self.last_sign = supervisor.time.monotonic()
+        return True
+
+    def is_hung(self, now: float) -> bool:
+        return now - self.last_sign > 10.0
+
+    def end_hung(self) -> None:
+        self.ended_at.append(supervisor.time.monotonic())
+        self.last_sign = supervisor.time.monotonic()
+
+    def check(self) -> int | None:
+        return None
+
+
+def test_a_machine_that_stood_still_makes_no_child_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suspended, or its virtual machine moved: the supervisor's own turn took as long."""
+    now = 1000.0
+    caught: list[int] = []
+
+    def select(*_: object) -> None:
+        nonlocal now
+        now += 60.0 if now == 1002.0 else 0.5
+        if now > 1080.0:
+            caught.append(signal.SIGTERM)
+
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: now)
+    monkeypatch.setattr(supervisor.select, "select", select)
+    monkeypatch.setattr(supervisor, "stop_both", lambda *_: 0)
+    calls, notices = Watched("call"), Watched("notices")
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        reading.setblocking(False)
+        supervisor._keep_running(calls, notices, reading, caught)
+    assert calls.ended_at == notices.ended_at == [1072.5], "ten seconds after the machine went on, not at once"
+
+
+def test_signals_wait_in_a_child_until_it_can_treat_them() -> None:
+    child = Child("call", [sys.executable, "-c", "import time; time.sleep(60)"], silent_seconds=1.0)
+    assert child.start()
+    assert child.process is not None
+    status = Path(f"/proc/{child.process.pid}/status").read_text()
+    blocked = int(next(line for line in status.splitlines() if line.startswith("SigBlk")).split()[1], 16)
+    assert all(blocked >> (number - 1) & 1 for number in supervisor.HELD)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(supervisor.HELD), "only there"
+    child.end_hung()
+    child.wait(5)

@@ -7,8 +7,8 @@ so that a program needs no right but that on `devices`.
 
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
