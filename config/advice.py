@@ -39,6 +39,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _same_networks(config)
     yield from _same_numbers(config)
     yield from _covers(config)
+    yield from _tls_trunks(config)
     yield from _shadowed_profiles(profiles, directory)
 
 
@@ -232,6 +233,33 @@ def _covers(config: Config) -> Iterator[Finding]:
                 yield Finding(
                     (*path, position, "covers"),
                     f"no site lies in {', '.join(covers)}: only devices registered there use this route",
+                )
+
+
+def _tls_trunks(config: Config) -> Iterator[Finding]:
+    transports = {listen.transport for listen in config.listen}
+    emergency = {route.trunk for _, routes in emergency_lists(config) for route in routes}
+    for key, trunk in config.trunks.items():
+        if not trunk.uses_tls:
+            if trunk.tls.ca is not None or trunk.tls.name is not None:
+                yield Finding(
+                    ("trunks", key, "tls"),
+                    "not used: the target does not say TLS; write ;transport=tls, or policy: prefer for 911 calls",
+                )
+            continue
+        if "tls" not in transports:
+            yield Finding(
+                ("trunks", key),
+                "TLS, and no tls:// listening point: what this trunk asks later in a call, such as its BYE, "
+                "it is told to send without TLS; add tls://ADDRESS:PORT to listen",
+            )
+        if key in emergency and trunk.tls.policy != "require":
+            missing = " and ".join(name for name in ("tcp", "udp") if name not in transports)
+            if missing:
+                yield Finding(
+                    ("trunks", key),
+                    f"where TLS fails, 911 calls go on without it, and for {missing} there is no listening point "
+                    f"to which it could answer; add {missing.partition(' ')[0]}://ADDRESS:PORT to listen",
                 )
 
 

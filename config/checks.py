@@ -38,14 +38,6 @@ def _always(_: str) -> bool:
     return True
 
 
-def _is_tls_listen(text: str) -> bool:
-    return text.lower().startswith("tls:")
-
-
-def _is_tls_target(text: str) -> bool:
-    return text.lower().startswith("sips:") or text.lower().endswith("transport=tls")
-
-
 def _is_name_without_port(text: str) -> bool:
     host, _, port = text.partition(":")[2].partition(";")[0].rpartition("@")[2].partition(":")
     return not port and not host.startswith("[") and not host.replace(".", "").isdigit()
@@ -54,19 +46,6 @@ def _is_name_without_port(text: str) -> bool:
 _NO_SIP_MESSAGE = "no notice goes out as a SIP MESSAGE; the contact's other addresses are used"
 
 NOT_BUILT = (
-    NotBuilt(key="listen.*", applies=_is_tls_listen, consequence="nothing listens there; use udp or tcp"),
-    NotBuilt(key="listen.*.url", applies=_is_tls_listen, consequence="nothing listens there; use udp or tcp"),
-    NotBuilt(key="tls", applies=_always, consequence="the certificates are not read; signalling is not encrypted"),
-    NotBuilt(
-        key="trunks.*.target",
-        applies=_is_tls_target,
-        consequence="TLS to a trunk does not exist, so this trunk cannot be reached; write ;transport=tcp",
-    ),
-    NotBuilt(
-        key="trunks.*.targets.*",
-        applies=_is_tls_target,
-        consequence="TLS to a trunk does not exist, so this trunk cannot be reached; write ;transport=tcp",
-    ),
     NotBuilt(
         key="trunks.*.target",
         applies=_is_name_without_port,
@@ -150,6 +129,7 @@ def check(config: Config, root: Mapping, directory: Path, incomplete: frozenset[
         *_numbers(config),
         *_route_names(config),
         *([] if "listen" in incomplete else _listening_points(config)),
+        *([] if {"listen", "tls"} & incomplete else _tls_listening_points(config)),
         *([] if {"listen", "trunks"} & incomplete else _trunks_and_listening_points(config)),
     ]
     warnings = [*advice(config, profiles.loaded, directory), *_not_built(root)]
@@ -351,10 +331,11 @@ def _listening_points(config: Config) -> Iterator[Finding]:
                 yield Finding(path, message)
                 break
         seen.append((kind, host, port, path))
-    if all(listen.transport == "tls" for listen in config.listen):
-        yield Finding(("listen",), "tls is not built yet, so nothing would listen; add udp:// or tcp://")
+
+
+def _tls_listening_points(config: Config) -> Iterator[Finding]:
     for number, listen in enumerate(config.listen):
-        if listen.transport == "tls" and config.tls is None:
+        if listen.transport == "tls" and (config.tls is None or config.tls.certificate is None):
             yield Finding(
                 ("listen", number), "tls:// needs certificates; add tls: {certificate: FILE, private_key: FILE}"
             )
@@ -376,9 +357,8 @@ def _peer_and_listening_points(
             message = f"this is our own listening point listen[{number}]; a call there would come back in a loop"
             yield Finding(path, f"{message}; write the peer's address")
             break
-    if transport == "tls":
-        return  # NOT_BUILT says that it cannot be reached in any case.
-    usable = [listen for listen in config.listen if listen.transport == transport]
+    # A TLS connection that we open needs no listening point of TLS; config/advice.py says what it then lacks.
+    usable = [listen for listen in config.listen if transport in ("tls", listen.transport)]
     if not usable:
         yield Finding(
             path,

@@ -60,6 +60,7 @@ __all__ = [
     "Strings",
     "Tls",
     "Trunk",
+    "TrunkTls",
     "ZoneConfig",
     "parse_duration",
 ]
@@ -144,11 +145,41 @@ def _parse_listen(value: Any) -> Any:
 
 
 class Tls(Section):
-    """Certificates for tls:// listening points and trunks."""
+    """Our certificate, for tls:// listening points and for trunks that ask for one, and whom we believe."""
 
-    certificate: str = Field(description="PEM file with our certificate and its chain")
-    private_key: str = Field(description="PEM file with its private key")
-    client_ca: str | None = Field(None, description="PEM file with the CAs whose clients are let in")
+    certificate: str | None = Field(None, description="PEM file with our certificate and its chain")
+    private_key: str | None = Field(None, description="PEM file with its private key")
+    client_ca: str | None = Field(
+        None, description="PEM file with the CAs whose clients are let in; without a certificate only 911 is served"
+    )
+    ca: str | None = Field(None, description="PEM file with the CAs of trunks; default: the system's")
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> "Tls":
+        if (self.certificate is None) != (self.private_key is None):
+            missing = "private_key" if self.private_key is None else "certificate"
+            raise ValueError(f"{missing} is missing; certificate and private_key belong together")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca without a certificate of ours; add certificate and private_key")
+        return self
+
+
+class TrunkTls(Section):
+    """TLS to one trunk. A plain word means {policy: WORD}."""
+
+    policy: Literal["prefer", "require"] | None = Field(
+        None,
+        description="emergency calls: prefer (verified, then unverified, then tcp, then udp, each with an alarm; "
+        "default) or require; other calls to a trunk by TLS are always verified",
+    )
+    ca: str | None = Field(None, description="PEM file with its CA, or its own certificate; default: tls.ca")
+    name: str | None = Field(
+        None, description="name its certificate must carry; default: the host of the target (RFC 5922)"
+    )
+
+
+def _parse_trunk_tls(value: Any) -> Any:
+    return {"policy": value} if isinstance(value, str) else value
 
 
 class HttpListen(Section):
@@ -202,6 +233,9 @@ class Trunk(Section):
     )
     location_from: str = Field("none", description="what a PBX in between lets through of a phone's address")
     listen: str | None = Field(None, description="name of the listening point (interface) to send from")
+    tls: Annotated[TrunkTls, BeforeValidator(_parse_trunk_tls)] = Field(
+        default_factory=TrunkTls, description="prefer or require, or {policy: ..., ca: FILE, name: NAME}"
+    )
 
     @model_validator(mode="after")
     def _check_targets(self) -> "Trunk":
@@ -230,6 +264,11 @@ class Trunk(Section):
     def transport(self) -> str:
         """`udp`, `tcp` or `tls` of the first target; udp where it does not say."""
         return self.addresses[0].transport or "udp"
+
+    @property
+    def uses_tls(self) -> bool:
+        """True where the target says TLS, or `tls` says to have it."""
+        return self.transport == "tls" or self.tls.policy is not None
 
     @property
     def hostport(self) -> str:

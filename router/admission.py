@@ -7,7 +7,7 @@ from router.decision import Rules
 from router.sources import Side, Source
 from sip.errors import Reason, RemoteError
 from sip.message import Request
-from sip.stack import Flow
+from sip.stack import UNCERTIFIED, Flow
 
 FORGIVEN = frozenset(
     {
@@ -32,7 +32,8 @@ def refusal(
     has_token: Callable[[Request], bool],
     note_refused: Callable[[CallKind], None],
 ) -> RemoteError | None:
-    """Why a request is not served, or None: sources that are not listed, and new calls while draining.
+    """Why a request is not served, or None: sources that are not listed, clients without the certificate
+    asked for, and new calls while draining.
 
     note_refused is told of an emergency call that is refused.
     """
@@ -49,6 +50,8 @@ def refusal(
             return None
     if source.side is Side.UNLISTED and request.method != b"CANCEL" and not has_token(request):
         return RemoteError(Reason.SOURCE_NOT_LISTED, 403, f"{flow.host} is in no listed network")
+    if flow.peer is UNCERTIFIED and request.method != b"CANCEL" and not has_token(request):
+        return RemoteError(Reason.NO_CLIENT_CERTIFICATE, 403, "without a client certificate only 911 is served")
     if draining and is_new_call:
         return RemoteError(Reason.SHUTTING_DOWN, 503, "no new calls, 911 excepted")
     return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from config.load import ConfigError, LoadedConfig, load_config
 from e911.locate import DeviceTable
 from e911.location import Device
+from router.certificates import Certificates, TlsFiles, files_of
 from router.decision import Rules
 from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dispatch import CallRouter, Setup
@@ -30,8 +31,9 @@ from router.lookups import Resolver
 from router.parent import die_with_parent
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
-from router.telemetry import CounterGroup, DeferredLog, Gauge, Metrics, configure_logging, notices_status
+from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, notices_status
 from router.trunks import Trunks, known_addresses
+from sip.stack import ListeningPoint
 from sip.transport import SipEdge
 
 log = logging.getLogger("edge911.calls")
@@ -72,6 +74,9 @@ class App:
         """For trunks, whose names shall not wait behind those of peers."""
         self.key, self.key_problem = load_key(loaded.state_directory, loaded.config.node)
         self.points = ListeningPoints(listening_points(loaded.config))
+        self.certificates = Certificates(files_of(loaded))
+        self.without_certificate: list[ListeningPoint] = []
+        """TLS listening points that wait for a certificate that can be used."""
         self.devices = DeviceTable()
         self.database_health = "starting"
         self.journal = JournalWriter(loaded.state_directory / "journal", loaded.config.node)
@@ -88,7 +93,15 @@ class App:
             ask_reference=self.held,
         )
         self.held.counts = self.router.counts
-        self.edge = SipEdge(self.router.stack, self.on_fault, self.points.localise, self._is_known)
+        self.edge = SipEdge(
+            self.router.stack,
+            self.on_fault,
+            self.points.localise,
+            self._is_known,
+            tls=self.certificates,
+            peer_of=lambda flow: self.router.trunks.tls_peer_at(flow.host, flow.port),
+            may_alias=lambda host: not self.router.sources.is_trunk(host),
+        )
         self.router.edge = self.edge
         self.started_at = time.time()
         self.stopping = asyncio.Event()
@@ -101,6 +114,7 @@ class App:
         self._addresses = self._trunk_addresses(loaded)
         """Those that the Setup in use was made with."""
         self._readdressing = False
+        self._reading_certificates = False
         self._job_faults: Counter[str] = Counter()
         self._jobs: tuple[tuple[int, str, Callable[[], None]], ...] = (
             (1, "writing to the journal", self.router.write_waiting),
@@ -109,8 +123,10 @@ class App:
             (10, "writing to the journal again", self._retry_journal),
             (10, "collecting garbage", self._collect_overflow),
             (10, "ending connections that are stuck", self.edge.streams.sweep),
+            (20, "looking for new certificates", self._notice_certificates),
             (50, "looking for new addresses of trunks", self._notice_addresses),
             (300, "closing idle connections", self.edge.streams.close_idle),
+            (600, "looking for certificates that end", self.certificates.warn),
             (600, "collecting garbage in a quiet moment", self._collect_when_quiet),
         )
         self.feed = DeviceFeed(
@@ -166,6 +182,7 @@ class App:
                 await self._resolve_trunks(loaded, RELOAD_RESOLVE_SECONDS)
                 addresses = self._trunk_addresses(loaded)
                 setup = await asyncio.to_thread(self._setup, loaded, addresses, self.router.trunks)
+                await self._read_certificates(files_of(loaded))
             except ConfigError as error:
                 for problem in error.problems:
                     log.error("configuration refused, the old one stays: %s", problem)
@@ -212,6 +229,53 @@ class App:
             log.exception("fault in edge911 itself, while trunks got new addresses; the old ones stay")
         finally:
             self._readdressing = False
+
+    # ---- certificates ----
+
+    def _notice_certificates(self) -> None:
+        """Certificates are renewed by replacing their files."""
+        if not self._reading_certificates and self.certificates.files.all:
+            self._reading_certificates = True
+            self._begin(self._renew_certificates())
+
+    async def _renew_certificates(self) -> None:
+        try:
+            if await asyncio.to_thread(self.certificates.has_changed):
+                await self._read_certificates(self.certificates.files)
+        except Exception:
+            self.router.counts["faults"] += 1
+            log.exception("fault in edge911 itself, while certificates were read; the old ones stay")
+        finally:
+            self._reading_certificates = False
+
+    async def _read_certificates(self, files: TlsFiles) -> None:
+        """Read the files and use what is good in them; connections that stand are not touched."""
+        if not files.all and not self.certificates.files.all:
+            self.certificates.files = files
+            return
+        self.certificates.use(*await asyncio.to_thread(self.certificates.read_again, files))
+        self._say_certificates()
+        if self.certificates.server() is not None and self.without_certificate:
+            waiting, self.without_certificate = self.without_certificate, []
+            for point in waiting:
+                try:
+                    await self.edge.listen_stream(point, point.host)
+                    log.info("serving on %r too: there is a certificate now", point)
+                except OSError as error:
+                    self.without_certificate.append(point)
+                    log.error("cannot listen on %r: %s", point, error.strerror or error)
+
+    def _say_certificates(self) -> None:
+        if not self.certificates.files.all:
+            return
+        troubles = self.certificates.material.troubles
+        self.router.counts["certificates_read"] += 1
+        for trouble in troubles:
+            self.router.counts["certificates_refused"] += 1
+            log.error("%s; what was read before stays in use, and nothing else is affected", trouble)
+        if not troubles:
+            log.info("certificates read")
+        self.certificates.warn()
 
     def _log_warnings(self) -> None:
         for problem in self.loaded.warnings:
@@ -273,6 +337,13 @@ class App:
             try:
                 if point.transport == "udp":
                     self.edge.listen_udp(point, point.host)
+                elif point.transport == "tls" and self.certificates.server() is None:
+                    self.without_certificate.append(point)
+                    log.error(
+                        "not listening on tls://%s: %s; mend it (`edge911 check`) and it is served within seconds",
+                        point.bound_to,
+                        "; ".join(map(str, self.certificates.material.troubles)) or "there is no certificate",
+                    )
                 else:
                     await self.edge.listen_stream(point, point.host)
             except OSError as error:
@@ -280,8 +351,12 @@ class App:
                     f"cannot listen on {point.transport}://{point.bound_to}: {error.strerror or error}; "
                     "is another edge911 (or another SIP server) running, and is the address this machine's?"
                 ) from None
-        if not self.points.points:
-            raise CannotStartError("no udp:// or tcp:// listening point; tls:// is not built yet")
+        if len(self.without_certificate) == len(self.points.points):
+            raise CannotStartError(
+                "nothing to listen on: every listening point is tls://, and there is no certificate: "
+                + "; ".join(map(str, self.certificates.material.troubles))
+            )
+        self._say_certificates()
         health = self.loaded.config.health
         if health is not None:
             self.health = HealthServer(
@@ -297,7 +372,8 @@ class App:
         if self.key_problem:
             log.error("no key of this node: %s; one derived from the node's name is used", self.key_problem)
         self._log_warnings()
-        log.info("serving on %s; %d devices", ", ".join(map(repr, self.points.points)), len(self.devices))
+        served = [point for point in self.points.points if point not in self.without_certificate]
+        log.info("serving on %s; %d devices", ", ".join(map(repr, served)), len(self.devices))
         self._housekeeping(self.loop.time())
 
     async def _resolve_trunks(self, loaded: LoadedConfig, seconds: float) -> None:
@@ -447,6 +523,14 @@ class App:
                 Gauge("edge911_log_lines_not_rendered", "log lines put plainly", lambda: self.logs.not_rendered),
             ],
             self.loaded.state_directory / "notices.json",
+            [
+                GaugeGroup(
+                    "edge911_certificate_expires_seconds",
+                    "seconds until a certificate ends, ours and those that trunks showed",
+                    "certificate",
+                    self.certificates.seconds_left,
+                ),
+            ],
         )
 
 

@@ -18,7 +18,7 @@ from router.emergency import EmergencyCall
 from router.listening import ListeningPoints
 from router.next_hop import NextHops
 from router.ordinary import OrdinaryCall, routed_request
-from router.record_route import RecordRouting
+from router.record_route import RecordRouting, sips_not_allowed
 from router.reference_wait import AskReference, ReferenceWait
 from router.refusals import RefusalLimit
 from router.sources import Side, Source, Sources, parse_address
@@ -235,7 +235,7 @@ class CallRouter:
         if point is None:
             return None
         # On streams rport names the old connection's port, where nobody listens; sent-by is where to connect to.
-        port = (via.rport if transport == "udp" else None) or via.port or 5060
+        port = (via.rport if transport == "udp" else None) or via.port or (5061 if transport == "tls" else 5060)
         return Flow(point, host, port)
 
     # ---- emergency calls ----
@@ -452,6 +452,13 @@ class CallRouter:
             else:
                 self.stack.answer(server, 480, now)
             return
+        if request.uri[:5].lower() == b"sips:" and not request.to_tag:
+            places = [place for place in places if place[1].point.transport == "tls"]
+            if not places:
+                # RFC 5630 section 5.3: a sips: request goes by TLS or not at all.
+                self.stack.drops[Reason.SIPS_NOT_ALLOWED] += 1
+                self.stack.answer(server, 480, now, extra=(sips_not_allowed(server.flow.point),))
+                return
         self.counts["ordinary_requests"] += 1
         OrdinaryCall(self, server, request, places, routed_request(request, decision)).start(now)
 
@@ -492,10 +499,16 @@ class CallRouter:
         return self.record_routing.has_token(request, self.next_hops.is_own)
 
     def record_routes(
-        self, out: ListeningPoint, arrived: ListeningPoint, call_id: bytes, parameters: bytes = b""
+        self,
+        out: ListeningPoint,
+        arrived: ListeningPoint,
+        request: Request,
+        parameters: bytes = b"",
+        *,
+        keeps_uri: bool = True,
     ) -> Sequence[bytes]:
         """Our Record-Route lines."""
-        return self.record_routing.lines(out, arrived, call_id, parameters)
+        return self.record_routing.lines(out, arrived, request, parameters, keeps_uri=keeps_uri)
 
     def flush(self) -> None:
         """Have the edge send what the stack has ready."""

@@ -194,7 +194,11 @@ class EmergencyCall(ResponseContext):
 
     def _record_route(self, target: RouteTarget) -> None:
         target.record_routes = self.router.record_routes(
-            target.flow.point, self.server.flow.point, self.request.call_id, b";call=" + self.plan.id.encode()
+            target.flow.point,
+            self.server.flow.point,
+            self.request,
+            b";call=" + self.plan.id.encode(),
+            keeps_uri=False,
         )
 
     # ---- large requests (RFC 3261 section 18.1.1) ----

@@ -166,6 +166,7 @@ class ListeningPoints:
                 transport, listening.host, listening.port, name=listening.name, advertised=listening.advertised
             )
             made.record_route_uri = listening.record_route_uri
+            made.secure_record_route_uri = listening.secure_record_route_uri
             self._keep((listening, transport), made)
         return made
 
@@ -183,7 +184,6 @@ def listening_points(config: Config) -> list[ListeningPoint]:
             listen.transport, listen.host, listen.port, name=listen.name or "", advertised=listen.advertised
         )
         for listen in config.listen
-        if listen.transport != "tls"
     ]
 
 

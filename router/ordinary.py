@@ -44,7 +44,7 @@ class OrdinaryCall(ResponseContext):
         position, (name, flow) = self.places.pop(0)
         record_routes: Sequence[bytes] = ()
         if self.request.method in DIALOG_FORMING and not self.request.to_tag:
-            record_routes = self.router.record_routes(flow.point, self.server.flow.point, self.request.call_id)
+            record_routes = self.router.record_routes(flow.point, self.server.flow.point, self.request)
         timeout = None
         if self.places and self.request.method == b"INVITE":
             timeout = round(FIRST_ANSWER_SECONDS / self.shares[name], 2)

@@ -37,13 +37,28 @@ class RecordRouting:
         return any(hmac.compare_digest(uri.parameters.get("t", b""), wanted) for uri in decision.own)
 
     def lines(
-        self, out: ListeningPoint, arrived: ListeningPoint, call_id: bytes, parameters: bytes = b""
+        self,
+        out: ListeningPoint,
+        arrived: ListeningPoint,
+        request: Request,
+        parameters: bytes = b"",
+        *,
+        keeps_uri: bool = True,
     ) -> Sequence[bytes]:
-        """Our Record-Route lines: one, or two where the request crosses listening points (RFC 5658)."""
-        parameters = b";t=" + self.token(call_id) + parameters
-        made = [b"Record-Route: <%b%b>" % (out.record_route_uri, parameters)]
-        if arrived.record_route_uri != out.record_route_uri:
-            made.append(b"Record-Route: <%b%b>" % (arrived.record_route_uri, parameters))
+        """Our Record-Route lines: one, or two where the request crosses listening points (RFC 5658).
+
+        They are sips: URIs where the Request-URI is one (section 16.6 step 4): that received for the side it came
+        from, that sent, which is the same where keeps_uri, for the other.
+        """
+        parameters = b";t=" + self.token(request.call_id) + parameters
+        leaves, came = out.record_route_uri, arrived.record_route_uri
+        if request.uri[:5].lower() == b"sips:":
+            came = arrived.secure_record_route_uri
+            if keeps_uri:
+                leaves = out.secure_record_route_uri
+        made = [b"Record-Route: <%b%b>" % (leaves, parameters)]
+        if came != leaves:
+            made.append(b"Record-Route: <%b%b>" % (came, parameters))
         return made
 
     def emergency_call_of(self, own: Sequence[SipUri], call_id: bytes) -> str:
@@ -56,3 +71,8 @@ class RecordRouting:
             if call and call.isalnum() and len(call) <= 40:
                 return call
         return ""
+
+
+def sips_not_allowed(point: ListeningPoint) -> bytes:
+    """The Warning that goes with a refusal of a sips: request that no trunk takes by TLS (RFC 5630 section 8)."""
+    return b'Warning: 380 %b "SIPS Not Allowed: no way on is by TLS"' % point.sent_by

@@ -7,7 +7,7 @@ from typing import Protocol
 from e911.record import CallOutcome, JournalEvent
 from router.decision import CallPlan, Rules
 from router.trunks import Trunks
-from sip.message import Response
+from sip.message import Request, Response
 from sip.stack import Flow, ListeningPoint, Stack
 
 
@@ -47,7 +47,13 @@ class Surroundings(Protocol):
         """The wall clock."""
 
     def record_routes(
-        self, out: ListeningPoint, arrived: ListeningPoint, call_id: bytes, parameters: bytes = b""
+        self,
+        out: ListeningPoint,
+        arrived: ListeningPoint,
+        request: Request,
+        parameters: bytes = b"",
+        *,
+        keeps_uri: bool = True,
     ) -> Sequence[bytes]:
         """Our Record-Route lines for a request that arrived by one listening point and leaves by another."""
 

@@ -212,12 +212,29 @@ class CounterGroup:
     values: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class GaugeGroup:
+    """Values of several things under one name, read when metrics are asked for; what they are of is a label."""
+
+    name: str
+    help: str
+    label: str
+    read: Callable[[], Mapping[str, float]]
+
+
 class Metrics:
     """Collects our counters for Prometheus."""
 
-    def __init__(self, groups: Iterable[CounterGroup], gauges: Iterable[Gauge], status: Path) -> None:
+    def __init__(
+        self,
+        groups: Iterable[CounterGroup],
+        gauges: Iterable[Gauge],
+        status: Path,
+        gauge_groups: Iterable[GaugeGroup] = (),
+    ) -> None:
         self._groups = list(groups)
         self._gauges = list(gauges)
+        self._gauge_groups = list(gauge_groups)
         self._status = status
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -235,6 +252,11 @@ class Metrics:
             yield family
         for gauge in self._gauges:
             yield GaugeMetricFamily(gauge.name, gauge.help, value=gauge.read())
+        for several in self._gauge_groups:
+            labelled = GaugeMetricFamily(several.name, several.help, labels=[several.label])
+            for key, number in sorted(several.read().items()):
+                labelled.add_metric([key], number)
+            yield labelled
         for key, value in notices_status(self._status).items():
             if isinstance(value, bool | int | float):
                 yield GaugeMetricFamily(f"edge911_notices_{key}", f"{key} of the notices process", value=float(value))

@@ -8,7 +8,7 @@ from config.schema import Config, Trunk
 from config.values import PeerAddress
 from router.listening import ListeningPoints
 from router.lookups import Resolver
-from sip.stack import Flow, ListeningPoint
+from sip.stack import Flow, ListeningPoint, TlsPeer
 
 MESSAGE_LIMIT = 1300
 """RFC 3261 section 18.1.1: a request above this goes by a congestion-controlled transport; bytes."""
@@ -62,6 +62,7 @@ class Trunks:
         }
         self.points = points
         self.resolver = resolver
+        self.authorities = (config.tls.ca if config.tls is not None else None) or ""
 
     def hops(self, name: str, near: ListeningPoint | None = None) -> list[Hop]:
         """Where a trunk is reached now, in the order in which to try; empty where none of its names has an address
@@ -75,8 +76,26 @@ class Trunks:
             for address in self.resolver.known(peer.host):
                 point = self.points.choose(peer.transport or "udp", address, near, interface)
                 if point is not None:
-                    found.append(Hop(Flow(point, address, peer.default_port), peer, len(found)))
+                    proof = self.tls_peer(name, peer.host) if point.transport == "tls" else None
+                    flow = Flow(point, address, peer.default_port, peer=proof)
+                    found.append(Hop(flow, peer, len(found)))
         return found
+
+    def tls_peer(self, name: str, host: str) -> TlsPeer:
+        """What the certificate of a trunk must prove, where this is the host of its target (RFC 5922)."""
+        tls = self.states[name].config.tls
+        return TlsPeer(tls.name or host, verified=True, authorities=tls.ca or self.authorities)
+
+    def tls_peer_at(self, address: str, port: int) -> TlsPeer:
+        """The same for an address that a request in a dialog goes to: a trunk's, else nobody's in particular."""
+        found: TlsPeer | None = None
+        for name, state in self.states.items():
+            for hop in self.hops(name) if state.config.uses_tls else ():
+                if hop.flow.host == address and hop.flow.peer is not None:
+                    if hop.flow.port == port:
+                        return hop.flow.peer
+                    found = found or hop.flow.peer
+        return found or TlsPeer(address, verified=False)
 
     def by_tcp(self, hop: Hop, near: ListeningPoint | None = None) -> Hop | None:
         """The same place over TCP, for a large request (RFC 3261 section 18.1.1); None where we have no socket."""

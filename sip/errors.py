@@ -39,6 +39,8 @@ class Reason(StrEnum):
     SOURCE_NOT_LISTED = "source-not-listed"
     NO_ROUTE = "no-route"
     SHUTTING_DOWN = "shutting-down"
+    SIPS_NOT_ALLOWED = "sips-not-allowed"
+    NO_CLIENT_CERTIFICATE = "no-client-certificate"
     INTERNAL_ERROR = "internal-error"
 
 

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
         Ends with 1 where there is an error, with 0 where there are at most warnings.
         """
         from config.load import ConfigError, load_config
+        from router.certificate_files import unusable_certificates
         from router.contact_urls import unusable_urls
 
         file = ""
@@ -35,7 +36,9 @@ def register(app: typer.Typer) -> None:
         try:
             path = choose_config(config)
             file = str(path)
-            warnings = load_config(path).warnings
+            loaded = load_config(path)
+            errors, doubts = unusable_certificates(path, loaded)
+            warnings = [*loaded.warnings, *doubts]
         except ConfigError as error:
             errors, warnings = error.problems, error.warnings
         if file:

@@ -19,7 +19,7 @@ from router.lookups import Resolver
 from router.sources import Sources
 from router.trunks import Trunks
 from sip.framing import StreamFramer
-from sip.stack import Flow, ListeningPoint
+from sip.stack import Flow, ListeningPoint, TlsPeer
 from tests.support.sip_text import Message, parse
 
 KEY = b"a key for tests, 32 bytes long.."
@@ -115,6 +115,8 @@ class Sent:
     transport: str
     point: ListeningPoint
     """Where it leaves from."""
+    peer: TlsPeer | None = None
+    """What a certificate there must prove."""
 
 
 @dataclass
@@ -179,13 +181,19 @@ class CallWorld:
         self.router.edge = self.edge
 
     def receive(
-        self, raw: bytes, source: tuple[str, int] = PHONE, transport: str = "udp", *, point: str = ""
+        self,
+        raw: bytes,
+        source: tuple[str, int] = PHONE,
+        transport: str = "udp",
+        *,
+        point: str = "",
+        peer: TlsPeer | None = None,
     ) -> list[Sent]:
         """A message comes in, by the first listening point of the transport and name; what goes out then."""
         at = next(
             one for one in self.points.points if one.transport == transport and (not point or one.name == point)
         )
-        self.router.stack.receive(raw, Flow(at, *source, 0 if transport == "udp" else 7), self.now)
+        self.router.stack.receive(raw, Flow(at, *source, 0 if transport == "udp" else 7, 0, peer), self.now)
         return self.sent()
 
     def refuse_unframed(self, framer: StreamFramer) -> None:
@@ -237,7 +245,7 @@ class CallWorld:
     def sent(self) -> list[Sent]:
         """Take what the router has ready to send."""
         out = [
-            Sent(parse(data), (flow.host, flow.port), flow.point.transport, flow.point)
+            Sent(parse(data), (flow.host, flow.port), flow.point.transport, flow.point, flow.peer)
             for flow, data, _ in self.router.stack.out
         ]
         self.router.stack.out.clear()
