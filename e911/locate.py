@@ -33,7 +33,10 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Made on every emergency call and never changed; not frozen, for that triples the price of making one.
+
+
+@dataclass(slots=True, kw_only=True)
 class CallerIdentity:
     """Who the INVITE says is calling; source is `p-asserted-identity` or `from`."""
 
@@ -43,7 +46,7 @@ class CallerIdentity:
     source: str = "from"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LocationQuery:
     """What is known of a caller: the identity believed, and the IP address the INVITE came from."""
 
@@ -55,7 +58,7 @@ class LocationQuery:
     """The location the caller sent, read and judged."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LocationDecision:
     """Who is calling, from where, who is told, and why each is so."""
 
@@ -216,7 +219,6 @@ def _registered(device: Device | None, device_reason: str, places: Places) -> _F
     return _registered_at(device, place)
 
 
-@lru_cache(maxsize=CACHED_LOCATIONS)
 def _registered_at(device: Device, place: SitePlace | None) -> _Found:
     civic = device.civic
     point = device.point

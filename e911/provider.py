@@ -118,7 +118,10 @@ class ProviderProfile:
             raise ValueError(f"resource_priority {self.resource_priority!r} is not like esnet.1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Made on every emergency call and never changed; not frozen, for that triples the price of making one.
+
+
+@dataclass(slots=True, kw_only=True)
 class LocationPart:
     """The PIDF-LO body part (application/pidf+xml) and its Content-ID, without angle brackets."""
 
@@ -126,7 +129,7 @@ class LocationPart:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ProviderRequest:
     """What to make of the caller's INVITE for one route.
 
@@ -144,7 +147,7 @@ class ProviderRequest:
     location_part: LocationPart | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ExistingFields:
     """Raw values of the fields found in the caller's INVITE, one item per field line, in order."""
 

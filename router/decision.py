@@ -4,6 +4,7 @@ Everything here is made of the request, the tables in memory and the configurati
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,8 @@ from sip.headers import NameAddr, parse_name_addr
 from sip.message import Edits, Request
 from sip.uri import scheme_of
 
+KINDS_KEPT = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteStep:
@@ -51,9 +54,9 @@ class RouteStep:
     skipped: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CallPlan:
-    """All that was decided about one emergency or test call."""
+    """All that was decided about one emergency or test call; never changed (to freeze it would cost every call)."""
 
     id: str
     kind: CallKind
@@ -95,6 +98,8 @@ class Rules:
         self.asks_references = LocationSource.CONVEYED in self.sources
         """False where a caller's location decides nothing, so that no call waits for it."""
         self.sites = {site.id: site for site in config.sites}
+        self._kinds: dict[bytes, CallKind] = {}
+        """By Request-URI: the same few are dialled again and again."""
         self.ladders: dict[tuple[str, str, str, bool, bool, CallKind], tuple[RouteStep, ...]] = {}
         """Ladders made before, by what they depend on: site, country, state, whether a location is known, and whether
         it is the caller's own, kind of call."""
@@ -108,7 +113,11 @@ class Rules:
 
     def kind_of(self, request: Request, source: Source | None = None) -> CallKind:
         """What an INVITE or MESSAGE without To tag is for. From some sources each is an emergency, but for tests."""
-        kind = classify(request.uri.decode("latin-1"), self.numbers)
+        kind = self._kinds.get(request.uri)
+        if kind is None:
+            if len(self._kinds) >= KINDS_KEPT:
+                self._kinds.clear()
+            kind = self._kinds[request.uri] = classify(request.uri.decode("latin-1"), self.numbers)
         if kind is CallKind.ORDINARY and source is not None and source.is_all_emergency:
             return CallKind.EMERGENCY
         return kind
@@ -313,6 +322,11 @@ def covers(areas: Sequence[str], country: str, state: str) -> bool:
 
 def identify(request: Request, source: Source) -> tuple[CallerIdentity, str]:
     """Who calls: P-Asserted-Identity where the source is trusted, else From, else Contact (RFC 3325, design)."""
+    key = "p-asserted-identity" if source.trust_identity and request.has("p-asserted-identity") else "from"
+    first = request.first(key)
+    usual = None if first is None else _usual_identity(first, key)
+    if usual is not None:
+        return usual, key
     candidates: list[tuple[str, list[bytes]]] = []
     if source.trust_identity:
         candidates.append(("p-asserted-identity", request.values("p-asserted-identity")))
@@ -328,6 +342,28 @@ def identify(request: Request, source: Source) -> tuple[CallerIdentity, str]:
                 return identity, name
             fallback = fallback or identity
     return fallback or CallerIdentity(user="", host="", display_name="", source="from"), "from"
+
+
+# "Name" <sip:user@host>;... as nearly every phone writes it: read at a fifth of the price.
+_USUAL_IDENTITY = re.compile(
+    rb'(?:"([ -!#-\[\]-~]*)" *)?<sip:([0-9A-Za-z+._-]+)@([0-9A-Za-z.-]*[0-9A-Za-z])(?::[0-9]{1,5})?'
+    rb'(?:;[^<>?" ]*)?>(?:;[^"<>,]*)?'
+)
+
+
+def _usual_identity(value: bytes, source: str) -> CallerIdentity | None:
+    match = _USUAL_IDENTITY.fullmatch(value)
+    if match is None:
+        return None
+    name, user, host = match.groups()
+    if user[:9].lower() == b"anonymous":
+        return None
+    return CallerIdentity(
+        user=user.decode("ascii"),
+        host=host.decode("ascii").lower(),
+        display_name="" if name is None else name.decode("ascii"),
+        source=source,
+    )
 
 
 def _identity(value: bytes, source: str) -> CallerIdentity | None:
@@ -437,7 +473,7 @@ def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:
 
 
 def _texts(request: Request, key: str) -> tuple[str, ...]:
-    return tuple(value.decode("latin-1") for value in request.all(key)) if request.has(key) else ()
+    return tuple([value.decode("latin-1") for value in request.all(key)]) if request.has(key) else ()
 
 
 def _site(site: SiteConfig) -> Site:

@@ -62,6 +62,10 @@ def routed_request(request: Request, decision: RouteDecision) -> Request:
     """The request with Route and Request-URI as Route processing left them; the same one where nothing changed."""
     if decision.routes is None and decision.uri == request.uri:
         return request
+    if decision.routes is not None and not decision.routes:
+        # The usual request in a dialog: our own Route was the last one.
+        fields = [field for field in request.fields if field[0] != "route"]
+        return Request(request.method, decision.uri, fields, request.body, request.cseq)
     edits = Edits(uri=decision.uri)
     if decision.routes is not None:
         edits.replace["route"] = [b"Route: " + value for value in decision.routes]

@@ -8,15 +8,16 @@ Rules of this file:
 A fully typed object model costs ten times as much a message; see docs/decisions/0002-messages.md.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import lru_cache
+from typing import Protocol, cast
 
 from sip.errors import Reason, RemoteError
 from sip.headers import (
     Via,
-    has_empty_parameter,
     parse_cseq,
+    parse_usual_via,
     parse_via,
     quotes_balanced,
     split_top,
@@ -53,7 +54,7 @@ COMPACT_FORMS = {
 _SINGLE = frozenset({"call-id", "cseq", "from", "to", "max-forwards", "content-length"})
 
 _KEYS: dict[bytes, str] = {}
-"""Name as written → key; grows with the spellings seen, up to a bound."""
+"""Name as written, with its colon → key; grows with the spellings seen, up to a bound."""
 _KEYS_LIMIT = 4096
 _NAME_BYTES = frozenset(b"!%'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_`abcdefghijklmnopqrstuvwxyz~")
 
@@ -69,7 +70,7 @@ def field_key(name: bytes) -> str:
     key = stripped.decode("ascii").lower()
     key = COMPACT_FORMS.get(key, key)
     if len(_KEYS) < _KEYS_LIMIT:
-        _KEYS[name] = key
+        _KEYS[name + b":"] = key
     return key
 
 
@@ -92,10 +93,14 @@ class Edits:
 class Message:
     """What requests and responses share."""
 
-    __slots__ = ("_first", "_via", "body", "cseq", "fields", "method", "oddities")
+    __slots__ = ("_call_id", "_first", "_from_tag", "_to_tag", "_via", "body", "cseq", "fields", "method", "oddities")
 
     _first: dict[str, int]
+    # Read several times for each message, so kept once read.
     _via: Via | None
+    _call_id: bytes | None
+    _from_tag: bytes | None
+    _to_tag: bytes | None
     fields: list[Field]
     body: bytes
     cseq: int
@@ -143,25 +148,41 @@ class Message:
     @property
     def via(self) -> Via:
         """The top Via value. Raises RemoteError where it is missing or cannot be read."""
-        if self._via is None:
-            top, _ = split_top(self.required("via"))
-            self._via = parse_via(top)
-        return self._via
+        via = self._via
+        if via is None:
+            index = self._first.get("via")
+            if index is None:
+                raise RemoteError(Reason.MISSING_FIELD, 400, "no via")
+            via = self._via = parse_usual_via(self.fields[index][1]) or parse_via(split_top(self.required("via"))[0])
+        return via
 
     @property
     def call_id(self) -> bytes:
         """The Call-ID."""
-        return self.required("call-id")
+        call_id = self._call_id
+        if call_id is None:
+            call_id = self._call_id = self.required("call-id")
+        return call_id
 
     @property
     def from_tag(self) -> bytes:
         """Tag of From, or b""."""
-        return tag_of(self.first("from") or b"")
+        tag = self._from_tag
+        if tag is None:
+            tag = self._from_tag = self._tag("from")
+        return tag
 
     @property
     def to_tag(self) -> bytes:
         """Tag of To, or b""."""
-        return tag_of(self.first("to") or b"")
+        tag = self._to_tag
+        if tag is None:
+            tag = self._to_tag = self._tag("to")
+        return tag
+
+    def _tag(self, key: str) -> bytes:
+        index = self._first.get(key)
+        return b"" if index is None else tag_of(value_of(self.fields[index][1]))
 
     def edited_fields(self, edits: Edits) -> list[Field]:
         """The fields with the edits applied, Content-Length included."""
@@ -178,7 +199,7 @@ class Message:
                     append=(*edits.append, length),
                     body=edits.body,
                 )
-        fields: list[Field] = [(key_of_line(line), line) for line in edits.first]
+        fields: list[Field] = [(key_of_line(line), line) for line in edits.first] if edits.first else []
         if replace:
             done: set[str] = set()
             for item in self.fields:
@@ -189,9 +210,10 @@ class Message:
                 elif key not in done:
                     done.add(key)
                     fields += [(key_of_line(line), line) for line in lines]
-            for key, lines in replace.items():
-                if key not in done:
-                    fields += [(key_of_line(line), line) for line in lines]
+            if len(done) < len(replace):
+                for key, lines in replace.items():
+                    if lines and key not in done:
+                        fields += [(key_of_line(line), line) for line in lines]
         else:
             fields += self.fields
         fields += [(key_of_line(line), line) for line in edits.append]
@@ -227,7 +249,7 @@ class Request(Message):
         self.cseq = cseq
         self.oddities = ()
         self._first = index_of(fields) if index is None else index
-        self._via = None
+        self._via = self._call_id = self._from_tag = self._to_tag = None
 
     def start_line(self) -> bytes:
         return b"%b %b SIP/2.0" % (self.method, self.uri)
@@ -267,7 +289,7 @@ class Response(Message):
         self.method = method
         self.oddities = ()
         self._first = index_of(fields) if index is None else index
-        self._via = None
+        self._via = self._call_id = self._from_tag = self._to_tag = None
 
     def start_line(self) -> bytes:
         return b"SIP/2.0 %d %b" % (self.status, self.reason)
@@ -297,13 +319,11 @@ class Response(Message):
         return Response(self.status, self.reason, fields, self.body, self.cseq, self.method)
 
 
-def index_of(fields: Iterable[Field]) -> dict[str, int]:
+def index_of(fields: Sequence[Field]) -> dict[str, int]:
     """Key → position of its first field."""
-    index: dict[str, int] = {}
-    for position, (key, _) in enumerate(fields):
-        if key not in index:
-            index[key] = position
-    return index
+    count = len(fields)
+    # From the last to the first, so that the first one stays; no loop of ours, for it is made several times a call.
+    return dict(zip([key for key, _ in reversed(fields)], range(count - 1, -1, -1), strict=True))
 
 
 def value_of(line: bytes) -> bytes:
@@ -316,8 +336,8 @@ def value_of(line: bytes) -> bytes:
 
 def key_of_line(line: bytes) -> str:
     """The key of a field line that we wrote."""
-    name = line[: line.index(b":")]
-    return _KEYS.get(name) or field_key(name)
+    colon = line.index(b":")
+    return _KEYS.get(line[: colon + 1]) or field_key(line[:colon])
 
 
 def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
@@ -335,27 +355,45 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     if end > MAX_HEADER_BYTES and not own:
         raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{end} bytes")
     lines = data[:end].split(b"\r\n")
-    start = lines[0]
-    if len(lines) > MAX_FIELDS and not own:
-        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(lines)} fields")
+    start = lines.pop(0)
+    if len(lines) >= MAX_FIELDS and not own:
+        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(lines) + 1} fields")
+    # The usual message: every line begins with a name seen before. What can be done for all lines at once is a
+    # fifth of the price of a loop over them; a line with no colon has the name b"", which is never known.
+    get = _KEYS.get
+    keys = [get(line[: line.find(b":") + 1]) for line in lines]
+    if None not in keys:
+        count = len(keys)
+        known = cast(list[str], keys)
+        return _finish(
+            start,
+            list(zip(known, lines, strict=True)),
+            dict(zip(known[::-1], range(count - 1, -1, -1), strict=True)),
+            data,
+            end + 4,
+            False,
+        )
+    return _parse_unusual(start, lines, data, end + 4)
+
+
+def _parse_unusual(start: bytes, lines: list[bytes], data: bytes, body_start: int) -> Request | Response:
+    """Lines with folds, with names not seen before, and with what is no name."""
     fields: list[Field] = []
     index: dict[str, int] = {}
-    append = fields.append
-    keys = _KEYS
     bad_line = False  # no exception is kept: with its traceback it would hold the whole message
-    for line in lines[1:]:
-        name, colon, _ = line.partition(b":")
-        key = keys.get(name)
-        if key is None or not colon:
-            if line[:1] in (b" ", b"\t"):
-                if fields:
-                    previous = fields[-1]
-                    fields[-1] = (previous[0], previous[1] + b"\r\n" + line)
-                    continue
+    for line in lines:
+        if line[:1] in (b" ", b"\t"):
+            if fields:
+                previous = fields[-1]
+                fields[-1] = (previous[0], previous[1] + b"\r\n" + line)
+            else:
                 bad_line = True
-                continue
+            continue
+        colon = line.find(b":")
+        key = _KEYS.get(line[: colon + 1])
+        if key is None:
             try:
-                key = field_key(name) if colon else "?"
+                key = field_key(line[:colon]) if colon >= 0 else "?"
             except RemoteError:
                 key = "?"
             if key == "?":
@@ -363,8 +401,8 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
                 bad_line = True
         if key not in index:
             index[key] = len(fields)
-        append((key, line))
-    return _finish(start, fields, index, data, end + 4, bad_line)
+        fields.append((key, line))
+    return _finish(start, fields, index, data, body_start, bad_line)
 
 
 def _parse_message_oddly_ended(data: bytes) -> Request | Response:
@@ -389,33 +427,70 @@ def _finish(
 ) -> Request | Response:
     message: Request | Response
     if start[:8] == b"SIP/2.0 ":
-        message = _parse_status_line(start, fields, index)
+        status, reason = _status_of(start)
+        message = Response(status, reason, fields, b"", index=index)
     else:
         message = _parse_request_line(start, fields, index)
-    message.body = _body(message, data, body_start)
-    cseq = message.first("cseq")
-    if cseq is not None:
-        # A CSeq that cannot be read leaves 0; validation refuses it with its name.
-        try:
-            message.cseq, method = parse_cseq(cseq)
-        except RemoteError:
+    position = index.get("content-length")
+    message.body = data[body_start:]
+    if position is not None:
+        length = _length_of(fields[position][1])
+        if length != len(message.body):
+            _cut_body(message, length)
+    position = index.get("cseq")
+    if position is not None:
+        number, method = _cseq_of(fields[position][1])
+        message.cseq = number
+        if not method:
+            # A CSeq that cannot be read leaves 0; validation refuses it with its name.
             message.oddities += (Reason.BAD_CSEQ,)
-        else:
-            if isinstance(message, Response):
-                message.method = method
-            elif method != message.method:
-                message.oddities += (Reason.CSEQ_METHOD_MISMATCH,)
+        elif isinstance(message, Response):
+            message.method = method
+        elif method != message.method:
+            message.oddities += (Reason.CSEQ_METHOD_MISMATCH,)
     if bad_line:
         message.oddities += (Reason.BAD_FIELD_LINE,)
     return message
 
 
-def _parse_status_line(start: bytes, fields: list[Field], index: dict[str, int]) -> Response:
-    _, _, rest = start.partition(b" ")
-    code, _, reason = rest.partition(b" ")
+# The same few start lines, CSeq and Content-Length lines come again and again: they are read once.
+
+
+@lru_cache(maxsize=1024)
+def _status_of(start: bytes) -> tuple[int, bytes]:
+    """Status and reason phrase of a status line. Raises RemoteError BAD_STATUS, never to be answered."""
+    code, _, reason = start[8:].partition(b" ")
     if len(code) != 3 or not code.isdigit() or not b"100" <= code <= b"699":
         raise RemoteError(Reason.BAD_STATUS, 0, f"status {code[:20]!r}")
-    return Response(int(code), reason, fields, b"", index=index)
+    return int(code), reason
+
+
+@lru_cache(maxsize=1024)
+def _cseq_of(line: bytes) -> tuple[int, bytes]:
+    """Number and method of a CSeq line; 0 and b"" where it cannot be read."""
+    try:
+        return parse_cseq(value_of(line))
+    except RemoteError:
+        return 0, b""
+
+
+@lru_cache(maxsize=1024)
+def _length_of(line: bytes) -> int:
+    """The number in a Content-Length line, or -1."""
+    value = value_of(line)
+    return int(value) if value.isdigit() and len(value) <= 10 else -1
+
+
+def _cut_body(message: Request | Response, length: int) -> None:
+    """The body where Content-Length is not what came: bytes after it are dropped (section 18.3)."""
+    if length < 0:
+        message.oddities += (Reason.BAD_CONTENT_LENGTH,)
+    elif any(_length_of(line) != length for key, line in message.fields if key == "content-length"):
+        return  # two of them: neither is believed, and validation names the fault
+    elif length > len(message.body):
+        message.oddities += (Reason.BODY_INCOMPLETE,)
+    else:
+        message.body = message.body[:length]
 
 
 def _parse_request_line(start: bytes, fields: list[Field], index: dict[str, int]) -> Request:
@@ -441,24 +516,7 @@ def _parse_request_line(start: bytes, fields: list[Field], index: dict[str, int]
     return request
 
 
-def _body(message: Request | Response, data: bytes, body_start: int) -> bytes:
-    index = message._first.get("content-length")
-    if index is None:
-        return data[body_start:]
-    length = value_of(message.fields[index][1])
-    if not length.isdigit() or len(length) > 10:
-        message.oddities += (Reason.BAD_CONTENT_LENGTH,)
-        return data[body_start:]
-    size = int(length)
-    available = len(data) - body_start
-    if size == available:
-        return data[body_start:]
-    if any(value_of(line) != length for key, line in message.fields if key == "content-length"):
-        return data[body_start:]  # two of them: neither is believed, and validation names the fault
-    if size > available:
-        message.oddities += (Reason.BODY_INCOMPLETE,)
-        return data[body_start:]
-    return data[body_start : body_start + size]
+_REQUIRED = frozenset({"via", "from", "to", "call-id", "cseq"})
 
 
 def check_request(request: Request) -> None:
@@ -466,19 +524,22 @@ def check_request(request: Request) -> None:
 
     Raises RemoteError with the reason and the status of the answer.
     """
-    for key in ("via", "from", "to", "call-id", "cseq"):
-        if not request.has(key):
-            raise RemoteError(Reason.MISSING_FIELD, 400, f"no {key}")
-    if has_empty_parameter(request.via):  # reading it raises BAD_VIA where that cannot be done
+    first = request._first
+    if not first.keys() >= _REQUIRED:
+        missing = next(key for key in ("via", "from", "to", "call-id", "cseq") if key not in first)
+        raise RemoteError(Reason.MISSING_FIELD, 400, f"no {missing}")
+    if request.via.has_empty_parameter:  # reading it raises BAD_VIA where that cannot be done
         raise RemoteError(Reason.BAD_VIA, 400, "Via has an empty parameter")
     for reason in request.oddities:
         status = 400
         if reason is Reason.CSEQ_METHOD_MISMATCH and request.method not in KNOWN_METHODS:
             status = 501
         raise RemoteError(reason, status)
-    check_single_fields(request)
+    fields = request.fields
+    if len(first) != len(fields):
+        check_single_fields(request)
     for key in ("from", "to"):
-        line = request.fields[request._first[key]][1]
+        line = fields[first[key]][1]
         if b'"' in line and not quotes_balanced(line):
             raise RemoteError(Reason.BAD_FIELD_LINE, 400, f"a quote in {key} does not end")
 
@@ -558,6 +619,9 @@ def warning_line(point: "HasSentBy", text: str) -> bytes:
     return b'Warning: 399 %b "%b"' % (point.sent_by, clean)
 
 
+_COPIED = frozenset({"via", "from", "call-id", "cseq"})
+
+
 def build_response(
     request: Request, status: int, *, reason: bytes = b"", to_tag: bytes = b"", extra: Sequence[bytes] = ()
 ) -> bytes:
@@ -567,7 +631,7 @@ def build_response(
     """
     parts = [b"SIP/2.0 %d %b" % (status, reason or REASON_PHRASES.get(status, b""))]
     for key, line in request.fields:
-        if key in ("via", "from", "call-id", "cseq"):
+        if key in _COPIED:
             parts.append(line)
         elif key == "to":
             parts.append(line + b";tag=" + to_tag if to_tag and status > 100 and not tag_of(value_of(line)) else line)

@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from sip.errors import Reason, RemoteError
-from sip.message import Edits, Request, Response
+from sip.message import Edits, Request, Response, value_of
 from sip.stack import ClientTransaction, Flow, ServerTransaction, Stack
 from sip.timers import Entry, cancel_timer
 from sip.transaction import State
@@ -647,9 +648,13 @@ def backward_bytes(response: Response, flow: Flow) -> bytes:
 
 def max_forwards(request: Request) -> int:
     """Max-Forwards as a number, 70 where it is missing. Raises RemoteError BAD_MAX_FORWARDS (400)."""
-    value = request.first("max-forwards")
-    if value is None:
-        return DEFAULT_MAX_FORWARDS
+    index = request._first.get("max-forwards")
+    return DEFAULT_MAX_FORWARDS if index is None else _max_forwards_of(request.fields[index][1])
+
+
+@lru_cache(maxsize=1024)
+def _max_forwards_of(line: bytes) -> int:
+    value = value_of(line)
     if not value.isdigit() or len(value) > 9 or int(value) > 255:
         raise RemoteError(Reason.BAD_MAX_FORWARDS, 400, f"Max-Forwards {value[:20]!r}")
     return int(value)

@@ -7,8 +7,8 @@ clock and touches no socket.
 import hashlib
 import re
 from collections import Counter, deque
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, cast
 
 from sip.errors import Reason, RemoteError
 from sip.headers import MAGIC_COOKIE, split_top
@@ -41,7 +41,7 @@ from sip.transaction import (
 )
 from sip.uri import bracketed
 
-_BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
+_BRANCH = re.compile(rb";\s*[Bb][Rr][Aa][Nn][Cc][Hh]\s*=\s*([^;,\s]+)")
 _QUOTED_REQUEST = re.compile(rb"([^ \r\n]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
 
 _TAG_MARK = b"e9"
@@ -189,11 +189,11 @@ class ClientTransaction:
         "durations",
         "flow",
         "interval",
+        "machine",
         "method",
         "owner",
         "retransmission",
         "state",
-        "table",
         "unsent",
     )
 
@@ -206,7 +206,7 @@ class ClientTransaction:
         self.flow = flow
         self.owner: ClientOwner | None = owner
         self.durations = times
-        self.table: Table = INVITE_CLIENT if method == b"INVITE" else NON_INVITE_CLIENT
+        self.machine: Machine = _INVITE_CLIENT if method == b"INVITE" else _NON_INVITE_CLIENT
         self.state = State.CALLING if method == b"INVITE" else State.TRYING
         self.interval = 0.0
         self.retransmission: Entry | None = None
@@ -225,13 +225,13 @@ class ServerTransaction:
         "flow",
         "interval",
         "key",
+        "machine",
         "method",
         "owner",
         "request",
         "response",
         "retransmission",
         "state",
-        "table",
     )
 
     def __init__(self, key: bytes, request: Request, flow: Flow, times: Durations) -> None:
@@ -240,7 +240,7 @@ class ServerTransaction:
         self.request: Request | None = request
         self.flow = flow
         self.durations = times
-        self.table: Table = INVITE_SERVER if request.method == b"INVITE" else NON_INVITE_SERVER
+        self.machine: Machine = _INVITE_SERVER if request.method == b"INVITE" else _NON_INVITE_SERVER
         self.state = State.PROCEEDING if request.method == b"INVITE" else State.TRYING
         self.response = b""
         self.interval = 0.0
@@ -255,6 +255,9 @@ class ServerTransaction:
 
 
 Transaction = ClientTransaction | ServerTransaction
+Perform = Callable[["Stack", Transaction, Message | None, float], None]
+Machine = list[list[tuple[State, tuple[Perform, ...]] | None]]
+"""By state, then event: the next state, and what is done; None where the event changes nothing."""
 
 
 class Stack:
@@ -364,8 +367,8 @@ class Stack:
         times = self._reliable if flow.point.reliable else self._unreliable
         client = ClientTransaction(method, branch, data, flow, owner, times)
         (self.cancels if method == b"CANCEL" else self.clients)[branch] = client
-        start = INVITE_CLIENT_START if method == b"INVITE" else NON_INVITE_CLIENT_START
-        self._perform(client, start, None, now)
+        for perform in _START_INVITE if method == b"INVITE" else _START_NON_INVITE:
+            perform(self, client, None, now)
         return client
 
     def cancel(
@@ -393,10 +396,12 @@ class Stack:
     def respond(self, server: ServerTransaction, status: int, data: bytes, now: float) -> bool:
         """Send a response through its transaction; False where the state does not allow it (any more)."""
         event = Event.PROVISIONAL if status < 200 else Event.SUCCESS if status < 300 else Event.FAILURE
-        if (server.state, event) not in server.table:
+        if server.machine[server.state][event] is None:
             return False
         server.response = data
-        self._run(server, event, data, now)
+        self._run(server, event, None, now)
+        if server.state is State.ACCEPTED:
+            server.response = b""  # nothing is sent again from here on (RFC 6026), and the transaction lives 32 s
         return True
 
     def answer(
@@ -488,13 +493,14 @@ class Stack:
             self.user.on_cancel(invite, request, now)
 
     def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
-        lines = response.lines("via")
-        if not lines:
+        if response.oddities:
+            for reason in response.oddities:
+                if reason is not Reason.BAD_FIELD_LINE:  # a broken line that we do not need is not ours to judge
+                    raise RemoteError(reason, 0)
+        index = response._first.get("via")
+        if index is None:
             raise RemoteError(Reason.BAD_VIA, 0, "response without Via")
-        for reason in response.oddities:
-            if reason is not Reason.BAD_FIELD_LINE:  # a broken line that we do not need is not ours to judge
-                raise RemoteError(reason, 0)
-        match = _BRANCH.search(lines[0])
+        match = _BRANCH.search(response.fields[index][1])
         client = None
         if match:
             client = (self.cancels if response.method == b"CANCEL" else self.clients).get(match[1])
@@ -540,90 +546,28 @@ class Stack:
         top = re.sub(rb";\s*(received|rport)[^;,]*", b"", top, flags=re.IGNORECASE)
         return b"|".join([request.uri, request.from_tag, request.call_id, b"%d" % request.cseq, top, name])
 
-    def _run(self, tx: Transaction, event: Event, message: Message | bytes | None, now: float) -> None:
-        entry = tx.table.get((tx.state, event))
-        if entry is None:
-            return
-        tx.state, actions = entry
-        self._perform(tx, actions, message, now)
-
-    def _perform(
-        self, tx: Transaction, actions: tuple[Action, ...], message: Message | bytes | None, now: float
-    ) -> None:
-        for action in actions:
-            if action is Action.DELIVER:
-                self._deliver(tx, message, now)
-            elif action is Action.SEND or action is Action.RESEND:
-                self._send(tx)
-                if action is Action.RESEND:
-                    self.counts["retransmissions"] += 1
-            elif action >= Action.START_A and action <= Action.START_M:
-                self._start_timer(tx, action, now)
-            elif action is Action.STOP_RETRANSMITTING:
-                cancel_timer(tx.retransmission)
-            elif action is Action.STOP_DEADLINE:
-                cancel_timer(tx.deadline)
-            elif action is Action.DOUBLE:
-                self._retransmit_after(tx, tx.interval * 2, now)
-            elif action is Action.DOUBLE_TO_T2:
-                self._retransmit_after(tx, min(tx.interval * 2, self.timers.t2), now)
-            elif action is Action.RETRANSMIT_AT_T2:
-                self._retransmit_after(tx, self.timers.t2, now)
-            elif action is Action.ENDED:
-                self._end(tx)
-            elif isinstance(tx, ClientTransaction):
-                self._perform_client(tx, action, message, now)
-        if tx.state is State.ACCEPTED:
-            # Nothing is sent again from here on (RFC 6026): let the messages go, the transaction lives 32 s.
-            if isinstance(tx, ServerTransaction):
-                tx.response = b""
-            else:
-                tx.data = b""
-
-    def _perform_client(
-        self, tx: ClientTransaction, action: Action, message: Message | bytes | None, now: float
-    ) -> None:
-        if action is Action.SEND_ACK and isinstance(message, Response):
-            tx.ack = _ack_for(tx.data, message)
-            self.out.append((tx.flow, tx.ack, None))
-        elif action is Action.RESEND_ACK:
-            self.out.append((tx.flow, tx.ack, None))
-        elif action is Action.REPORT_TIMEOUT and tx.owner is not None:
-            tx.owner.on_timeout(tx, now)
-        elif action is Action.REPORT_TRANSPORT_ERROR and tx.owner is not None:
-            tx.owner.on_transport_error(tx, now)
-
-    def _deliver(self, tx: Transaction, message: Message | bytes | None, now: float) -> None:
-        if isinstance(tx, ClientTransaction):
-            if isinstance(message, Response) and tx.owner is not None:
-                tx.owner.on_response(tx, message, now)
-        elif isinstance(message, Request):
-            self.user.on_ack(message, tx.flow, tx, now)
-
-    def _send(self, tx: Transaction) -> None:
-        if isinstance(tx, ClientTransaction):
-            self.out.append((tx.flow, tx.data, tx))
-        elif tx.response:
-            self.out.append((tx.flow, tx.response, None))
-
-    def _start_timer(self, tx: Transaction, action: Action, now: float) -> None:
-        times = tx.durations
-        if action is Action.START_A or action is Action.START_E or action is Action.START_G:
-            seconds = times.a  # A, E and G are all T1, or not started on a reliable transport
-            if seconds is not None:
-                self._retransmit_after(tx, seconds, now)
-            return
-        duration: float = _DEADLINES[action](times)
-        if duration <= 0:
-            self._run(tx, Event.DEADLINE, None, now)
-            return
-        cancel_timer(tx.deadline)
-        tx.deadline = self.queue.set(tx, Event.DEADLINE, duration, now)
+    def _run(self, tx: Transaction, event: Event, message: Message | None, now: float) -> None:
+        entry = tx.machine[tx.state][event]
+        if entry is not None:
+            tx.state, actions = entry
+            for perform in actions:
+                perform(self, tx, message, now)
 
     def _retransmit_after(self, tx: Transaction, seconds: float, now: float) -> None:
         tx.interval = seconds
-        cancel_timer(tx.retransmission)
+        entry = tx.retransmission
+        if entry is not None:
+            cancel_timer(entry)
         tx.retransmission = self.queue.set(tx, Event.RETRANSMIT, seconds, now)
+
+    def _deadline_after(self, tx: Transaction, seconds: float, now: float) -> None:
+        entry = tx.deadline
+        if entry is not None:
+            cancel_timer(entry)
+        if seconds <= 0:
+            self._run(tx, Event.DEADLINE, None, now)
+        else:
+            tx.deadline = self.queue.set(tx, Event.DEADLINE, seconds, now)
 
     def _end(self, tx: Transaction) -> None:
         tx.state = State.TERMINATED
@@ -646,17 +590,139 @@ class Stack:
         return self.queue.set(owner, name, seconds, now)
 
 
-_DEADLINES = {
-    Action.START_B: lambda times: times.b,
-    Action.START_D: lambda times: times.d,
-    Action.START_F: lambda times: times.f,
-    Action.START_H: lambda times: times.h,
-    Action.START_I: lambda times: times.i,
-    Action.START_J: lambda times: times.j,
-    Action.START_K: lambda times: times.k,
-    Action.START_L: lambda times: times.l,
-    Action.START_M: lambda times: times.m,
+# What each action of the tables in sip.transaction does. They are compiled into lists of these functions once, so
+# that an event costs two look-ups and a call for each action: a chain of comparisons cost four times as much.
+
+
+def _deliver(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    if tx.__class__ is ClientTransaction:
+        if tx.owner is not None and message.__class__ is Response:
+            tx.owner.on_response(tx, message, now)
+    elif tx.__class__ is ServerTransaction and message.__class__ is Request:
+        stack.user.on_ack(message, tx.flow, tx, now)
+
+
+def _send(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    if tx.__class__ is ClientTransaction:
+        stack.out.append((tx.flow, tx.data, tx))
+    elif tx.__class__ is ServerTransaction and tx.response:
+        stack.out.append((tx.flow, tx.response, None))
+
+
+def _resend(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    _send(stack, tx, message, now)
+    stack.counts["retransmissions"] += 1
+
+
+def _send_ack(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    client = cast(ClientTransaction, tx)
+    client.ack = _ack_for(client.data, cast(Response, message))
+    stack.out.append((client.flow, client.ack, None))
+
+
+def _resend_ack(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    stack.out.append((tx.flow, cast(ClientTransaction, tx).ack, None))
+
+
+def _double(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    stack._retransmit_after(tx, tx.interval * 2, now)
+
+
+def _double_to_t2(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    stack._retransmit_after(tx, min(tx.interval * 2, stack.timers.t2), now)
+
+
+def _retransmit_at_t2(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    stack._retransmit_after(tx, stack.timers.t2, now)
+
+
+def _stop_retransmitting(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    cancel_timer(tx.retransmission)
+
+
+def _stop_deadline(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    cancel_timer(tx.deadline)
+
+
+def _report_timeout(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    owner = cast(ClientTransaction, tx).owner
+    if owner is not None:
+        owner.on_timeout(cast(ClientTransaction, tx), now)
+
+
+def _report_transport_error(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    owner = cast(ClientTransaction, tx).owner
+    if owner is not None:
+        owner.on_transport_error(cast(ClientTransaction, tx), now)
+
+
+def _start_retransmitting(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    seconds = tx.durations.a  # A, E and G are all T1, or not started on a reliable transport
+    if seconds is not None:
+        stack._retransmit_after(tx, seconds, now)
+
+
+def _start_m(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    cast(ClientTransaction, tx).data = b""  # Accepted (RFC 6026): never sent again, and the transaction lives 32 s
+    stack._deadline_after(tx, tx.durations.m, now)
+
+
+def _ended(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+    stack._end(tx)
+
+
+def _starting(timer: str) -> Perform:
+    """The action that starts one of the timers that end something."""
+
+    def start(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
+        stack._deadline_after(tx, getattr(tx.durations, timer), now)
+
+    return start
+
+
+_PERFORM: dict[Action, Perform] = {
+    Action.SEND: _send,
+    Action.RESEND: _resend,
+    Action.SEND_ACK: _send_ack,
+    Action.RESEND_ACK: _resend_ack,
+    Action.DELIVER: _deliver,
+    Action.DOUBLE: _double,
+    Action.DOUBLE_TO_T2: _double_to_t2,
+    Action.RETRANSMIT_AT_T2: _retransmit_at_t2,
+    Action.STOP_RETRANSMITTING: _stop_retransmitting,
+    Action.REPORT_TIMEOUT: _report_timeout,
+    Action.REPORT_TRANSPORT_ERROR: _report_transport_error,
+    Action.START_A: _start_retransmitting,
+    Action.START_B: _starting("b"),
+    Action.START_D: _starting("d"),
+    Action.START_E: _start_retransmitting,
+    Action.START_F: _starting("f"),
+    Action.START_G: _start_retransmitting,
+    Action.START_H: _starting("h"),
+    Action.START_I: _starting("i"),
+    Action.START_J: _starting("j"),
+    Action.START_K: _starting("k"),
+    Action.START_L: _starting("l"),
+    Action.START_M: _start_m,
+    Action.STOP_DEADLINE: _stop_deadline,
+    Action.ENDED: _ended,
 }
+
+
+def _compiled(table: Table) -> Machine:
+    """A table as lists, by state and event."""
+    machine: Machine = [[None] * (max(Event) + 1) for _ in range(max(State) + 1)]
+    for (state, event), (following, actions) in table.items():
+        machine[state][event] = (following, tuple(_PERFORM[action] for action in actions))
+    return machine
+
+
+_INVITE_CLIENT = _compiled(INVITE_CLIENT)
+_NON_INVITE_CLIENT = _compiled(NON_INVITE_CLIENT)
+_INVITE_SERVER = _compiled(INVITE_SERVER)
+_NON_INVITE_SERVER = _compiled(NON_INVITE_SERVER)
+_START_INVITE = tuple(_PERFORM[action] for action in INVITE_CLIENT_START)
+_START_NON_INVITE = tuple(_PERFORM[action] for action in NON_INVITE_CLIENT_START)
 
 
 def _mended(request: Request) -> Request:

@@ -1,8 +1,8 @@
 """SIP and SIPS URIs (RFC 3261 section 19.1), read leniently, never re-printed unless we made them."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from sip.errors import Reason, RemoteError
 
@@ -11,14 +11,14 @@ _HOST_AND_REST = re.compile(
     rb"(?P<host>" + _HOST + rb")(?::(?P<port>\d{1,5}))?(?P<parameters>(?:;[^\s<>?]*)?)(?P<headers>(?:\?[^\s<>]*)?)",
 )
 _NOT_IN_USER = re.compile(rb"[\s<>\"]")
+_PARAMETERS = re.compile(rb"(?:;[^\s<>?]*)?")
 _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*):")
 
 MAX_URI_BYTES = 4096
 """Longer ones are refused; results are kept, so this also bounds what a peer can make us keep."""
 
 
-@dataclass(frozen=True, slots=True)
-class SipUri:
+class SipUri(NamedTuple):
     """A SIP or SIPS URI, in parts. host has no brackets; port is None where none is written.
 
     parameters are the URI parameters with lower-case names; a flag parameter has the value b"".
@@ -53,7 +53,6 @@ def scheme_of(uri: bytes) -> str:
     return match[1].decode("latin-1").lower() if match else ""
 
 
-@lru_cache(maxsize=8192)
 def parse_sip_uri(uri: bytes) -> SipUri:
     """Read a sip: or sips: URI.
 
@@ -62,12 +61,31 @@ def parse_sip_uri(uri: bytes) -> SipUri:
     """
     if len(uri) > MAX_URI_BYTES:
         raise RemoteError(Reason.BAD_REQUEST_URI, 414, f"{len(uri)} bytes")
+    # Scheme, user and host come again and again; parameters (a token, a transport) are read each time. userinfo may
+    # itself hold ; and ? (RFC 3261 25.1 user-unreserved), so it ends at the last @.
+    end = uri.find(b";", uri.rfind(b"@") + 1)
+    if end < 0:
+        return _parse_head(uri)
+    parameters = uri[end:]
+    if not _PARAMETERS.fullmatch(parameters):
+        return _parse_whole(uri)
+    head = _parse_head(uri[:end])
+    if head.has_headers:
+        return _parse_whole(uri)
+    return SipUri(head.scheme, head.user, head.host, head.port, parse_parameters(parameters))
+
+
+@lru_cache(maxsize=8192)
+def _parse_head(uri: bytes) -> SipUri:
+    return _parse_whole(uri)
+
+
+def _parse_whole(uri: bytes) -> SipUri:
     scheme = scheme_of(uri)
     if scheme not in ("sip", "sips"):
         if scheme:
             raise RemoteError(Reason.UNSUPPORTED_SCHEME, 416, f"scheme {scheme[:40]}")
         raise RemoteError(Reason.BAD_REQUEST_URI, 400, f"URI {uri[:80]!r}")
-    # userinfo may itself hold ; and ? (RFC 3261 25.1 user-unreserved), so it ends at the last @.
     user, _, rest = uri[len(scheme) + 1 :].rpartition(b"@")
     match = _HOST_AND_REST.fullmatch(rest)
     if not match or _NOT_IN_USER.search(user):
@@ -91,11 +109,21 @@ def parse_parameters(text: bytes) -> dict[str, bytes]:
     if not text:
         return found
     for item in text.split(b";"):
-        name, _, value = item.partition(b"=")
-        name = name.strip()
-        if name:
-            found.setdefault(name.decode("latin-1").lower(), value.strip())
+        if item:
+            name, _, value = item.partition(b"=")
+            key = _NAMES.get(name) or _parameter_name(name)
+            if key and key not in found:
+                found[key] = value.strip()
     return found
+
+
+_NAMES = {
+    name.encode(): name for name in ("lr", "transport", "t", "call", "user", "ob", "tag", "maddr", "ttl", "method")
+}
+
+
+def _parameter_name(name: bytes) -> str:
+    return name.strip().decode("latin-1").lower()
 
 
 def bracketed(host: str) -> str:

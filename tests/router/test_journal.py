@@ -1,13 +1,16 @@
 """The journal: what is appended comes back whole, whatever happened to the file in between."""
 
 import os
+from dataclasses import fields
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e911.record import Caller, JournalEvent
+from e911.location import DispatchableLocation
+from e911.record import CallEnded, Caller, CallFinished, CallOutcome, JournalEvent, RouteEvent, RouteOutcome
 from router import journal
 from router.journal import (
     START,
@@ -94,6 +97,22 @@ def test_a_reader_that_keeps_up_sees_every_rotation(tmp_path: Path) -> None:
         found += [event.id for event in events]
     assert found == [f"c{number}" for number in range(40)]
     assert reader.torn == 0
+
+
+def test_what_is_encoded_by_hand_lacks_no_field() -> None:
+    events: list[JournalEvent] = [
+        intent("c1"),
+        RouteEvent(id="c1", at=1.5, route="r", kind="e911", attempt=1, outcome=RouteOutcome.REFUSED, status=503,
+                   reason="no", with_location=True),
+        CallEnded(id="c1", at=2.5, outcome=CallOutcome.FAILED, status=503, route="r"),
+        CallFinished(id="c1", at=3.5, by="caller"),
+    ]  # fmt: skip
+    for event in events:
+        assert decode_event(encode_event(event)) == event
+        assert set(orjson.loads(encode_event(event))) == {field.name for field in fields(event)}
+    written = orjson.loads(encode_event(events[0]))
+    assert set(written["caller"]) == {field.name for field in fields(Caller)}
+    assert set(written["location"]) == {field.name for field in fields(DispatchableLocation)}
 
 
 def test_half_a_line_waits_for_its_rest(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from sip.errors import Reason, RemoteError
 from sip.headers import (
-    has_empty_parameter,
     parse_cseq,
     parse_name_addr,
+    parse_usual_via,
     parse_via,
     quotes_balanced,
     split_top,
@@ -197,5 +197,23 @@ def test_no_value_of_64_kilobytes_takes_long(read: Callable[[bytes], object], va
 
 @pytest.mark.parametrize("value", [b"SIP/2.0/UDP h;;branch=z", b"SIP/2.0/UDP h; ;branch=z", b"SIP/2.0/UDP h;"])
 def test_a_via_with_an_empty_parameter_can_be_read_but_is_not_well_formed(value: bytes) -> None:
-    assert has_empty_parameter(parse_via(value))
-    assert not has_empty_parameter(parse_via(b"SIP/2.0/UDP h;branch=z;rport"))
+    assert parse_via(value).has_empty_parameter
+    assert not parse_via(b"SIP/2.0/UDP h;branch=z;rport").has_empty_parameter
+
+
+@given(
+    transport=st.sampled_from([b"UDP", b"TCP", b"tls", b"SCTP"]),
+    host=st.sampled_from([b"10.0.0.1", b"pbx.example.com", b"[2001:db8::1]", b"a b", b"PBX"]),
+    port=st.sampled_from([b"", b":5060", b":0", b":65536", b": 5060"]),
+    parameters=st.lists(
+        st.sampled_from(
+            [b";branch=z9hG4bKx", b";rport", b";rport=5", b";received=10.0.0.2", b";", b"; rport", b";a=b"]
+        ),
+        max_size=3,
+    ),
+)
+def test_a_usual_via_reads_as_any_other(transport: bytes, host: bytes, port: bytes, parameters: list[bytes]) -> None:
+    value = b"SIP/2.0/" + transport + b" " + host + port + b"".join(parameters)
+    usual = parse_usual_via(b"Via: " + value)
+    if usual is not None:
+        assert usual == parse_via(value)
