@@ -82,7 +82,7 @@ class World:
         self.point = ListeningPoint("udp", "127.0.10.1", 5060)
         points = ListeningPoints([self.point])
         trunks = Trunks(loaded.config, points, Resolver())
-        sources = Sources(loaded.config, {name: (trunk.host,) for name, trunk in loaded.config.trunks.items()})
+        sources = Sources(loaded.config, trunks.addresses())
         table = DeviceTable()
         for number in range(devices):
             user = f"+1212555{number:04d}"
