@@ -1,7 +1,7 @@
 """Where a request goes next: Route processing of a proxy (RFC 3261 sections 16.4 and 16.6 step 6)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sip.errors import RemoteError
 from sip.headers import parse_name_addr
@@ -64,7 +64,7 @@ def _without_own_maddr(uri: bytes, is_own: Callable[[SipUri], bool]) -> bytes:
     except RemoteError:
         return uri
     maddr = parsed.parameters.get("maddr", b"").decode("latin-1").strip("[]").lower()
-    if not maddr or not is_own(replace(parsed, host=maddr)):
+    if not maddr or not is_own(parsed._replace(host=maddr)):
         return uri
     head, *parameters = uri[uri.rfind(b"@") + 1 :].split(b";")
     kept = [item for item in parameters if item.partition(b"=")[0].strip().lower() not in (b"maddr", b"transport")]
