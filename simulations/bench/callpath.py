@@ -21,10 +21,11 @@ from e911.location import CivicAddress, Device
 from router.decision import Rules
 from router.dispatch import CallRouter, Setup
 from router.journal import JournalWriter
+from router.listening import ListeningPoints
 from router.lookups import Resolver
 from router.sources import Sources
 from router.telemetry import configure_logging
-from router.trunks import ListeningPoints, Trunks
+from router.trunks import Trunks
 from sip.stack import Flow, ListeningPoint
 
 KEY = b"k" * 32
