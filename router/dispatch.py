@@ -130,8 +130,8 @@ class CallRouter:
         if request.has("route") and request.method == b"INVITE" and not request.to_tag:
             self._find_strictly_routed_call(request)
         source = self.sources.classify(flow.host, flow.port)
-        if source.side is not Side.UNLISTED and not self.draining:
-            return None
+        if source.side is not Side.UNLISTED and flow.peer is None and not self.draining:
+            return None  # the usual request, spared the questions below
         return refusal(
             self.rules,
             request,
