@@ -38,19 +38,9 @@ def _always(_: str) -> bool:
     return True
 
 
-def _is_name_without_port(text: str) -> bool:
-    host, _, port = text.partition(":")[2].partition(";")[0].rpartition("@")[2].partition(":")
-    return not port and not host.startswith("[") and not host.replace(".", "").isdigit()
-
-
 _NO_SIP_MESSAGE = "no notice goes out as a SIP MESSAGE; the contact's other addresses are used"
 
 NOT_BUILT = (
-    NotBuilt(
-        key="trunks.*.target",
-        applies=_is_name_without_port,
-        consequence="a host name is looked up by its A and AAAA records only (no NAPTR, no SRV), port 5060",
-    ),
     NotBuilt(
         key="trunks.*.probe",
         applies=lambda text: text.lower() not in ("off", "no", "false"),

@@ -22,6 +22,7 @@ from config.values import (
     DialString,
     Duration,
     Name,
+    NameServer,
     Network,
     NumberPattern,
     NumberToDial,
@@ -33,6 +34,7 @@ from config.values import (
     check_address,
     check_host_pattern,
     parse_duration,
+    parse_name_server,
     peer_address,
     split_url,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "Config",
     "Contact",
     "DefaultCaller",
+    "Dns",
     "Duration",
     "Emergency",
     "EmergencyRoute",
@@ -281,6 +284,19 @@ class Trunk(Section):
         return None if self.probe.lower() in ("off", "no", "false") else parse_duration(self.probe)
 
 
+class Dns(Section):
+    """Name servers to ask in place of the system's (RFC 3263 look-ups, and addresses)."""
+
+    servers: list[NameServer] = Field(
+        default_factory=list, description="ADDRESS or ADDRESS:PORT, asked in order; none: those of /etc/resolv.conf"
+    )
+
+    @property
+    def endpoints(self) -> list[tuple[str, int]]:
+        """Addresses and ports."""
+        return [parse_name_server(server) for server in self.servers]
+
+
 class Routes(Section):
     """Ordinary calls, forwarded unchanged; trunks tried in order."""
 
@@ -510,6 +526,7 @@ class Config(Section):
     health: HttpListen | None = Field(None, description="/healthz, /readyz, /metrics, from the call process itself")
     networks: Networks = Field(default_factory=Networks, description="who is who on the wire")
     trunks: dict[Name, Trunk] = Field(default_factory=dict, description="every peer we send calls to, by name")
+    dns: Dns = Field(default_factory=Dns, description="where names of trunks and peers are looked up")
     routes: Routes = Field(default_factory=Routes, description="ordinary calls, forwarded unchanged")
     emergency: Emergency = Field(default_factory=Emergency, description="911 calls and where they go")
     locations: Locations = Field(default_factory=Locations, description="registered devices and location sources")

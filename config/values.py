@@ -142,6 +142,31 @@ def peer_address(target: str) -> PeerAddress:
     return PeerAddress(target, host, int(port) if port else None, transport)
 
 
+def parse_name_server(value: str) -> tuple[str, int]:
+    """Address and port of a name server; ValueError where it is none. The port is 53 where none is written."""
+    remedy = "write 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53"
+    text = value.strip()
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            raise ValueError(f"{value!r} is not a name server; {remedy}")
+        port = port[1:]
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, ""
+    host = "127.0.0.1" if host.lower() == "localhost" else host
+    check_address(host, remedy)
+    if port and not (port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536):
+        raise ValueError(f"port {port} does not exist; {remedy}")
+    return host, int(port) if port else 53
+
+
+def _name_server(value: str) -> str:
+    parse_name_server(value)
+    return value
+
+
 def _one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -200,5 +225,6 @@ DialString = Annotated[str, AfterValidator(_dial_string)]
 Region = Annotated[str, AfterValidator(_region)]
 NumberPattern = Annotated[str, AfterValidator(_number_pattern)]
 NumberToDial = Annotated[str, AfterValidator(_number_to_dial)]
+NameServer = Annotated[str, AfterValidator(_name_server)]
 Probe = Annotated[str, AfterValidator(_probe)]
 Target = Annotated[str, AfterValidator(check_target)]

@@ -32,7 +32,8 @@ from router.parent import die_with_parent
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
 from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, notices_status
-from router.trunks import Trunks, known_addresses
+from router.trunks import Trunks, known_addresses, names_of
+from sip.locating import Located, Where
 from sip.stack import ListeningPoint
 from sip.transport import SipEdge
 
@@ -68,9 +69,11 @@ class App:
         self.loaded = loaded
         self.logs = logs
         self.loop = asyncio.get_running_loop()
-        self.resolver = Resolver()
+        servers = loaded.config.dns.endpoints
+        self.dns_counts: Counter[str] = Counter()
+        self.resolver = Resolver(servers, counts=self.dns_counts)
         """For names that peers bring along."""
-        self.trunk_resolver = Resolver(threads=2)
+        self.trunk_resolver = Resolver(servers, threads=2, counts=self.dns_counts)
         """For trunks, whose names shall not wait behind those of peers."""
         self.key, self.key_problem = load_key(loaded.state_directory, loaded.config.node)
         self.points = ListeningPoints(listening_points(loaded.config))
@@ -80,7 +83,7 @@ class App:
         self.devices = DeviceTable()
         self.database_health = "starting"
         self.journal = JournalWriter(loaded.state_directory / "journal", loaded.config.node)
-        self.held = HeldClient(self.resolver.ask, [point.host for point in self.points.points])
+        self.held = HeldClient(self.resolver.find_addresses, [point.host for point in self.points.points])
         self._use_references(loaded)
         self.router = CallRouter(
             self._setup(loaded, self._trunk_addresses(loaded)),
@@ -88,7 +91,7 @@ class App:
             journal=self.journal,
             devices=self.devices,
             now=self.loop.time,
-            resolve=self.resolver.ask,
+            resolve=self.resolver.find,
             note=logs.note,
             ask_reference=self.held,
         )
@@ -124,7 +127,7 @@ class App:
             (10, "collecting garbage", self._collect_overflow),
             (10, "ending connections that are stuck", self.edge.streams.sweep),
             (20, "looking for new certificates", self._notice_certificates),
-            (50, "looking for new addresses of trunks", self._notice_addresses),
+            (10, "looking for new addresses of trunks", self._notice_addresses),
             (300, "closing idle connections", self.edge.streams.close_idle),
             (600, "looking for certificates that end", self.certificates.warn),
             (600, "collecting garbage in a quiet moment", self._collect_when_quiet),
@@ -200,8 +203,9 @@ class App:
             loaded.config.listen != old.config.listen
             or loaded.config.health != old.config.health
             or loaded.database_url != old.database_url
+            or loaded.config.dns != old.config.dns
         ):
-            log.warning("listen, health.listen and locations.database change at the next restart only")
+            log.warning("listen, health.listen, dns and locations.database change at the next restart only")
         self._log_warnings()
         log.info("configuration reloaded")
 
@@ -378,19 +382,18 @@ class App:
 
     async def _resolve_trunks(self, loaded: LoadedConfig, seconds: float) -> None:
         """Ask for the addresses of all trunks; wait so long at the most."""
-        hosts = {peer.host for trunk in loaded.config.trunks.values() for peer in trunk.addresses}
-        waiting = [self._resolved(host) for host in hosts]
+        waiting = [self._resolved(where) for where in dict.fromkeys(names_of(loaded.config.trunks))]
         if waiting:
             await asyncio.wait(waiting, timeout=seconds)
 
-    def _resolved(self, host: str) -> "asyncio.Future[None]":
+    def _resolved(self, where: Where) -> "asyncio.Future[None]":
         done: asyncio.Future[None] = self.loop.create_future()
 
-        def told(_: tuple[str, ...]) -> None:
+        def told(_: Located) -> None:
             if not done.done():
                 done.set_result(None)
 
-        self.trunk_resolver.ask(host, told)
+        self.trunk_resolver.ask(where, told)
         return done
 
     def _housekeeping(self, due: float) -> None:
@@ -501,11 +504,17 @@ class App:
                 CounterGroup("edge911_events", "what happened to calls, by name", "event", router.counts),
                 CounterGroup("edge911_transactions_events", "transaction layer, by name", "event", stack.counts),
                 CounterGroup("edge911_transport_events", "sockets, by name", "event", self.edge.counts),
+                CounterGroup("edge911_dns_events", "names looked up, by name", "event", self.dns_counts),
             ],
             [
                 Gauge("edge911_server_transactions", "requests being served", lambda: len(stack.servers)),
                 Gauge("edge911_client_transactions", "requests sent on", lambda: len(stack.clients)),
                 Gauge("edge911_connections", "TCP and TLS connections", lambda: len(self.edge.streams.connections)),
+                Gauge(
+                    "edge911_names_stale",
+                    "names whose last known servers are used because DNS says nothing of them",
+                    lambda: self.trunk_resolver.stale + self.resolver.stale,
+                ),
                 Gauge("edge911_devices", "registered devices in memory", lambda: len(self.devices)),
                 Gauge(
                     "edge911_database_ok",

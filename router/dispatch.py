@@ -16,7 +16,7 @@ from router.admission import forgives, refusal
 from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.emergency import EmergencyCall
 from router.listening import ListeningPoints
-from router.next_hop import NextHops
+from router.next_hop import NextHops, Resolve
 from router.ordinary import OrdinaryCall, routed_request
 from router.record_route import RecordRouting, sips_not_allowed
 from router.reference_wait import AskReference, ReferenceWait
@@ -90,7 +90,7 @@ class CallRouter:
         devices: DeviceTable,
         now: Callable[[], float],
         clock: Callable[[], float] = time.time,
-        resolve: Callable[[str, Callable[[tuple[str, ...]], None]], None] | None = None,
+        resolve: Resolve | None = None,
         note: Callable[[int, str, dict[str, object]], None] = lambda _level, _event, _fields: None,
         ask_reference: AskReference | None = None,
     ) -> None:
@@ -199,16 +199,18 @@ class CallRouter:
                 decision.next_hop or decision.uri,
                 self.next_hops.leaving_point(decision),
                 flow.point,
-                lambda onward: self._send_ack(request, decision, onward),
+                lambda flows: self._send_ack(request, decision, flows),
+                request.call_id,
             )
         except RemoteError as error:
             self.stack.drops[Reason.STRAY_ACK] += 1
             log.debug("ACK dropped: %s", error)
 
-    def _send_ack(self, request: Request, decision: RouteDecision, onward: Flow | None) -> None:
-        if onward is None:
+    def _send_ack(self, request: Request, decision: RouteDecision, flows: Sequence[Flow]) -> None:
+        if not flows:
             self.stack.drops[Reason.STRAY_ACK] += 1
             return
+        onward = flows[0]
         data = forward_bytes(routed_request(request, decision), onward, derive_branch(self.key, request, b"n0"))
         self.stack.out.append((onward, data, None))
 
@@ -418,7 +420,8 @@ class CallRouter:
             uri,
             self.next_hops.leaving_point(decision),
             flow.point,
-            lambda onward: self._forward(server, request, decision, [("", onward)] if onward else [], self.now()),
+            lambda flows: self._forward(server, request, decision, [("", onward) for onward in flows], self.now()),
+            request.call_id,
         )
 
     def _by_source(
@@ -428,7 +431,7 @@ class CallRouter:
         names = routes.outbound if source.side is Side.INSIDE else routes.inbound
         places: list[tuple[str, Flow]] = []
         for name in names:
-            hops = self.trunks.hops(name, server.flow.point)
+            hops = self.trunks.hops(name, server.flow.point, request.call_id)
             if not hops:
                 self.counts["trunk_without_address"] += 1
                 log.warning("trunk %s has no address at the moment", name)

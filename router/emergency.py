@@ -139,7 +139,7 @@ class EmergencyCall(ResponseContext):
                 return target
             step = self.ladder[self.position]
             self.position += 1
-            hops = self.trunks.hops(step.trunk, self.server.flow.point)
+            hops = self.trunks.hops(step.trunk, self.server.flow.point, self.request.call_id)
             if not hops:
                 self._write_route(step, 0, RouteOutcome.UNREACHABLE, 0, "no-address")
             self.route = RouteTry(step, self.position - 1, hops, now)
@@ -335,9 +335,8 @@ class EmergencyCall(ResponseContext):
             event == "progress-timeout" or (event == "refused" and status != SERVICE_UNAVAILABLE)
         ):
             self.route = None  # the provider has seen the call: not another of its servers, but the next route
-        self._write_route(
-            target.step, target.attempt, outcome, status, _reason_of(branch), with_location=target.with_location
-        )
+        reason = target.hop.reason if outcome is RouteOutcome.STARTED else _reason_of(branch)
+        self._write_route(target.step, target.attempt, outcome, status, reason, with_location=target.with_location)
 
     def _write_route(
         self,

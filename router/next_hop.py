@@ -1,16 +1,17 @@
 """The next hop: which address and listening point a URI leads to, and which URIs are ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from router.listening import ListeningPoints
 from router.sources import Sources, parse_address
+from sip.locating import Located, Server, Where, in_order
 from sip.routing import RouteDecision
 from sip.stack import Flow, ListeningPoint
 from sip.uri import SipUri, parse_sip_uri, scheme_of
 
-Resolve = Callable[[str, Callable[[tuple[str, ...]], None]], None]
-"""Asks for a host's addresses, and tells them to the second argument when they are known."""
+Resolve = Callable[[Where, Callable[[Located], None]], None]
+"""Finds the servers of a name, and tells them to the second argument, at once where they are known."""
 
 
 class Around(Protocol):
@@ -37,38 +38,49 @@ class NextHops:
         uri: bytes,
         leaving: ListeningPoint | None,
         arrived: ListeningPoint,
-        then: Callable[[Flow | None], None],
+        then: Callable[[list[Flow]], None],
+        seed: bytes,
     ) -> None:
-        """Find the flow to a URI, then go on; at once where its host is an address.
+        """Find the flows to a URI, in the order in which to try them, then go on; at once where its host is an
+        address or its servers are known (RFC 3263).
 
-        Raises RemoteError where the URI cannot be read.
+        seed: of the request; it decides among equal servers. Raises RemoteError where the URI cannot be read.
         """
         target = parse_sip_uri(uri)
         if parse_address(target.host) is not None:
-            then(self._flow_to(target, target.host, leaving, arrived))
+            server = Server(target.transport, target.host, target.effective_port)
+            then(self._flows([server], leaving, arrived))
             return
         if self.resolve is None:
-            then(None)
+            then([])
             return
+        is_waiting = False
 
-        def resolved(addresses: tuple[str, ...]) -> None:
+        def resolved(located: Located) -> None:
+            if not is_waiting:
+                then(self._flows(in_order(located, seed), leaving, arrived))
+                return
             try:
-                then(self._flow_to(target, addresses[0], leaving, arrived) if addresses else None)
+                then(self._flows(in_order(located, seed), leaving, arrived))
             except Exception:
                 self.around.on_fault("going on after a look-up")
             self.around.flush()
 
-        self.resolve(target.host, resolved)
+        self.resolve(where_of(target), resolved)
+        is_waiting = True
 
-    def _flow_to(
-        self, target: SipUri, host: str, leaving: ListeningPoint | None, arrived: ListeningPoint
-    ) -> Flow | None:
-        transport = target.transport
-        if leaving is not None and leaving.transport == transport and (":" in leaving.host) is (":" in host):
-            point: ListeningPoint | None = leaving
-        else:
-            point = self.points.choose(transport, host, leaving or arrived, self.sources.interface_of(host))
-        return None if point is None else Flow(point, host, target.effective_port)
+    def _flows(
+        self, servers: Iterable[Server], leaving: ListeningPoint | None, arrived: ListeningPoint
+    ) -> list[Flow]:
+        found: list[Flow] = []
+        for transport, host, port in servers:
+            if leaving is not None and leaving.transport == transport and (":" in leaving.host) is (":" in host):
+                point: ListeningPoint | None = leaving
+            else:
+                point = self.points.choose(transport, host, leaving or arrived, self.sources.interface_of(host))
+            if point is not None:
+                found.append(Flow(point, host, port))
+        return found
 
     def leaving_point(self, decision: RouteDecision) -> ListeningPoint | None:
         """The listening point that our last Route value names: the side this dialog's other end is on."""
@@ -102,3 +114,9 @@ class NextHops:
             return False
         host = parse_sip_uri(uri).host
         return self.sources.reaches_inside(host) or self.sources.is_trunk(host)
+
+
+def where_of(uri: SipUri) -> Where:
+    """What a URI with a host name says of where to send."""
+    transport = uri.parameters.get("transport", b"").decode("latin-1").lower()
+    return Where(uri.host, uri.port, transport if transport in ("udp", "tcp", "tls") else "", uri.scheme == "sips")

@@ -167,12 +167,7 @@ def _groups(where: Where, search: _Search, transports: Sequence[str]) -> list[tu
         named = [(transport, f"{_LABELS[transport]}.{where.host}") for transport in transports if transport != "tls"]
         if where.secure:
             named = [("tls", f"{_LABELS['tls']}.{where.host}")]
-        found = _naptr(where.host, search, transports)
-        if found is None:
-            for _, name in named:
-                search.look(name, "SRV")
-            return plain
-        services = found or named
+        services = _naptr(where.host, search, transports) or named
     groups: list[tuple[Weighted, ...]] = []
     has_srv = False
     for transport, name in services:
@@ -182,12 +177,9 @@ def _groups(where: Where, search: _Search, transports: Sequence[str]) -> list[tu
     return groups if has_srv else plain
 
 
-def _naptr(host: str, search: _Search, transports: Sequence[str]) -> list[tuple[str, str]] | None:
-    """Transports and names of SRV records, by NAPTR (section 4.1); None where the answer is not known yet."""
-    answer = search.look(host, "NAPTR")
-    if answer is None:
-        return None
-    records = sorted(record for record in answer if isinstance(record, Naptr))
+def _naptr(host: str, search: _Search, transports: Sequence[str]) -> list[tuple[str, str]]:
+    """Transports and names of SRV records, by NAPTR (section 4.1)."""
+    records = sorted(record for record in search.look(host, "NAPTR") or () if isinstance(record, Naptr))
     found: list[tuple[str, str]] = []
     for record in records:
         transport = _SERVICES.get(record.service.upper(), "")

@@ -73,9 +73,9 @@ def _decide(
     from router.decision import Rules
     from router.device_feed import DeviceFeed
     from router.explain import explain
-    from router.lookups import resolve_now
+    from router.lookups import locate_now
     from router.sources import Sources
-    from router.trunks import known_addresses
+    from router.trunks import known_addresses, names_of
     from sip.errors import RemoteError
 
     # What is wrong with the database is said once, by us, and never on standard output.
@@ -91,7 +91,8 @@ def _decide(
         loaded.database_url, replace, lambda _changed, _removed: None, health.append, directory=loaded.state_directory
     )
     feed.load_now()
-    sources = Sources(loaded.config, known_addresses(loaded.config.trunks, resolve_now))
+    located = locate_now(loaded.config.dns.endpoints, names_of(loaded.config.trunks))
+    sources = Sources(loaded.config, known_addresses(loaded.config.trunks, located.__getitem__))
     key = bytes(32)  # not the node's: looking must make no file, and nothing shown here is secret or sent
     try:
         found = explain(

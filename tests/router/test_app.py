@@ -19,7 +19,7 @@ import yaml
 from config.load import load_config
 from e911.location import Device
 from router import app as app_module
-from router import lookups
+from router import dns_client, lookups
 from router.app import App
 from router.device_feed import NOT_READ_YET, _Source
 from router.last_known_good import LastKnownGood
@@ -265,7 +265,7 @@ def test_a_reload_that_fails_keeps_everything_and_is_loud(
 def test_a_reload_makes_the_new_setup_in_a_thread_with_the_addresses_of_new_names(
     site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "look_up", lambda host: ("203.0.113.77",) if host == "ers.example.com" else ())
+    monkeypatch.setattr(dns_client, "look_up", lambda host, _: ("203.0.113.77",) if host == "ers.example.com" else ())
     made_in: list[threading.Thread] = []
     real_rules = app_module.Rules
 
@@ -293,7 +293,9 @@ def test_another_order_of_the_same_addresses_changes_nothing_and_a_new_one_does(
     site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = ("203.0.113.71", "203.0.113.72")
-    monkeypatch.setattr(lookups, "look_up", lambda _host: answer)
+    monkeypatch.setattr(dns_client, "look_up", lambda *_: answer)
+    monkeypatch.setattr(lookups, "LEAST_TTL", 0.0)
+    monkeypatch.setattr(dns_client, "SYSTEM_TTL", 0.0)
     site.write(trunks={**CONFIG["trunks"], "ers-a": {"target": "sip:ers.example.com:5060", "probe": "off"}})
 
     async def test() -> None:
@@ -323,7 +325,7 @@ def test_a_name_server_that_hangs_holds_up_no_start(
     site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(lookups, "look_up", lambda _host: ("203.0.113.71",) if release.wait(PATIENCE) else ())
+    monkeypatch.setattr(dns_client, "look_up", lambda *_: ("203.0.113.71",) if release.wait(PATIENCE) else ())
     monkeypatch.setattr(app_module, "START_RESOLVE_SECONDS", 0.05)
     site.write(trunks={**CONFIG["trunks"], "ers-a": {"target": "sip:ers.example.com:5060", "probe": "off"}})
 

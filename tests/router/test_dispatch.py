@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sip.locating import NOWHERE, Located, Server, Weighted, Where
 from tests.support.call_world import (
     CARRIER,
     CONFIG,
@@ -209,20 +210,25 @@ def test_a_broken_line_in_a_dialog_is_no_reason_to_lose_the_request(world: CallW
     assert one(world.receive(raw), "ACK").to == ("203.0.113.50", 5080)
 
 
+def at(*addresses: str, port: int = 5080) -> Located:
+    """Servers of descending priority."""
+    return Located(tuple((Weighted(0, (Server("udp", address, port),)),) for address in addresses))
+
+
 def test_what_follows_a_look_up_is_sent_at_once(world: CallWorld) -> None:
     asked = []
-    world.router.next_hops.resolve = lambda host, told: asked.append((host, told))
+    world.router.next_hops.resolve = lambda where, told: asked.append((where, told))
     raw = request("BYE", "sip:far@psap.example.com:5080", OWN_ROUTE, to_tag="t")
     assert not world.receive(raw)
-    ((host, told),) = asked
-    assert host == "psap.example.com"
-    told(("203.0.113.80",))
+    ((where, told),) = asked
+    assert where == Where("psap.example.com", 5080)
+    told(at("203.0.113.80"))
     assert world.edge.flushed == 1, "no message of a peer's is being treated: nobody else would send it"
     assert one(world.sent(), "BYE").to == ("203.0.113.80", 5080)
 
 
 def test_a_name_that_cannot_be_resolved_is_answered(world: CallWorld) -> None:
-    world.router.next_hops.resolve = lambda host, told: told(())
+    world.router.next_hops.resolve = lambda where, told: told(NOWHERE)
     assert one(world.receive(request("BYE", "sip:far@psap.example.com", OWN_ROUTE, to_tag="t")), 480)
 
 
@@ -240,3 +246,13 @@ def test_a_911_call_by_way_of_a_strict_route_is_a_911_call(world: CallWorld, own
     assert not sent.message.all("route")
     ordinary = invite(own, extra=("Route: <sip:2125550177@192.0.2.8>",))
     assert not of(world.receive(ordinary), "INVITE", PROVIDER_A)
+
+
+def test_a_server_of_a_name_that_does_not_serve_gives_way_to_the_next(world: CallWorld) -> None:
+    world.router.next_hops.resolve = lambda where, told: told(at("203.0.113.80", "203.0.113.81", "203.0.113.82"))
+    raw = request("INVITE", "sip:far@psap.example.com", OWN_ROUTE, to_tag="t")
+    first = one(world.receive(raw), "INVITE", ("203.0.113.80", 5080))
+    second = one(world.unreachable(first), "INVITE", ("203.0.113.81", 5080))
+    third = one(world.receive(response(second.message, 503), second.to), "INVITE", ("203.0.113.82", 5080))
+    assert third.message.start == "INVITE sip:far@psap.example.com SIP/2.0"
+    assert not world.edge.flushed, "known at once: the message is still being treated"

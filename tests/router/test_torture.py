@@ -13,6 +13,7 @@ import pytest
 
 from sip.errors import Reason
 from sip.framing import StreamFramer
+from sip.locating import Located, Server, Weighted
 from sip.stack import ListeningPoint
 from tests.sip.torture import EXPECTED, SDP_LENGTHS_SHORT, read
 from tests.support.call_world import CARRIER, CallWorld, Sent, invite, of, one, response
@@ -47,7 +48,8 @@ REQUESTS = [name for name in EXPECTED if name not in RESPONSES]
 def world(tmp_path: Path) -> CallWorld:
     world = CallWorld(tmp_path)
     world.points.points.append(ListeningPoint("udp", "2001:db8::5", 5060))
-    world.router.resolve = lambda host, told: told((CARRIER[0],))
+    located = Located(((Weighted(0, (Server("udp", *CARRIER),)),),))
+    world.router.resolve = lambda where, told: told(located)
     world.router.use(world.router.setup)
     return world
 
