@@ -86,6 +86,29 @@ def check_host_pattern(value: str) -> None:
             ) from None
 
 
+_UNITS_OF_SIZE = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def parse_size(value: Any) -> Any:
+    """Bytes of `100MB`, `2 GB`, `5000000`. ValueError for anything else, and below 1 MB."""
+    found = re.fullmatch(r"([0-9]+)\s*(kb|mb|gb)?", str(value).strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"{value!r} is not a size; write 100MB or 2GB")
+    size = int(found[1]) * _UNITS_OF_SIZE[(found[2] or "").lower()]
+    if size < 1_000_000:
+        raise ValueError("too small; write 1MB or more")
+    return size
+
+
+def check_collector(value: str) -> str:
+    """Where HEP is sent: `udp://HOST:PORT`."""
+    remedy = "write udp://HOST:PORT, such as udp://192.0.2.50:9060"
+    parts, port = split_url(value, remedy)
+    if parts.scheme != "udp" or port is None:
+        raise ValueError(f"not a collector; {remedy}")
+    return value
+
+
 def check_target(value: str) -> str:
     """A trunk's target: a SIP URI of host, port and transport."""
     if not _TARGET.fullmatch(value):
@@ -227,4 +250,10 @@ NumberPattern = Annotated[str, AfterValidator(_number_pattern)]
 NumberToDial = Annotated[str, AfterValidator(_number_to_dial)]
 NameServer = Annotated[str, AfterValidator(_name_server)]
 Probe = Annotated[str, AfterValidator(_probe)]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": r"^[0-9]+\s*([kKmMgG][bB])?$"}),
+]
+Collector = Annotated[str, AfterValidator(check_collector)]
 Target = Annotated[str, AfterValidator(check_target)]

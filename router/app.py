@@ -18,6 +18,7 @@ from pathlib import Path
 from config.load import ConfigError, LoadedConfig, load_config
 from e911.locate import DeviceTable
 from e911.location import Device
+from e911.numbers import EmergencyNumbers
 from router.certificates import Certificates, TlsFiles, files_of
 from router.decision import Rules
 from router.device_feed import NOT_READ_YET, DeviceFeed
@@ -31,7 +32,9 @@ from router.lookups import Resolver
 from router.parent import die_with_parent
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
-from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, notices_status
+from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, read_status
+from router.trace import Hello
+from router.trace_server import TraceServer
 from router.trunks import Trunks, known_addresses, names_of
 from sip.locating import Located, Where
 from sip.stack import ListeningPoint
@@ -106,6 +109,7 @@ class App:
             may_alias=lambda host: not self.router.sources.is_trunk(host),
         )
         self.router.edge = self.edge
+        self.trace = TraceServer(self.edge, loaded.state_directory, self._hello)
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.health: HealthServer | None = None
@@ -371,6 +375,10 @@ class App:
             except OSError as error:
                 # Calls matter more than the page that tells of them.
                 log.error("health.listen %s: %s; calls are served without it", health.listen, error)
+        try:
+            await self.trace.start()
+        except OSError as error:
+            log.warning("%s cannot be made: %s; calls are served, and cannot be traced", self.trace.path, error)
         if not has_looked:
             self._say_without_database()
         if self.key_problem:
@@ -455,6 +463,7 @@ class App:
             await asyncio.sleep(0.05)
         if was_busy:
             await asyncio.sleep(LAST_WORDS_SECONDS)  # for a 2xx or an ACK that was lost and comes again
+        await self.trace.close()
         await self.edge.close()
         if self.health is not None:
             self.health.close()
@@ -466,6 +475,18 @@ class App:
         self.trunk_resolver.close()
         log.info("stopped")
         self.logs.finish()
+
+    def _hello(self) -> Hello:
+        """What those who follow messages need to know."""
+        config = self.loaded.config
+        return Hello(
+            node=config.node,
+            redact=config.log.redact,
+            trunks=self._addresses,
+            numbers=EmergencyNumbers(
+                emergency=frozenset(config.emergency.numbers), test=frozenset(config.emergency.test_numbers)
+            ),
+        )
 
     def _is_known(self, host: str) -> bool:
         """True where an address is in a listed network, or a trunk's."""
@@ -483,7 +504,7 @@ class App:
                 "database": self.database_health,
                 "devices": len(self.devices),
                 "journal": self.journal.last_error or "ok",
-                "notices": notices_status(self.loaded.state_directory / "notices.json"),
+                "notices": read_status(self.loaded.state_directory / "notices.json"),
             },
         )
 
@@ -528,10 +549,15 @@ class App:
                 Gauge("edge911_faults", "faults of edge911 itself", lambda: self.faults),
                 Gauge("edge911_start_time_seconds", "when the process started", lambda: self.started_at),
                 Gauge("edge911_draining", "1 while stopping", lambda: float(router.draining)),
+                Gauge("edge911_trace_listeners", "who follows messages now", lambda: self.trace.listeners),
+                Gauge("edge911_trace_lost", "messages that some listener missed", lambda: self.trace.lost),
                 Gauge("edge911_log_lines_lost", "log lines nobody could take", lambda: self.logs.lost),
                 Gauge("edge911_log_lines_not_rendered", "log lines put plainly", lambda: self.logs.not_rendered),
             ],
-            self.loaded.state_directory / "notices.json",
+            {
+                "notices": self.loaded.state_directory / "notices.json",
+                "trace_export": self.loaded.state_directory / "trace-export.json",
+            },
             [
                 GaugeGroup(
                     "edge911_certificate_expires_seconds",

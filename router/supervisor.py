@@ -1,4 +1,5 @@
-"""`edge911 run`: starts the call process and the notices process, and starts again what dies or hangs.
+"""`edge911 run`: starts the call process, the notices process and, where messages are to be exported, the trace
+process; and starts again what dies or hangs.
 
 Deliberately small: it imports nothing of the product, so there is next to nothing in it that can fail. The children
 die with it (the kernel sees to that), so that after a kill -9 the addresses are free for the next start.
@@ -36,11 +37,16 @@ class Child:
     """One supervised process.
 
     silent_seconds: so long it may give no sign of life on the pipe that `--heartbeat` names; None watches nothing.
+    wanted: False where it is started at SIGHUP only, which may give it something to do; the trace process ends with
+    exit code 0 where it has nothing to do, and is not wanted from then on.
     """
 
-    def __init__(self, name: str, command: list[str], silent_seconds: float | None = None) -> None:
+    def __init__(
+        self, name: str, command: list[str], silent_seconds: float | None = None, *, wanted: bool = True
+    ) -> None:
         self.name = name
         self.command = command
+        self.wanted = wanted
         self.silent_seconds = silent_seconds
         self.last_sign = 0.0
         self.has_shown_life = False
@@ -159,8 +165,8 @@ def say(text: str) -> None:
         print(f"edge911: {text}", file=sys.stderr, flush=True)
 
 
-def supervise(calls: Child, notices: Child) -> int:
-    """Keep both running until SIGTERM or SIGINT; SIGHUP goes to both. Returns the exit code."""
+def supervise(calls: Child, notices: Child, trace: Child | None = None) -> int:
+    """Keep them running until SIGTERM or SIGINT; SIGHUP goes to all. Returns the exit code."""
     reading, writing = socket.socketpair()
     with reading, writing:
         writing.setblocking(False)
@@ -171,17 +177,21 @@ def supervise(calls: Child, notices: Child) -> int:
             signal.signal(wanted, lambda received, _frame: caught.append(received))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)  # those that came while we were being started count too
         try:
-            return _keep_running(calls, notices, reading, caught)
+            return _keep_running(calls, notices, reading, caught, trace)
         finally:
             signal.set_wakeup_fd(-1)
 
 
-def _keep_running(calls: Child, notices: Child, reading: socket.socket, caught: list[int]) -> int:
-    calls.start()
-    notices.start()
+def _keep_running(
+    calls: Child, notices: Child, reading: socket.socket, caught: list[int], trace: Child | None = None
+) -> int:
+    children = [child for child in (calls, notices, trace) if child is not None]
+    for child in children:
+        if child.wanted:
+            child.start()
     looked = time.monotonic()
     while True:
-        due = [child.start_at - time.monotonic() for child in (calls, notices) if child.process is None]
+        due = [child.start_at - time.monotonic() for child in children if child.process is None and child.wanted]
         select.select([reading], [], [], max(0.0, min([0.5, *due])))
         with contextlib.suppress(BlockingIOError):
             reading.recv(4096)
@@ -189,14 +199,15 @@ def _keep_running(calls: Child, notices: Child, reading: socket.socket, caught: 
         while caught:
             number = caught.pop(0)
             if number == signal.SIGHUP:
-                calls.signal(number)
-                notices.signal(number)
+                for child in children:
+                    child.signal(number)
+                    child.wanted = True
             elif number in (signal.SIGTERM, signal.SIGINT):
                 stop = True
         if stop:
-            return stop_both(calls, notices)
+            return stop_all(children)
         before, looked = looked, time.monotonic()
-        for child in (calls, notices):
+        for child in children:
             if looked - before > PAUSED_SECONDS:
                 child.last_sign = looked
             elif child.is_hung(looked):
@@ -205,20 +216,21 @@ def _keep_running(calls: Child, notices: Child, reading: socket.socket, caught: 
             if code is not None:
                 lived = time.monotonic() - child.started
                 if child is calls and calls.starts == 1 and lived < STARTED_SECONDS and code == 1:
-                    notices.signal(signal.SIGTERM)
-                    notices.wait(NOTICES_STOP_SECONDS)
+                    stop_all(children)
                     return code
-                say(f"the {child.name} process ended ({describe(code)}); it is started again")
-            if child.process is None and time.monotonic() >= child.start_at:
+                if child is trace and code == 0:
+                    child.wanted = False
+                else:
+                    say(f"the {child.name} process ended ({describe(code)}); it is started again")
+            if child.process is None and child.wanted and time.monotonic() >= child.start_at:
                 child.start()
 
 
-def stop_both(calls: Child, notices: Child) -> int:
-    """Calls first, so that the notices of the last calls are made too."""
-    calls.signal(signal.SIGTERM)
-    calls.wait(CALLS_STOP_SECONDS)
-    notices.signal(signal.SIGTERM)
-    notices.wait(NOTICES_STOP_SECONDS)
+def stop_all(children: list[Child]) -> int:
+    """One after the other: calls first, so that the notices of the last calls are made too, and messages written."""
+    for child in children:
+        child.signal(signal.SIGTERM)
+        child.wait(CALLS_STOP_SECONDS if child is children[0] else NOTICES_STOP_SECONDS)
     return 0
 
 
@@ -237,6 +249,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m router.supervisor", description=__doc__)
     parser.add_argument("--config", required=True, metavar="FILE")
     parser.add_argument("--state", required=True, metavar="DIRECTORY")
+    parser.add_argument("--trace", action="store_true", help="start the process of captures and HEP, too")
     options = parser.parse_args()
     os.umask(0o077)  # what the children write says where people are
     python = [sys.executable, "-m"]
@@ -251,6 +264,12 @@ def main() -> int:
             "notices",
             [*python, "router.notices", "--config", options.config, "--state", options.state, "--parent", parent],
             silent_seconds=NOTICES_SILENT_SECONDS,
+        ),
+        Child(
+            "trace",
+            [*python, "router.trace_export", "--config", options.config, "--parent", parent],
+            silent_seconds=NOTICES_SILENT_SECONDS,
+            wanted=options.trace,
         ),
     )
 

@@ -229,13 +229,14 @@ class Metrics:
         self,
         groups: Iterable[CounterGroup],
         gauges: Iterable[Gauge],
-        status: Path,
+        statuses: Mapping[str, Path],
         gauge_groups: Iterable[GaugeGroup] = (),
     ) -> None:
         self._groups = list(groups)
         self._gauges = list(gauges)
         self._gauge_groups = list(gauge_groups)
-        self._status = status
+        self._statuses = dict(statuses)
+        """Process → the file in which it says how it fares."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -257,13 +258,15 @@ class Metrics:
             for key, number in sorted(several.read().items()):
                 labelled.add_metric([key], number)
             yield labelled
-        for key, value in notices_status(self._status).items():
-            if isinstance(value, bool | int | float):
-                yield GaugeMetricFamily(f"edge911_notices_{key}", f"{key} of the notices process", value=float(value))
+        for process, path in self._statuses.items():
+            for key, value in read_status(path).items():
+                if isinstance(value, bool | int | float):
+                    name, text = f"edge911_{process}_{key}", f"{key} of the {process} process"
+                    yield GaugeMetricFamily(name, text, value=float(value))
 
 
-def notices_status(path: Path) -> dict[str, Any]:
-    """What the notices process last said of itself; empty where it has said nothing."""
+def read_status(path: Path) -> dict[str, Any]:
+    """What another process last said of itself; empty where it has said nothing."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from router.ladder_view import Step
 from simulations.ali import Ali
 from simulations.calls import OutgoingCall
 from simulations.demo_checks import (
@@ -31,7 +32,7 @@ from simulations.demo_checks import (
 from simulations.demo_world import DOCK, LAB, NORA, ROUTER, Extension, World
 from simulations.edge import EdgeError
 from simulations.front_desk import Mail
-from simulations.ladder import Step, ladder
+from simulations.ladder import ladder
 from simulations.psap import Psap
 from sip.message import Request, Response
 

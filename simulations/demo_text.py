@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from router.ladder_view import Step, draw
 from simulations.ali import ali_document, ali_lines, frame
 from simulations.demo import CallReport
 from simulations.demo_checks import Check
 from simulations.demo_world import ROUTER, TIMEZONE
 from simulations.front_desk import Mail, mail_lines
-from simulations.ladder import Step, draw
 
 WIDTH = 78
 Line = tuple[str, str]

@@ -10,10 +10,14 @@ REQUIRED = os.environ.get("EDGE911_REQUIRE_PEERS") == "1"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `peers` need SIPp: without it they are skipped, or fail where peers are required."""
-    if item.get_closest_marker("peers") is None or shutil.which("sipp"):
+    """Tests marked `peers` need SIPp, and the commands that the marks name: without them they are skipped, or fail
+    where peers are required."""
+    marks = list(item.iter_markers("peers"))
+    wanted = {"sipp": "sip-tester", **{name: name for mark in marks for name in mark.args}}
+    missing = [package for name, package in wanted.items() if shutil.which(name) is None]
+    if not marks or not missing:
         return
-    reason = "SIPp is not on the PATH (package sip-tester)"
+    reason = f"not installed: {', '.join(missing)} (packages of the system)"
     if REQUIRED:
         pytest.fail(f"{reason}, and EDGE911_REQUIRE_PEERS=1 forbids to skip", pytrace=False)
     pytest.skip(reason)

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from router.cli.common import ConfigOption, fail, load_or_exit
+from router.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -353,18 +354,13 @@ def _text(value: str) -> "Text":
     """Text for the screen, coloured by its first word."""
     from rich.text import Text
 
-    return Text(_printable(value), style=_style(value))
+    return Text(printable(value), style=_style(value))
 
 
 def _escaped(text: str) -> str:
     from rich.markup import escape
 
-    return escape(_printable(text))
-
-
-def _printable(text: str) -> str:
-    """Without what a caller could send to steer the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return escape(printable(text))
 
 
 def _joined(first: str, second: str) -> str:

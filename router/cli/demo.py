@@ -78,7 +78,7 @@ class _Screen:
         """Lines, at once."""
         from rich.text import Text
 
-        from simulations.ladder import ASCII
+        from router.ladder_view import ASCII
 
         for style, line in lines:
             shown = line if self.is_unicode else line.translate(ASCII).encode("ascii", "replace").decode()

@@ -41,6 +41,8 @@ def register(app: typer.Typer) -> None:
         hold_signals()  # until the supervisor can treat them
         # A process of its own kind: small, with nothing in it that could fail. It keeps our process id.
         arguments = ["--config", path, "--state", str(state)]
+        if loaded.config.trace.pcap is not None or loaded.config.trace.hep is not None:
+            arguments.append("--trace")
         os.execv(sys.executable, [sys.executable, "-m", "router.supervisor", *arguments])
 
 

@@ -311,3 +311,37 @@ def test_find_config_looks_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("EDGE911_CONFIG", "/srv/other.yaml")
     assert find_config(None) == Path("/srv/other.yaml")
     assert find_config(Path("mine.yaml")) == Path("mine.yaml")
+
+
+def test_trace_is_off_and_its_parts_have_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, LISTEN).config.trace.pcap is None
+    assert load(tmp_path, LISTEN).config.trace.hep is None
+    text = f'{LISTEN}trace: {{pcap: {{directory: captures}}, hep: {{target: "udp://[2001:db8::9]:9060"}}}}\n'
+    trace = load(tmp_path, text).config.trace
+    assert trace.pcap is not None
+    assert (trace.pcap.file_size, trace.pcap.files, trace.pcap.calls, trace.pcap.redact) == (10**8, 10, "all", None)
+    assert trace.hep is not None
+    assert (trace.hep.host, trace.hep.port, trace.hep.capture_id) == ("2001:db8::9", 9060, 911)
+
+
+@pytest.mark.parametrize(("written", "size"), [("100MB", 10**8), ("2 gb", 2 * 10**9), ("5000000", 5_000_000)])
+def test_sizes(tmp_path: Path, written: str, size: int) -> None:
+    pcap = load(tmp_path, f"{LISTEN}trace: {{pcap: {{directory: c, file_size: {written}}}}}\n").config.trace.pcap
+    assert pcap is not None
+    assert pcap.file_size == size
+
+
+@pytest.mark.parametrize(
+    ("trace", "words"),
+    [
+        ("{pcap: {directory: c, file_size: huge}}", "trace.pcap.file_size: 'huge' is not a size; write 100MB or 2GB"),
+        ("{pcap: {directory: c, file_size: 10KB}}", "trace.pcap.file_size: too small; write 1MB or more"),
+        ("{pcap: {}}", "trace.pcap.directory: missing; this setting is required"),
+        ("{hep: {target: homer}}", "trace.hep.target: not a"),
+        ('{hep: {target: "tcp://192.0.2.1:9060"}}', "trace.hep.target: not a collector; write udp://HOST:PORT"),
+        ('{hep: {target: "udp://192.0.2.1"}}', "trace.hep.target: not a collector; write udp://HOST:PORT"),
+    ],
+)
+def test_a_trace_that_cannot_be(tmp_path: Path, trace: str, words: str) -> None:
+    (error,) = errors_of(tmp_path, f"{LISTEN}trace: {trace}\n")
+    assert error.partition(": ")[2].startswith(words)

@@ -203,7 +203,7 @@ def test_a_machine_that_stood_still_makes_no_child_hung(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: now)
     monkeypatch.setattr(supervisor.select, "select", select)
-    monkeypatch.setattr(supervisor, "stop_both", lambda *_: 0)
+    monkeypatch.setattr(supervisor, "stop_all", lambda *_: 0)
     calls, notices = Watched("call"), Watched("notices")
     reading, writing = socket.socketpair()
     with reading, writing:
@@ -222,3 +222,28 @@ def test_signals_wait_in_a_child_until_it_can_treat_them() -> None:
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(supervisor.HELD), "only there"
     child.end_hung()
     child.wait(5)
+
+
+def test_a_process_with_nothing_to_do_is_started_by_a_reload_alone(signals: None, tmp_path: Path) -> None:
+    """The trace process: not wanted at first, wanted by SIGHUP, gone again with exit code 0, and never said."""
+    marks = tmp_path / "marks"
+    code = f"import pathlib; pathlib.Path({str(marks)!r}).open('a').write('x')"
+    trace = Child("trace", [sys.executable, "-c", code], wanted=False)
+
+    def play() -> None:
+        for starts in (1, 2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            while trace.starts < starts or trace.process is not None:
+                time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    player = threading.Thread(target=play)
+    # Children that a hang-up does not end.
+    lives = [LIVES[0], "-c", f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {LIVES[2]}"]
+    children = Child("call", lives), Child("notices", lives)
+    starter = threading.Timer(0.5, player.start)
+    starter.start()
+    assert supervise(*children, trace) == 0
+    player.join()
+    assert marks.read_text() == "xx"
+    assert trace.starts == 2

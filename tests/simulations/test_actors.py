@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import simulations.demo
+from router.ladder_view import Step, draw
 from simulations.actor import Actor
 from simulations.ali import ali_lines, read_ali
 from simulations.callee import Callee, Script, sdp
@@ -16,7 +17,7 @@ from simulations.calls import Call
 from simulations.demo import SCENES, CallReport, Stage, play
 from simulations.demo_world import World
 from simulations.front_desk import FrontDesk
-from simulations.ladder import Step, draw, ladder
+from simulations.ladder import ladder
 from simulations.pbx import Pbx
 from simulations.phone import Phone
 from simulations.psap import Psap
