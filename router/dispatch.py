@@ -24,6 +24,7 @@ from router.refusals import RefusalLimit
 from router.sources import Side, Source, Sources, parse_address
 from router.trunks import Trunks
 from sip.errors import Reason, RemoteError
+from sip.loops import labels_of_passes, max_breadth
 from sip.mending import mended
 from sip.message import Edits, Request, Response, warning_line
 from sip.proxy import (
@@ -32,8 +33,10 @@ from sip.proxy import (
     derive_branch,
     forward_bytes,
     is_own_branch,
+    loop_mark,
     max_forwards,
 )
+from sip.received import maddr_of
 from sip.routing import RouteDecision, process_routes, strictly_routed_uri
 from sip.stack import Flow, ListeningPoint, ServerTransaction, Stack
 from sip.uri import SipUri, parse_sip_uri, scheme_of
@@ -219,8 +222,9 @@ class CallRouter:
 
         RFC 6026 forbids to forward just any stray response; one whose branch we derived for the request it answers
         is forwarded as section 16.11 says, by the Via below ours. A call that rang while we restarted is so answered.
+        Those to other requests are never (RFC 4320 section 4.2): whoever waits for one asks again.
         """
-        if response.status != 100 and response.method != b"CANCEL" and is_own_branch(self.key, response):
+        if response.status != 100 and response.method == b"INVITE" and is_own_branch(self.key, response):
             onward = self._via_flow(response, flow)
             if onward is not None:
                 self.counts["stray_responses_forwarded"] += 1
@@ -232,14 +236,16 @@ class CallRouter:
         below = response.without_top_via()
         via = below.via
         transport = via.transport.decode("latin-1").lower()
-        host = via.received or via.host.decode("latin-1").strip("[]")
+        maddr = maddr_of(via.parameters)
+        host = maddr or via.received or via.host.decode("latin-1").strip("[]")
         if parse_address(host) is None:
             return None
         point = self.points.choose(transport, host, flow.point)
         if point is None:
             return None
         # On streams rport names the old connection's port, where nobody listens; sent-by is where to connect to.
-        port = (via.rport if transport == "udp" else None) or via.port or (5061 if transport == "tls" else 5060)
+        default = 5061 if transport == "tls" else 5060
+        port = (via.rport if transport == "udp" and not maddr else None) or via.port or default
         return Flow(point, host, port)
 
     # ---- emergency calls ----
@@ -247,6 +253,14 @@ class CallRouter:
     def _on_emergency(
         self, server: ServerTransaction, request: Request, source: Source, kind: CallKind, now: float
     ) -> None:
+        if self._loops(request, kind):
+            # A route of ours led back to us. The copy that went out there is refused with this, and goes on to its
+            # next route.
+            self.stack.drops[Reason.LOOP_DETECTED] += 1
+            text = warning_line(server.flow.point, f"{Reason.LOOP_DETECTED}: this call has been here before")
+            self.stack.answer(server, 482, now, extra=(text,))
+            self.note(logging.ERROR, "911 call came back to us", {"source_address": server.flow.host})
+            return
         if source.side is Side.OUTSIDE:
             self._note_refused(request, server.flow.host, source, kind)
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
@@ -480,6 +494,22 @@ class CallRouter:
             raise RemoteError(Reason.TOO_MANY_HOPS, 483)
         if request.has("proxy-require"):
             raise RemoteError(Reason.BAD_EXTENSION, 420)
+        if self._loops(request, CallKind.ORDINARY):
+            raise RemoteError(Reason.LOOP_DETECTED, 482, "this request has been here before")
+        max_breadth(request)
+
+    def _loops(self, request: Request, kind: CallKind) -> bool:
+        """True where the request left us before, and would go the same way again (RFC 5393).
+
+        An emergency call goes by its ladder whatever its Request-URI says, so for it each return is a loop.
+        """
+        labels = labels_of_passes(self.key, request)
+        if not labels:
+            return False
+        if kind is not CallKind.ORDINARY:
+            return any(label[:1].isdigit() for label in labels)
+        mark = loop_mark(request)
+        return any(label.endswith(mark) for label in labels)
 
     def _is_for_us(self, request: Request, uri: bytes) -> bool:
         """Section 11: OPTIONS to this router itself, by an address without a user part."""

@@ -4,14 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 from router.surroundings import Surroundings
+from sip.loops import max_breadth, with_share_of_breadth
 from sip.message import Edits, Request
-from sip.proxy import ResponseContext, Target
+from sip.proxy import Branch, ResponseContext, Target
 from sip.routing import RouteDecision
 from sip.stack import Flow, ServerTransaction
+from sip.timers import Entry, cancel_timer
 
 FIRST_ANSWER_SECONDS = 4.0
 """So long a trunk may say nothing to an INVITE before the next trunk, where there is one, is tried; several places
 of one trunk share it."""
+
+TRYING_AFTER = 7
+"""In units of T1: the time that a client's timer E takes to reach T2 (RFC 4320 section 4.1)."""
 
 _ONE: Counter[str] = Counter()
 
@@ -22,7 +27,7 @@ DIALOG_FORMING = frozenset({b"INVITE", b"SUBSCRIBE", b"REFER", b"NOTIFY"})
 class OrdinaryCall(ResponseContext):
     """A request on its way to one or several places, tried in order."""
 
-    __slots__ = ("places", "routed", "router", "shares")
+    __slots__ = ("breadth", "places", "routed", "router", "shares", "started", "trying")
 
     def __init__(
         self,
@@ -37,6 +42,26 @@ class OrdinaryCall(ResponseContext):
         self.places = list(enumerate(places))
         self.shares = Counter(name for name, _ in places) if len(places) > 1 else _ONE
         self.routed = routed
+        self.started = 0
+        self.breadth = max_breadth(request)
+        if self.breadth is not None:
+            self.routed = with_share_of_breadth(routed, self.breadth, len(places))
+        self.trying: Entry | None = None
+
+    def start(self, now: float) -> None:
+        """RFC 4320 section 4.1: whoever sent a non-INVITE hears 100 where it has heard nothing else for long."""
+        if self.request.method != b"INVITE":
+            self.trying = self.stack.set_timer(self, "trying", TRYING_AFTER * self.stack.timers.t1, now)
+        super().start(now)
+
+    def on_timer(self, name: str, now: float) -> None:
+        """TRYING_AFTER is over."""
+        if not self.final_status:
+            self.stack.answer(self.server, 100, now)
+
+    def on_finished(self, status: int, branch: Branch | None, now: float) -> None:
+        cancel_timer(self.trying)
+        self.trying = None
 
     def select_target(self, now: float) -> Target | None:
         if not self.places:
@@ -46,7 +71,10 @@ class OrdinaryCall(ResponseContext):
         if self.request.method in DIALOG_FORMING and not self.request.to_tag:
             record_routes = self.router.record_routes(flow.point, self.server.flow.point, self.request)
         timeout = None
-        if self.places and self.request.method == b"INVITE":
+        self.started += 1
+        # RFC 5393 section 5.3: no more branches at a time than Max-Breadth allows; one after another is no breadth.
+        may_fork = self.breadth is None or self.started < self.breadth
+        if self.places and may_fork and self.request.method == b"INVITE":
             timeout = round(FIRST_ANSWER_SECONDS / self.shares[name], 2)
         return Target(
             name=name,

@@ -598,6 +598,7 @@ REASON_PHRASES = {
     414: b"Request-URI Too Long",
     416: b"Unsupported URI Scheme",
     420: b"Bad Extension",
+    440: b"Max-Breadth Exceeded",
     480: b"Temporarily Unavailable",
     481: b"Call/Transaction Does Not Exist",
     482: b"Loop Detected",

@@ -8,6 +8,7 @@ What a policy may decide stands in the methods under "policy"; the defaults are 
 """
 
 import hashlib
+from binascii import crc32
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -24,6 +25,8 @@ TIMER_C = 185.0
 CANCEL_WAIT = 32.0
 """Section 9.1: 64*T1 after a CANCEL the branch counts as ended, seconds."""
 DEFAULT_MAX_FORWARDS = 70
+BRANCH_PREFIX = b"z9hG4bKe9"
+"""How the branches that we derive begin."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -233,22 +236,19 @@ class ResponseContext:
     def send_failure(self, now: float) -> None:
         """All targets failed: send the best response (section 16.7 step 6)."""
         best = best_response(self.branches)
-        if best is not None and best.final is not None:
-            response = best.final
-            if response.status == 503:
-                # "a proxy which receives a 503 ... SHOULD NOT forward it"; its Retry-After would hold back 911, too.
-                self.finish(500, best, now)
-                return
-            self.forward_final(best, now)
-            return
-        status = min((branch.status for branch in self.branches if branch.status), default=480)
+        status = best.status if best is not None else 480
         if status == 408 and self.server.method != b"INVITE":
-            # RFC 4320 section 4.2: a 408 to a non-INVITE comes too late to be of use to anyone.
+            # RFC 4320 section 4.2: a 408 to a non-INVITE comes too late to be of use to anyone, whoever made it.
             self.final_status = 408
             self.stack.abandon(self.server)
             self.close(408, None, now)
-            return
-        self.finish(status, None, now)
+        elif best is None or best.final is None:
+            self.finish(status, None, now)
+        elif status == 503:
+            # "a proxy which receives a 503 ... SHOULD NOT forward it"; its Retry-After would hold back 911, too.
+            self.finish(500, best, now)
+        else:
+            self.forward_final(best, now)
 
     # ---- running ----
 
@@ -272,7 +272,7 @@ class ResponseContext:
         """Forward the request to a target (section 16.6)."""
         branch = Branch(self, target)
         self.branches.append(branch)
-        identifier = derive_branch(self.key, self.request, target.label)
+        identifier = derive_branch(self.key, self.request, target.label + b"-" + loop_mark(self.request))
         data = forward_bytes(target.request, target.flow, identifier, target.record_routes)
         self.on_progress(branch, "started", 0, now)
         if target.timeout is not None:
@@ -282,6 +282,9 @@ class ResponseContext:
 
     def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:
         """Section 16.7."""
+        if not has_way_back(response):
+            self.stack.drops[Reason.NO_VIA_BELOW] += 1
+            return
         status = response.status
         if status == 100:
             self._on_trying(branch, now)
@@ -335,6 +338,8 @@ class ResponseContext:
                 self.on_progress(branch, "ringing", status, now)
         if self.winner is not None and self.winner is not branch:
             return  # another route rang first; this one is being cancelled
+        if self.server.method != b"INVITE":
+            return  # RFC 4320 section 4.1: no provisional response but 100 to a non-INVITE
         self.stack.respond(self.server, status, backward_bytes(response, self.server.flow), now)
 
     def _on_success(self, branch: Branch, response: Response, now: float) -> None:
@@ -510,6 +515,8 @@ class ResponseContext:
         """Send a branch's final response upstream as it came, and cancel what is still alive."""
         response = branch.final
         if response is not None:
+            if response.status in (401, 407) and len(self.branches) > 1:
+                response = with_all_challenges(response, self.branches)
             self.final_status = response.status
             self.stack.respond(self.server, response.status, backward_bytes(response, self.server.flow), now)
             self.close(response.status, branch, now)
@@ -565,16 +572,38 @@ class ResponseContext:
 
 
 def best_response(branches: Sequence[Branch]) -> Branch | None:
-    """Section 16.7 step 6: a 6xx if there is one, else the lowest class; within 4xx those that help the caller."""
-    answered = [branch for branch in branches if branch.final is not None]
-    if not answered:
-        return None
+    """Section 16.7 step 6: a 6xx if there is one, else the lowest class; within 4xx those that help the caller.
+
+    A branch that brought no response counts as its time-out (408) or transport error (503), after those that did.
+    """
     mendable = (401, 407, 415, 420, 484)
 
-    def rank(branch: Branch) -> tuple[int, bool, int]:
-        return (0 if branch.status >= 600 else branch.status // 100, branch.status not in mendable, branch.status)
+    def rank(branch: Branch) -> tuple[int, bool, bool, int]:
+        status = branch.status
+        return (0 if status >= 600 else status // 100, status not in mendable, branch.final is None, status)
 
-    return min(answered, key=rank)
+    return min((branch for branch in branches if branch.status), key=rank, default=None)
+
+
+def with_all_challenges(chosen: Response, branches: Sequence[Branch]) -> Response:
+    """Section 16.7 step 7: the chosen 401 or 407 with the other challenges of the branches' 401 and 407 added."""
+    added: list[bytes] = []
+    for branch in branches:
+        other = branch.final
+        if other is not None and other is not chosen and other.status in (401, 407):
+            added += other.lines("www-authenticate") + other.lines("proxy-authenticate")
+    known = chosen.lines("www-authenticate") + chosen.lines("proxy-authenticate")
+    added = [line for line in dict.fromkeys(added) if line not in known]
+    return chosen.edited(Edits(append=added)) if added else chosen
+
+
+def loop_mark(request: Request) -> bytes:
+    """The mark of a request as it arrived: Request-URI and Route, eight hexadecimal digits."""
+    digest = crc32(request.uri)
+    if "route" in request._first:
+        for line in request.lines("route"):
+            digest = crc32(line, digest)
+    return b"%08x" % digest
 
 
 def derive_branch(key: bytes, request: Request, label: bytes) -> bytes:
@@ -596,7 +625,7 @@ def derive_branch(key: bytes, request: Request, label: bytes) -> bytes:
             label,
         )
     )
-    return b"z9hG4bKe9%b.%b" % (hashlib.blake2b(seed, key=key, digest_size=12).hexdigest().encode(), label)
+    return b"%b%b.%b" % (BRANCH_PREFIX, hashlib.blake2b(seed, key=key, digest_size=12).hexdigest().encode(), label)
 
 
 def is_own_branch(key: bytes, response: Response) -> bool:
@@ -644,6 +673,15 @@ def backward_bytes(response: Response, flow: Flow) -> bytes:
         lines.insert(0, lines.pop(index))
     lines += (b"", response.body)
     return b"\r\n".join(lines)
+
+
+def has_way_back(response: Response) -> bool:
+    """False where no Via is left below ours: such a response is not forwarded (section 16.7 step 3)."""
+    index = response._first["via"]
+    fields = response.fields
+    if index + 1 < len(fields) and fields[index + 1][0] == "via":
+        return True
+    return len(response.values("via")) > 1
 
 
 def max_forwards(request: Request) -> int:

@@ -3,6 +3,8 @@
 The line keeps its bytes: spacing, folds and the values after the first stay as they came.
 """
 
+from ipaddress import ip_address
+
 from sip.headers import value_end
 
 
@@ -24,3 +26,21 @@ def with_source(line: bytes, host: bytes, port: int | None) -> bytes:
             kept.append(parameter)
     kept.append(b"received=" + host)
     return b";".join(kept) + line[len(value) :]
+
+
+def maddr_of(parameters: bytes) -> str:
+    """The maddr of a Via's parameters, to which responses go before all else (section 18.2.2); "" for none.
+
+    Only an address of one host counts: a response is never multiplied.
+    """
+    for parameter in parameters.split(b";"):
+        name, _, value = parameter.partition(b"=")
+        if name.strip().lower() == b"maddr":
+            text = value.strip().strip(b"[]").decode("latin-1")
+            try:
+                address = ip_address(text)
+            except ValueError:
+                return ""
+            is_many = address.is_multicast or address.is_unspecified or text == "255.255.255.255"
+            return "" if is_many else text
+    return ""

@@ -22,7 +22,7 @@ from sip.message import (
     parse_message,
     warning_line,
 )
-from sip.received import with_source
+from sip.received import maddr_of, with_source
 from sip.timers import Entry, TimerQueue, cancel_timer
 from sip.transaction import (
     INVITE_CLIENT,
@@ -520,6 +520,9 @@ class Stack:
                 self._note_source(request, flow, with_port=with_port)
             # Section 18.2.2: where this connection is gone by then, a new one to the port of sent-by.
             return flow._replace(reply_port=via.port or (5061 if flow.point.transport == "tls" else 5060))
+        if b"maddr" in via.parameters.lower() and (maddr := maddr_of(via.parameters)):
+            self._note_source(request, flow, with_port=via.rport is not None)
+            return flow._replace(host=maddr, port=via.port or 5060)
         if via.rport is not None:
             self._note_source(request, flow, with_port=True)
             return flow

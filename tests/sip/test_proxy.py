@@ -4,8 +4,8 @@ Proved: 16.3 (Max-Forwards read), 16.6 steps 2 to 5 and 8 (forwarded copy, Max-F
 derived branch), 16.7 steps 2 to 6 and 9 (timer C, Via removal, 100 not forwarded, 18x and 2xx forwarded, best
 response, 503 to 500), 16.7 step 5 on 6xx, 16.8, 16.9, 16.10, 9.1 (when a CANCEL may go), RFC 4320 4.2 (no 408 to a
 non-INVITE), and the emergency variants of the design: first ring wins, 6xx does not end the ladder, timer C starts
-the next route first. Not proved, for it is not done: parallel forking of a target set, 16.7 step 7 (collecting
-challenges of several branches), 16.5 location service, 16.6 step 4 loop detection other than by Max-Forwards.
+the next route first; 16.7 step 7 (the challenges of all branches), RFC 4320 4.1 and 4.2. Not proved, for it is not
+done: parallel forking of a target set, 16.5 location service. Loops: tests/router/test_loops.py.
 """
 
 from collections.abc import Sequence
@@ -184,6 +184,62 @@ def end(it: Call) -> None:
     assert it.book.idle, it.book.stack.__dict__
 
 
+def test_a_silent_route_counts_as_408_beside_the_503_of_another() -> None:
+    it = call(routes=ROUTES[:2], timeout=None)
+    it.until(32.1)
+    it.answer("r1", 503)
+    assert it.to_caller == [100, 408]
+    end(it)
+
+
+def test_the_challenges_of_all_routes_come_back_together() -> None:
+    it = call(emergency=True, routes=ROUTES)
+    proxy = (b'Proxy-Authenticate: Digest realm="a", nonce="1"',)
+    origin = (b'WWW-Authenticate: Digest realm="b", nonce="2"', b'WWW-Authenticate: Basic realm="c"')
+    it.answer("r0", 407, extra=proxy)
+    it.answer("r1", 401, extra=origin)
+    it.answer("r2", 407, extra=proxy)
+    assert it.to_caller == [100, 401]
+    final = it.responses[-1]
+    assert final.lines("www-authenticate") == list(origin)
+    assert final.lines("proxy-authenticate") == list(proxy), "the same challenge once"
+    end(it)
+
+
+def test_a_response_with_no_via_below_ours_goes_nowhere() -> None:
+    it = call()
+    raw = answer_to(it.requests["r0"], 200)
+    lines = raw.split(b"\r\n")
+    below = next(line for line in lines if line.startswith(b"Via: SIP/2.0/UDP 192.0.2.10"))
+    it.note(it.book.receive(raw.replace(below + b"\r\n", b""), ROUTES[0]))
+    assert it.to_caller == [100]
+    assert it.book.stack.drops == {Reason.NO_VIA_BELOW: 1}
+    apart = raw.replace(below + b"\r\n", b"").replace(b"CSeq:", below + b"\r\nCSeq:")
+    it.note(it.book.receive(apart, ROUTES[0]))
+    assert it.to_caller == [100, 200], "Via fields need not stand together"
+    end(it)
+
+
+@pytest.mark.parametrize("status", [180, 183])
+def test_no_provisional_response_to_a_non_invite_goes_back(status: int) -> None:
+    """RFC 4320 section 4.1."""
+    it = Call(Tu(), request_bytes(b"OPTIONS"))
+    it.answer("r0", status)
+    assert it.to_caller == []
+    it.answer("r0", 200)
+    assert it.to_caller == [200]
+    end(it)
+
+
+def test_a_408_to_a_non_invite_is_not_passed_on() -> None:
+    """RFC 4320 section 4.2."""
+    it = Call(Tu(routes=ROUTES[:1]), request_bytes(b"OPTIONS"))
+    it.answer("r0", 408)
+    assert it.to_caller == []
+    assert not it.book.stack.servers
+    end(it)
+
+
 # ---- forwarding (16.6) ----
 
 
@@ -293,6 +349,7 @@ def test_503_is_not_forwarded_and_its_retry_after_neither() -> None:
         ((504, 404), 404),
         ((502, 603), 603),
         ((408, 504), 408),
+        ((503, 408), 408),
     ],
 )
 def test_the_best_response_of_several(statuses: tuple[int, int], best: int) -> None:

@@ -4,7 +4,7 @@ Proved, by clause of RFC 3261: 17.1.1.2 (INVITE client: timers A, B, D), 17.1.1.
 17.1.3 (matching), 17.2.1 (INVITE server: 100 at once, G, H, I), 17.2.2 (J), 17.2.3 (matching, RFC 2543 too), 17.1.4
 (transport errors), 9.1 and 9.2 (CANCEL), 8.2.6 and 8.2.7 (To tag, stateless refusals), 18.1.2, 18.2.1 and 18.2.2
 (received, sent-by port); RFC 6026 7.1, 7.2, 8.4 to 8.7 (Accepted, L, M, stray responses to the TU); RFC 3581
-section 4 (rport). Not proved, for it is not done: maddr in Via (18.2.2), a response to a closed connection by a new
+section 4 (rport). maddr in Via (18.2.2): test_received. Not proved: a response to a closed connection by a new
 one to sent-by (18.2.2), DNS (RFC 3263), 17.2.4 (transport errors of responses).
 """
 
