@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from router.recorder import Recorder
 
 LAST_GOOD = "notices-settings.json"
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.03
 BUSY_LINES = 100
 """From so many lines at once on, the next are waited for longer, so that more of them come together."""
 BUSY_POLL_SECONDS = 0.05
@@ -188,6 +188,8 @@ class NoticesProcess:
             self._reload, self._reread_at = False, 0.0
             self._reread()
         lines, self._cursor = self._reader.read_lines(self._cursor, LINES_AT_ONCE)
+        if lines and self._recorder is not None:
+            self._recorder.look()
         for line in lines:
             self._intake.take_line(line, now, at)
         if now >= self._next_store:

@@ -23,6 +23,8 @@ from router.store.outbox import queued_entries, store_entries
 from router.store.records import CallLines, apply_calls, gather, read_cursor, store_cursor
 
 PAUSE_SECONDS = 0.1
+LOOK_SECONDS = 1.0
+"""How often the journal and the database file are looked at where nobody said that there is news."""
 BUSY_LINES = 300
 """From so many lines in one transaction on, the next waits longer, and calls are held until they are over."""
 BUSY_PAUSE_SECONDS = 0.5
@@ -73,22 +75,29 @@ class Recorder(threading.Thread):
         self._rows: dict[Key, dict[str, Any]] = {}
         self._folds: dict[Told, Fold] = {}
         self._stopping = threading.Event()
+        self._news = threading.Event()
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
         self._recovered_once = False
         self._failures = 0
         self._limit = LINES_AT_ONCE
 
+    def look(self) -> None:
+        """There is more in the journal."""
+        self._news.set()
+
     def submit(self, rows: Iterable[dict[str, Any]]) -> None:
         """Have these outbox rows written; a later row of the same notice takes the place of an earlier one."""
         with self._lock:
             for row in rows:
                 self._rows[(row["call"], row["kind"], row["contact"], row["channel"])] = row
+        self._news.set()
 
     def submit_folds(self, folds: Iterable[Fold]) -> None:
         """Have these folds written."""
         with self._lock:
             self._folds |= {fold.key: fold for fold in folds}
+        self._news.set()
 
     def forget(self, keys: Iterable[Key], folds: Iterable[Told]) -> None:
         """Do not write these after all."""
@@ -101,6 +110,7 @@ class Recorder(threading.Thread):
     def stop(self, timeout: float) -> None:
         """Write what there is, then end; waits at most `timeout` seconds."""
         self._stopping.set()
+        self._news.set()
         self.join(timeout)
 
     def run(self) -> None:
@@ -117,12 +127,20 @@ class Recorder(threading.Thread):
                 self._failed(error)
             if stopping and not (self.is_ok and (more or self._held)):
                 break
-            pause = BUSY_PAUSE_SECONDS if time.monotonic() < self._busy_until else PAUSE_SECONDS
-            if not self.is_ok:
-                pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
             if not more:
-                self._stopping.wait(pause)
+                self._wait()
         self._close()
+
+    def _wait(self) -> None:
+        """Until it is worth while to go on, or told to end."""
+        if not self.is_ok:
+            self._stopping.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
+        elif time.monotonic() < self._busy_until:
+            self._stopping.wait(BUSY_PAUSE_SECONDS)
+        else:
+            self._news.wait(LOOK_SECONDS)
+            self._stopping.wait(PAUSE_SECONDS)
+        self._news.clear()
 
     def _failed(self, error: Exception) -> None:
         reason = error.reason if isinstance(error, StoreError) else type(error).__name__
