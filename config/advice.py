@@ -105,6 +105,10 @@ def _default_site(config: Config) -> Iterator[Finding]:
             "no default site: callers whom no site claims have no site address and perhaps no callback number, "
             "and every contact is told",
         )
+    if not config.locations.sources:
+        yield Finding(
+            ("locations", "sources"), "no source: nobody's location is known, and every 911 call goes by basic 911"
+        )
     if not config.sites:
         yield Finding(("sites",), "no site: only registered devices have a location, all others go by basic 911")
 
@@ -144,7 +148,7 @@ def _place(site: SiteConfig, path: Steps) -> Iterator[Finding]:
     if (site.latitude is None) != (site.longitude is None):
         missing = "latitude" if site.latitude is None else "longitude"
         yield Finding((*path, missing), "missing: one coordinate alone is not a location and is not used")
-    if address.country in _NORTH_AMERICA:
+    if address.country.upper() in _NORTH_AMERICA:
         if site.timezone == "UTC":
             yield Finding(
                 (*path, "timezone"), "UTC: notices give the time of a call in UTC; write America/New_York or so"

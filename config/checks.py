@@ -3,6 +3,7 @@
 Errors stop a configuration from starting. Warnings (config/advice for most) do not; each says its consequence.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -117,8 +118,10 @@ def check(config: Config, root: Mapping, directory: Path, incomplete: frozenset[
         *_duplicate_ids(config),
         *([] if "listen" in incomplete else _interfaces(config)),
         *_numbers(config),
+        *_networks_on_both_sides(config),
+        *_countries(config),
         *_route_names(config),
-        *([] if "listen" in incomplete else _listening_points(config)),
+        *_listening_twice(config),
         *([] if {"listen", "tls"} & incomplete else _tls_listening_points(config)),
         *([] if {"listen", "trunks"} & incomplete else _trunks_and_listening_points(config)),
     ]
@@ -284,6 +287,25 @@ def _numbers(config: Config) -> Iterator[Finding]:
             )
 
 
+def _networks_on_both_sides(config: Config) -> Iterator[Finding]:
+    for position, network in enumerate(config.networks.outside):
+        if network in config.networks.inside:
+            other = path_text(("networks", "inside", config.networks.inside.index(network)))
+            yield Finding(
+                ("networks", "outside", position), f"{network} is also {other}; callers there are one or the other"
+            )
+
+
+def _countries(config: Config) -> Iterator[Finding]:
+    for number, site in enumerate(config.sites):
+        country = site.address.country
+        if country and not re.fullmatch(r"[A-Za-z]{2}", country):
+            yield Finding(
+                ("sites", number, "address", "country"),
+                f"{quoted(country)} is not a country of two letters (ISO 3166-1); write US or CA",
+            )
+
+
 def _route_names(config: Config) -> Iterator[Finding]:
     """Names within each ladder of routes, which is what records and `explain` call them by."""
     general: dict[str, Steps] = {}
@@ -304,7 +326,7 @@ def _route_names(config: Config) -> Iterator[Finding]:
             yield from _twice(own, basic.name, ("sites", number, "basic", position, "name"))
 
 
-def _listening_points(config: Config) -> Iterator[Finding]:
+def _listening_twice(config: Config) -> Iterator[Finding]:
     seen: list[tuple[str, str, int, Steps]] = []
     points: list[tuple[str, str, int, Steps]] = [
         (listen.transport, listen.host, listen.port, ("listen", number))

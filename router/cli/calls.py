@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 import typer
 
 from router.cli.common import ConfigOption, fail, load_or_exit
+from router.cli.table import print_table
 from router.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from config.load import LoadedConfig
@@ -30,14 +30,25 @@ SinceOption = Annotated[
     str, typer.Option("--since", metavar="TIME", help="Only calls since: 2h, 3d, 2026-11-22 or 2026-11-22T14:30.")
 ]
 
+_WHOLE = ("After", "Contact", "Attempts", "Last attempt")
+"""Columns that are not broken into lines where there is no room."""
+SHORT_ID = 8
+"""Characters of a record id that are shown where there is no room for all."""
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _GOOD = {"answered", "delivered", "won", "folded"}
 _BAD = {"failed", "refused", "unreachable", "timeout", "progress-timeout", "given-up"}
 
 
+_HELP = """Records of 911 calls: list them, or show one.
+
+Without a command: the newest 20. A record says who called, which location was sent and why, every route that was
+tried, and what became of each notice.
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add `calls`, `calls list` and `calls show` to the command."""
-    calls = typer.Typer(help="Records of 911 calls: list them, or show one.", invoke_without_command=True)
+    calls = typer.Typer(help=_HELP, invoke_without_command=True)
 
     @calls.callback()
     def calls_alone(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -64,7 +75,8 @@ def register(app: typer.Typer) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Show everything about one call."""
-        _show(load_or_exit(config), call, as_json=as_json)
+        # As copied from a list that had no room for all of it.
+        _show(load_or_exit(config), call.rstrip("…"), as_json=as_json)
 
     app.add_typer(calls, name="calls")
 
@@ -94,7 +106,13 @@ def _list(loaded: "LoadedConfig", *, as_json: bool, limit: int, site: str, since
     if not found:
         typer.echo("No calls." if not (site or since) else "No such calls.")
         return
-    _console().print(_list_table(found, loaded))
+    print_table(
+        ("When", "Site", "Caller", "Dialled", "How it ended", "Route", "Id"),
+        [_list_row(call, _zone(loaded, call.site)) for call in found],
+        cut=("Id", "Site", "How it ended"),
+        drop=("Route",),
+        text=_text,
+    )
 
 
 def _show(loaded: "LoadedConfig", call: str, *, as_json: bool) -> None:
@@ -174,30 +192,17 @@ def _journal_source(loaded: "LoadedConfig") -> _Source:
     return _Source("journal", list_calls, lambda prefix: [call for call in lines if call.startswith(prefix)], get)
 
 
-def _list_table(calls: "Sequence[CallSummary]", loaded: "LoadedConfig") -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("When", "Site", "Caller", "Dialled", "How it ended", "Route"):
-        table.add_column(heading, no_wrap=heading in ("When", "Dialled"))
-    table.add_column("Id", overflow="fold")
-    for call in calls:
-        site = call.site + (f" / {call.zone}" if call.zone else "")
-        table.add_row(
-            *(
-                _text(value or "-")
-                for value in (
-                    _when(call.started_at, _zone(loaded, call.site)),
-                    site,
-                    call.device or call.number,
-                    f"{call.dialled} (TEST)" if call.kind == "test" else call.dialled,
-                    _outcome(call.outcome, call.status),
-                    call.route,
-                    call.id,
-                )
-            )
-        )
-    return table
+def _list_row(call: "CallSummary", zone: tzinfo) -> tuple[str, ...]:
+    cells = (
+        _when(call.started_at, zone),
+        call.site + (f" / {call.zone}" if call.zone else ""),
+        call.device or call.number,
+        f"{call.dialled} (TEST)" if call.kind == "test" else call.dialled,
+        _outcome(call.outcome, call.status),
+        call.route,
+        call.id,
+    )
+    return tuple(printable(" ".join(cell.split()) or "-") for cell in cells)
 
 
 def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfig") -> None:
@@ -258,9 +263,13 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
     _heading(console, "Notices")
     _print_rows(
         console,
-        ("Contact", "Notice", "Outcome", "Attempts", "Last attempt", "Receiver's words"),
+        ("Contact", "Notice", "Outcome", "Attempts", "Last attempt"),
         [_notice_row(entry, record, zone) for entry in record.notices],
     )
+    words = [(f"{entry.contact} #{entry.channel + 1}", entry.words) for entry in record.notices if entry.words]
+    if words:
+        _heading(console, "What the receivers said")
+        _print_pairs(console, words)
     untold = [name for name in record.contacts if name not in {entry.contact for entry in record.notices}]
     if untold:
         console.print(f"  no notice is recorded for: {_escaped(', '.join(untold))}")
@@ -269,17 +278,16 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
 def _notice_row(entry: "Entry", record: "CallRecord", zone: tzinfo) -> tuple[str, ...]:
     outcome = entry.state.value
     if entry.folded_into:
-        outcome = "folded into one with others"
+        outcome = "folded"
     elif entry.reason and outcome != "delivered":
         outcome = f"{outcome}, {entry.reason}"
-    kind = entry.kind if entry.call == record.id else f"{entry.kind} (of {entry.call})"
+    kind = entry.kind if entry.call == record.id else f"{entry.kind} (of {entry.call[:SHORT_ID]})"
     return (
         f"{entry.contact} #{entry.channel + 1}",
         kind,
         outcome,
         str(entry.attempts) if entry.attempts else "",
         _when(entry.last_attempt_at, zone) if entry.last_attempt_at else "",
-        entry.words,
     )
 
 
@@ -333,7 +341,7 @@ def _print_rows(console: "Console", headings: tuple[str, ...], rows: "Sequence[t
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for number, heading in enumerate(headings):
-        table.add_column(f"  {heading}" if number == 0 else heading)
+        table.add_column(f"  {heading}" if number == 0 else heading, no_wrap=heading in _WHOLE)
     for row in rows:
         cells = [_text(str(value)) for value in row]
         cells[0] = _text(f"  {row[0]}")

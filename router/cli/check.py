@@ -42,13 +42,19 @@ def register(app: typer.Typer) -> None:
         except ConfigError as error:
             errors, warnings = error.problems, error.warnings
         if file:
-            errors = [*errors, *unusable_urls(Path(file))]
+            errors = _by_line([*errors, *unusable_urls(Path(file))])
         if as_json:
             _print_json(file, errors, warnings)
         else:
             _print_text(file, errors, warnings)
         if errors:
             raise typer.Exit(EXIT_FAILED)
+
+
+def _by_line(problems: "Sequence[Problem]") -> "list[Problem]":
+    """In the order of the lines of each file; the files as they came."""
+    files = list(dict.fromkeys(problem.file for problem in problems))
+    return sorted(problems, key=lambda problem: (files.index(problem.file), problem.line, problem.column))
 
 
 def _print_text(file: str, errors: "Sequence[Problem]", warnings: "Sequence[Problem]") -> None:

@@ -27,13 +27,21 @@ def register(app: typer.Typer) -> None:
         time_limit: Annotated[
             float, typer.Option("--time-limit", metavar="SECONDS", min=0.1, help="Give up after so long.")
         ] = TIME_LIMIT,
-        broken: Annotated[list[str] | None, typer.Option("--break", metavar="PEER", hidden=True)] = None,
+        broken: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--break",
+                metavar="PEER",
+                help="Break a peer on purpose, to see it end with 1: provider, relay or desk.",
+            ),
+        ] = None,
     ) -> None:
-        """Show three 911 calls from start to finish, on this machine alone. Takes less than 10 seconds.
+        """Show three 911 calls, start to finish, on this machine.
 
-        A real `edge911 run`, with an SQLite database in a temporary directory, stands between a PBX with its
-        phones and two E911 providers, a basic-911 relay centre and a front desk with a real SMTP server, all
-        simulated on 127.0.0.x. Nothing is sent beyond this machine, and nothing is left behind.
+        Takes less than 10 seconds. A real `edge911 run`, with an SQLite database in a temporary directory,
+        stands between a PBX with its phones and two E911 providers, a basic-911 relay centre and a front desk
+        with a real SMTP server, all simulated on 127.0.0.x. Nothing is sent beyond this machine, and nothing is
+        left behind.
 
         \b
         The calls:

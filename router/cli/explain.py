@@ -31,13 +31,24 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON document.")] = False,
         config: ConfigOption = None,
     ) -> None:
-        """Show the decision a call would get, by the code that takes calls. Sends nothing.
+        """Show the decision a call would get. Sends nothing.
 
-        Rule matched, location sources asked and why each did or did not win, what each route would be sent, the
-        whole ladder of routes with the worst-case seconds to its end, and who would be told.
+        Made by the code that takes calls: rule matched, location sources asked and why each did or did not win,
+        what each route would be sent, the whole ladder of routes with the worst-case seconds to its end, and who
+        would be told.
 
-        Examples: edge911 explain 4102 911 --source 10.1.3.7 · edge911 explain +12125550123 933 --json
+        \b
+        For example:
+          edge911 explain 4102 911
+          edge911 explain 4102 911 --source 10.1.3.7
+          edge911 explain sip:alice@example.com urn:service:sos
+          edge911 explain +12125550123 933 --json
         """
+        for name, text in (("FROM", caller), ("TO", dialled)):
+            if not text.isprintable():
+                fail(f"{name}: a character of it cannot be sent in an INVITE; write a number, a user or a SIP URI")
+        if not dialled.strip():
+            fail("TO is empty; write 911, 933, a number or a URI")
         loaded = load_or_exit(config)
         if source:
             from router.sources import parse_address
@@ -111,13 +122,19 @@ def _decide(
 
 
 def _print(decision: dict[str, Any]) -> None:
+    from textwrap import wrap
+
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
 
     def line(label: str, text: str, style: str = "") -> None:
-        console.print(Text.assemble((f"{label:<10}", "bold"), (text, style)))
+        lines = [text]
+        if console.is_terminal:  # a file or a pipe gets one line for each thing
+            lines = wrap(text, max(console.width - 10, 40), break_long_words=False, break_on_hyphens=False) or [""]
+        for number, part in enumerate(lines):
+            console.print(Text.assemble((f"{'' if number else label:<10}", "bold"), (part, style)))
 
     served = decision.get("served", True)
     line("Call", f"{decision['from']} → {decision['to']}, from {decision['source']} ({decision['source_side']})")

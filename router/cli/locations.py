@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from router.cli.common import EXIT_FAILED, ConfigOption, fail, load_or_exit
+from router.cli.table import print_table
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -24,9 +25,9 @@ _CHUNK = 1000
 _WAIT_FOR_OTHERS = 30.0
 """Seconds to wait for another import to end."""
 
-_HELP = """The registered devices: which phone is where, and which number calls it back.
+_HELP = """The registered devices: which phone is where.
 
-A running router takes every change into account within a second.
+And which number calls it back. A running router takes every change into account within a second.
 """
 
 
@@ -101,7 +102,7 @@ def _import(
 
 def _list(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="Only devices in which this text stands somewhere.")
+        str | None, typer.Argument(metavar="TEXT", help="Only devices in which this text stands somewhere.")
     ] = None,
     site: Annotated[str | None, typer.Option("--site", help="Only the devices of this site.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
@@ -120,16 +121,24 @@ def _list(
         typer.echo(orjson.dumps(documents, option=orjson.OPT_INDENT_2).decode())
         return
     if found:
-        _print_table(found)
+        print_table(
+            ("Device", "Name", "Kind", "Callback", "Site", "Zone", "Address", "Point"),
+            [_row(device) for device in found],
+            cut=("Address", "Name", "Site", "Zone"),
+            drop=("Point", "Kind", "Zone"),
+        )
     of_all = f" of {len(everything):,}" if len(found) != len(everything) else ""
     typer.echo(f"{_devices(len(found))}{of_all}")
 
 
 def _export(
-    file: Annotated[str, typer.Argument(metavar="[FILE]", help="File to write; - is standard output.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; - is standard output.")] = "-",
     config: ConfigOption = None,
 ) -> None:
-    """Write all devices as CSV, sorted by device; `import` reads it back as it is."""
+    """Write all devices as CSV.
+
+    Sorted by device; `edge911 locations import` reads it back as it is.
+    """
     from router.locations_csv import written_rows
 
     loaded = load_or_exit(config)
@@ -152,14 +161,17 @@ def _export(
 
 def _set(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="Number, user or address of record.")],
-    pairs: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE...", help="Columns as `import --help` lists them.")
-    ],
+    pairs: Annotated[list[str], typer.Argument(metavar="KEY=VALUE", help="Columns as `import --help` lists them.")],
     config: ConfigOption = None,
 ) -> None:
-    """Change one device, or add it: `edge911 locations set 4012 site=hq floor=3 room="East wing"`.
+    """Change one device, or add it.
 
     A key that is not given keeps its value; KEY= clears it.
+
+    \b
+    For example:
+      edge911 locations set 4012 site=hq floor=3 room="East wing"
+      edge911 locations set 4012 room=
     """
     from router.location_cells import places_of, unfitting_after
     from router.store.devices import get_device, take_turn, upsert_devices
@@ -181,7 +193,7 @@ def _set(
 
 
 def _remove(
-    devices: Annotated[list[str], typer.Argument(metavar="DEVICE...", help="Numbers, users or addresses of record.")],
+    devices: Annotated[list[str], typer.Argument(metavar="DEVICE", help="Numbers, users or addresses of record.")],
     config: ConfigOption = None,
 ) -> None:
     """Take devices away. Where one of them is not registered, none is removed."""
@@ -301,23 +313,10 @@ def _nearest(conn: "Connection", name: str) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _print_table(found: "Sequence[Device]") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1000)  # for grep: nothing is cut
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("device", "name", "kind", "callback", "site", "zone", "address", "point"):
-        table.add_column(heading, overflow="fold")
-    for device in found:
-        point = f"{device.point.latitude}, {device.point.longitude}" if device.point else ""
-        cells = (device.device, device.name, device.kind.value, device.callback, device.site, device.zone)
-        table.add_row(*map(Text, (*cells, _address(device), point)))
-    console.print(table)
+def _row(device: "Device") -> tuple[str, ...]:
+    point = f"{device.point.latitude}, {device.point.longitude}" if device.point else ""
+    who = (device.device, device.name, device.kind.value, device.callback)
+    return (*who, device.site, device.zone, _address(device), point)
 
 
 def _address(device: "Device") -> str:

@@ -20,8 +20,10 @@ def register(app: typer.Typer) -> None:
     def run(config: ConfigOption = None) -> None:
         """Serve: the call process and the notices process, supervised.
 
-        SIGTERM stops: no new ordinary calls (503), 911 is served until its transactions end, 30 s at the most.
-        SIGHUP reloads the configuration; a bad one is refused, with its errors in the log, and the old one stays.
+        It stays in the foreground, for systemd or a terminal; its log goes to standard error. Ctrl-C or SIGTERM
+        stops it: no new ordinary calls (503), 911 is served until its transactions end, 30 s at the most.
+        SIGHUP (`systemctl reload`) reloads the configuration; a bad one is refused, with its errors in the log,
+        and the old one stays.
         """
         from router.cli.common import config_path
         from router.contact_urls import unusable_urls

@@ -10,8 +10,13 @@ def register(app: typer.Typer) -> None:
     def schema() -> None:
         """Print the JSON Schema of edge911.yaml.
 
-        Editors use it (yaml-language-server): edge911 schema > edge911.schema.json, and as the first line of the
-        configuration: # yaml-language-server: $schema=edge911.schema.json
+        Editors that know yaml-language-server complete keys and underline mistakes with it.
+
+        \b
+        Once:
+          edge911 schema > edge911.schema.json
+        and as the first line of edge911.yaml:
+          # yaml-language-server: $schema=edge911.schema.json
         """
         from config.json_schema import schema_text
 

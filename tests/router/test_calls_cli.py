@@ -141,6 +141,8 @@ def test_show_takes_a_beginning_that_fits_one_call(stored: Path) -> None:
     assert found["id"] == "c1-aaa"
     assert [step["outcome"] for step in found["routes"]] == ["started", "refused", "started", "answered"]
     assert [notice["state"] for notice in found["notices"]] == ["delivered", "refused"]
+    # As copied from a terminal that had no room for all of the id.
+    assert document(run(stored, "show", "c1-a…", "--json"))["call"]["id"] == "c1-aaa"
     several = run(stored, "show", "c1")
     assert several.exit_code == 1
     assert "c1-aaa, c1-bbb" in several.stderr

@@ -173,6 +173,31 @@ def test_a_command_that_cannot_be_imported_is_not_left_out(tmp_path: Path, monke
         build_app()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("4102", ""), "TO is empty"),
+        (("4102", "  "), "TO is empty"),
+        (("41\n02", "911"), "FROM: "),
+        (("4102", "9\x1b[2J11"), "TO: "),
+        (("4102", "911", "--source", "10.0.0.999"), "--source 10.0.0.999: not an IP address"),
+    ],
+)
+def test_explain_refuses_what_no_call_can_be(folder: Path, arguments: tuple[str, ...], named: str) -> None:
+    code, out, err = run("explain", "-c", "good.yaml", *arguments)
+    assert (code, out) == (1, "")
+    assert named in err
+    assert "\x1b" not in err
+
+
+def test_every_command_is_named_whole_in_the_overview(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ((), ("locations",), ("calls",)):
+        _, out, _ = run(*group, "--help")
+        assert not out.rstrip().endswith("...")
+        assert "...\n" not in out.partition("Commands:")[2]
+
+
 def test_a_fault_of_our_own_is_one_line_and_3(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

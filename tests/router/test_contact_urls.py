@@ -1,5 +1,6 @@
 """`check` and `run` refuse a contact that could never be told."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,5 @@ def test_check_names_them_beside_every_other_error(tmp_path: Path) -> None:
     assert done.returncode == 1
     for named in ("contacts.typo.send[0]: ", "contacts.cut.send[1]: ", "routes.outbound[0]: "):
         assert named in done.stderr
+    lines = [int(line) for line in re.findall(rf"^{path}:(\d+):\d+: (?!.*warning:)", done.stderr, re.MULTILINE)]
+    assert lines == sorted(lines)
