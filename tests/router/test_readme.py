@@ -91,7 +91,9 @@ def test_every_excerpt_is_of_an_example_or_fits_into_one(examples: Path, text: s
         return
     whole = _over(yaml.safe_load(Path("pbx.yaml").read_text(encoding="utf-8")), yaml.safe_load(text))
     Path("edge911.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
-    assert "edge911.yaml: no errors" in run("check") or "edge911.yaml: 0 errors" in run("check"), run("check")
+    problems = [line for line in run("check").splitlines() if re.match(r"\S+:\d+:\d+: (?!.*: warning: )", line)]
+    # The example's other trunks may not fit to the excerpt's listening points.
+    assert all("no listening point for" in line for line in problems), problems
 
 
 def _plain(text: str) -> set[str]:
