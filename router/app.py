@@ -110,6 +110,7 @@ class App:
         )
         self.router.edge = self.edge
         self.trace = TraceServer(self.edge, loaded.state_directory, self._hello)
+        self.edge.before_sending = self.router.before_sending
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.health: HealthServer | None = None

@@ -109,7 +109,9 @@ class CallRouter:
         self.edge: Edge | None = None
         self.counts: Counter[str] = Counter()
         self.later: deque[JournalEvent] = deque()
-        """Events that may be written when the loop has a moment."""
+        """Events that wait to be written: at the latest when the loop has a moment."""
+        self._must_write = False
+        """True where one of them must be written before anything is sent."""
         self.record_routing = RecordRouting(key)
         self.acks = Acks(self.stack, key, self.counts, self.is_own_uri)
         self.draining = False
@@ -308,8 +310,9 @@ class CallRouter:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
             self.on_fault("deciding about an emergency call")
             plan = plan_of_unknown(self.rules, request, server.flow.host, kind)
-        self.counts[f"{kind.value}_calls"] += 1
-        self.counts[f"location_{plan.decision.location.source.value if plan.decision.location else 'none'}"] += 1
+        self.counts[f"{kind}_calls"] += 1
+        found_by = str(plan.decision.location.source) if plan.decision.location else "none"
+        self.counts[f"location_{found_by}"] += 1
         self._start(server, request, plan, now)
         self.note(
             logging.INFO,
@@ -322,7 +325,7 @@ class CallRouter:
                 "callback": plan.caller.callback,
                 "source_address": plan.caller.source_address,
                 "site": plan.decision.site.id if plan.decision.site else "",
-                "location_source": plan.decision.location.source.value if plan.decision.location else "none",
+                "location_source": found_by,
                 "route": plan.ladder[0].name if plan.ladder else "",
             },
         )
@@ -368,7 +371,7 @@ class CallRouter:
                 status=403,
                 site=plan.decision.site.id if plan.decision.site else "",
                 contacts=plan.decision.contacts,
-                kind=kind.value,
+                kind=str(kind),
             )
         )
         self.note(logging.WARNING, "911 call refused", {"call": plan.id, "reason": reason, "source_address": host})
@@ -399,9 +402,7 @@ class CallRouter:
     def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
         """One line for how the setting-up of an emergency call ended."""
         level = logging.ERROR if outcome is CallOutcome.FAILED else logging.INFO
-        self.note(
-            level, f"{plan.kind.value} call {outcome.value}", {"call": plan.id, "status": status, "route": route}
-        )
+        self.note(level, f"{plan.kind} call {outcome}", {"call": plan.id, "status": status, "route": route})
 
     # ---- ordinary requests ----
 
@@ -565,16 +566,22 @@ class CallRouter:
     # ---- journal ----
 
     def write(self, event: JournalEvent) -> None:
-        """Append to the journal now, after all that waits to be written; one write, and never an exception."""
+        """Append to the journal before anything more is sent: with the edge, once for all that came together."""
         self.later.append(event)
-        self.write_waiting()
+        self._must_write = True
+
+    def before_sending(self) -> None:
+        """Write what must be written before the messages that wait may leave."""
+        if self._must_write:
+            self.write_waiting()
 
     def write_later(self, event: JournalEvent) -> None:
         """Append soon: nothing depends on it before the next intent."""
         self.later.append(event)
 
     def write_waiting(self) -> None:
-        """Append what waits."""
+        """Append what waits, with one write and never an exception."""
+        self._must_write = False
         if not self.later:
             return
         events = list(self.later)

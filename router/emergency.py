@@ -41,6 +41,9 @@ _OUTCOMES = {
 }
 
 
+_COUNTED = {outcome: f"route_{outcome}" for outcome in RouteOutcome}
+
+
 @dataclass(slots=True, kw_only=True)
 class RouteTarget(Target):
     """A target that knows its rung of the ladder."""
@@ -95,7 +98,7 @@ class EmergencyCall(ResponseContext):
                 id=plan.id,
                 at=self.router.clock(),
                 node=self.router.node,
-                kind=plan.kind.value,
+                kind=str(plan.kind),
                 call_id=self.request.call_id.decode("latin-1"),
                 from_tag=self.request.from_tag.decode("latin-1"),
                 dialled=plan.dialled,
@@ -348,7 +351,7 @@ class EmergencyCall(ResponseContext):
         *,
         with_location: bool = False,
     ) -> None:
-        self.router.counts[f"route_{outcome.value}"] += 1
+        self.router.counts[_COUNTED[outcome]] += 1
         self.router.write_later(
             RouteEvent(
                 id=self.plan.id,
@@ -374,11 +377,11 @@ class EmergencyCall(ResponseContext):
         self.awaiting = None
         cancel_timer(self.wait)
         kind = "test" if self.plan.kind is CallKind.TEST else "emergency"
-        self.router.counts[f"{kind}_calls_{outcome.value}"] += 1
+        self.router.counts[f"{kind}_calls_{outcome}"] += 1
         route = branch.target.name if branch is not None else ""
-        self.router.write(
-            CallEnded(id=self.plan.id, at=self.router.clock(), outcome=outcome, status=status, route=route)
-        )
+        # Only of a call that failed are people told from this: it is written before the caller hears of it.
+        write = self.router.write if outcome is CallOutcome.FAILED else self.router.write_later
+        write(CallEnded(id=self.plan.id, at=self.router.clock(), outcome=outcome, status=status, route=route))
         self.router.log_call_end(self.plan, outcome, status, route)
 
     # ---- calls nobody is left to take ----

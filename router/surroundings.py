@@ -67,7 +67,7 @@ class Surroundings(Protocol):
         """Nothing came back over the connection to this address: use a new one next time."""
 
     def write(self, event: JournalEvent) -> None:
-        """Append to the journal now."""
+        """Append to the journal before anything more is sent."""
 
     def write_later(self, event: JournalEvent) -> None:
         """Append to the journal soon."""

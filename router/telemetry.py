@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from config.schema import Log
 
 PENDING_LIMIT = 100_000
 _NUMBER = re.compile(r"\+?\d[\d().\- ]{5,}\d")
+_SHORTEST_NUMBER = 7
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _USER = re.compile(r"\b(sips?:)[^@\s;,<>\"']+@", re.IGNORECASE)
 _TEL = re.compile(r"\b(tel:)[^\s;,<>\"']+", re.IGNORECASE)
@@ -73,8 +75,9 @@ class DeferredLog(logging.Handler):
 
     def _note_text(self, note: Note) -> str:
         at, level, event, fields = note
-        stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line: Any = {"event": event, "level": logging.getLevelName(level).lower(), "timestamp": stamp, **fields}
+        second = int(at)
+        stamp = f"{_second_text(second)}.{int((at - second) * 1000):03d}Z"
+        line: Any = {"event": event, "level": _level_text(level), "timestamp": stamp, **fields}
         for processor in self._processors:
             line = processor(None, "", line)
         return str(line)
@@ -114,6 +117,16 @@ class DeferredLog(logging.Handler):
                 sys.stderr.flush()
             except Exception:
                 continue  # nobody reads our standard error any more
+
+
+@lru_cache(maxsize=4)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=16)
+def _level_text(level: int) -> str:
+    return logging.getLevelName(level).lower()
 
 
 def configure_logging(section: Log, *, process: str, node: str) -> DeferredLog:
@@ -179,6 +192,8 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 def _redacted(value: Any) -> Any:
     if isinstance(value, str):
+        if len(value) < _SHORTEST_NUMBER and ":" not in value:
+            return value
         value = _TEL.sub(r"\1[redacted]", _USER.sub(r"\1[redacted]@", value))
         return _NUMBER.sub(_redacted_number, value)
     if isinstance(value, dict):

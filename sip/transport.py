@@ -18,7 +18,7 @@ from sip.transport_streams import Streams, TlsContexts, Told
 
 log = logging.getLogger("sip.transport")
 
-DATAGRAMS_PER_WAKEUP = 64
+DATAGRAMS_PER_WAKEUP = 32
 """After so many the loop gets a turn, so that timers and streams are not starved by a flood."""
 RECEIVE_BUFFER = 8 * 1024 * 1024
 MAX_DATAGRAM = 65_535
@@ -56,7 +56,8 @@ class UdpEndpoint:
         else:
             self._ask_for_errors(socket.IPPROTO_IP, _IP_RECVERR)
         self.socket.bind((bind_host, point.port))
-        self.flows: dict[tuple[str, int], Flow] = {}
+        self.flows: dict[tuple[str, int] | tuple[str, int, int, int], Flow] = {}
+        self.buffer = memoryview(bytearray(MAX_DATAGRAM))
 
     def _ask_for_errors(self, level: int, option: int) -> None:
         # ICMP errors then come with the datagram they are about: a closed port is known in one round trip.
@@ -66,29 +67,35 @@ class UdpEndpoint:
             log.warning("no ICMP errors on this system; a closed UDP port costs its time-out")
 
     def on_readable(self) -> None:
-        """Drain what has come, up to DATAGRAMS_PER_WAKEUP."""
-        receive = self.socket.recvfrom
+        """Take what has come, up to DATAGRAMS_PER_WAKEUP, then send all that it asks for.
+
+        What came together is treated before anything is sent: one journal write does for all of it.
+        """
+        receive = self.socket.recvfrom_into
+        buffer = self.buffer
         edge = self.edge
+        flows = self.flows
+        take = edge.take
         for _ in range(DATAGRAMS_PER_WAKEUP):
             try:
-                data, address = receive(MAX_DATAGRAM)
+                size, address = receive(buffer)
             except BlockingIOError:
                 break
             except OSError:
                 self.read_errors()
                 continue
-            key = (address[0], address[1])
-            flow = self.flows.get(key)
+            flow = flows.get(address)
             if flow is None:
-                flow = self.flow_of(key)
-            edge.on_message(data, flow)
+                flow = self.flow_of(address)
+            take(buffer[:size].tobytes(), flow)
+        edge.flush()
 
-    def flow_of(self, key: tuple[str, int]) -> Flow:
+    def flow_of(self, address: tuple[str, int] | tuple[str, int, int, int]) -> Flow:
         """The flow of a source address; the usual ones are kept."""
         if len(self.flows) > 20_000:
             self.flows.clear()
-        host = key[0].partition("%")[0]
-        flow = self.flows[key] = Flow(self.edge.localise(self.point, host), host, key[1])
+        host = address[0].partition("%")[0]
+        flow = self.flows[address] = Flow(self.edge.localise(self.point, host), host, address[1])
         return flow
 
     def send(self, data: bytes, host: str, port: int) -> int:
@@ -156,6 +163,8 @@ class SipEdge:
         self.on_error = on_error
         self.counts: Counter[str] = Counter()
         self.udp: dict[ListeningPoint, UdpEndpoint] = {}
+        self.before_sending: Callable[[], None] = lambda: None
+        """Called before what is ready is sent: what must be on the disk first is written once for all of it."""
         self.tap: Tap | None = None
         """Who follows the messages; None, as nearly always, costs one test per message."""
         self.streams = Streams(self, tls, peer_of, may_alias)
@@ -186,14 +195,18 @@ class SipEdge:
 
     # ---- in ----
 
-    def on_message(self, data: bytes, flow: Flow) -> None:
-        """One message from the network: to the stack, then send what it asks, then wait for its next timer."""
+    def take(self, data: bytes, flow: Flow) -> None:
+        """One message from the network, to the stack; what it asks is sent by the next `flush`."""
         if self.tap is not None:
             self.tap(data, flow, False)
         try:
             self.stack.receive(data, flow, self.now())
         except Exception as error:
             self.on_error(f"{type(error).__name__}: {error}", data)
+
+    def on_message(self, data: bytes, flow: Flow) -> None:
+        """One message from the network: to the stack, then send what it asks, then wait for its next timer."""
+        self.take(data, flow)
         self.flush()
 
     def on_unreachable(self, quoted: bytes) -> None:
@@ -237,6 +250,7 @@ class SipEdge:
         """Send all that the stack has ready, then set the alarm."""
         out = self.stack.out
         while out:
+            self.before_sending()
             batch = out.copy()
             out.clear()
             for flow, data, client in batch:

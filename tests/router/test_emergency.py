@@ -12,6 +12,7 @@ import pytest
 
 from e911.record import CallEnded, CallFinished, CallIntent, CallOutcome, CallRefused, RouteEvent, RouteOutcome
 from router.emergency import EmergencyCall
+from sip.stack import Flow
 from tests.support.call_world import (
     CARRIER,
     CONFIG,
@@ -446,16 +447,12 @@ def test_unlisted_sources_are_served_where_the_engineer_says_so(tmp_path: Path) 
 
 
 def test_the_intent_is_written_before_the_invite_leaves(world: CallWorld) -> None:
-    written_at_send: list[int] = []
-    original = world.router.stack.send_request
-
-    def send(*arguments: object) -> object:
-        written_at_send.append(len([event for event in world.journal.events if isinstance(event, CallIntent)]))
-        return original(*arguments)  # type: ignore[arg-type]  # passed on as they came
-
-    world.router.stack.send_request = send  # type: ignore[assignment, method-assign]  # looks on, changes nothing
-    dial(world)
-    assert written_at_send == [1]
+    world.router.stack.receive(invite(number=1), Flow(world.points.points[0], *PHONE), world.now)
+    waiting = [data for _, data, _ in world.router.stack.out if data.startswith(b"INVITE")]
+    assert len(waiting) == 1
+    assert not world.journal.events
+    world.router.before_sending()  # as the edge does, before the first byte leaves (tests/sip/test_transport.py)
+    assert isinstance(world.journal.events[0], CallIntent)
     (intent,) = world.events(CallIntent)
     assert intent.contacts == ("desk",)
     assert intent.caller.callback == "+12125550142"

@@ -243,7 +243,9 @@ class CallWorld:
         return self.sent()
 
     def sent(self) -> list[Sent]:
-        """Take what the router has ready to send."""
+        """Take what the router has ready to send, as the edge does."""
+        if self.router.stack.out:
+            self.router.before_sending()
         out = [
             Sent(parse(data), (flow.host, flow.port), flow.point.transport, flow.point, flow.peer)
             for flow, data, _ in self.router.stack.out
