@@ -41,7 +41,7 @@ def test_what_came_together_is_treated_before_anything_is_sent() -> None:
 async def _three_at_once() -> None:
     user = Answering()
     edge = SipEdge(user.stack, lambda error, _: user.events.append(error))  # type: ignore[arg-type]
-    point = ListeningPoint("udp", "127.0.0.1", free_port())
+    point = ListeningPoint("udp", "127.0.0.1", free_port("127.0.0.1"))
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as phone:
         phone.bind(("127.0.0.1", 0))
         phone.settimeout(5)
