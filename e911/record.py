@@ -6,7 +6,7 @@ branch and sent-by of the caller's Via), so an INVITE retransmitted to a restart
 notice and the same record.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from e911.location import DispatchableLocation
@@ -146,6 +146,35 @@ class CallFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DialogFormed:
+    """What the 2xx of an emergency call said, so that its dialog can be followed, also after a restart.
+
+    No part of the record: it tells nothing of who called or from where that the intent does not.
+    """
+
+    type: str = "dialog"
+    id: str
+    at: float
+    call_id: str
+    from_tag: str
+    """The caller's tag."""
+    cseq: int
+    """Of the last INVITE."""
+    to: str
+    """To as in the 2xx, with the PSAP's tag."""
+    target: str
+    """The PSAP's Contact URI: where requests in the dialog are addressed to."""
+    routes: tuple[str, ...]
+    """Values of the Record-Route lines as they came, the PSAP's side last."""
+    source: str
+    """The IP address the INVITE came from."""
+
+    def with_cseq(self, cseq: int) -> "DialogFormed":
+        """The same after another INVITE in it."""
+        return replace(self, cseq=cseq)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallRefused:
     """A 911 call that was not served because of where it came from; the contacts are told."""
 
@@ -166,4 +195,4 @@ class CallRefused:
     contacts: tuple[str, ...] = field(default_factory=tuple)
 
 
-JournalEvent = CallIntent | RouteEvent | CallEnded | CallFinished | CallRefused
+JournalEvent = CallIntent | RouteEvent | CallEnded | CallFinished | CallRefused | DialogFormed

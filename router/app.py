@@ -22,6 +22,7 @@ from e911.numbers import EmergencyNumbers
 from router.certificates import Certificates, TlsFiles, files_of
 from router.decision import Rules
 from router.device_feed import NOT_READ_YET, DeviceFeed
+from router.dialogs import journalled_dialogs
 from router.dispatch import CallRouter, Setup
 from router.health import Answer, HealthServer, json_answer
 from router.held_client import HeldClient, HostRules
@@ -49,6 +50,8 @@ FIRST_LOOK_SECONDS = 0.7
 """So long a start waits for the database before calls are served without its devices."""
 START_RESOLVE_SECONDS = 1.0
 """So long a start waits for the addresses of trunks that are given by name."""
+RESTORE_SECONDS = 1.0
+"""So long a start reads the journal for calls that are up."""
 RELOAD_RESOLVE_SECONDS = 2.0
 UNCOLLECTED_LIMIT = 200_000
 """Objects made and not freed since the collector ran last: beyond it, it runs also when calls are in progress."""
@@ -334,8 +337,10 @@ class App:
         gc.disable()
         self.feed.load_kept()
         self.feed.start()
-        has_looked, _ = await asyncio.gather(
-            self.feed.first_look(FIRST_LOOK_SECONDS), self._resolve_trunks(self.loaded, START_RESOLVE_SECONDS)
+        has_looked, _, _ = await asyncio.gather(
+            self.feed.first_look(FIRST_LOOK_SECONDS),
+            self._resolve_trunks(self.loaded, START_RESOLVE_SECONDS),
+            self._restore_dialogs(),
         )
         if self._has_moved():
             addresses = self._trunk_addresses(self.loaded)
@@ -388,6 +393,16 @@ class App:
         served = [point for point in self.points.points if point not in self.without_certificate]
         log.info("serving on %s; %d devices", ", ".join(map(repr, served)), len(self.devices))
         self._housekeeping(self.loop.time())
+
+    async def _restore_dialogs(self) -> None:
+        """The emergency calls that were up before the start; journalled again, for old segments go."""
+        try:
+            reading = asyncio.to_thread(journalled_dialogs, self.journal.directory)
+            formed, ended = await asyncio.wait_for(reading, RESTORE_SECONDS)
+            for dialog in self.router.dialogs.restore(formed, ended):
+                self.router.write_later(dialog)
+        except Exception as error:
+            log.warning("dialogs-not-read: %s", error or "no time")
 
     async def _resolve_trunks(self, loaded: LoadedConfig, seconds: float) -> None:
         """Ask for the addresses of all trunks; wait so long at the most."""
@@ -537,6 +552,7 @@ class App:
                     "names whose last known servers are used because DNS says nothing of them",
                     lambda: self.trunk_resolver.stale + self.resolver.stale,
                 ),
+                Gauge("edge911_emergency_dialogs", "emergency calls that are up", lambda: len(router.dialogs)),
                 Gauge("edge911_devices", "registered devices in memory", lambda: len(self.devices)),
                 Gauge(
                     "edge911_database_ok",

@@ -14,6 +14,7 @@ from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
 from router.acks import Acks
 from router.admission import forgives, refusal
 from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call, plan_of_unknown
+from router.dialogs import EmergencyDialogs
 from router.emergency import EmergencyCall
 from router.listening import ListeningPoints
 from router.next_hop import NextHops, Resolve
@@ -113,6 +114,7 @@ class CallRouter:
         self._must_write = False
         """True where one of them must be written before anything is sent."""
         self.record_routing = RecordRouting(key)
+        self.dialogs = EmergencyDialogs(clock)
         self.acks = Acks(self.stack, key, self.counts, self.is_own_uri)
         self.draining = False
         self.refusals = RefusalLimit()
@@ -143,7 +145,7 @@ class CallRouter:
             flow,
             source,
             draining=self.draining,
-            has_token=self._has_token,
+            has_token=lambda request: self._has_token(request) or self.dialogs.is_from(request, flow.host),
             note_refused=lambda kind: self._note_refused(request, flow.host, source, kind),
         )
 
@@ -155,7 +157,7 @@ class CallRouter:
 
     def forgives(self, request: Request, error: RemoteError) -> bool:
         """True where a malformed request is served all the same."""
-        return forgives(self.rules, request, error)
+        return forgives(self.rules, request, error) or self.dialogs.forgives(request, error)
 
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
         """A new request."""
@@ -192,6 +194,8 @@ class CallRouter:
         if source.side is Side.UNLISTED and invite is None and not self._has_token(request):
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
             return
+        if self.dialogs:
+            request = self.dialogs.repaired(request)
         self.acks.passed(request.call_id, request.to_tag, request.uri)
         request = mended(request)
         try:
@@ -389,6 +393,10 @@ class CallRouter:
         """The provider forked, and a second of its phones answered an emergency call."""
         self.acks.watch(response, flow, b"", now)
 
+    def follow(self, call: str, invite: Request, response: Response, uri: bytes, source_address: str) -> None:
+        """An emergency call was answered: its dialog is followed, in case its phone does not."""
+        self.write_later(self.dialogs.form(call, invite, response, uri, source_address))
+
     def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
         """An emergency call was answered: this process stays until its ACK has passed."""
         self.acks.expect(call_id, to_tag, self.now())
@@ -407,12 +415,14 @@ class CallRouter:
     # ---- ordinary requests ----
 
     def _on_ordinary(self, server: ServerTransaction, request: Request, source: Source, now: float) -> None:
+        if self.dialogs:
+            request = self.dialogs.repaired(request)
         self._validate(request)
         request = mended(request)
         decision = process_routes(request, self.next_hops.is_own)
         flow = server.flow
-        if request.method == b"BYE" and decision.own:
-            self._note_bye(decision.own, request.call_id, source)
+        if request.method == b"BYE" and (decision.own or self.dialogs):
+            self._note_bye(decision.own, request, source)
         has_tag = bool(request.to_tag)
         uri = decision.next_hop
         if uri is None and has_tag:
@@ -518,9 +528,10 @@ class CallRouter:
             return False
         return not parse_sip_uri(uri).user
 
-    def _note_bye(self, own: Sequence[SipUri], call_id: bytes, source: Source) -> None:
+    def _note_bye(self, own: Sequence[SipUri], request: Request, source: Source) -> None:
         """A BYE whose Route carries the id of an emergency call, also one from before a restart, and its token."""
-        call = self.record_routing.emergency_call_of(own, call_id)
+        followed = self.dialogs.end(request)
+        call = self.record_routing.emergency_call_of(own, request.call_id) or followed
         if call:
             by = "caller" if source.side is Side.INSIDE else "provider"
             self.write_later(CallFinished(id=call, at=self.clock(), by=by))

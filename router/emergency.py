@@ -284,6 +284,19 @@ class EmergencyCall(ResponseContext):
             return
         super().on_branch_failure(branch, failure, now)
 
+    # ---- answers ----
+
+    def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:
+        """The first 2xx makes the dialog that is followed; journalled together with the end of the setting-up."""
+        if 200 <= response.status < 300 and not self.final_status:
+            try:
+                self.router.follow(
+                    self.plan.id, self.request, response, branch.target.request.uri, self.server.flow.host
+                )
+            except Exception:
+                self.router.on_fault("remembering the dialog of an emergency call")
+        super().on_branch_response(branch, response, now)
+
     # ---- policy ----
 
     def tries_next(self, status: int) -> bool:

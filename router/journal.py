@@ -30,6 +30,7 @@ from e911.record import (
     CallIntent,
     CallOutcome,
     CallRefused,
+    DialogFormed,
     JournalEvent,
     RouteEvent,
     RouteOutcome,
@@ -559,6 +560,9 @@ def decode_event(line: bytes | str) -> JournalEvent:
             return _known(CallEnded, data)
         case "finished":
             return _known(CallFinished, data)
+        case "dialog":
+            data["routes"] = tuple(data["routes"])
+            return _known(DialogFormed, data)
         case "refused":
             data["caller"] = _known(Caller, data["caller"])
             data["contacts"] = tuple(data["contacts"])
@@ -584,7 +588,7 @@ def _source(data: dict[str, Any]) -> SourceAnswer:
 _FIELDS: dict[type, frozenset[str]] = {
     kind: frozenset(field.name for field in fields(kind))
     for kind in (
-        CallIntent, RouteEvent, CallEnded, CallFinished, CallRefused,
+        CallIntent, RouteEvent, CallEnded, CallFinished, CallRefused, DialogFormed,
         Caller, DispatchableLocation, CivicAddress, GeoPoint, SourceAnswer,
     )
 }  # fmt: skip

@@ -78,6 +78,9 @@ class Surroundings(Protocol):
         is_shared: it has the To tag of the first.
         """
 
+    def follow(self, call: str, invite: Request, response: Response, uri: bytes, source_address: str) -> None:
+        """An emergency call was answered by this 2xx, for a request to uri: its dialog is followed from now on."""
+
     def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
         """An emergency call was answered: this process stays until its ACK has passed."""
 
