@@ -40,6 +40,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _same_numbers(config)
     yield from _covers(config)
     yield from _tls_trunks(config)
+    yield from _i3_without_tls(config)
     yield from _shadowed_profiles(profiles, directory)
 
 
@@ -264,6 +265,18 @@ def _tls_trunks(config: Config) -> Iterator[Finding]:
                     ("trunks", key),
                     f"where TLS fails, 911 calls go on without it, and for {missing} there is no listening point "
                     f"to which it could answer; add {missing.partition(' ')[0]}://ADDRESS:PORT to listen",
+                )
+
+
+def _i3_without_tls(config: Config) -> Iterator[Finding]:
+    for path, routes in emergency_lists(config):
+        for position, route in enumerate(routes):
+            trunk = config.trunks.get(route.trunk)
+            if getattr(route, "profile", "") == "i3" and trunk is not None and not trunk.uses_tls:
+                yield Finding(
+                    (*path, position, "trunk"),
+                    f"an ESInet is reached by TLS, and trunk {route.trunk} is not: write ;transport=tls in its "
+                    "target, or tls: prefer; where TLS fails the call goes by tcp or udp",
                 )
 
 

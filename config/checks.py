@@ -356,6 +356,8 @@ def _tls_listening_points(config: Config) -> Iterator[Finding]:
 def _trunks_and_listening_points(config: Config) -> Iterator[Finding]:
     for key, trunk in config.trunks.items():
         for path, peer in trunk_targets(key, trunk):
+            if trunk.tls.policy == "require" and peer.transport != "tls":
+                yield Finding(path, "tls: require, and the target does not say TLS; write ;transport=tls")
             yield from _peer_and_listening_points(config, path, peer, trunk.listen)
 
 

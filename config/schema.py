@@ -274,7 +274,14 @@ class Trunk(Section):
     @property
     def uses_tls(self) -> bool:
         """True where the target says TLS, or `tls` says to have it."""
-        return self.transport == "tls" or self.tls.policy is not None
+        return any(peer.transport == "tls" for peer in self.addresses) or self.tls.policy is not None
+
+    @property
+    def may_use_tls(self) -> bool:
+        """True also where DNS may say so: a target by name that says neither transport nor port (RFC 3263)."""
+        return self.uses_tls or any(
+            not peer.transport and peer.port is None and not peer.is_ip for peer in self.addresses
+        )
 
     @property
     def hostport(self) -> str:

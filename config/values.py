@@ -146,6 +146,15 @@ class PeerAddress(NamedTuple):
         return hostport_of(self.uri)
 
     @property
+    def is_ip(self) -> bool:
+        """True where the host is an IP address."""
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
     def default_port(self) -> int:
         """The port written, else the transport's own."""
         return self.port or (5061 if self.transport == "tls" else 5060)

@@ -42,6 +42,8 @@ class RouteOutcome(StrEnum):
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
     RETRIED_WITHOUT_LOCATION = "retried-without-location"
+    STEPPED_DOWN = "stepped-down"
+    """A transport of the route could not be had; the next one is tried."""
 
 
 class CallOutcome(StrEnum):

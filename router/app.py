@@ -33,6 +33,7 @@ from router.lookups import Resolver
 from router.parent import die_with_parent
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
+from router.standing import StandingConnections, steps_down
 from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, read_status
 from router.trace import Hello
 from router.trace_server import TraceServer
@@ -114,6 +115,9 @@ class App:
         self.router.edge = self.edge
         self.trace = TraceServer(self.edge, loaded.state_directory, self._hello)
         self.edge.before_sending = self.router.before_sending
+        self.standing = StandingConnections(
+            self.edge, self.loop.time, lambda: self.router.trunks, lambda: self.loaded.config
+        )
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.health: HealthServer | None = None
@@ -136,6 +140,7 @@ class App:
             (10, "ending connections that are stuck", self.edge.streams.sweep),
             (20, "looking for new certificates", self._notice_certificates),
             (10, "looking for new addresses of trunks", self._notice_addresses),
+            (100, "holding connections to emergency trunks", self.standing.look),
             (300, "closing idle connections", self.edge.streams.close_idle),
             (600, "looking for certificates that end", self.certificates.warn),
             (600, "collecting garbage in a quiet moment", self._collect_when_quiet),
@@ -392,6 +397,7 @@ class App:
         self._log_warnings()
         served = [point for point in self.points.points if point not in self.without_certificate]
         log.info("serving on %s; %d devices", ", ".join(map(repr, served)), len(self.devices))
+        self.standing.look()
         self._housekeeping(self.loop.time())
 
     async def _restore_dialogs(self) -> None:
@@ -581,6 +587,12 @@ class App:
                     "seconds until a certificate ends, ours and those that trunks showed",
                     "certificate",
                     self.certificates.seconds_left,
+                ),
+                GaugeGroup(
+                    "edge911_trunk_steps_down",
+                    "how far below verified TLS a trunk was reached last: 0, 1 unverified, 2 TCP, 3 UDP",
+                    "trunk",
+                    lambda: steps_down(self.router.trunks),
                 ),
             ],
         )

@@ -80,10 +80,10 @@ def files_of(loaded: LoadedConfig) -> TlsFiles:
     for name, trunk in loaded.config.trunks.items():
         if trunk.tls.ca is not None:
             authorities.setdefault(trunk.tls.ca, (("trunks", name, "tls", "ca"), loaded.path(trunk.tls.ca)))
-    peers = {name: trunk.tls.name or trunk.host for name, trunk in loaded.config.trunks.items() if trunk.uses_tls}
+    peers = {name: trunk.tls.name or trunk.host for name, trunk in loaded.config.trunks.items() if trunk.may_use_tls}
     has_default = tls is not None and tls.ca is not None
     needs_system = not has_default and any(
-        trunk.uses_tls and trunk.tls.ca is None for trunk in loaded.config.trunks.values()
+        trunk.may_use_tls and trunk.tls.ca is None for trunk in loaded.config.trunks.values()
     )
     if tls is None:
         return TlsFiles(authorities=authorities, peers=peers, needs_system=needs_system)

@@ -68,8 +68,8 @@ class Edge(Protocol):
     def distrust(self, flow: Flow) -> None:
         """Use a new connection to this address next time."""
 
-    def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
-        """Find out whether a TCP connection can be had."""
+    def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
+        """Find out whether a connection can be had; told an empty string, or the name of what stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -567,12 +567,12 @@ class CallRouter:
         if self.edge is not None:
             self.edge.distrust(flow)
 
-    def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
-        """Ask the edge for a TCP connection."""
+    def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
+        """Ask the edge for a connection."""
         if self.edge is None:
-            told(False)
+            told("unreachable")
         else:
-            self.edge.reach(flow, told)
+            self.edge.connect(flow, told)
 
     # ---- journal ----
 

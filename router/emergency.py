@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 from e911.numbers import CallKind
 from e911.provider import adds_location
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
+from router.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
 from router.decision import CallPlan, RouteStep, request_for
 from router.hangup import end_answer
 from router.route_try import RouteTry
 from router.surroundings import Surroundings
-from router.trunks import MESSAGE_LIMIT, Hop
+from router.trunks import MESSAGE_LIMIT, Hop, Way
 from sip.message import Edits, Request, Response
 from sip.proxy import Branch, Failure, ResponseContext, Target
 from sip.stack import ServerTransaction
 from sip.timers import Entry, cancel_timer
 
-TCP_WAIT = 0.3
-"""Seconds for a TCP connection to a trunk before a large INVITE goes by UDP after all."""
 ABOUT_OUR_PART = (424, 415, 413, 513)
 """Deviation (d): refusals of the location part that we added (RFC 6442, RFC 3261)."""
 SERVICE_UNAVAILABLE = 503
@@ -53,8 +52,10 @@ class RouteTarget(Target):
     attempt: int
     """0 for the route's first INVITE, then counted."""
     with_location: bool
-    by_tcp: bool = False
-    """True where a large request to a UDP trunk goes by TCP."""
+    approach: Approach | None = None
+    """Where there are several ways to the hop: which one it goes."""
+    retried: bool = False
+    """True once a connection that broke was replaced by a new one."""
 
     @property
     def step(self) -> RouteStep:
@@ -85,7 +86,7 @@ class EmergencyCall(ResponseContext):
         self.route: RouteTry | None = None
         """The route begun last, while another of its hops may be tried."""
         self.awaiting: RouteTarget | None = None
-        """The target whose TCP connection is awaited."""
+        """The target whose connection is awaited."""
         self.wait: Entry | None = None
 
     def start(self, now: float) -> None:
@@ -120,8 +121,7 @@ class EmergencyCall(ResponseContext):
     # ---- the ladder ----
 
     def next_route(self, now: float) -> bool:
-        """Start the next untried hop of this route, else of the next route. A large INVITE to a UDP trunk first asks
-        for a TCP connection."""
+        """Start the next untried hop of this route, else of the next route; or ask for a connection to it first."""
         if self.awaiting is not None:
             return True
         while not (self.cancelled or self.final_status or self.routes_ended):
@@ -129,9 +129,7 @@ class EmergencyCall(ResponseContext):
             if target is None:
                 self.routes_ended = True
                 break
-            if self._wants_tcp(target) and self._await_tcp(target, now):
-                return True
-            self.start_branch(target, now)
+            self._approach(target, now)
             return True
         return False
 
@@ -204,84 +202,106 @@ class EmergencyCall(ResponseContext):
             keeps_uri=False,
         )
 
-    # ---- large requests (RFC 3261 section 18.1.1) ----
+    # ---- the ways to a hop ----
 
-    def _wants_tcp(self, target: RouteTarget) -> bool:
-        trunk = self.trunks.states[target.step.trunk]
-        if target.flow.point.reliable or trunk.config.large_messages == "udp":
-            return False
-        return len(target.request.to_bytes()) + 200 > MESSAGE_LIMIT
+    def _approach(self, target: RouteTarget, now: float) -> None:
+        """Start a target; where several ways lead to it, the first that can be had."""
+        trunk, near = target.step.trunk, self.server.flow.point
+        is_large = (
+            not target.flow.point.reliable
+            and self.trunks.states[trunk].config.large_messages == "tcp"
+            and len(target.request.to_bytes()) + 200 > MESSAGE_LIMIT
+        )
+        target.approach = approach_to(
+            self.trunks, trunk, target.hop, near, target.timeout or 0.0, now, is_large=is_large
+        )
+        if target.approach is None:
+            self.start_branch(target, now)
+        else:
+            self._go(target, target.approach, target.approach.take(), now)
 
-    def _by_tcp(self, target: RouteTarget) -> bool:
-        hop = self.trunks.by_tcp(target.hop, self.server.flow.point)
-        if hop is None:
-            return False
-        target.flow = hop.flow
-        target.by_tcp = True
-        self._record_route(target)
-        return True
-
-    def _await_tcp(self, target: RouteTarget, now: float) -> bool:
-        """True where the route now waits for a connection; False where it can start (by UDP, or TCP at once)."""
-        trunk = self.trunks.states[target.step.trunk]
-        if trunk.knows_tcp(now) is False:
-            return False
-        hop = self.trunks.by_tcp(target.hop, self.server.flow.point)
-        if hop is None:
-            return False
+    def _go(self, target: RouteTarget, approach: Approach, step: Step | None, now: float) -> None:
+        """Go this way, as soon as its connection stands; None: there is no way left."""
+        if step is None:
+            self._write_steps(target, approach)
+            self._write_route(target.step, target.attempt, RouteOutcome.UNREACHABLE, 0, approach.last_failure)
+            if not self.next_route(now):
+                self.finish_if_exhausted(now)
+            return
+        if step.way is Way.UDP:
+            self._start_by(target, approach, step, now)
+            return
         self.awaiting = target
-        self.wait = self.stack.set_timer(self, "tcp-wait", TCP_WAIT, now)
-        self.router.reach(hop.flow, lambda reached: self._on_reached(target, now, reached))
-        return True
+        self.wait = self.stack.set_timer(self, "connection-wait", approach.wait(now), now)
+        self.router.connect(step.flow, lambda failure: self._on_connected(target, approach, step, failure))
 
-    def _on_reached(self, target: RouteTarget, asked_at: float, reached: bool) -> None:
+    def _on_connected(self, target: RouteTarget, approach: Approach, step: Step, failure: str) -> None:
+        """A connection stands, or cannot be had; perhaps long after it was waited for."""
         now = self.router.now()
-        self.trunks.states[target.step.trunk].note_tcp(reached, now)
-        self._go_on(target, now - asked_at, now, by_tcp=reached)
+        if self.awaiting is not target or approach.current is not step:
+            approach.state.note(step.way, step.flow, failure, now)
+            return
+        self._on_way(target, approach, step, failure, now)
 
     def on_timer(self, name: str, now: float) -> None:
-        """TCP_WAIT is over."""
+        """A connection was waited for long enough; it goes on being opened, for the next call."""
         target = self.awaiting
-        if target is not None:
-            self.trunks.states[target.step.trunk].note_tcp(False, now)
-            self._go_on(target, TCP_WAIT, now, by_tcp=False)
+        if target is not None and target.approach is not None and target.approach.current is not None:
+            self._on_way(target, target.approach, target.approach.current, NO_ANSWER, now)
 
-    def _go_on(self, target: RouteTarget, spent: float, now: float, *, by_tcp: bool) -> None:
-        if self.awaiting is not target:
-            return
+    def _on_way(self, target: RouteTarget, approach: Approach, step: Step, failure: str, now: float) -> None:
         self.awaiting = None
         cancel_timer(self.wait)
+        approach.ended(failure, now)
         if self.cancelled or self.final_status:
             return
         if self.winner is not None:
             target.route.give_back()  # another route rings meanwhile: this one is tried only if that one fails
-            return
+        elif failure:
+            self._go(target, approach, approach.take(), now)
+        else:
+            self._start_by(target, approach, step, now)
+
+    def _start_by(self, target: RouteTarget, approach: Approach, step: Step, now: float) -> None:
+        target.flow = step.flow
         if target.timeout is not None:
-            target.timeout = max(0.05, round(target.timeout - spent, 2))
-        if by_tcp:
-            self._by_tcp(target)
+            target.timeout = max(0.05, round(approach.timeout - (now - approach.began), 2))
+        if approach.sound_alarm(now):
+            self.router.counts[f"stepped_down_to_{step.way}"] += 1
+        self._write_steps(target, approach)
+        self._record_route(target)
         self.start_branch(target, now)
 
+    def _write_steps(self, target: RouteTarget, approach: Approach) -> None:
+        for failure in approach.untold():
+            self._write_route(target.step, target.attempt, RouteOutcome.STEPPED_DOWN, 0, failure)
+
     def on_branch_failure(self, branch: Branch, failure: Failure, now: float) -> None:
-        """A TCP connection that broke under a large request: the same route by UDP (section 18.1.1)."""
+        """A connection that broke under the INVITE: once more over a new one, for it may have been dead since long.
+        That again, or a closed port: the same hop by the next way."""
         target = branch.target
         if (
             isinstance(target, RouteTarget)
-            and target.by_tcp
             and failure is Failure.TRANSPORT_ERROR
             and branch.is_live
             and not (self.cancelled or self.final_status or branch.given_up)
         ):
-            self.trunks.states[target.step.trunk].note_tcp(False, now)
-            branch.stop_timers()
-            self.branches.remove(branch)
-            if branch.client is not None:
-                self.stack.abandon_client(branch.client)
-            target.flow = target.hop.flow
-            target.by_tcp = False
-            self._record_route(target)
-            self.start_branch(target, now)
-            return
+            approach, client = target.approach, branch.client
+            again = target.flow.point.reliable and not target.retried and client is not None and not client.unsent
+            if again or (approach is not None and approach.has_more):
+                branch.stop_timers()
+                self.branches.remove(branch)
+                if client is not None:
+                    self.stack.abandon_client(client)
+                target.retried = target.retried or again
+                if approach is None:
+                    self.start_branch(target, now)
+                elif again:
+                    self._go(target, approach, approach.current, now)
+                else:
+                    approach.ended(BROKEN if target.flow.point.reliable else REFUSED, now)
+                    self._go(target, approach, approach.take(), now)
+                return
         super().on_branch_failure(branch, failure, now)
 
     # ---- answers ----
@@ -319,12 +339,13 @@ class EmergencyCall(ResponseContext):
         again = self._target(
             target.route, target.hop, step.timeout, step.progress_timeout, with_location=with_location, mark=mark
         )
-        if target.by_tcp:
-            self._by_tcp(again)
+        if target.approach is not None:
+            again.approach, again.flow = target.approach, target.flow
+            self._record_route(again)
         return again
 
     def finish_if_exhausted(self, now: float) -> None:
-        """A route whose TCP connection is awaited is not exhausted, unless the caller has cancelled."""
+        """A route whose connection is awaited is not exhausted, unless the caller has cancelled."""
         if self.awaiting is not None and not self.cancelled:
             return
         super().finish_if_exhausted(now)

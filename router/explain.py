@@ -4,10 +4,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from config.schema import Trunk
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from router.decision import CallPlan, RouteStep, Rules, plan_call, request_for
 from router.sources import Side, Source, Sources
+from router.trunks import Way
 from sip.body import BodyPart, add_part, boundary_of, media_type, split_parts
 from sip.errors import RemoteError
 from sip.message import Edits, Request, key_of_line, value_of
@@ -159,6 +161,9 @@ def _routes(rules: Rules, plan: CallPlan, request: Request) -> list[dict[str, An
             "timeout": step.timeout,
             "progress_timeout": step.progress_timeout,
         }
+        ways = _ways(rules.config.trunks[step.trunk])
+        if ways:
+            route["ways"] = ways
         starts += step.timeout + step.progress_timeout
         shown.append(route | _as_sent(rules, plan, step, request))
     return shown
@@ -209,6 +214,13 @@ def _ordinary(rules: Rules, sources: Sources, request: Request, source: Source) 
         "served": True,
         "trunks": [{"name": name, **_targets(rules, name)} for name in names],
     }
+
+
+def _ways(trunk: Trunk) -> list[str]:
+    """How an emergency call reaches a trunk by TLS: the first way that can be had, each but the first an alarm."""
+    if not trunk.uses_tls:
+        return []
+    return [Way.TLS.value] if trunk.tls.policy == "require" else [way.value for way in Way]
 
 
 def _targets(rules: Rules, trunk: str) -> dict[str, Any]:

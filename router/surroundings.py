@@ -60,8 +60,8 @@ class Surroundings(Protocol):
     def is_own_uri(self, uri: bytes) -> bool:
         """True where a URI names this router."""
 
-    def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
-        """Find out whether a TCP connection can be had."""
+    def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
+        """Find out whether a connection can be had; told an empty string, or the name of what stopped it."""
 
     def distrust(self, flow: Flow) -> None:
         """Nothing came back over the connection to this address: use a new one next time."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,28 +17,66 @@ from sip.stack import Flow, ListeningPoint, TlsPeer
 MESSAGE_LIMIT = 1300
 """RFC 3261 section 18.1.1: a request above this goes by a congestion-controlled transport; bytes."""
 TCP_REFUSED_SECONDS = 600.0
-"""So long a trunk that could not be had by TCP is not asked again."""
+"""So long a trunk that could not be had by TCP for a large message is not asked again."""
+TLS_FAILED_SECONDS = 60.0
+"""So long what stopped TLS, and would cost time again, is remembered; it is tried again beside the calls."""
+ALARM_SECONDS = 60.0
+"""So often the same alarm about a trunk is in the log."""
+_QUICK = frozenset({"refused", "unreachable", "handshake-failed", "broken"})
+"""What is known after a round trip or two: nothing is gained by not trying again."""
+
+
+class Way(StrEnum):
+    """How a trunk is reached."""
+
+    TLS = "tls"
+    """With its certificate verified."""
+    TLS_UNVERIFIED = "tls-unverified"
+    TCP = "tcp"
+    UDP = "udp"
 
 
 @dataclass(slots=True)
 class TrunkState:
-    """One trunk, and whether it takes large requests by TCP (None: not known yet)."""
+    """One trunk, and what was learnt about it."""
 
     name: str
     config: Trunk
-    takes_tcp: bool | None = None
-    refused_at: float = field(default=0.0)
+    way: Way | None = None
+    """Of a trunk by TLS: how the last 911 call, or the connection held for the next one, went there."""
+    failures: dict[tuple[Way, str, int], tuple[float, str]] = field(default_factory=dict)
+    """By way, address and port: when it failed, and the name of the failure."""
+    alarms: dict[str, float] = field(default_factory=dict)
 
-    def knows_tcp(self, now: float) -> bool | None:
-        """What is remembered of TCP; a refusal is forgotten after TCP_REFUSED_SECONDS."""
-        if self.takes_tcp is False and now - self.refused_at > TCP_REFUSED_SECONDS:
-            self.takes_tcp = None
-        return self.takes_tcp
+    def note(self, way: Way, flow: Flow, failure: str, now: float) -> None:
+        """Remember what stopped a way; an empty failure: it could be had."""
+        key = (way, flow.host, flow.port)
+        if not failure:
+            self.failures.pop(key, None)
+        elif not (self._by_tls(way) and failure in _QUICK):
+            if len(self.failures) >= 1_000:  # a name whose addresses change all the time
+                self.failures.clear()
+            self.failures[key] = (now, failure)
 
-    def note_tcp(self, reachable: bool, now: float) -> None:
-        """Remember whether TCP could be had."""
-        self.takes_tcp = reachable
-        self.refused_at = now
+    def failure(self, way: Way, flow: Flow, now: float) -> str:
+        """What is remembered to stop a way, or an empty string."""
+        at, failure = self.failures.get((way, flow.host, flow.port), (0.0, ""))
+        if failure and now - at > (TLS_FAILED_SECONDS if self._by_tls(way) else TCP_REFUSED_SECONDS):
+            del self.failures[way, flow.host, flow.port]
+            return ""
+        return failure
+
+    def _by_tls(self, way: Way) -> bool:
+        return way in (Way.TLS, Way.TLS_UNVERIFIED) or self.config.uses_tls
+
+    def is_news(self, alarm: str, now: float) -> bool:
+        """True where this was not said within ALARM_SECONDS."""
+        if now - self.alarms.get(alarm, -ALARM_SECONDS) < ALARM_SECONDS:
+            return False
+        if len(self.alarms) >= 1_000:
+            self.alarms.clear()
+        self.alarms[alarm] = now
+        return True
 
 
 class Hop(NamedTuple):
@@ -104,17 +143,15 @@ class Trunks:
         """The same for an address that a request in a dialog goes to: a trunk's, else nobody's in particular."""
         found: TlsPeer | None = None
         for name, state in self.states.items():
-            for hop in self.hops(name) if state.config.uses_tls else ():
-                if hop.flow.host == address and hop.flow.peer is not None:
+            for hop in self.hops(name) if state.config.may_use_tls else ():
+                peer = hop.flow.peer
+                if hop.flow.host == address and peer is not None:
+                    if state.way is Way.TLS_UNVERIFIED:
+                        peer = peer._replace(verified=False)  # it took the call so; the rest is not to be lost
                     if hop.flow.port == port:
-                        return hop.flow.peer
-                    found = found or hop.flow.peer
+                        return peer
+                    found = found or peer
         return found or TlsPeer(address, verified=False)
-
-    def by_tcp(self, hop: Hop, near: ListeningPoint | None = None) -> Hop | None:
-        """The same place over TCP, for a large request (RFC 3261 section 18.1.1); None where we have no socket."""
-        point = self.points.choose("tcp", hop.flow.host, near, hop.flow.point.name)
-        return None if point is None else hop._replace(flow=Flow(point, hop.flow.host, hop.flow.port))
 
     def addresses(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """Trunk name → its IP addresses and ports, as far as they are known."""

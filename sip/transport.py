@@ -281,13 +281,14 @@ class SipEdge:
 
     # ---- streams, for the TU ----
 
-    def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
-        """Find out whether a connection to the flow's address can be had; told at once where there is one."""
-        self.streams.reach(flow, lambda failure: told(not failure))
-
     def connect(self, flow: Flow, told: Told) -> None:
-        """The same; told an empty string, or the name of what stopped it."""
+        """Find out whether a connection to the flow's address can be had; told at once where there is one: an empty
+        string, or the name of what stopped it."""
         self.streams.reach(flow, told)
+
+    def keep(self, flow: Flow) -> None:
+        """A connection that stands to this address is not idle: it is held for what may come."""
+        self.streams.keep(flow)
 
     def distrust(self, flow: Flow) -> None:
         """Nothing came back over the connection to this address: the next request gets a new one."""

@@ -441,6 +441,12 @@ class Streams:
                 return connection
         return None
 
+    def keep(self, flow: Flow) -> None:
+        """A connection that stands to this address is not idle."""
+        connection = self.connection_to(flow)
+        if connection is not None:
+            connection.last_used = self.edge.now()
+
     def distrust(self, flow: Flow) -> None:
         """Nothing came back over the connection to this address: the next request gets a new one."""
         connection = self.connection_to(flow)

@@ -180,6 +180,13 @@ def _print_route(console: Any, line: Any, number: int, route: dict[str, Any]) ->
         line(f"Route {number}", f"{title}  skipped: {route['skipped']}", "dim")
         return
     line(f"Route {number}", f"{title}  after {route['starts_after_seconds_at_worst']:g} s at worst", "bold")
+    ways = route.get("ways", [])
+    if len(ways) > 1:
+        console.print(
+            Text(f"{'':<10}by {ways[0]}, verified; where it fails {', '.join(ways[1:])}, each with an alarm")
+        )
+    elif ways:
+        console.print(Text(f"{'':<10}by {ways[0]}, verified, or not at all"))
     body = " + ".join(route["body_parts"])
     texts = [f"INVITE {route['request_uri']} SIP/2.0", *route["headers"], f"({body})"]
     for text in texts:

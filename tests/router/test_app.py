@@ -27,10 +27,13 @@ from router.signs_of_life import hold_signals
 from router.store.devices import upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
 from router.telemetry import DeferredLog
+from router.trunks import Way
+from sip.stack import Flow, ListeningPoint
 from tests.support.call_world import CONFIG
 from tests.support.router_process import EDGE911
 
 PATIENCE = 30.0
+FLOW = Flow(ListeningPoint("tcp", "127.0.0.1", 5060), "203.0.113.31", 5060)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -275,14 +278,14 @@ def test_a_reload_makes_the_new_setup_in_a_thread_with_the_addresses_of_new_name
 
     async def test() -> None:
         app = site.app(logs)
-        app.router.trunks.states["ers-b"].note_tcp(False, app.loop.time())
+        app.router.trunks.states["ers-b"].note(Way.TCP, FLOW, "refused", app.loop.time())
         monkeypatch.setattr(app_module, "Rules", rules)
         ers = {**CONFIG["trunks"]["ers-a"], "target": "sip:ers.example.com:5060"}
         site.write(trunks={**CONFIG["trunks"], "ers-a": ers})
         await app.reload()
         assert app.router.sources.is_trunk("203.0.113.77")
         assert not app.router.sources.is_trunk("203.0.113.31")
-        assert app.router.trunks.states["ers-b"].takes_tcp is False
+        assert app.router.trunks.states["ers-b"].failure(Way.TCP, FLOW, app.loop.time()) == "refused"
         assert made_in
         assert threading.main_thread() not in made_in
 
@@ -303,7 +306,7 @@ def test_another_order_of_the_same_addresses_changes_nothing_and_a_new_one_does(
         app = site.app(logs)
         await app.start()
         setup = app.router.setup
-        app.router.trunks.states["ers-a"].note_tcp(False, app.loop.time())
+        app.router.trunks.states["ers-a"].note(Way.TCP, FLOW, "refused", app.loop.time())
         assert app.router.sources.is_trunk("203.0.113.72")
         answer = ("203.0.113.72", "203.0.113.71")
         await app._resolve_trunks(app.loaded, 5.0)
@@ -315,7 +318,7 @@ def test_another_order_of_the_same_addresses_changes_nothing_and_a_new_one_does(
         await until(lambda: app.router.setup is not setup)
         assert app.router.sources.is_trunk("203.0.113.73")
         assert not app.router.sources.is_trunk("203.0.113.71")
-        assert app.router.trunks.states["ers-a"].takes_tcp is False
+        assert app.router.trunks.states["ers-a"].failure(Way.TCP, FLOW, app.loop.time()) == "refused"
         await app.drain()
 
     run(test())

@@ -7,7 +7,7 @@ import pytest
 from router import listening
 from router.listening import ADDRESS_SECONDS, ListeningPoints
 from router.lookups import Resolver
-from router.trunks import Trunks
+from router.trunks import TCP_REFUSED_SECONDS, Trunks, Way
 from sip.stack import ListeningPoint
 from tests.support.call_world import CallWorld
 
@@ -80,13 +80,13 @@ def test_connections_opened_without_a_tcp_listener_keep_nothing_of_a_failed_look
 def test_what_was_learnt_of_a_trunk_stays_while_its_configuration_does(tmp_path: Path) -> None:
     world = CallWorld(tmp_path)
     before = world.router.trunks
-    before.states["ers-a"].note_tcp(False, 5.0)
-    before.states["ers-b"].note_tcp(True, 5.0)
+    flow = before.hops("ers-a")[0].flow
+    before.states["ers-a"].note(Way.TCP, flow, "refused", 5.0)
+    before.states["ers-b"].note(Way.TCP, flow, "refused", 5.0)
     config = world.setup().rules.config
     changed = config.trunks["ers-b"].model_copy(update={"large_messages": "tcp"})
     config = config.model_copy(update={"trunks": {**config.trunks, "ers-b": changed}})
     after = Trunks(config, world.points, Resolver(), before)
-    assert after.states["ers-a"].knows_tcp(6.0) is False
-    assert after.states["ers-a"].refused_at == 5.0
-    assert after.states["ers-b"].takes_tcp is None
-    assert after.states["ers-b"].config is changed
+    assert after.states["ers-a"].failure(Way.TCP, flow, 6.0) == "refused"
+    assert after.states["ers-a"].failure(Way.TCP, flow, 5.0 + TCP_REFUSED_SECONDS + 1) == ""
+    assert after.states["ers-b"].failure(Way.TCP, flow, 6.0) == ""

@@ -124,7 +124,7 @@ class FakeEdge:
     """Says whether TCP connections can be had, when the test lets it."""
 
     asked: list[Flow] = field(default_factory=list)
-    waiting: list[Callable[[bool], None]] = field(default_factory=list)
+    waiting: list[Callable[[str], None]] = field(default_factory=list)
 
     distrusted: list[Flow] = field(default_factory=list)
     flushed: int = 0
@@ -136,7 +136,7 @@ class FakeEdge:
         """Remember it."""
         self.distrusted.append(flow)
 
-    def reach(self, flow: Flow, told: Callable[[bool], None]) -> None:
+    def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
         self.asked.append(flow)
         self.waiting.append(told)
 
@@ -237,9 +237,9 @@ class CallWorld:
         self.now = end
         return out
 
-    def reached(self, answer: bool) -> list[Sent]:
-        """The connection that was asked for last can, or cannot, be had."""
-        self.edge.waiting.pop()(answer)
+    def reached(self, answer: bool | str) -> list[Sent]:
+        """The connection that was asked for last can, or cannot, be had (or for this reason)."""
+        self.edge.waiting.pop()(answer if isinstance(answer, str) else "" if answer else "refused")
         return self.sent()
 
     def sent(self) -> list[Sent]:
