@@ -122,6 +122,12 @@ class RouteEvent:
     status: int = 0
     reason: str = ""
     with_location: bool = False
+    label: str = ""
+    """Route and attempt as they stand at the end of the derived branch."""
+    sent_to: str = ""
+    """Of a try that started: transport, address and port, with blanks between them."""
+    request_uri: str = ""
+    """Of a try that started: where its INVITE was for."""
 
 
 @dataclass(slots=True, kw_only=True)

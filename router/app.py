@@ -24,6 +24,7 @@ from router.decision import Rules
 from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dialogs import journalled_dialogs
 from router.dispatch import CallRouter, Setup
+from router.earlier import KEPT_SECONDS, EarlierCalls, read_earlier_calls
 from router.health import Answer, HealthServer, json_answer
 from router.held_client import HeldClient, HostRules
 from router.journal import JournalWriter
@@ -329,6 +330,9 @@ class App:
             len(self.devices),
         )
 
+    def _forget_earlier_calls(self) -> None:
+        self.router.earlier = EarlierCalls()
+
     # ---- running ----
 
     async def start(self) -> None:
@@ -352,6 +356,8 @@ class App:
             self._use(self.loaded, self._setup(self.loaded, addresses), addresses)
         gc.collect()
         gc.freeze()
+        self.router.earlier = read_earlier_calls(self.loaded.state_directory / "journal", time.time())
+        self.loop.call_later(KEPT_SECONDS, self._forget_earlier_calls)
         for point in self.points.points:
             try:
                 if point.transport == "udp":

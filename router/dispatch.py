@@ -15,6 +15,7 @@ from router.acks import Acks
 from router.admission import forgives, refusal
 from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.dialogs import EmergencyDialogs
+from router.earlier import EarlierCall, EarlierCalls, EarlierRoute
 from router.emergency import EmergencyCall
 from router.listening import ListeningPoints
 from router.next_hop import NextHops, Resolve
@@ -22,6 +23,7 @@ from router.ordinary import OrdinaryCall, routed_request
 from router.record_route import RecordRouting, sips_not_allowed
 from router.reference_wait import AskReference, ReferenceWait
 from router.refusals import RefusalLimit
+from router.resumed import ResumedCall, invite_of_cancel, invite_of_response
 from router.sources import Side, Source, Sources, parse_address
 from router.trunks import Trunks
 from sip.errors import Reason, RemoteError
@@ -117,6 +119,8 @@ class CallRouter:
         self.dialogs = EmergencyDialogs(clock)
         self.acks = Acks(self.stack, key, self.counts, self.is_own_uri)
         self.draining = False
+        self.earlier = EarlierCalls()
+        """Calls that were being set up when an earlier process of this node ended."""
         self.refusals = RefusalLimit()
         self.use(setup)
 
@@ -231,12 +235,52 @@ class CallRouter:
         Those to other requests are never (RFC 4320 section 4.2): whoever waits for one asks again.
         """
         if response.status != 100 and response.method == b"INVITE" and is_own_branch(self.key, response):
+            if self.earlier and self._resume_answered(response, flow, now):
+                return
+            if response.has("retry-after") and response.status == 503:
+                response = response.edited(Edits(replace={"retry-after": ()}))  # it would hold back 911 calls, too
             onward = self._via_flow(response, flow)
             if onward is not None:
                 self.counts["stray_responses_forwarded"] += 1
                 self.stack.out.append((onward, backward_bytes(response, onward), None))
                 return
         self.stack.drops[Reason.STRAY_RESPONSE] += 1
+
+    def _resume_answered(self, response: Response, flow: Flow, now: float) -> bool:
+        """Go on with a call of before the start that a provider answers."""
+        label = response.via.branch.rpartition(b".")[2]
+        invite = invite_of_response(response)
+        call = self.earlier.take(call_id_of(self.key, invite), label)
+        onward = self._via_flow(response, flow) if call is not None else None
+        if call is None or onward is None:
+            return False
+        if self._resume(call, invite, onward, now):
+            self.stack.receive_response(response, flow, now)
+            return True
+        return False
+
+    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> None:
+        """A CANCEL of an INVITE that is not known: perhaps of a call of before the start, as the journal tells."""
+        call = self.earlier.take(call_id_of(self.key, request)) if self.earlier else None
+        if call is not None:
+            self._resume(call, invite_of_cancel(request), flow, now)
+
+    def _resume(self, call: EarlierCall, invite: Request, flow: Flow, now: float) -> bool:
+        """Set the transactions of a call of before the start up again; flow: where the caller's answers go.
+
+        False where there is no socket any more to reach its routes by.
+        """
+        places: list[tuple[EarlierRoute, Flow]] = []
+        for route in call.routes.values():
+            point = self.points.choose(route.transport, route.host, flow.point, self.sources.interface_of(route.host))
+            if point is not None:
+                places.append((route, Flow(point, route.host, route.port)))
+        if places:
+            self.counts["calls_resumed"] += 1
+            resumed = ResumedCall(self, self.stack.adopt_server(invite, flow), invite, call)
+            for route, onward in places:
+                resumed.take_up(route, onward, now)
+        return bool(places)
 
     def _via_flow(self, response: Response, flow: Flow) -> Flow | None:
         below = response.without_top_via()
@@ -407,10 +451,18 @@ class CallRouter:
             not server.is_answered for server in self.stack.servers.values()
         )
 
-    def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
+    def first_seen(self, call: str) -> float:
+        """When the call of this record id came in first: now, or before a restart."""
+        found = self.earlier.first_seen(call) if self.earlier else None
+        if found is None:
+            return self.clock()
+        self.earlier.note_again(call)
+        return found
+
+    def log_call_end(self, kind: str, call: str, outcome: CallOutcome, status: int, route: str) -> None:
         """One line for how the setting-up of an emergency call ended."""
         level = logging.ERROR if outcome is CallOutcome.FAILED else logging.INFO
-        self.note(level, f"{plan.kind} call {outcome}", {"call": plan.id, "status": status, "route": route})
+        self.note(level, f"{kind} call {outcome}", {"call": call, "status": status, "route": route})
 
     # ---- ordinary requests ----
 

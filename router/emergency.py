@@ -17,7 +17,7 @@ from router.surroundings import Surroundings
 from router.trunks import MESSAGE_LIMIT, Hop, Way
 from sip.message import Edits, Request, Response
 from sip.proxy import Branch, Failure, ResponseContext, Target
-from sip.stack import ServerTransaction
+from sip.stack import Flow, ServerTransaction
 from sip.timers import Entry, cancel_timer
 
 ABOUT_OUR_PART = (424, 415, 413, 513)
@@ -66,7 +66,7 @@ class RouteTarget(Target):
 class EmergencyCall(ResponseContext):
     """One 911 or test call on its way through the ladder."""
 
-    __slots__ = ("awaiting", "ladder", "plan", "position", "route", "router", "rules", "trunks", "wait")
+    __slots__ = ("awaiting", "began_at", "ladder", "plan", "position", "route", "router", "rules", "trunks", "wait")
 
     first_to_ring_wins = True
     ends_on_6xx = False  # deviation (b)
@@ -88,16 +88,19 @@ class EmergencyCall(ResponseContext):
         self.awaiting: RouteTarget | None = None
         """The target whose connection is awaited."""
         self.wait: Entry | None = None
+        self.began_at = 0.0
+        """When the call came in first, seconds since 1970; what it carries is dated so."""
 
     def start(self, now: float) -> None:
         """Write the intent down, then let the INVITE go. A failed append is counted, never waited for."""
         plan = self.plan
+        self.began_at = self.router.first_seen(plan.id)
         decision = plan.decision
         first = self.ladder[0] if self.ladder else None
         self.router.write(
             CallIntent(
                 id=plan.id,
-                at=self.router.clock(),
+                at=self.began_at,
                 node=self.router.node,
                 kind=str(plan.kind),
                 call_id=self.request.call_id.decode("latin-1"),
@@ -182,9 +185,7 @@ class EmergencyCall(ResponseContext):
         if hop.peer.hostport != step.host:
             step = replace(step, host=hop.peer.hostport)  # another of the trunk's targets
         try:
-            return request_for(
-                self.rules, self.plan, step, self.request, self.router.clock(), with_location=with_location
-            )
+            return request_for(self.rules, self.plan, step, self.request, self.began_at, with_location=with_location)
         except Exception:
             # A fault of ours stops no emergency call: it goes as it came, to where this route leads.
             self.router.on_fault("making the INVITE for a route")
@@ -373,7 +374,7 @@ class EmergencyCall(ResponseContext):
         ):
             self.route = None  # the provider has seen the call: not another of its servers, but the next route
         reason = target.hop.reason if outcome is RouteOutcome.STARTED else _reason_of(branch)
-        self._write_route(target.step, target.attempt, outcome, status, reason, with_location=target.with_location)
+        self._write_route(target.step, target.attempt, outcome, status, reason, target, branch.label)
 
     def _write_route(
         self,
@@ -382,9 +383,10 @@ class EmergencyCall(ResponseContext):
         outcome: RouteOutcome,
         status: int,
         reason: str,
-        *,
-        with_location: bool = False,
+        target: RouteTarget | None = None,
+        label: bytes = b"",
     ) -> None:
+        is_started = target is not None and outcome is RouteOutcome.STARTED
         self.router.counts[_COUNTED[outcome]] += 1
         self.router.write_later(
             RouteEvent(
@@ -396,7 +398,10 @@ class EmergencyCall(ResponseContext):
                 outcome=outcome,
                 status=status,
                 reason=reason,
-                with_location=with_location,
+                with_location=target is not None and target.with_location,
+                label=label.decode(),
+                sent_to=_sent_to(target.flow) if target is not None and is_started else "",
+                request_uri=target.request.uri.decode("latin-1") if target is not None and is_started else "",
             )
         )
 
@@ -416,7 +421,7 @@ class EmergencyCall(ResponseContext):
         # Only of a call that failed are people told from this: it is written before the caller hears of it.
         write = self.router.write if outcome is CallOutcome.FAILED else self.router.write_later
         write(CallEnded(id=self.plan.id, at=self.router.clock(), outcome=outcome, status=status, route=route))
-        self.router.log_call_end(self.plan, outcome, status, route)
+        self.router.log_call_end(str(self.plan.kind), self.plan.id, outcome, status, route)
 
     # ---- calls nobody is left to take ----
 
@@ -430,6 +435,10 @@ class EmergencyCall(ResponseContext):
         target = branch.target
         self.router.counts["answers_ended_by_us"] += 1
         end_answer(self.stack, self.key, response, target.flow, target.request.uri, self.router.is_own_uri, now)
+
+
+def _sent_to(flow: Flow) -> str:
+    return f"{flow.point.transport} {flow.host} {flow.port}"
 
 
 def _reason_of(branch: Branch) -> str:

@@ -494,7 +494,7 @@ def _answer_json(answer: SourceAnswer) -> orjson.Fragment:
 
 
 def _route_values(event: RouteEvent) -> dict[str, Any]:
-    return {
+    values = {
         "type": event.type,
         "id": event.id,
         "at": event.at,
@@ -505,7 +505,11 @@ def _route_values(event: RouteEvent) -> dict[str, Any]:
         "status": event.status,
         "reason": event.reason,
         "with_location": event.with_location,
+        "label": event.label,
     }
+    if event.sent_to:
+        values["sent_to"], values["request_uri"] = event.sent_to, event.request_uri
+    return values
 
 
 def _ended_values(event: CallEnded) -> dict[str, Any]:

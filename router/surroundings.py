@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from e911.record import CallOutcome, JournalEvent
-from router.decision import CallPlan, Rules
+from router.decision import Rules
 from router.trunks import Trunks
 from sip.message import Request, Response
 from sip.stack import Flow, ListeningPoint, Stack
@@ -84,7 +84,10 @@ class Surroundings(Protocol):
     def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
         """An emergency call was answered: this process stays until its ACK has passed."""
 
-    def log_call_end(self, plan: CallPlan, outcome: CallOutcome, status: int, route: str) -> None:
+    def first_seen(self, call: str) -> float:
+        """When the call of this record id came in first, seconds since 1970: now, or before a restart."""
+
+    def log_call_end(self, kind: str, call: str, outcome: CallOutcome, status: int, route: str) -> None:
         """One log line for how the setting-up of an emergency call ended."""
 
     def on_fault(self, doing: str) -> None:

@@ -217,6 +217,9 @@ class Actor:
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response that fits no transaction: recorded, otherwise nothing."""
 
+    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> None:
+        """Nothing here has an earlier process."""
+
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Everybody may call."""
         return None

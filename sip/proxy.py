@@ -75,6 +75,7 @@ class Branch:
         "context",
         "final",
         "given_up",
+        "label",
         "state",
         "status",
         "target",
@@ -85,6 +86,8 @@ class Branch:
     def __init__(self, context: "ResponseContext", target: Target) -> None:
         self.context = context
         self.target = target
+        self.label = target.label
+        """As it stands at the end of the derived branch."""
         self.client: ClientTransaction | None = None
         self.state = BranchState.CALLING
         self.given_up = False
@@ -272,7 +275,8 @@ class ResponseContext:
         """Forward the request to a target (section 16.6)."""
         branch = Branch(self, target)
         self.branches.append(branch)
-        identifier = derive_branch(self.key, self.request, target.label + b"-" + loop_mark(self.request))
+        branch.label = target.label + b"-" + loop_mark(self.request)
+        identifier = derive_branch(self.key, self.request, branch.label)
         data = forward_bytes(target.request, target.flow, identifier, target.record_routes)
         self.on_progress(branch, "started", 0, now)
         if target.timeout is not None:

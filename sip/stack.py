@@ -171,6 +171,9 @@ class TransactionUser(Protocol):
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response that fits no transaction of ours."""
 
+    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> None:
+        """A CANCEL of an INVITE that is not known; the TU may know better and adopt it. flow: where answers go."""
+
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Asked before a transaction is made: a reason to refuse the request, or None."""
 
@@ -292,7 +295,7 @@ class Stack:
             if isinstance(message, Request):
                 self._receive_request(message, flow, now)
             else:
-                self._receive_response(message, flow, now)
+                self.receive_response(message, flow, now)
         except RemoteError as error:
             self.refuse(error, flow)
 
@@ -391,6 +394,26 @@ class Stack:
         lines += [b"Content-Length: 0", b"", b""]
         self.send_request(b"CANCEL", invite.branch, b"\r\n".join(lines), invite.flow, owner, now)
 
+    # ---- transactions of an earlier process ----
+
+    def adopt_server(self, request: Request, flow: Flow) -> ServerTransaction:
+        """The server transaction of an INVITE that was received and answered provisionally before we were started.
+
+        request need hold no more than Via, From, To, Call-ID and CSeq; flow: where answers go.
+        """
+        key = self._server_key(request, b"INVITE")
+        server = ServerTransaction(key, request, flow, self._reliable if flow.point.reliable else self._unreliable)
+        self.servers[key] = server
+        return server
+
+    def adopt_client(self, branch: bytes, data: bytes, flow: Flow, owner: ClientOwner) -> ClientTransaction:
+        """The client transaction of an INVITE that was sent then; data: the INVITE, its body apart."""
+        times = self._reliable if flow.point.reliable else self._unreliable
+        client = ClientTransaction(b"INVITE", branch, data, flow, owner, times)
+        client.state = State.PROCEEDING
+        self.clients[branch] = client
+        return client
+
     # ---- responses of ours ----
 
     def respond(self, server: ServerTransaction, status: int, data: bytes, now: float) -> bool:
@@ -483,7 +506,11 @@ class Stack:
         self.user.on_request(server, request, now)
 
     def _receive_cancel(self, server: ServerTransaction, request: Request, now: float) -> None:
-        invite = self.servers.get(self._server_key(request, b"INVITE"))
+        key = self._server_key(request, b"INVITE")
+        invite = self.servers.get(key)
+        if invite is None:
+            self.user.on_stray_cancel(request, server.flow, now)
+            invite = self.servers.get(key)
         if invite is None:
             self.counts["cancel_unknown"] += 1
             self.answer(server, 481, now)
@@ -492,7 +519,8 @@ class Stack:
         if not invite.is_answered:
             self.user.on_cancel(invite, request, now)
 
-    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
+    def receive_response(self, response: Response, flow: Flow, now: float) -> None:
+        """A response, read already: to its transaction, or to the TU as a stray one. Raises RemoteError."""
         if response.oddities:
             for reason in response.oddities:
                 if reason is not Reason.BAD_FIELD_LINE:  # a broken line that we do not need is not ours to judge

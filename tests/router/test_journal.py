@@ -103,7 +103,8 @@ def test_what_is_encoded_by_hand_lacks_no_field() -> None:
     events: list[JournalEvent] = [
         intent("c1"),
         RouteEvent(id="c1", at=1.5, route="r", kind="e911", attempt=1, outcome=RouteOutcome.REFUSED, status=503,
-                   reason="no", with_location=True),
+                   reason="no", with_location=True, label="1w", sent_to="udp 192.0.2.1 5060",
+                   request_uri="sip:911@192.0.2.1"),
         CallEnded(id="c1", at=2.5, outcome=CallOutcome.FAILED, status=503, route="r"),
         CallFinished(id="c1", at=3.5, by="caller"),
     ]  # fmt: skip

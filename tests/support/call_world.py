@@ -14,6 +14,8 @@ from e911.location import CivicAddress, Device
 from e911.record import JournalEvent
 from router.decision import Rules
 from router.dispatch import CallRouter, Setup
+from router.earlier import KEPT_SECONDS, earlier_calls
+from router.journal import decode_event, encode_event
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.sources import Sources
@@ -179,6 +181,14 @@ class CallWorld:
             clock=lambda: CLOCK + self.now,
         )
         self.router.edge = self.edge
+
+    def restart(self, **sections: Any) -> None:
+        """The process is killed and started again: it knows what the journal says."""
+        self.router.write_waiting()
+        self.start(**sections)
+        self.router.earlier = earlier_calls(
+            [decode_event(encode_event(event)) for event in self.journal.events], CLOCK + self.now - KEPT_SECONDS
+        )
 
     def receive(
         self,
