@@ -84,12 +84,13 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--unredacted", help="Show numbers, names and locations, also where log.redact is on.")
         ] = False,
     ) -> None:
-        """Follow the SIP messages of the running router, decrypted, until Ctrl-C.
+        """Follow the SIP messages of the running router.
 
-        One line for a message: time, from, to, transport, what, Call-ID. Filters may be repeated (any of the values)
-        and combined (all of the kinds); a call is shown as a whole, from its first message on, whichever of its
-        messages fits. Numbers, names and locations are shown as xxxx, length for length, unless log.redact is off or
-        --unredacted is given. The router does nothing for it while nobody follows, and loses no call for who does.
+        Decrypted, until Ctrl-C. One line for a message: time, from, to, transport, what, Call-ID. Filters may be
+        repeated (any of the values) and combined (all of the kinds); a call is shown as a whole, from its first
+        message on, whichever of its messages fits. Numbers, names and locations are shown as xxxx, length for
+        length, unless log.redact is off or --unredacted is given. The router does nothing for it while nobody
+        follows, and loses no call for who does.
 
         \b
         edge911 trace --emergency --ladder
