@@ -19,6 +19,7 @@ from typing import Any
 
 import apprise
 
+from router import mail_tls
 from router.outbox import Attempt
 from router.webhook import TRY_LATER, KeepAliveWebhook
 
@@ -201,6 +202,7 @@ class _Sender:
 
     def __init__(self, url: str) -> None:
         self._plugin = _plugin(url)
+        mail_tls.use_for(self._plugin)
         self._webhook = KeepAliveWebhook.of(self._plugin) if self._plugin is not None else None
 
     def send(self, job: Job) -> Attempt:
@@ -269,6 +271,7 @@ def prepare_process() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # modules that some plugins still import
         apprise.Apprise.instantiate("json://127.0.0.1:9/")
+    mail_tls.keep_contexts()
     # A proxy for the outside world must not be asked to reach this machine.
     for name in ("no_proxy", "NO_PROXY"):
         given = os.environ.get(name, "")
