@@ -153,7 +153,9 @@ def configure_logging(section: Log, *, process: str, node: str) -> DeferredLog:
     if section.format == "json":
         renderer: Any = structlog.processors.JSONRenderer(serializer=_json)
     else:
-        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     handler = DeferredLog(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=processors,
@@ -277,7 +279,8 @@ class Metrics:
             for key, value in read_status(path).items():
                 if isinstance(value, bool | int | float):
                     name, text = f"edge911_{process}_{key}", f"{key} of the {process} process"
-                    yield GaugeMetricFamily(name, text, value=float(value))
+                    family_of = CounterMetricFamily if key.endswith("_total") else GaugeMetricFamily
+                    yield family_of(name, text, value=float(value))
 
 
 def read_status(path: Path) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import structlog
 
 from config.schema import Log
-from router.telemetry import DeferredLog, configure_logging, redact
+from router.telemetry import DeferredLog, Metrics, configure_logging, redact
 
 log = logging.getLogger("tests.telemetry")
 
@@ -111,3 +112,24 @@ def test_nothing_is_redacted_where_it_is_switched_off(capsys: pytest.CaptureFixt
     log.info("call from +12125550123")
     (line,) = written.lines(capsys)
     assert json.loads(line)["event"] == "call from +12125550123"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_log_that_is_no_terminal_has_no_colours_and_a_line_for_each_record(
+    form: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = Written(form, redacts=True)
+    log.warning("words", extra={"event_fields": {"words": "two\nlines \x1b[2J"}})
+    written.log.note(logging.INFO, "note", {"route": "a\nb"})
+    lines = written.lines(capsys)
+    assert len(lines) == 2
+    assert "\x1b" not in "".join(lines)
+
+
+def test_totals_of_the_notices_process_are_counters(tmp_path: Path) -> None:
+    status = tmp_path / "notices.json"
+    status.write_text('{"delivered_total": 7, "queued": 2, "database_ok": true, "database_error": ""}')
+    text = Metrics((), (), {"notices": status}).text().decode()
+    assert "# TYPE edge911_notices_delivered_total counter\nedge911_notices_delivered_total 7.0\n" in text
+    assert "# TYPE edge911_notices_queued gauge\nedge911_notices_queued 2.0\n" in text
+    assert "edge911_notices_database_ok 1.0\n" in text
