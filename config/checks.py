@@ -43,11 +43,6 @@ _NO_SIP_MESSAGE = "no notice goes out as a SIP MESSAGE; the contact's other addr
 
 NOT_BUILT = (
     NotBuilt(
-        key="trunks.*.probe",
-        applies=lambda text: text.lower() not in ("off", "no", "false"),
-        consequence="the trunk is not probed; calls are not affected, each finds out by itself",
-    ),
-    NotBuilt(
         key="trunks.*.location_from",
         applies=lambda text: text != "none",
         consequence="what the PBX says about a phone's address is not used",

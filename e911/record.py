@@ -41,6 +41,8 @@ class RouteOutcome(StrEnum):
     PROGRESS_TIMEOUT = "progress-timeout"
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
+    POSTPONED = "postponed"
+    """Its trunk is known to be down: it comes after the others of its kind."""
     RETRIED_WITHOUT_LOCATION = "retried-without-location"
     STEPPED_DOWN = "stepped-down"
     """A transport of the route could not be had; the next one is tried."""

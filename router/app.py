@@ -32,6 +32,7 @@ from router.key import load_key
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.parent import die_with_parent
+from router.probes import Probes
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
 from router.standing import StandingConnections, steps_down
@@ -104,6 +105,15 @@ class App:
             ask_reference=self.held,
         )
         self.held.counts = self.router.counts
+        self.probes = Probes(
+            self.router.stack,
+            self.router.trunks.health,
+            key=self.key,
+            domain=loaded.config.own_domain,
+            began=time.time(),
+            now=self.loop.time,
+            distrust=self.router.distrust,
+        )
         self.edge = SipEdge(
             self.router.stack,
             self.on_fault,
@@ -121,6 +131,7 @@ class App:
         )
         self.started_at = time.time()
         self.stopping = asyncio.Event()
+        self._is_serving = False
         self.health: HealthServer | None = None
         self.lag = 0.0
         self._beats = 0
@@ -176,11 +187,18 @@ class App:
         """Configuration and what was made from it change together."""
         self.loaded, self._addresses = loaded, addresses
         self.router.use(setup)
+        self._probe()
         self._use_references(loaded)
 
     def _use_references(self, loaded: LoadedConfig) -> None:
         locations = loaded.config.locations
         self.held.use(HostRules(locations.reference_hosts), locations.reference_timeout)
+
+    def _probe(self) -> None:
+        """Probe the trunks in use."""
+        if self._is_serving:
+            self.probes.use(self.router.trunks)
+            self.edge.flush()
 
     def _begin(self, work: Coroutine[object, object, None]) -> None:
         task = self.loop.create_task(work)
@@ -353,7 +371,7 @@ class App:
         )
         if self._has_moved():
             addresses = self._trunk_addresses(self.loaded)
-            self._use(self.loaded, self._setup(self.loaded, addresses), addresses)
+            self._use(self.loaded, self._setup(self.loaded, addresses, self.router.trunks), addresses)
         gc.collect()
         gc.freeze()
         self.router.earlier = read_earlier_calls(self.loaded.state_directory / "journal", time.time())
@@ -405,6 +423,8 @@ class App:
         log.info("serving on %s; %d devices", ", ".join(map(repr, served)), len(self.devices))
         self.standing.look()
         self._housekeeping(self.loop.time())
+        self._is_serving = True
+        self._probe()
 
     async def _restore_dialogs(self) -> None:
         """The emergency calls that were up before the start; journalled again, for old segments go."""
@@ -483,6 +503,8 @@ class App:
     async def drain(self) -> None:
         """SIGTERM: no new ordinary calls; 911 is served until its transactions end, 30 s at the most."""
         self.router.draining = True
+        self._is_serving = False
+        self.probes.stop()
         log.info("stopping: 911 is served until transactions end, %d s at the most", int(DRAIN_SECONDS))
         end = self.loop.time() + DRAIN_SECONDS
         was_busy = False
@@ -539,7 +561,7 @@ class App:
     def _readyz(self) -> Answer:
         if self.router.draining:
             return json_answer(503, {"status": "stopping"})
-        return json_answer(200, {"status": "ready"})
+        return json_answer(200, {"status": "ready", "trunks": self.probes.states()})
 
     def _metrics_page(self) -> Answer:
         return 200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.text()
@@ -553,6 +575,7 @@ class App:
                 CounterGroup("edge911_events", "what happened to calls, by name", "event", router.counts),
                 CounterGroup("edge911_transactions_events", "transaction layer, by name", "event", stack.counts),
                 CounterGroup("edge911_transport_events", "sockets, by name", "event", self.edge.counts),
+                CounterGroup("edge911_probe_events", "probes of trunks, by name", "event", self.probes.counts),
                 CounterGroup("edge911_dns_events", "names looked up, by name", "event", self.dns_counts),
             ],
             [
@@ -588,6 +611,15 @@ class App:
                 "trace_export": self.loaded.state_directory / "trace-export.json",
             },
             [
+                GaugeGroup(
+                    "edge911_trunk_up", "1 where a probed trunk answers, 0 where it is down", "trunk", self.probes.up
+                ),
+                GaugeGroup(
+                    "edge911_trunk_place_up",
+                    "the same for each address of a trunk",
+                    "place",
+                    self.probes.places_up,
+                ),
                 GaugeGroup(
                     "edge911_certificate_expires_seconds",
                     "seconds until a certificate ends, ours and those that trunks showed",

@@ -361,7 +361,7 @@ class CallRouter:
         self.counts[f"{kind}_calls"] += 1
         found_by = str(plan.decision.location.source) if plan.decision.location else "none"
         self.counts[f"location_{found_by}"] += 1
-        self._start(server, request, plan, now)
+        first_route = self._start(server, request, plan, now)
         self.note(
             logging.INFO,
             "emergency call" if kind is CallKind.EMERGENCY else "test call",
@@ -374,25 +374,27 @@ class CallRouter:
                 "source_address": plan.caller.source_address,
                 "site": plan.decision.site.id if plan.decision.site else "",
                 "location_source": found_by,
-                "route": plan.ladder[0].name if plan.ladder else "",
+                "route": first_route,
             },
         )
 
-    def _start(self, server: ServerTransaction, request: Request, plan: CallPlan, now: float) -> None:
-        """Set a call going; where that fails by a fault of ours, once more as simply as can be, else 503."""
+    def _start(self, server: ServerTransaction, request: Request, plan: CallPlan, now: float) -> str:
+        """Set a call going; where that fails by a fault of ours, once more as simply as can be, else 503. Returns the
+        name of the route tried first."""
         call = EmergencyCall(self, server, request, plan)
         try:
             call.start(now)
         except Exception:
             self.on_fault("starting an emergency call")
             if call.branches or call.final_status:
-                return
+                return call.first_route
             try:
                 simple = plan_of_unknown(self.rules, request, server.flow.host, plan.kind)
                 EmergencyCall(self, server, request, simple).start(now)
             except Exception:
                 self.on_fault("starting an emergency call as a simple one")
                 self.stack.answer(server, 503, now)
+        return call.first_route
 
     def _note_refused(self, request: Request, host: str, source: Source, kind: CallKind) -> None:
         """Write down, within limits, that a 911 call was refused; the contacts are told from it."""

@@ -80,7 +80,7 @@ class EmergencyCall(ResponseContext):
         self.rules = router.rules
         self.trunks = router.trunks
         self.plan = plan
-        self.ladder = plan.ladder
+        self.ladder = self._in_order()
         self.position = 0
         """How many routes of the ladder were begun."""
         self.route: RouteTry | None = None
@@ -96,7 +96,7 @@ class EmergencyCall(ResponseContext):
         plan = self.plan
         self.began_at = self.router.first_seen(plan.id)
         decision = plan.decision
-        first = self.ladder[0] if self.ladder else None
+        first = self.ladder[0][1] if self.ladder else None
         self.router.write(
             CallIntent(
                 id=plan.id,
@@ -119,7 +119,26 @@ class EmergencyCall(ResponseContext):
         for step in plan.steps:
             if step.skipped:
                 self._write_route(step, 0, RouteOutcome.SKIPPED, 0, step.skipped)
+        for position, (index, step) in enumerate(self.ladder):
+            if position > index:
+                self._write_route(step, 0, RouteOutcome.POSTPONED, 0, "trunk-down")
         super().start(now)
+
+    @property
+    def first_route(self) -> str:
+        """Name of the route tried first, or an empty string."""
+        return self.ladder[0][1].name if self.ladder else ""
+
+    def _in_order(self) -> list[tuple[int, RouteStep]]:
+        """The routes in the order in which to try them, each with its place in the ladder as configured: those whose
+        trunk is known to be down after the others of their kind (decision 0015)."""
+        ladder = list(enumerate(self.plan.ladder))
+        if self.trunks.health.down:
+            try:
+                ladder.sort(key=lambda item: (item[1].kind == "basic", self.trunks.is_down(item[1].trunk)))
+            except Exception:
+                self.router.on_fault("asking which trunks are down")
+        return ladder
 
     # ---- the ladder ----
 
@@ -141,12 +160,12 @@ class EmergencyCall(ResponseContext):
             target = self._next_hop(self.route, now) if self.route is not None else None
             if target is not None or self.position >= len(self.ladder):
                 return target
-            step = self.ladder[self.position]
+            index, step = self.ladder[self.position]
             self.position += 1
             hops = self.trunks.hops(step.trunk, self.server.flow.point, self.request.call_id)
             if not hops:
                 self._write_route(step, 0, RouteOutcome.UNREACHABLE, 0, "no-address")
-            self.route = RouteTry(step, self.position - 1, hops, now)
+            self.route = RouteTry(step, index, hops, now)
 
     def _next_hop(self, route: RouteTry, now: float) -> RouteTarget | None:
         taken = route.take(now)
@@ -226,6 +245,7 @@ class EmergencyCall(ResponseContext):
         if step is None:
             self._write_steps(target, approach)
             self._write_route(target.step, target.attempt, RouteOutcome.UNREACHABLE, 0, approach.last_failure)
+            self.trunks.health.call_failed(target.hop.flow)
             if not self.next_route(now):
                 self.finish_if_exhausted(now)
             return
@@ -365,8 +385,12 @@ class EmergencyCall(ResponseContext):
     def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
         outcome = _OUTCOMES.get(event)
         target = branch.target
-        if event == "timeout" and target.flow.point.reliable:
-            self.router.distrust(target.flow)
+        if event == "timeout" or event == "unreachable":
+            self.trunks.health.call_failed(target.flow)
+            if event == "timeout" and target.flow.point.reliable:
+                self.router.distrust(target.flow)
+        elif event != "started":
+            self.trunks.health.call_answered(target.flow)
         if outcome is None or not isinstance(target, RouteTarget):
             return
         if target.route is self.route and (

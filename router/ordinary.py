@@ -40,7 +40,11 @@ class OrdinaryCall(ResponseContext):
         super().__init__(router.stack, server, request, router.key)
         self.router = router
         self.places = list(enumerate(places))
-        self.shares = Counter(name for name, _ in places) if len(places) > 1 else _ONE
+        self.shares = _ONE
+        if len(places) > 1:
+            is_down = router.trunks.health.is_down
+            self.places.sort(key=lambda place: is_down(place[1][1]))  # they go last, not away
+            self.shares = Counter(name for name, flow in places if not is_down(flow))
         self.routed = routed
         self.started = 0
         self.breadth = max_breadth(request)
@@ -75,7 +79,7 @@ class OrdinaryCall(ResponseContext):
         # RFC 5393 section 5.3: no more branches at a time than Max-Breadth allows; one after another is no breadth.
         may_fork = self.breadth is None or self.started < self.breadth
         if self.places and may_fork and self.request.method == b"INVITE":
-            timeout = round(FIRST_ANSWER_SECONDS / self.shares[name], 2)
+            timeout = round(FIRST_ANSWER_SECONDS / max(1, self.shares[name]), 2)
         return Target(
             name=name,
             label=b"n%d" % position,
@@ -84,6 +88,12 @@ class OrdinaryCall(ResponseContext):
             record_routes=record_routes,
             timeout=timeout,
         )
+
+    def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
+        if event == "timeout" or event == "unreachable":
+            self.router.trunks.health.call_failed(branch.target.flow)
+        elif event != "started":
+            self.router.trunks.health.call_answered(branch.target.flow)
 
 
 def routed_request(request: Request, decision: RouteDecision) -> Request:

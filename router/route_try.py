@@ -6,6 +6,7 @@ for all of them together, so that the worst case stays what `edge911 explain` sa
 - a place that refuses the connection, is unreachable or answers 503 (RFC 3263 section 4.3) gives way at once;
 - a silent one gives way after its share: what is left of `timeout`, divided by the places left, but never less than
   LEAST_SHARE; with many places and a short timeout the last ones are tried only where earlier ones fail at once;
+- one that is known to be down takes no share: it comes last, and gets what is left;
 - one that says 100 has the call for the whole `progress_timeout`; the next route comes after it.
 """
 
@@ -37,9 +38,9 @@ class RouteTry:
 
     def take(self, now: float) -> tuple[Hop, float, float] | None:
         """The next hop with its seconds to a first answer and to progress; None where none is left, or no time."""
-        left = len(self.hops) - self.taken
-        if not left:
+        if self.taken >= len(self.hops):
             return None
+        left = sum(not hop.is_down for hop in self.hops[self.taken :]) or 1
         until_answer = self.started + self.step.timeout - now
         progress = self.step.progress_timeout
         if until_answer < _NOTHING and self.taken:

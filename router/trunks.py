@@ -11,6 +11,7 @@ from config.values import PeerAddress
 from router.listening import ListeningPoints
 from router.lookups import Resolver
 from router.sources import parse_address
+from router.trunk_health import TrunkHealth
 from sip.locating import Located, Server, Where, in_order
 from sip.stack import Flow, ListeningPoint, TlsPeer
 
@@ -90,6 +91,8 @@ class Hop(NamedTuple):
     """Its place in the order of configuration and DNS, whatever is known to be down: derived branches carry it."""
     reason: str = ""
     """Why DNS does not vouch for it at the moment (`dns-stale`, `dns-gone`), or an empty string."""
+    is_down: bool = False
+    """True where it is known to be down: it then comes after those that are not."""
 
 
 class Trunks:
@@ -109,6 +112,7 @@ class Trunks:
         }
         self.points = points
         self.resolver = resolver
+        self.health: TrunkHealth = before.health if before is not None else TrunkHealth()
         self.authorities = (config.tls.ca if config.tls is not None else None) or ""
 
     def hops(self, name: str, near: ListeningPoint | None = None, seed: bytes = b"") -> list[Hop]:
@@ -132,7 +136,17 @@ class Trunks:
                     proof = self.tls_peer(name, peer.host) if point.transport == "tls" else None
                     flow = Flow(point, server.address, server.port, peer=proof)
                     found.append(Hop(flow, peer, len(found), reason))
+        if self.health.down:
+            found = [hop._replace(is_down=self.health.is_down(hop.flow)) for hop in found]
+            found.sort(key=lambda hop: hop.is_down)
         return found
+
+    def is_down(self, name: str) -> bool:
+        """True where every place of a trunk is known to be down."""
+        if not self.health.down:
+            return False
+        hops = self.hops(name)
+        return bool(hops) and all(hop.is_down for hop in hops)
 
     def tls_peer(self, name: str, host: str) -> TlsPeer:
         """What the certificate of a trunk must prove, where this is the host of its target (RFC 5922)."""

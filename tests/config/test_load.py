@@ -38,8 +38,6 @@ def errors_of(folder: Path, text: str | bytes) -> list[str]:
 def test_the_example_loads_and_says_only_what_is_not_built_yet() -> None:
     loaded = load_config(EXAMPLE)
     assert [problem.path for problem in loaded.warnings] == [
-        "trunks.ers-a.probe",
-        "trunks.ers-b.probe",
         "sites[0].elins",
         "contacts.security.send[1]",
         "contacts.security.escalate_after",

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from config.values import peer_address
 from e911.record import RouteEvent, RouteOutcome
 from router.decision import RouteStep
 from router.route_try import LEAST_SHARE, RouteTry
+from router.trunks import Hop
+from sip.stack import Flow, ListeningPoint
 from tests.support.call_world import CONFIG, PROVIDER_B, RELAY, CallWorld, Sent, invite, of, one, response
 
 FIRST, SECOND, THIRD = (("203.0.113.31", 5060), ("203.0.113.33", 5070), ("203.0.113.34", 5060))
@@ -147,6 +150,22 @@ def step(timeout: float, progress_timeout: float = 6.0) -> RouteStep:
     )
 
 
+def up(count: int) -> list[Hop]:
+    flow = Flow(ListeningPoint("udp", "10.0.0.5", 5060), *FIRST)
+    return [Hop(flow, peer_address("sip:203.0.113.31:5060"), position) for position in range(count)]
+
+
+def test_a_place_that_is_known_to_be_down_takes_no_share() -> None:
+    hops = up(3)
+    trying = RouteTry(step(2.0), 0, [*hops[:1], *(hop._replace(is_down=True) for hop in hops[1:])], 100.0)
+    taken = trying.take(100.0)
+    assert taken is not None
+    assert taken[1] == 2.0
+    taken = trying.take(100.1)
+    assert taken is not None
+    assert taken[1] == 1.9, "the first refused at once"
+
+
 @pytest.mark.parametrize(
     ("timeout", "hops", "shares"),
     [
@@ -161,7 +180,7 @@ def step(timeout: float, progress_timeout: float = 6.0) -> RouteStep:
 def test_silent_places_share_the_time_and_it_is_used_to_the_end(
     timeout: float, hops: int, shares: list[float]
 ) -> None:
-    trying = RouteTry(step(timeout), 0, [None] * hops, 100.0)  # type: ignore[list-item]  # only counted
+    trying = RouteTry(step(timeout), 0, up(hops), 100.0)
     now, found = 100.0, []
     while now < 100.0 + timeout - 0.001 and (taken := trying.take(now)):
         found.append(taken[1])
@@ -172,7 +191,7 @@ def test_silent_places_share_the_time_and_it_is_used_to_the_end(
 
 
 def test_time_left_by_one_that_said_100_and_503_is_shared_and_never_exceeded() -> None:
-    trying = RouteTry(step(2.0), 0, [None] * 4, 100.0)  # type: ignore[list-item]  # only counted
+    trying = RouteTry(step(2.0), 0, up(4), 100.0)
     trying.take(100.0)
     now = 105.0
     taken = trying.take(now)
