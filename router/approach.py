@@ -34,6 +34,7 @@ NO_ANSWER = "no-answer"
 REFUSED = "refused"
 BROKEN = "broken"
 _BEFORE_CERTIFICATES = frozenset({NO_ANSWER, REFUSED, "unreachable", "handshake-timeout"})
+_SILENT = frozenset({NO_ANSWER, "handshake-timeout"})
 _NOT_TLS = frozenset({"handshake-failed", "handshake-timeout"})
 
 
@@ -86,6 +87,15 @@ class Approach:
             return stopped in _BEFORE_CERTIFICATES
         # At the port of TLS nobody speaks TCP, unless something there has shown that it speaks no TLS.
         return step.way is Way.TCP and step.flow.port == SIPS_PORT and stopped not in _NOT_TLS
+
+    @property
+    def is_doubtful(self) -> bool:
+        """True where the current way is TCP to the very port that has answered nothing in TLS."""
+        if self.current is None or self.current.way is not Way.TCP or not self.is_secure:
+            return False
+        tls = next((step for step in self.steps if step.way is Way.TLS), None)
+        silent = any(way is Way.TLS and failure in _SILENT for way, failure in self.failures)
+        return silent and tls is not None and tls.flow.port == self.current.flow.port
 
     def wait(self, now: float) -> float:
         """Seconds for the current way to be had, in hundredths."""

@@ -335,7 +335,7 @@ class Certificates:
                 continue
             self._said[name] = now
             whose = "our certificate" if name == OWN else f"the certificate of trunk {name.partition('.')[2]}"
-            day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(end))
+            day = time.strftime("%d %b %Y", time.gmtime(end))  # no number to be hidden in the log
             if end < now:
                 log.error("%s has expired on %s: who verifies it refuses it; replace the file", whose, day)
             else:

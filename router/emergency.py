@@ -20,6 +20,8 @@ from sip.proxy import Branch, Failure, ResponseContext, Target
 from sip.stack import Flow, ServerTransaction
 from sip.timers import Entry, cancel_timer
 
+PROBE_SECONDS = 0.5
+"""T1 (RFC 3261 section 17.1.1.1): the time to a first answer of a place that has not shown what it speaks."""
 ABOUT_OUR_PART = (424, 415, 413, 513)
 """Deviation (d): refusals of the location part that we added (RFC 6442, RFC 3261)."""
 SERVICE_UNAVAILABLE = 503
@@ -54,6 +56,8 @@ class RouteTarget(Target):
     with_location: bool
     approach: Approach | None = None
     """Where there are several ways to the hop: which one it goes."""
+    is_probe: bool = False
+    """True where it is sent to something that has answered nothing in TLS: given up soon, the next way follows."""
     retried: bool = False
     """True once a connection that broke was replaced by a new one."""
 
@@ -287,11 +291,42 @@ class EmergencyCall(ResponseContext):
         target.flow = step.flow
         if target.timeout is not None:
             target.timeout = max(0.05, round(approach.timeout - (now - approach.began), 2))
+        if approach.is_doubtful:
+            target.is_probe = True
+            target.timeout = min(target.timeout or PROBE_SECONDS, PROBE_SECONDS)
         if approach.sound_alarm(now):
             self.router.counts[f"stepped_down_to_{step.way}"] += 1
         self._write_steps(target, approach)
         self._record_route(target)
         self.start_branch(target, now)
+
+    def on_branch_timer(self, branch: Branch, name: str, now: float) -> None:
+        """What spoke no TLS does not answer in TCP either: the next way, while this one may still answer."""
+        target = branch.target
+        approach = target.approach if isinstance(target, RouteTarget) and target.is_probe else None
+        if (
+            isinstance(target, RouteTarget)
+            and approach is not None
+            and name == "timeout"
+            and branch.is_live
+            and approach.has_more
+            and not (self.cancelled or self.final_status or self.winner is not None)
+        ):
+            branch.given_up = True
+            self.router.distrust(target.flow)
+            approach.ended(NO_ANSWER, now)
+            again = self._target(
+                target.route,
+                target.hop,
+                approach.timeout,
+                target.step.progress_timeout,
+                with_location=target.with_location,
+                mark=b"n",
+            )
+            again.approach = approach
+            self._go(again, approach, approach.take(), now)
+            return
+        super().on_branch_timer(branch, name, now)
 
     def _write_steps(self, target: RouteTarget, approach: Approach) -> None:
         for failure in approach.untold():

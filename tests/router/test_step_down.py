@@ -180,6 +180,24 @@ def test_a_port_that_is_written_serves_all_ways(make: Make) -> None:
     assert invited(world.reached("refused")) == ("udp", 6000, None)
 
 
+def test_what_is_silent_in_tls_and_takes_a_tcp_connection_has_half_a_second_to_answer_there(make: Make) -> None:
+    world = make(f"sip:{HOST}:6000;transport=tls")
+    world.receive(invite())
+    world.advance(TLS_WAIT + 0.01)
+    assert asked(world) == ("tcp", 6000, None)
+    doubtful = one(world.reached(True), "INVITE")
+    assert doubtful.transport == "tcp"
+    assert not of(world.advance(0.48), "INVITE")
+    udp = one(world.advance(0.04), "INVITE")
+    assert udp.transport == "udp"
+    assert udp.message.branch != doubtful.message.branch
+    assert steps(world) == ["tls: no-answer", "tcp: no-answer"]
+    # Whoever answers, answers.
+    out = world.receive(response(doubtful.message, 200), (HOST, 6000), "tcp")
+    assert one(out, 200)
+    assert invited(world.receive(invite())) == ("udp", 6000, None), "the next call waits for neither"
+
+
 def test_where_udp_is_closed_what_was_known_to_fail_is_tried_before_the_route_is_given_up(make: Make) -> None:
     world = make(f"sip:{HOST}:6000;transport=tls")
     world.receive(invite())

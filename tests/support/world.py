@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.ports import Endpoint, Street, street
+from tests.support.ports import Endpoint, Street, free_port, street
 from tests.support.raw_sip import Call, Peer
 from tests.support.router_process import RouterProcess
 from tests.support.sipp import Sipp
@@ -45,6 +45,8 @@ class Plan:
     """More keys of a trunk, by its name here."""
     tcp: tuple[str, ...] = ()
     """Trunks reached over TCP."""
+    tls: tuple[str, ...] = ()
+    """Trunks reached over TLS."""
     basic: bool = True
     language: str = "en"
     site_keys: Mapping[str, Any] = field(default_factory=dict)
@@ -171,11 +173,14 @@ class Place:
         zone = {"id": f"{self.name}-2", "name": "2nd floor", "networks": [f"{self.street.network}.3/32"]}
         return {"networks": [self.street.phones], "zones": [{**zone, "floor": "2", "room": "2-Z"}]}
 
+    def _transport(self, name: str) -> str:
+        return "tls" if name in self.plan.tls else "tcp" if name in self.plan.tcp else "udp"
+
     def trunks(self) -> dict[str, Any]:
         """The place's entries under `trunks`."""
         return {
             self.trunk(name): {
-                "target": f"sip:{self.street[name]};transport={'tcp' if name in self.plan.tcp else 'udp'}",
+                "target": f"sip:{self.street[name]};transport={self._transport(name)}",
                 "probe": "off",
                 "large_messages": "udp",
                 **self.plan.trunk_keys.get(name, {}),
@@ -200,6 +205,13 @@ class World:
 
     def __getitem__(self, name: str) -> Place:
         return self.places[name]
+
+    @property
+    def secure(self) -> Endpoint:
+        """Where the router listens for TLS."""
+        url = next(url for url in self.router.config["listen"] if url.startswith("tls://"))
+        address, port = url.removeprefix("tls://").split(":")
+        return Endpoint(address=address, port=int(port))
 
 
 def build(
@@ -237,6 +249,8 @@ def build(
         },
         "log": {"level": "info", "format": "json"},
     }
+    if "tls" in keys:
+        config["listen"].append(f"tls://{Endpoint(address=router.address, port=free_port(router.address))}")
     return places, {**config, **keys}
 
 
