@@ -9,6 +9,8 @@ from sip.errors import Reason, RemoteError
 from sip.message import Request
 from sip.stack import UNCERTIFIED, Flow
 
+INSIDE_ONLY = "emergency calls are served from inside networks only"
+
 FORGIVEN = frozenset(
     {
         Reason.BAD_FIELD_LINE,
@@ -44,9 +46,7 @@ def refusal(
             if source.side is Side.UNLISTED and rules.config.emergency.from_unlisted != "accept":
                 # Without a transaction: a stranger with a forged address is sent one answer, not twelve.
                 note_refused(kind)
-                return RemoteError(
-                    Reason.SOURCE_NOT_LISTED, 403, "emergency calls are served from inside networks only"
-                )
+                return RemoteError(Reason.SOURCE_NOT_LISTED, 403, INSIDE_ONLY)
             return None
     if source.side is Side.UNLISTED and request.method != b"CANCEL" and not has_token(request):
         return RemoteError(Reason.SOURCE_NOT_LISTED, 403, f"{flow.host} is in no listed network")

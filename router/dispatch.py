@@ -12,7 +12,7 @@ from e911.locate import DeviceTable
 from e911.numbers import CallKind, classify
 from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
 from router.acks import Acks
-from router.admission import forgives, refusal
+from router.admission import INSIDE_ONLY, forgives, refusal
 from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.dialogs import EmergencyDialogs
 from router.earlier import EarlierCall, EarlierCalls, EarlierRoute
@@ -29,7 +29,7 @@ from router.trunks import Trunks
 from sip.errors import Reason, RemoteError
 from sip.loops import labels_of_passes, max_breadth
 from sip.mending import mended
-from sip.message import Edits, Request, Response, warning_line
+from sip.message import Edits, Request, Response
 from sip.proxy import (
     ResponseContext,
     backward_bytes,
@@ -175,14 +175,13 @@ class CallRouter:
         try:
             self._on_ordinary(server, request, source, now)
         except RemoteError as error:
-            self.stack.drops[error.reason] += 1
-            extra = [warning_line(flow.point, str(error))]
+            extra = []
             if error.reason is Reason.BAD_EXTENSION:
-                extra += [b"Unsupported: " + value for value in request.all("proxy-require")]
-            self.stack.answer(server, error.status or 400, now, extra=extra)
+                extra = [b"Unsupported: " + value for value in request.all("proxy-require")]
+            self.stack.refuse_in(server, error, now, extra)
         except Exception:
             self.on_fault("treating a request")
-            self.stack.answer(server, 500, now)
+            self.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 500, "see the log of edge911"), now)
 
     def on_cancel(self, invite: ServerTransaction, request: Request, now: float) -> None:
         """A CANCEL for an INVITE that has no final answer yet."""
@@ -306,21 +305,17 @@ class CallRouter:
         if self._loops(request, kind):
             # A route of ours led back to us. The copy that went out there is refused with this, and goes on to its
             # next route.
-            self.stack.drops[Reason.LOOP_DETECTED] += 1
-            text = warning_line(server.flow.point, f"{Reason.LOOP_DETECTED}: this call has been here before")
-            self.stack.answer(server, 482, now, extra=(text,))
+            again = RemoteError(Reason.LOOP_DETECTED, 482, "this call has been here before")
+            self.stack.refuse_in(server, again, now)
             self.note(logging.ERROR, "911 call came back to us", {"source_address": server.flow.host})
             return
         if source.side is Side.OUTSIDE:
             self._note_refused(request, server.flow.host, source, kind)
-            self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
-            text = warning_line(server.flow.point, "emergency calls are served from inside networks only")
-            self.stack.answer(server, 403, now, extra=(text,))
+            self.stack.refuse_in(server, RemoteError(Reason.SOURCE_NOT_LISTED, 403, INSIDE_ONLY), now)
             return
         try:
             if max_forwards(request) <= 0:
-                self.stack.drops[Reason.TOO_MANY_HOPS] += 1
-                self.stack.answer(server, 483, now)
+                self.stack.refuse_in(server, RemoteError(Reason.TOO_MANY_HOPS, 483, "Max-Forwards is 0"), now)
                 return
         except RemoteError:
             request = request.edited(Edits(replace={"max-forwards": ()}))
@@ -393,7 +388,7 @@ class CallRouter:
                 EmergencyCall(self, server, request, simple).start(now)
             except Exception:
                 self.on_fault("starting an emergency call as a simple one")
-                self.stack.answer(server, 503, now)
+                self.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 503, "see the log of edge911"), now)
         return call.first_route
 
     def _note_refused(self, request: Request, host: str, source: Source, kind: CallKind) -> None:
@@ -531,10 +526,9 @@ class CallRouter:
             return
         if not places:
             self.counts["unreachable_requests"] += 1
-            if request.method == b"INVITE" or not request.to_tag:
-                self.stack.answer(server, 503 if request.method == b"INVITE" else 480, now)
-            else:
-                self.stack.answer(server, 480, now)
+            status = 503 if request.method == b"INVITE" else 480
+            nowhere = RemoteError(Reason.NEXT_HOP_UNREACHABLE, status, "it has no address at the moment")
+            self.stack.refuse_in(server, nowhere, now)
             return
         if request.uri[:5].lower() == b"sips:" and not request.to_tag:
             places = [place for place in places if place[1].point.transport == "tls"]
@@ -556,9 +550,9 @@ class CallRouter:
                 Reason.UNSUPPORTED_SCHEME if scheme else Reason.BAD_REQUEST_URI, 416 if scheme else 400, scheme[:40]
             )
         if max_forwards(request) <= 0:
-            raise RemoteError(Reason.TOO_MANY_HOPS, 483)
+            raise RemoteError(Reason.TOO_MANY_HOPS, 483, "Max-Forwards is 0")
         if request.has("proxy-require"):
-            raise RemoteError(Reason.BAD_EXTENSION, 420)
+            raise RemoteError(Reason.BAD_EXTENSION, 420, "no extension of Proxy-Require is supported")
         if self._loops(request, CallKind.ORDINARY):
             raise RemoteError(Reason.LOOP_DETECTED, 482, "this request has been here before")
         max_breadth(request)

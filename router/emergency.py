@@ -15,6 +15,7 @@ from router.hangup import end_answer
 from router.route_try import RouteTry
 from router.surroundings import Surroundings
 from router.trunks import MESSAGE_LIMIT, Hop, Way
+from sip.errors import Reason, RemoteError
 from sip.message import Edits, Request, Response
 from sip.proxy import Branch, Failure, ResponseContext, Target
 from sip.stack import Flow, ServerTransaction
@@ -413,7 +414,8 @@ class EmergencyCall(ResponseContext):
         if finals and len(finals) == len(self.branches) and len(statuses) == 1 and statuses <= set(MENDABLE):
             self.forward_final(finals[-1], now)
             return
-        self.finish(503, None, now)
+        tried = ", ".join(f"{branch.target.name} {branch.status or 'silent'}" for branch in self.branches)
+        self.fail(RemoteError(Reason.EVERY_ROUTE_FAILED, 503, tried or "there is none"), None, now)
 
     # ---- records ----
 

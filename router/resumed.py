@@ -12,6 +12,7 @@ from e911.record import CallEnded, CallOutcome, RouteEvent, RouteOutcome
 from router.earlier import EarlierCall, EarlierRoute
 from router.hangup import end_answer
 from router.surroundings import Surroundings
+from sip.errors import Reason, RemoteError
 from sip.message import Request, Response, value_of
 from sip.proxy import TIMER_C, Branch, BranchState, ResponseContext, Target, derive_branch, forward_bytes
 from sip.stack import Flow, ServerTransaction
@@ -91,7 +92,7 @@ class ResumedCall(ResponseContext):
 
     def send_failure(self, now: float) -> None:
         """Deviation (e)."""
-        self.finish(503, None, now)
+        self.fail(RemoteError(Reason.EVERY_ROUTE_FAILED, 503, "of those that were tried before a restart"), None, now)
 
     def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
         outcome = _OUTCOMES.get(event)

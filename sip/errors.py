@@ -43,6 +43,10 @@ class Reason(StrEnum):
     SHUTTING_DOWN = "shutting-down"
     SIPS_NOT_ALLOWED = "sips-not-allowed"
     NO_CLIENT_CERTIFICATE = "no-client-certificate"
+    NEXT_HOP_UNREACHABLE = "next-hop-unreachable"
+    NEXT_HOP_SILENT = "next-hop-silent"
+    NEXT_HOP_UNAVAILABLE = "next-hop-unavailable"
+    EVERY_ROUTE_FAILED = "every-route-failed"
     INTERNAL_ERROR = "internal-error"
 
 

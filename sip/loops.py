@@ -49,7 +49,7 @@ def max_breadth(request: Request) -> int | None:
     if value is None or not value.isdigit() or len(value) > 9:
         return None
     if int(value) == 0:
-        raise RemoteError(Reason.MAX_BREADTH_EXCEEDED, 440)
+        raise RemoteError(Reason.MAX_BREADTH_EXCEEDED, 440, "Max-Breadth is 0")
     return min(int(value), MAX_BREADTH_DEFAULT)
 
 

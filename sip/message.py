@@ -534,7 +534,7 @@ def check_request(request: Request) -> None:
         status = 400
         if reason is Reason.CSEQ_METHOD_MISMATCH and request.method not in KNOWN_METHODS:
             status = 501
-        raise RemoteError(reason, status)
+        raise RemoteError(reason, status, _oddity_words(reason, request))
     fields = request.fields
     if len(first) != len(fields):
         check_single_fields(request)
@@ -542,6 +542,21 @@ def check_request(request: Request) -> None:
         line = fields[first[key]][1]
         if b'"' in line and not quotes_balanced(line):
             raise RemoteError(Reason.BAD_FIELD_LINE, 400, f"a quote in {key} does not end")
+
+
+def _oddity_words(reason: Reason, request: Request) -> str:
+    """What is odd about a request, for its sender."""
+    if reason is Reason.BAD_CSEQ:
+        return f"CSeq {(request.first('cseq') or b'')[:60]!r}"
+    if reason is Reason.CSEQ_METHOD_MISMATCH:
+        return f"a {request.method[:40]!r} request with CSeq {(request.first('cseq') or b'')[:60]!r}"
+    if reason is Reason.BAD_CONTENT_LENGTH:
+        return f"Content-Length {', '.join(repr(value[:20]) for value in request.all('content-length')[:2])}"
+    if reason is Reason.BODY_INCOMPLETE:
+        return f"{len(request.body)} bytes of body, fewer than Content-Length says"
+    if reason is Reason.BAD_START_LINE:
+        return "a space within the Request-URI"
+    return "a line of the header is no field"
 
 
 def check_single_fields(message: Message) -> None:

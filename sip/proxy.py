@@ -246,10 +246,11 @@ class ResponseContext:
             self.stack.abandon(self.server)
             self.close(408, None, now)
         elif best is None or best.final is None:
-            self.finish(status, None, now)
+            reason = Reason.NEXT_HOP_SILENT if status == 408 else Reason.NEXT_HOP_UNREACHABLE
+            self.fail(RemoteError(reason, status, f"tried: {len(self.branches)}"), None, now)
         elif status == 503:
             # "a proxy which receives a 503 ... SHOULD NOT forward it"; its Retry-After would hold back 911, too.
-            self.finish(500, best, now)
+            self.fail(RemoteError(Reason.NEXT_HOP_UNAVAILABLE, 500, "it answered 503"), best, now)
         else:
             self.forward_final(best, now)
 
@@ -525,11 +526,17 @@ class ResponseContext:
             self.stack.respond(self.server, response.status, backward_bytes(response, self.server.flow), now)
             self.close(response.status, branch, now)
 
-    def finish(self, status: int, branch: Branch | None, now: float, extra: Sequence[bytes] = ()) -> None:
+    def finish(self, status: int, branch: Branch | None, now: float) -> None:
         """Send a final response of our own, and cancel what is still alive."""
         self.final_status = status
-        self.stack.answer(self.server, status, now, extra=extra)
+        self.stack.answer(self.server, status, now)
         self.close(status, branch, now)
+
+    def fail(self, error: RemoteError, branch: Branch | None, now: float) -> None:
+        """The same for a failure, which says why and is counted."""
+        self.final_status = error.status
+        self.stack.refuse_in(self.server, error, now)
+        self.close(error.status, branch, now)
 
     def close(self, status: int, branch: Branch | None, now: float) -> None:
         """After the final response: cancel the rest, let go of what is no longer needed."""

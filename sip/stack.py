@@ -443,6 +443,14 @@ class Stack:
         data = build_response(request, status, reason=reason, to_tag=self.to_tag(request), extra=extra)
         return self.respond(server, status, data, now)
 
+    def refuse_in(
+        self, server: ServerTransaction, error: RemoteError, now: float, extra: Sequence[bytes] = ()
+    ) -> None:
+        """Answer a request with the error's status and a Warning that says why, and count it by its reason."""
+        self.drops[error.reason] += 1
+        warning = warning_line(server.flow.point, str(error))
+        self.answer(server, error.status or 400, now, extra=(warning, *extra))
+
     def abandon(self, server: ServerTransaction) -> None:
         """End a server transaction without an answer (RFC 4320 section 4.2: no 408 to a non-INVITE)."""
         self._end(server)
@@ -513,7 +521,8 @@ class Stack:
             invite = self.servers.get(key)
         if invite is None:
             self.counts["cancel_unknown"] += 1
-            self.answer(server, 481, now)
+            unknown = RemoteError(Reason.UNKNOWN_TRANSACTION, 481, "no INVITE with the branch of this CANCEL")
+            self.refuse_in(server, unknown, now)
             return
         self.answer(server, 200, now)
         if not invite.is_answered:
