@@ -53,6 +53,7 @@ _COUNTRY = re.compile("[A-Z]{2}")
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _URI = re.compile("(?:pres|sips?|tel|im|urn|mac):[^/].*", re.IGNORECASE | re.DOTALL)
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+_USUAL_URI = re.compile(r"(?:sip|pres):[+0-9A-Za-z]+@[0-9A-Za-z.-]+")
 _NO_ENTITY = "pres:anonymous@anonymous.invalid"
 _BEFORE_ENTITY = (
     '<?xml version="1.0" encoding="UTF-8"?>'
@@ -129,9 +130,13 @@ def _escaped_text(value: str) -> str:
     return escape(_XML_BLANKS.sub(" ", _NOT_XML.sub("", value)).strip(" "))
 
 
-@lru_cache(maxsize=8192)
 def _uri(value: str) -> str:
     """Text as an xs:anyURI within double quotes: whatever a URI cannot hold is %-escaped; ours where none."""
+    return value if _USUAL_URI.fullmatch(value) else _escaped_uri(value)
+
+
+@lru_cache(maxsize=8192)
+def _escaped_uri(value: str) -> str:
     if not _URI.fullmatch(value):
         return _NO_ENTITY
     safe = quote(_BARE_PERCENT.sub("%25", value), safe="%:/?@!$'()*+,;=&", errors="replace")

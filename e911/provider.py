@@ -25,6 +25,7 @@ _REQUEST_URI = re.compile(r"(?:sips?|tel|urn):[!-~]+")
 _RESOURCE_PRIORITY = re.compile(r"[A-Za-z0-9!%*_+`'~-]+\.[A-Za-z0-9!%*_+`'~-]+")
 _CID_SAFE = "@!$&'()*+,;=:~"
 _UID_STRING = re.compile(r"[A-Za-z0-9]{10,32}")
+_USUAL_NAME = re.compile(r"(?=.{1,64}\Z)[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")
 _NOT_DOMAIN = re.compile(r"[^A-Za-z0-9.-]")
 _NOT_USER = re.compile(r"[^A-Za-z0-9+*#.()-]")
 _CALL_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-callid\b', re.IGNORECASE)
@@ -287,13 +288,17 @@ def _identity(decision: LocationDecision, display_name: str, domain: str) -> tup
     return [("P-Asserted-Identity", f"{identity}<sip:{callback}@{domain};user=phone>")], ["Privacy"]
 
 
-@lru_cache(maxsize=4096)
 def quoted_display_name(name: str) -> str:
     """A display name as a quoted string (RFC 3261 section 25.1) of at most 64 ASCII characters; or empty.
 
     ASCII because what shows it at a PSAP often knows no more: accents are dropped, what has no ASCII form
     goes, and so do control characters.
     """
+    return f'"{name}"' if _USUAL_NAME.fullmatch(name) else _cleaned_name(name)
+
+
+@lru_cache(maxsize=4096)
+def _cleaned_name(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name[:256]).encode("ascii", "ignore").decode()
     plain = " ".join("".join(char if " " <= char <= "~" else " " for char in plain).split())[:64].strip()
     escaped = plain.replace("\\", "\\\\").replace('"', '\\"')

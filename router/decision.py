@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from config.load import LoadedConfig
 from config.schema import BasicRoute, EmergencyRoute, SiteConfig
@@ -65,6 +66,8 @@ class CallPlan:
     decision: LocationDecision
     steps: tuple[RouteStep, ...]
     """The ladder, skipped routes included, in order."""
+    ladder: tuple[RouteStep, ...]
+    """The routes that will be tried."""
     existing: ExistingFields
     conveyed: Conveyed = NOTHING_CONVEYED
     """What the caller said about where they are."""
@@ -72,14 +75,13 @@ class CallPlan:
     """True where the source's P-Asserted-Identity is believed (RFC 3325)."""
 
     @property
-    def ladder(self) -> tuple[RouteStep, ...]:
-        """The routes that will be tried."""
-        return tuple(step for step in self.steps if not step.skipped)
-
-    @property
     def worst_case_seconds(self) -> float:
         """Seconds to the end of the ladder where every route says 100 and then nothing."""
         return sum(step.timeout + step.progress_timeout for step in self.ladder)
+
+
+Ladder = tuple[tuple[RouteStep, ...], tuple[RouteStep, ...]]
+"""All routes of a call in order, those left out included, and those that will be tried."""
 
 
 class Rules:
@@ -100,7 +102,7 @@ class Rules:
         self.sites = {site.id: site for site in config.sites}
         self._kinds: dict[bytes, CallKind] = {}
         """By Request-URI: the same few are dialled again and again."""
-        self.ladders: dict[tuple[str, str, str, bool, bool, CallKind], tuple[RouteStep, ...]] = {}
+        self.ladders: dict[tuple[str, str, str, bool, bool, CallKind], Ladder] = {}
         """Ladders made before, by what they depend on: site, country, state, whether a location is known, and whether
         it is the caller's own, kind of call."""
         self.places = Places(
@@ -140,9 +142,10 @@ class Rules:
 
 def conveyed_by(request: Request) -> Conveyed:
     """The location that a caller sent along, read and judged; references are not asked here."""
-    content_type = media_type(request.first("content-type") or b"")
-    if not request.has("geolocation") and content_type in (b"application/sdp", b""):
-        return NOTHING_CONVEYED
+    if not request.has("geolocation"):
+        content_type = request.first("content-type") or b""
+        if content_type == b"application/sdp" or media_type(content_type) in (b"application/sdp", b""):
+            return NOTHING_CONVEYED
     documents = [
         LocationDocument(
             content_type=part.content_type.decode("latin-1"),
@@ -171,14 +174,7 @@ def plan_call(
     identity, identity_source = identify(request, source)
     if conveyed is None:
         conveyed = conveyed_by(request)
-    existing = ExistingFields(
-        geolocation=_texts(request, "geolocation"),
-        geolocation_routing=_texts(request, "geolocation-routing"),
-        asserted_identity=_texts(request, "p-asserted-identity") if source.trust_identity else (),
-        call_info=_texts(request, "call-info"),
-        resource_priority=_texts(request, "resource-priority"),
-        priority=_texts(request, "priority"),
-    )
+    existing = _existing(request, source)
     decision = locate(
         LocationQuery(
             identity=identity,
@@ -203,16 +199,45 @@ def plan_call(
         privacy=", ".join(_texts(request, "privacy")),
         reason="" if device else decision.device_reason,
     )
+    steps, ladder = _ladder(rules, decision, kind)
     return CallPlan(
         id=call_id_of(rules.key, request),
         kind=kind,
         dialled=dialled(request.uri.decode("latin-1")),
         caller=caller,
         decision=decision,
-        steps=_ladder(rules, decision, kind),
+        steps=steps,
+        ladder=ladder,
         existing=existing,
         conveyed=conveyed,
         trusts_identity=source.trust_identity,
+    )
+
+
+_EXISTING = frozenset(
+    {
+        "geolocation",
+        "geolocation-routing",
+        "p-asserted-identity",
+        "call-info",
+        "resource-priority",
+        "priority",
+        "privacy",
+    }
+)
+_NOTHING_EXISTING = ExistingFields()
+
+
+def _existing(request: Request, source: Source) -> ExistingFields:
+    if _EXISTING.isdisjoint(request.keys()):
+        return _NOTHING_EXISTING
+    return ExistingFields(
+        geolocation=_texts(request, "geolocation"),
+        geolocation_routing=_texts(request, "geolocation-routing"),
+        asserted_identity=_texts(request, "p-asserted-identity") if source.trust_identity else (),
+        call_info=_texts(request, "call-info"),
+        resource_priority=_texts(request, "resource-priority"),
+        priority=_texts(request, "priority"),
     )
 
 
@@ -233,18 +258,20 @@ def plan_of_unknown(rules: Rules, request: Request, source_address: str, kind: C
         callback_source="default-site" if callback else "",
         contacts=site.contacts if site and site.contacts else tuple(rules.config.contacts),
     )
+    steps, ladder = _ladder(rules, decision, kind)
     return CallPlan(
         id=call_id_of(rules.key, request),
         kind=kind,
         dialled=dialled(request.uri.decode("latin-1")),
         caller=Caller(callback=callback, source_address=source_address, reason="fault"),
         decision=decision,
-        steps=_ladder(rules, decision, kind),
+        steps=steps,
+        ladder=ladder,
         existing=ExistingFields(),
     )
 
 
-def _ladder(rules: Rules, decision: LocationDecision, kind: CallKind) -> tuple[RouteStep, ...]:
+def _ladder(rules: Rules, decision: LocationDecision, kind: CallKind) -> Ladder:
     location = decision.location
     place = location.civic if location else None
     if (place is None or not place.country) and decision.site is not None:
@@ -254,13 +281,13 @@ def _ladder(rules: Rules, decision: LocationDecision, kind: CallKind) -> tuple[R
     site = decision.site.id if decision.site else ""
     country, state = (place.country.upper(), place.state.upper()) if place else ("", "")
     key = (site, country, state, located, is_conveyed, kind)
-    steps = rules.ladders.get(key)
-    if steps is None:
+    ladder = rules.ladders.get(key)
+    if ladder is None:
         if len(rules.ladders) > 10_000:
             rules.ladders.clear()
-        made = _steps(rules, decision.site, country, state, located, is_conveyed, kind)
-        steps = rules.ladders[key] = tuple(made)
-    return steps
+        steps = tuple(_steps(rules, decision.site, country, state, located, is_conveyed, kind))
+        ladder = rules.ladders[key] = steps, tuple(step for step in steps if not step.skipped)
+    return ladder
 
 
 def _steps(
@@ -431,6 +458,11 @@ def request_for(
     return request.edited(edits)
 
 
+@lru_cache(maxsize=256)
+def _key_of(name: str) -> str:
+    return name.lower()
+
+
 def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:
     """A provider's wishes as edits to the caller's INVITE."""
     edits = Edits()
@@ -443,27 +475,30 @@ def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:
         edits = add_part(request, part, b"edge911-" + plan_id.encode())
     replacing = edits.replace
     append: list[bytes] = list(edits.append)
-    if request.has("route"):
+    present = request.keys()
+    if "route" in present:
         replacing["route"] = ()  # we choose where it goes
     for name in made.remove_fields:
-        if request.has(name.lower()):
-            replacing[name.lower()] = ()
+        key = _key_of(name)
+        if key in present:
+            replacing[key] = ()
     for name, value in made.set_fields:
         line = f"{name}: {value}".encode("latin-1", "replace")
-        if request.has(name.lower()):
-            replacing[name.lower()] = (line,)
+        key = _key_of(name)
+        if key in present:
+            replacing[key] = (line,)
         else:
             append.append(line)
     for name, value in made.first_fields:
         line = f"{name}: {value}".encode("latin-1", "replace")
-        key = name.lower()
+        key = _key_of(name)
         replacing[key] = (line, *replacing.get(key, request.lines(key)))
     for name, value in made.add_fields:
         line = f"{name}: {value}".encode("latin-1", "replace")
-        key = name.lower()
+        key = _key_of(name)
         if key in replacing:
             replacing[key] = (*replacing[key], line)
-        elif request.has(key):
+        elif key in present:
             replacing[key] = (*request.lines(key), line)
         else:
             append.append(line)

@@ -324,7 +324,12 @@ class CallRouter:
             conveyed = conveyed_by(request)
         except Exception:
             self.on_fault("reading the location of a caller")
-        if conveyed.references and self.ask_reference is not None and self.rules.asks_references:
+        if (
+            conveyed is not NOTHING_CONVEYED
+            and conveyed.references
+            and self.ask_reference is not None
+            and self.rules.asks_references
+        ):
             wait = ReferenceWait(
                 self.stack,
                 self,

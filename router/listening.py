@@ -66,6 +66,8 @@ class ListeningPoints:
         self._own = {(point.host, point.port) for point in points}
         self._own |= {point.advertised for point in points if point.advertised is not None}
         self._wildcard_ports = {point.port for point in points if is_wildcard(point.host)}
+        self.are_fixed = not self._wildcard_ports
+        """True where no point is a wildcard, so that which one is chosen depends on nothing but the peer."""
         self._addresses = _LocalAddresses(clock)
         self._made: dict[tuple[ListeningPoint, str], ListeningPoint] = {}
         self._fitting: dict[tuple[str, bool, str], tuple[ListeningPoint, ...]] = {}

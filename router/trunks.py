@@ -114,6 +114,8 @@ class Trunks:
         self.resolver = resolver
         self.health: TrunkHealth = before.health if before is not None else TrunkHealth()
         self.authorities = (config.tls.ca if config.tls is not None else None) or ""
+        self._hops: dict[tuple[str, ListeningPoint | None], list[Hop]] = {}
+        """Of trunks given by address, where our own addresses are given too: they never change."""
 
     def hops(self, name: str, near: ListeningPoint | None = None, seed: bytes = b"") -> list[Hop]:
         """Where a trunk is reached now, in the order in which to try; empty where none of its names has an address
@@ -122,6 +124,9 @@ class Trunks:
         near: the listening point a request came in by, preferred to leave by. seed: of the request, such as its
         Call-ID; it decides among equal servers.
         """
+        kept = self._hops.get((name, near))
+        if kept is not None and not self.health.down:
+            return kept.copy()
         state = self.states.get(name)
         found: list[Hop] = []
         if state is None:
@@ -136,6 +141,8 @@ class Trunks:
                     proof = self.tls_peer(name, peer.host) if point.transport == "tls" else None
                     flow = Flow(point, server.address, server.port, peer=proof)
                     found.append(Hop(flow, peer, len(found), reason))
+        if self.points.are_fixed and all(where_of(peer) is None for peer in state.config.addresses):
+            self._hops[name, near] = found.copy()
         if self.health.down:
             found = [hop._replace(is_down=self.health.is_down(hop.flow)) for hop in found]
             found.sort(key=lambda hop: hop.is_down)

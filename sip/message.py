@@ -8,7 +8,7 @@ Rules of this file:
 A fully typed object model costs ten times as much a message; see docs/decisions/0002-messages.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, cast
@@ -131,6 +131,10 @@ class Message:
     def has(self, key: str) -> bool:
         """True where a field of this name is there."""
         return key in self._first
+
+    def keys(self) -> KeysView[str]:
+        """The names of all fields that are there."""
+        return self._first.keys()
 
     def lines(self, key: str) -> list[bytes]:
         """The lines of all fields of this name, as received."""
