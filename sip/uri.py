@@ -53,6 +53,7 @@ def scheme_of(uri: bytes) -> str:
     return match[1].decode("latin-1").lower() if match else ""
 
 
+@lru_cache(maxsize=8192)
 def parse_sip_uri(uri: bytes) -> SipUri:
     """Read a sip: or sips: URI.
 
