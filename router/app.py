@@ -129,6 +129,7 @@ class App:
         self.standing = StandingConnections(
             self.edge, self.loop.time, lambda: self.router.trunks, lambda: self.loaded.config
         )
+        self.heartbeat = heartbeat or Heartbeat(None)
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self._is_serving = False
@@ -146,7 +147,7 @@ class App:
         self._jobs: tuple[tuple[int, str, Callable[[], None]], ...] = (
             (1, "writing to the journal", self.router.write_waiting),
             (1, "writing the log", self.logs.render),
-            (10, "showing that the process lives", (heartbeat or Heartbeat(None)).beat),
+            (10, "showing that the process lives", self.heartbeat.beat),
             (10, "writing to the journal again", self._retry_journal),
             (10, "collecting garbage", self._collect_overflow),
             (10, "ending connections that are stuck", self.edge.streams.sweep),
@@ -420,6 +421,7 @@ class App:
             log.error("no key of this node: %s; one derived from the node's name is used", self.key_problem)
         self._log_warnings()
         served = [point for point in self.points.points if point not in self.without_certificate]
+        self.heartbeat.beat()
         log.info("serving on %s; %d devices", ", ".join(map(repr, served)), len(self.devices))
         self.standing.look()
         self._housekeeping(self.loop.time())

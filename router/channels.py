@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,10 +78,17 @@ class _Running:
 class Channels:
     """Sends jobs in threads; what came of them is read from `reports`."""
 
-    def __init__(self, *, attempt_seconds: float = ATTEMPT_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        attempt_seconds: float = ATTEMPT_SECONDS,
+        on_delivered: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        """on_delivered is called by the thread that delivered, before anything else is done with the report."""
         # Not a SimpleQueue: a signal during its timed get can make that wait for ever (seen with Python 3.11).
         self.reports: queue.Queue[Report] = queue.Queue()
         self._attempt_seconds = attempt_seconds
+        self._on_delivered = on_delivered
         self._lanes: dict[str, _Lane] = {}
 
     def send(self, job: Job) -> None:
@@ -96,7 +104,7 @@ class Channels:
             return
         lane = self._lanes.get(job.url)
         if lane is None:
-            lane = self._lanes[job.url] = _Lane(job.url, self.reports)
+            lane = self._lanes[job.url] = _Lane(job.url, self.reports, self._on_delivered)
         lane.put(job)
 
     def report_overdue(self) -> None:
@@ -119,6 +127,7 @@ class _Lane:
 
     url: str
     reports: "queue.Queue[Report]"
+    on_delivered: Callable[[Report], None]
     first: deque[Job] = field(default_factory=deque)
     retries: deque[Job] = field(default_factory=deque)
     running: dict[int, _Running] = field(default_factory=dict)
@@ -188,6 +197,10 @@ class _Lane:
                 attempt = sender.send(job)
             except Exception as error:  # a plugin may raise anything; its name is the reason
                 attempt = Attempt(delivered=False, reason="channel-fault", words=type(error).__name__)
+            if attempt.delivered:
+                report = Report(job=job, attempt=attempt, started_at=running.started_at)
+                with suppress(Exception):  # told twice, where it fails; but the thread goes on
+                    self.on_delivered(report)
             with self.changed:
                 del self.running[id(running)]
                 self.reports.put(

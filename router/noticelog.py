@@ -5,6 +5,7 @@ the journal it is plain files, one write per line: it needs no database.
 """
 
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import orjson
 
 from router.journal import START, Cursor, LineReader, LineWriter
-from router.outbox import Entry, Fold, Key, Told, entry_from
+from router.outbox import Entry, Fold, Key, NoticeState, Told, entry_from
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,17 @@ class Restored:
 
 
 class NoticeLog:
-    """Writes the log. Nothing here raises: a full disk makes a repeated notice possible, not a lost one."""
+    """Writes the log. Nothing here raises: a full disk makes a repeated notice possible, not a lost one.
+
+    `note_delivered` may be called by any thread, everything else by one.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._writer = LineWriter(directory)
         self._reader = LineReader(directory)
+        self._lock = threading.Lock()
+        self._unsettled: dict[Key, bytes] = {}
+        """What channels have delivered and the outbox does not know yet: the lines that say so."""
         self.lines = 0
         """Lines since the last checkpoint."""
 
@@ -49,8 +56,26 @@ class NoticeLog:
         """Lines that could not be written."""
         return self._writer.failures
 
+    def note_delivered(self, key: Key, started_at: float, words: str) -> None:
+        """The receiver took it. Written by the thread that heard so, at once: a kill before this line repeats it."""
+        data = {"t": "delivered", "key": key, "at": started_at, "words": words}
+        line = _encoded(data) or _encoded({**data, "words": ""})
+        if line is not None:
+            with self._lock:
+                self._unsettled[key] = line
+                self._write(line)
+
+    def forget_delivered(self, key: Key) -> None:
+        """The outbox has no use for what was delivered: it knew already."""
+        with self._lock:
+            self._unsettled.pop(key, None)
+
     def note(self, entry: Entry, *, whole: bool = False) -> None:
         """An attempt was made. `whole`: with its text, for what cannot be written again from the journal."""
+        with self._lock:
+            is_noted = self._unsettled.pop(entry.key, None) is not None
+        if is_noted and not whole and entry.state is NoticeState.DELIVERED:
+            return  # note_delivered has said all of it
         data = entry.as_row()
         if not whole:
             del data["subject"], data["body"]
@@ -71,8 +96,7 @@ class NoticeLog:
         folds: Iterable[Fold],
     ) -> bool:
         """Write everything in one line of a new segment, then drop the older ones. False where that failed."""
-        self._writer.roll()
-        written = self._append(
+        line = _encoded(
             {
                 "t": "checkpoint",
                 "cursor": [cursor.segment, cursor.offset],
@@ -83,19 +107,33 @@ class NoticeLog:
                 "folds": list(folds),
             }
         )
-        if written:
-            self._reader.discard_before(Cursor(self._writer.segment, 0))
-            self.lines = 0
+        with self._lock:
+            self._writer.roll()
+            written = line is not None and self._write(line)
+            # Delivered since the outbox was last told of it: its entry in the checkpoint is still queued.
+            for delivered in self._unsettled.values():
+                written = self._write(delivered) and written
+            if written:
+                self._reader.discard_before(Cursor(self._writer.segment, 0))
+                self.lines = 0
         return written
 
     def _append(self, data: dict[str, Any]) -> bool:
-        try:
-            line = orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE)
-        except TypeError as error:  # a receiver's words with lone surrogates, say
-            log.error("notice-log-line-not-encodable %s", error)
-            return False
+        line = _encoded(data)
+        with self._lock:
+            return line is not None and self._write(line)
+
+    def _write(self, line: bytes) -> bool:
         self.lines += 1
         return self._writer.append_line(line)
+
+
+def _encoded(data: dict[str, Any]) -> bytes | None:
+    try:
+        return orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError as error:  # a receiver's words with lone surrogates, say
+        log.error("notice-log-line-not-encodable %s", error)
+        return None
 
 
 def restore(directory: Path) -> Restored:
@@ -138,11 +176,35 @@ def _applied(restored: Restored, data: dict[str, Any]) -> Restored:
                 restored.entries[key] = entry_from(found)
             else:
                 restored.outcomes[key] = found
+        case "delivered":
+            call, kind, contact, channel = data["key"]
+            key = (call, kind, contact, channel)
+            known = restored.entries.get(key)
+            before = known.as_row() if known is not None else restored.outcomes.get(key, {})
+            outcome = _delivered(key, before, data)
+            if known is not None:
+                restored.entries[key] = entry_from({**before, **outcome})
+            else:
+                restored.outcomes[key] = {**before, **outcome}
         case "folded":
             fold = _fold(data["fold"])
             restored.folds[fold.key] = fold
             restored.folded.update((call, fold.kind, fold.contact) for call in fold.calls)
     return restored
+
+
+def _delivered(key: Key, before: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of an entry, as it was before, by the attempt that delivered it."""
+    return {
+        **dict(zip(("call", "kind", "contact", "channel"), key, strict=True)),
+        "state": NoticeState.DELIVERED.value,
+        "attempts": before.get("attempts", 0) + 1,
+        "first_attempt_at": before.get("first_attempt_at") or data["at"],
+        "last_attempt_at": data["at"],
+        "next_attempt_at": None,
+        "reason": "",
+        "words": data["words"],
+    }
 
 
 def _fold(data: dict[str, Any]) -> Fold:

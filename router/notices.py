@@ -124,7 +124,7 @@ class NoticesProcess:
         self._log = NoticeLog(log_directory)
         self._outbox = Outbox()
         self._intake = Intake(self._outbox, self._log, settings.config, self._reread, restored)
-        self._channels = Channels()
+        self._channels = Channels(on_delivered=self._note_delivered)
         self._recorder: Recorder | None = None
         self._recorder_start = threading.Thread(target=self._start_recorder, daemon=True, name="recorder-start")
         self._settings = settings
@@ -222,6 +222,10 @@ class NoticesProcess:
         )
         self._channels.send(job)
 
+    def _note_delivered(self, report: Report) -> None:
+        """In the thread that delivered: nothing but the line that keeps a restart from telling it again."""
+        self._log.note_delivered(report.job.token, report.started_at, report.attempt.words)
+
     def _take_reports(self, wait: float) -> None:
         """Write down what came of attempts; waits up to `wait` seconds for the first."""
         try:
@@ -250,6 +254,7 @@ class NoticesProcess:
         now, at = time.monotonic(), time.time()
         entry = self._outbox.settle(key, attempt, now=now, at=at, started_at=started_at, not_before=not_before)
         if entry is None:
+            self._log.forget_delivered(key)
             return
         self._log.note(entry)
         fields: dict[str, Any] = {

@@ -12,6 +12,7 @@ from router.channels import Channels, Job, Report, attempt_from_words, prepare_p
 from router.webhook import KeepAliveWebhook
 from tests.router.raw_receiver import RawReceiver
 from tests.support.smtp_sink import SmtpSink
+from tests.support.webhook_sink import WebhookSink
 
 SUBJECT = "APPEL 911 : Accueil, 3ᵉ étage (4102)"
 BODY = "Le 911 a été composé à l'étage.\nRappel : +1 212 555-0123\n"
@@ -244,3 +245,21 @@ def test_apprises_lines_tell_a_permanent_no_from_a_temporary_one(
 def test_a_logged_url_holds_no_secret(url: str) -> None:
     assert "hunter2" not in privacy_url(url)
     assert privacy_url(url).startswith(url.partition(":")[0])
+
+
+def test_the_thread_that_delivers_notes_it_first() -> None:
+    """Also where the rest of the process is busy with something else."""
+    noted: list[tuple[Report, int]] = []
+    with WebhookSink("127.0.0.1") as web:
+
+        def note(report: Report) -> None:
+            noted.append((report, channels.reports.qsize()))
+            raise RuntimeError("a fault keeps no report back")
+
+        channels = Channels(on_delivered=note)
+        channels.send(Job(token="n1", url=web.url("desk"), subject="s", body="b"))
+        report = channels.reports.get(timeout=30)
+        channels.close()
+    ((first, waiting),) = noted
+    assert (first.job.token, waiting) == ("n1", 0)
+    assert report.attempt.delivered

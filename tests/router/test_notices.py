@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from e911.record import CallOutcome
-from router.channels import LANE_THREADS
 from router.journal import JournalWriter
 from router.outbox import NoticeState
 from router.record import CallRecord
@@ -202,12 +201,13 @@ def test_killed_at_any_moment_it_loses_no_notice(tmp_path: Path, web: WebhookSin
         if with_database:
             for number in (0, 30, 59):
                 runner.wait_for_record(f"call-{number}", is_delivered)
+    repeated = 0
     for path in ("desk", "security"):
         found = told(web, path)
         assert set(found.values()) <= {1, 2}
-        # Twice only where the kill hit between the receiver's answer and the note of it: at the most what a channel's
-        # threads had under way at each kill.
-        assert sum(count - 1 for count in found.values()) <= runner.starts * LANE_THREADS
+        repeated += sum(count - 1 for count in found.values())
+    # Twice only where the kill hit between the answer and the line that the same thread writes next: hardly ever.
+    assert repeated <= runner.starts / 2
 
 
 def test_200_calls_at_once_are_20_notices_and_one_of_180_also_when_killed_meanwhile(
