@@ -184,6 +184,9 @@ def _server_context(files: TlsFiles) -> tuple[ssl.SSLContext | None, Trouble | N
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION
+    # Session tickets come after the handshake as records without data, on which simple clients (sipsak) give up; SIP
+    # connections live too long for them to be of use.
+    context.num_tickets = 0
     assert files.certificate is not None
     context.load_cert_chain(files.certificate, files.private_key, password=_no_password)
     if files.client_ca is None:

@@ -1,9 +1,11 @@
 """TCP and TLS connections of the edge, against plain sockets: framing, reuse, limits, and peers that behave badly."""
 
 import asyncio
+import ctypes
 import functools
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -563,3 +565,67 @@ async def test_a_client_without_the_certificate_asked_for_is_marked(authority: A
     assert await bad.ended()
     assert len(node.requests) == 2
     await node.edge.close()
+
+
+# ---- half-open connections ----
+
+
+def goes_dead(client: Client) -> None:
+    """Whatever comes to this socket is dropped unseen, as by a firewall that forgot the connection: nothing is
+    acknowledged any more (a socket filter that keeps no byte of any packet)."""
+    sock = client.writer.get_extra_info("socket")
+    program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0
+    sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("@HP", 1, ctypes.addressof(program)))  # SO_ATTACH_FILTER
+
+
+def with_times(monkeypatch: pytest.MonkeyPatch, **times: int) -> None:
+    """Shorter times for the kernel to notice."""
+    options = [(getattr(socket, name), value) for name, value in times.items()]
+    changed = [
+        (level, option, dict(options).get(option, value)) for level, option, value in transport_streams._KEEP_ALIVE
+    ]
+    monkeypatch.setattr(transport_streams, "_KEEP_ALIVE", changed)
+
+
+@within
+async def test_a_peer_that_acknowledges_nothing_is_noticed_and_what_was_sent_there_fails(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_times(monkeypatch, TCP_USER_TIMEOUT=400)
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    client = await Client.to(node)
+    client.writer.write(options(1))
+    await client.answer()
+    goes_dead(client)
+    failed: list[bool] = []
+
+    class Owner:
+        def on_response(self, *_: object) -> None: ...
+        def on_timeout(self, *_: object) -> None: ...
+        def on_transport_error(self, *_: object) -> None:
+            failed.append(True)
+
+    flow = node.requests[0][1]
+    node.stack.send_request(b"OPTIONS", b"z9hG4bK9", options(9), flow, Owner(), node.edge.now())
+    node.edge.flush()
+    assert node.edge.streams.connections
+    await until(lambda: failed)
+    assert not node.edge.streams.connections
+
+
+@within
+async def test_an_idle_connection_whose_peer_is_gone_is_noticed(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_times(monkeypatch, TCP_KEEPIDLE=1, TCP_KEEPINTVL=1, TCP_KEEPCNT=1, TCP_USER_TIMEOUT=500)
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    alive, dead = await Client.to(node), await Client.to(node)
+    for number, client in enumerate((alive, dead)):
+        client.writer.write(options(number))
+        await client.answer()
+    goes_dead(dead)
+    await until(lambda: len(node.edge.streams.connections) == 1)
+    alive.writer.write(options(3))
+    assert await alive.answer()
