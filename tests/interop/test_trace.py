@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import time
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from router.pcap_reader import read_pcap
+from tests.support.certificates import Authority
 from tests.support.ports import Endpoint, is_bound, loopback
 from tests.support.router_process import EDGE911
 from tests.support.sipp import Sipp, running
@@ -70,7 +73,12 @@ def the_world(collector: tuple[Endpoint, Path], tmp_path_factory: pytest.TempPat
         "pcap": {"directory": "captures", "file_size": "50MB", "redact": False},
         "hep": {"target": f"udp://{place}", "capture_id": 2001, "password": "s3cret"},
     }
-    with world(tmp_path_factory.mktemp("world"), PLANS, trace=trace) as built:
+    folder = tmp_path_factory.mktemp("world")
+    own = Authority(tmp_path_factory.mktemp("authority")).issue("router", "DNS:edge.example.com")
+    shutil.copy(own.certificate, folder / "edge.crt")
+    shutil.copy(own.key, folder / "edge.key")
+    tls = {"certificate": "edge.crt", "private_key": "edge.key"}
+    with world(folder, PLANS, trace=trace, tls=tls) as built:
         until(lambda: built.router.metrics().get("edge911_trace_listeners") == 1, "trace process")
         yield built
 
@@ -285,6 +293,39 @@ def test_one_call_by_its_call_id(the_world: World) -> None:
         ("one@x", "in", None),
         ("one@x", "out", 200),
     ] * 2
+
+
+def test_what_comes_over_tls_is_shown_as_it_was_inside(the_world: World, tmp_path: Path) -> None:
+    router, phone = the_world.secure, the_world["traced"].street["phone"]
+    capture = tmp_path / "tls.pcap"
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with following(the_world, "--json", "--host", phone.address, "--pcap", str(capture)) as live:
+        with socket.create_connection(router.pair, SECONDS, (phone.address, 0)) as plain:
+            own = f"{phone.address}:{plain.getsockname()[1]}"
+            with context.wrap_socket(plain) as tls:
+                tls.sendall(
+                    f"OPTIONS sips:{router} SIP/2.0\r\nVia: SIP/2.0/TLS {own};branch=z9hG4bKtls\r\n"
+                    f"Max-Forwards: 70\r\nFrom: <sips:4012@{own}>;tag=1\r\nTo: <sips:{router}>\r\n"
+                    f"Call-ID: secret@x\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n".encode()
+                )
+                assert tls.recv(65_535).startswith(b"SIP/2.0 200 ")
+        out, _ = ended(live, interrupt=True)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [(one["transport"], one["direction"], one["method"]) for one in found] == [
+        ("tls", "in", "OPTIONS"),
+        ("tls", "out", "OPTIONS"),
+    ]
+    assert found[0]["source"] == own
+    assert found[0]["destination"] == str(router)
+    assert f"From: <sips:xxxx@{own}>;tag=1" in found[0]["message"]
+    read = fields(capture, "sip.Request-Line", "sip.Status-Line", "tcp.srcport", "tcp.dstport")
+    assert [line[2:] for line in read] == [
+        [own.rpartition(":")[2], str(router.port)],
+        [str(router.port), own.rpartition(":")[2]],
+    ]
+    assert read[0][0].startswith("OPTIONS sips:")
+    assert read[1][1] == "SIP/2.0 200 OK"
 
 
 def test_a_router_that_is_started_again_is_followed_again(the_world: World) -> None:
