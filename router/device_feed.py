@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-import structlog
 from sqlalchemy import Engine
 
 from e911.location import Device
@@ -32,6 +31,7 @@ from router.store.devices import (
 )
 from router.store.engine import open_store, parse_url, reading, sqlite_path
 from router.store.errors import StoreError, database_name
+from router.structured_log import structlog
 
 HEALTHY: Final = "ok"
 EMPTIED: Final = "database-new-and-empty"

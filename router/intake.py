@@ -34,6 +34,7 @@ _ROUTE = b'{"type":"route"'
 _INTENT = b'{"type":"intent"'
 _REFUSED = b'{"type":"refused"'
 _FINISHED = b'{"type":"finished"'
+_DIALOG = b'{"type":"dialog"'
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Intake:
 
     def take_line(self, line: bytes, now: float, at: float) -> None:
         """One journal line. One that cannot be read is skipped, counted and logged by name."""
-        if line.startswith((_ROUTE, _FINISHED)):
+        if line.startswith((_ROUTE, _FINISHED, _DIALOG)):
             return
         try:
             self._take(line, now, at)

@@ -27,10 +27,10 @@ LOOK_SECONDS = 1.0
 """How often the journal and the database file are looked at where nobody said that there is news."""
 BUSY_LINES = 300
 """From so many lines in one transaction on, the next waits longer, and calls are held until they are over."""
-BUSY_PAUSE_SECONDS = 0.5
+BUSY_PAUSE_SECONDS = 1.0
 HOLD_SECONDS = 0.5
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
-LINES_AT_ONCE = 5_000
+LINES_AT_ONCE = 10_000
 ROWS_AT_ONCE = 2000
 
 log = logging.getLogger(__name__)

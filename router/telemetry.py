@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import structlog
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from config.schema import Log
+from router.structured_log import structlog
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 PENDING_LIMIT = 100_000
 _NUMBER = re.compile(r"\+?\d[\d().\- ]{5,}\d")
@@ -254,15 +255,22 @@ class Metrics:
         self._gauge_groups = list(gauge_groups)
         self._statuses = dict(statuses)
         """Process → the file in which it says how it fares."""
+        # Only the call process has metrics to give; the others need not load this.
+        from prometheus_client import CollectorRegistry
+
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def text(self) -> bytes:
         """The metrics in Prometheus text format."""
+        from prometheus_client import generate_latest
+
         return generate_latest(self._registry)
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> "Iterable[Metric]":
         """All families."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
         for group in self._groups:
             family = CounterMetricFamily(group.name, group.help, labels=[group.label])
             for key, value in sorted(group.values.items()):

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -133,3 +135,16 @@ def test_totals_of_the_notices_process_are_counters(tmp_path: Path) -> None:
     assert "# TYPE edge911_notices_delivered_total counter\nedge911_notices_delivered_total 7.0\n" in text
     assert "# TYPE edge911_notices_queued gauge\nedge911_notices_queued 2.0\n" in text
     assert "edge911_notices_database_ok 1.0\n" in text
+
+
+@pytest.mark.parametrize("module", ["router.app", "router.notices"])
+def test_the_processes_that_serve_hold_no_libraries_for_terminals(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in ('rich', 'pygments', 'typer') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_who_draws_on_the_terminal_after_that_still_can() -> None:
+    code = "import router.telemetry; from rich.table import Table; print(Table.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "Table\n"
