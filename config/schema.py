@@ -223,6 +223,13 @@ class Networks(Section):
     )
 
 
+class TrunkAuth(Section):
+    """Who we are to a trunk that asks (digest, RFC 7616 and RFC 8760)."""
+
+    username: str = Field(min_length=1, description="as the provider gave it")
+    password: str = Field(description="as the provider gave it; better ${file:PATH} or ${env:NAME}", repr=False)
+
+
 class Trunk(Section):
     """A peer we send calls to."""
 
@@ -238,6 +245,9 @@ class Trunk(Section):
         "tcp", description="requests above 1,300 bytes on UDP: try TCP first, or never (RFC 3261 18.1.1)"
     )
     location_from: str = Field("none", description="what a PBX in between lets through of a phone's address")
+    auth: TrunkAuth | None = Field(
+        None, description="answers the 401 and 407 of this trunk on emergency routes", repr=False
+    )
     listen: str | None = Field(None, description="name of the listening point (interface) to send from")
     tls: Annotated[TrunkTls, BeforeValidator(_parse_trunk_tls)] = Field(
         default_factory=TrunkTls, description="prefer or require, or {policy: ..., ca: FILE, name: NAME}"

@@ -44,6 +44,8 @@ class RouteOutcome(StrEnum):
     POSTPONED = "postponed"
     """Its trunk is known to be down: it comes after the others of its kind."""
     RETRIED_WITHOUT_LOCATION = "retried-without-location"
+    RETRIED_WITH_CREDENTIALS = "retried-with-credentials"
+    """It asked who we are (401 or 407), and was told."""
     STEPPED_DOWN = "stepped-down"
     """A transport of the route could not be had; the next one is tried."""
 

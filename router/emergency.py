@@ -10,6 +10,7 @@ from e911.numbers import CallKind
 from e911.provider import adds_location
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
 from router.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
+from router.credentials import CHALLENGES, with_credentials
 from router.decision import CallPlan, RouteStep, request_for
 from router.hangup import end_answer
 from router.route_try import RouteTry
@@ -59,6 +60,12 @@ class RouteTarget(Target):
     """Where there are several ways to the hop: which one it goes."""
     is_probe: bool = False
     """True where it is sent to something that has answered nothing in TLS: given up soon, the next way follows."""
+    challenged: int = 0
+    """How many challenges of the trunk were answered for it (`auth`)."""
+    was_asked_again: bool = False
+    """True where the answer made us ask once more, otherwise."""
+    mark: bytes = b""
+    """What tells it from the first INVITE to this hop, in the derived branch."""
     retried: bool = False
     """True once a connection that broke was replaced by a new one."""
 
@@ -200,6 +207,7 @@ class EmergencyCall(ResponseContext):
             hop=hop,
             attempt=route.attempts,
             with_location=with_location,
+            mark=mark,
         )
         route.attempts += 1
         self._record_route(target)
@@ -381,20 +389,37 @@ class EmergencyCall(ResponseContext):
         return True
 
     def retry_target(self, branch: Branch, response: Response, now: float) -> Target | None:
-        """Deviation (d): the same provider again, without the part we added."""
+        """The same provider again: deviation (d), without the part we added; (g), with the trunk's credentials."""
         target = branch.target
-        if not isinstance(target, RouteTarget) or not target.with_location or response.status not in ABOUT_OUR_PART:
+        if not isinstance(target, RouteTarget):
+            return None
+        if response.status in CHALLENGES:
+            return self._with_credentials(target, response)
+        if not target.with_location or response.status not in ABOUT_OUR_PART:
             return None
         profile = target.step.profile
         if profile is None or not adds_location(profile, self.plan.decision, self.plan.conveyed):
             return None  # the part is the caller's own
-        return self._again(target, now, b"w", with_location=False)
+        return self._again(target, b"w", with_location=False)
 
-    def _again(self, target: RouteTarget, now: float, mark: bytes, *, with_location: bool) -> RouteTarget:
-        """Another INVITE to the same place, with the whole time of the route: it has shown that it answers."""
-        step = target.step
+    def _with_credentials(self, target: RouteTarget, response: Response) -> RouteTarget | None:
+        trunk = self.trunks.states[target.step.trunk].config
+        if trunk.auth is None:
+            return None
+        plain = self._request_for(target.step, target.hop, with_location=target.with_location)
+        request = with_credentials(trunk, plain, response, target.challenged, self.key)
+        if request is None:
+            return None
+        again = self._again(target, target.mark + b"a", with_location=target.with_location)
+        again.request, again.challenged = request, target.challenged + 1
+        return again
+
+    def _again(self, target: RouteTarget, mark: bytes, *, with_location: bool) -> RouteTarget:
+        """Another INVITE to the same place, with what is left of the route's time."""
+        target.was_asked_again = True
+        timeout, progress_timeout = target.route.again(self.router.now())
         again = self._target(
-            target.route, target.hop, step.timeout, step.progress_timeout, with_location=with_location, mark=mark
+            target.route, target.hop, timeout, progress_timeout, with_location=with_location, mark=mark
         )
         if target.approach is not None:
             again.approach, again.flow = target.approach, target.flow
@@ -409,9 +434,10 @@ class EmergencyCall(ResponseContext):
 
     def send_failure(self, now: float) -> None:
         """Deviation (e): 503 without Retry-After, unless all routes gave one status that the caller can mend."""
-        finals = [branch for branch in self.branches if branch.final is not None]
-        statuses = {branch.status for branch in self.branches}
-        if finals and len(finals) == len(self.branches) and len(statuses) == 1 and statuses <= set(MENDABLE):
+        last = [branch for branch in self.branches if not _was_asked_again(branch)]
+        finals = [branch for branch in last if branch.final is not None and not _refused_credentials(branch)]
+        statuses = {branch.status for branch in last}
+        if finals and len(finals) == len(last) and len(statuses) == 1 and statuses <= set(MENDABLE):
             self.forward_final(finals[-1], now)
             return
         tried = ", ".join(f"{branch.target.name} {branch.status or 'silent'}" for branch in self.branches)
@@ -421,6 +447,8 @@ class EmergencyCall(ResponseContext):
 
     def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
         outcome = _OUTCOMES.get(event)
+        if event == "retried" and status in CHALLENGES:
+            outcome = RouteOutcome.RETRIED_WITH_CREDENTIALS
         target = branch.target
         if event == "timeout" or event == "unreachable":
             self.trunks.health.call_failed(target.flow)
@@ -502,9 +530,22 @@ def _sent_to(flow: Flow) -> str:
     return f"{flow.point.transport} {flow.host} {flow.port}"
 
 
+def _was_asked_again(branch: Branch) -> bool:
+    """True where another INVITE to the same place has taken this one's place."""
+    return isinstance(branch.target, RouteTarget) and branch.target.was_asked_again
+
+
+def _refused_credentials(branch: Branch) -> bool:
+    """True where the trunk refused our credentials: the caller cannot mend that."""
+    target = branch.target
+    return isinstance(target, RouteTarget) and target.challenged > 0 and branch.status in CHALLENGES
+
+
 def _reason_of(branch: Branch) -> str:
     if branch.final is None:
         return ""
+    if _refused_credentials(branch):
+        return "credentials-refused"
     phrase = branch.final.reason.decode("utf-8", "replace")[:120]
     extra = branch.final.first("reason") or branch.final.first("warning") or b""
     return f"{phrase} ({extra.decode('utf-8', 'replace')[:120]})" if extra else phrase

@@ -9,11 +9,11 @@ from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from router.decision import CallPlan, RouteStep, Rules, plan_call, request_for
 from router.sources import Side, Source, Sources
-from router.trunks import Way
+from router.trunks import Way, where_of
 from sip.body import BodyPart, add_part, boundary_of, media_type, split_parts
 from sip.errors import RemoteError
 from sip.message import Edits, Request, key_of_line, value_of
-from sip.uri import parse_sip_uri, scheme_of
+from sip.uri import bracketed, parse_sip_uri, scheme_of
 
 _SDP = b"v=0\r\no=- 0 0 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
 _SHOWN = (
@@ -126,7 +126,10 @@ def explain(
         "told": list(decision.contacts),
     }
     if accepted:
-        found |= {"routes": _routes(rules, plan, request), "worst_case_seconds": round(plan.worst_case_seconds, 3)}
+        found |= {
+            "routes": _routes(rules, sources, plan, request),
+            "worst_case_seconds": round(plan.worst_case_seconds, 3),
+        }
     return found
 
 
@@ -141,7 +144,7 @@ def _location(plan: CallPlan) -> dict[str, Any] | None:
     return found
 
 
-def _routes(rules: Rules, plan: CallPlan, request: Request) -> list[dict[str, Any]]:
+def _routes(rules: Rules, sources: Sources, plan: CallPlan, request: Request) -> list[dict[str, Any]]:
     starts = 0.0
     shown = []
     for step in plan.steps:
@@ -149,7 +152,7 @@ def _routes(rules: Rules, plan: CallPlan, request: Request) -> list[dict[str, An
             "name": step.name,
             "kind": step.kind,
             "trunk": step.trunk,
-            **_targets(rules, step.trunk),
+            **_targets(rules, sources, step.trunk),
         }
         if step.profile is not None:
             route["profile"] = step.profile.name
@@ -212,7 +215,7 @@ def _ordinary(rules: Rules, sources: Sources, request: Request, source: Source) 
     return {
         "rule": f"an ordinary call from {source.side.value}: routes.{which}, forwarded unchanged",
         "served": True,
-        "trunks": [{"name": name, **_targets(rules, name)} for name in names],
+        "trunks": [{"name": name, **_targets(rules, sources, name)} for name in names],
     }
 
 
@@ -223,7 +226,12 @@ def _ways(trunk: Trunk) -> list[str]:
     return [Way.TLS.value] if trunk.tls.policy == "require" else [way.value for way in Way]
 
 
-def _targets(rules: Rules, trunk: str) -> dict[str, Any]:
-    """A trunk's targets as configured, in the order in which they are tried; the first one also by itself."""
-    targets = [peer.uri for peer in rules.config.trunks[trunk].addresses]
-    return {"target": targets[0], "targets": targets}
+def _targets(rules: Rules, sources: Sources, trunk: str) -> dict[str, Any]:
+    """A trunk's targets as configured, in the order in which they are tried; the first one also by itself. With names
+    among them: the servers that they lead to now, in no particular order."""
+    peers = rules.config.trunks[trunk].addresses
+    targets = [peer.uri for peer in peers]
+    shown: dict[str, Any] = {"target": targets[0], "targets": targets}
+    if any(where_of(peer) is not None for peer in peers):
+        shown["servers"] = [f"{bracketed(host)}:{port}" for host, port in sources.addresses_of(trunk)]
+    return shown

@@ -57,6 +57,13 @@ class RouteTry:
         # In hundredths: timers of equal length share a queue.
         return hop, max(_NOTHING, round(share, 2)), max(_NOTHING, round(progress, 2))
 
+    def again(self, now: float) -> tuple[float, float]:
+        """The seconds to a first answer and to progress of another INVITE to the hop that has just answered: what is
+        left of the route's, but at least time for an answer."""
+        left = self.started + self.step.timeout + self.step.progress_timeout - now
+        share = max(self.started + self.step.timeout - now, LEAST_SHARE)
+        return round(share, 2), round(max(min(left - share, self.step.progress_timeout), LEAST_SHARE), 2)
+
     def give_back(self) -> None:
         """The hop taken last was not tried after all."""
         self.taken -= 1

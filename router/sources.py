@@ -58,12 +58,17 @@ class Sources:
                 here = self._by_host.setdefault(host, [])
                 if trunk not in here:
                     here.append(trunk)
+        self._addresses = addresses
         self._cache: dict[tuple[str, int], Source] = {}
 
     @property
     def trunk_addresses(self) -> tuple[str, ...]:
         """The IP addresses of all trunks."""
         return tuple(self._by_host)
+
+    def addresses_of(self, trunk: str) -> list[tuple[str, int]]:
+        """A trunk's IP addresses and ports, as far as they are known."""
+        return list(self._addresses.get(trunk, ()))
 
     def classify(self, host: str, port: int) -> Source:
         """What is known of a source; answers are kept."""

@@ -180,6 +180,9 @@ def _print_route(console: Any, line: Any, number: int, route: dict[str, Any]) ->
         line(f"Route {number}", f"{title}  skipped: {route['skipped']}", "dim")
         return
     line(f"Route {number}", f"{title}  after {route['starts_after_seconds_at_worst']:g} s at worst", "bold")
+    if "servers" in route:
+        servers = ", ".join(route["servers"]) or "none: DNS gives no server now, so the route would be passed over"
+        console.print(Text(f"{'':<10}servers {servers}"))
     ways = route.get("ways", [])
     if len(ways) > 1:
         console.print(

@@ -1,5 +1,6 @@
 """Trunks and peers by name, against a real DNS server: RFC 3263 as seen at the far side."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -73,6 +74,8 @@ def test_a_name_leads_by_naptr_and_srv_to_the_preferred_server(town: Town, phone
         assert invite.start == "INVITE sip:911@ers.example.com SIP/2.0"
         call.hang_up()
     assert town.dns.asked["ers.example.com", "NAPTR"]
+    shown = json.loads(town.world.router.command("explain", town.place.device, "911", "--json").stdout)
+    assert set(shown["routes"][0]["servers"]) == {str(town.first), str(town.second)}
     assert town.dns.asked["_sip._udp.ers.example.com", "SRV"]
 
 
