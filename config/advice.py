@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from config.findings import Finding, Steps, emergency_lists, is_sip_uri, peer_ip
+from config.addresses import is_private
+from config.findings import Finding, Steps, emergency_lists, is_sip_uri, peer_ip, trunk_targets
 from config.problem import path_text
 from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
@@ -22,6 +23,8 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _dial_strings(config)
     yield from _default_site(config)
     yield from _people(config)
+    yield from _private_media(config)
+    yield from _interfaces(config)
     default = next((site for site in config.sites if site.id == config.emergency.default.site), None)
     default_callback = dialable(default.callback) if default else ""
     trunks = [
@@ -131,6 +134,51 @@ def _people(config: Config) -> Iterator[Finding]:
         if all(is_sip_uri(address) for address in contact.send):
             which = "no address to send to" if not contact.send else "no address but SIP ones, not built yet"
             yield Finding(("contacts", name, "send"), f"{which}: this contact is never told; add mailto: or json:")
+
+
+def _interfaces(config: Config) -> Iterator[Finding]:
+    """Trunks that name no interface although several fit."""
+    for key, trunk in config.trunks.items():
+        if trunk.listen is not None:
+            continue
+        for path, peer in list(trunk_targets(key, trunk))[:1]:
+            address = peer_ip(peer)
+            names = {
+                listen.name
+                for listen in config.listen
+                if listen.name is not None
+                and listen.transport == (peer.transport or "udp")
+                and (address is None or (":" in listen.host) is (address.version == 6))
+            }
+            if len(names) > 1:
+                yield Finding(
+                    path,
+                    f"{' and '.join(sorted(names))} fit: calls leave by the one whose address the system sends from; "
+                    f"write listen: {min(names)} or another",
+                )
+
+
+def _private_media(config: Config) -> Iterator[Finding]:
+    private = [
+        str(network)
+        for network in config.networks.inside
+        if is_private(network.network_address) and not network.is_loopback
+    ]
+    public = [
+        (key, path)
+        for key, trunk in config.trunks.items()
+        if trunk.side == "outside" and trunk.private_media == "warn"
+        for path, peer in list(trunk_targets(key, trunk))[:1]
+        if (address := peer_ip(peer)) is None or not is_private(address)
+    ]
+    if private and public:
+        names = ", ".join(key for key, _ in public)
+        yield Finding(
+            public[0][1],
+            f"phones in {', '.join(private)} give private addresses for media, which mean nothing to {names}: "
+            "callers may not be heard; where the far end sends media back to where it comes from, or a border "
+            "controller stands between, write private_media: expected",
+        )
 
 
 def _place(site: SiteConfig, path: Steps) -> Iterator[Finding]:

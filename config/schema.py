@@ -249,6 +249,16 @@ class Trunk(Section):
         None, description="answers the 401 and 407 of this trunk on emergency routes", repr=False
     )
     listen: str | None = Field(None, description="name of the listening point (interface) to send from")
+    private_media: Literal["warn", "expected"] = Field(
+        "warn",
+        description="private addresses in SDP towards this trunk, where its own address is public; expected: it "
+        "sends media back to where it comes from, or a border controller is on the way",
+    )
+    registrar: Literal["path", "contact", "none"] = Field(
+        "path",
+        description="how phones that register there through us are called back: by Path (RFC 3327), or where the "
+        "registrar knows no Path by a Contact that leads to us; none: REGISTER passes unedited",
+    )
     tls: Annotated[TrunkTls, BeforeValidator(_parse_trunk_tls)] = Field(
         default_factory=TrunkTls, description="prefer or require, or {policy: ..., ca: FILE, name: NAME}"
     )

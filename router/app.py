@@ -37,6 +37,7 @@ from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
 from router.standing import StandingConnections, steps_down
 from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, read_status
+from router.token_keys import TokenKeys, load_token_keys
 from router.trace import Hello
 from router.trace_server import TraceServer
 from router.trunks import Trunks, known_addresses, names_of
@@ -89,6 +90,7 @@ class App:
         self.certificates = Certificates(files_of(loaded))
         self.without_certificate: list[ListeningPoint] = []
         """TLS listening points that wait for a certificate that can be used."""
+        self.token_keys: TokenKeys | None = None
         self.devices = DeviceTable()
         self.database_health = "starting"
         self.journal = JournalWriter(loaded.state_directory / "journal", loaded.config.node)
@@ -178,7 +180,23 @@ class App:
         """Everything made from a configuration; a thread may do it, for many sites take seconds."""
         sources = Sources(loaded.config, addresses)
         trunks = Trunks(loaded.config, self.points, self.trunk_resolver, before)
-        return Setup(Rules(loaded, sources.trunk_addresses, self.key), sources, trunks, self.points)
+        return Setup(
+            Rules(loaded, sources.trunk_addresses, self.key), sources, trunks, self.points, self._token_keys(loaded)
+        )
+
+    def _token_keys(self, loaded: LoadedConfig) -> TokenKeys:
+        """Those of the file; where that cannot be used the ones in use go on."""
+        keys, problem = load_token_keys(loaded.state_directory, self.key)
+        if problem:
+            if self.token_keys is not None:
+                keys = self.token_keys
+            log.error(
+                "token keys not usable: %s; %s",
+                problem,
+                "those in use stay" if self.token_keys is not None else "one derived from the node's key is used",
+            )
+        self.token_keys = keys
+        return keys
 
     def _trunk_addresses(self, loaded: LoadedConfig) -> Addresses:
         """The trunks' addresses as far as they are known now."""

@@ -1,10 +1,11 @@
 """CallRouter: the transaction user. Every request comes in here and is sent on its way."""
 
 import logging
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
@@ -17,14 +18,19 @@ from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call,
 from router.dialogs import EmergencyDialogs
 from router.earlier import EarlierCall, EarlierCalls, EarlierRoute
 from router.emergency import EmergencyCall
+from router.flow_tokens import FlowTokens
 from router.listening import ListeningPoints
 from router.next_hop import NextHops, Resolve
 from router.ordinary import OrdinaryCall, routed_request
+from router.path import Paths, ToPhone
+from router.reach import check_reach
 from router.record_route import RecordRouting, sips_not_allowed
 from router.reference_wait import AskReference, ReferenceWait
 from router.refusals import RefusalLimit
+from router.registrations import CallToFlow, Registration
 from router.resumed import ResumedCall, invite_of_cancel, invite_of_response
 from router.sources import Side, Source, Sources, parse_address
+from router.token_keys import TokenKeys, derived_key
 from router.trunks import Trunks
 from sip.errors import Reason, RemoteError
 from sip.loops import labels_of_passes, max_breadth
@@ -73,6 +79,12 @@ class Edge(Protocol):
     def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
         """Find out whether a connection can be had; told an empty string, or the name of what stopped it."""
 
+    def is_connected(self, connection: int) -> bool:
+        """True while the connection of this number lives."""
+
+    def hold(self, flow: Flow, seconds: float) -> None:
+        """Keep a connection for so long although nobody uses it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -82,6 +94,8 @@ class Setup:
     sources: Sources
     trunks: Trunks
     points: ListeningPoints
+    token_keys: TokenKeys | None = None
+    """None: the one derived from the node's key."""
 
 
 class CallRouter:
@@ -115,7 +129,8 @@ class CallRouter:
         """Events that wait to be written: at the latest when the loop has a moment."""
         self._must_write = False
         """True where one of them must be written before anything is sent."""
-        self.record_routing = RecordRouting(key)
+        self.process = int.from_bytes(os.urandom(4))
+        self.contact_flows: dict[bytes, Flow] = {}
         self.dialogs = EmergencyDialogs(clock)
         self.acks = Acks(self.stack, key, self.counts, self.is_own_uri)
         self.draining = False
@@ -133,6 +148,9 @@ class CallRouter:
         self.points = setup.points
         self.node = setup.rules.config.node
         self.next_hops = NextHops(setup.points, setup.sources, self.resolve, self)
+        keys = setup.token_keys or TokenKeys((derived_key(self.key),))
+        self.record_routing = RecordRouting(keys)
+        self.paths = Paths(FlowTokens(keys, self.process), setup.points, self.contact_flows, self._is_connected)
 
     # ---- the transaction user ----
 
@@ -169,7 +187,9 @@ class CallRouter:
         source = self.sources.classify(flow.host, flow.port)
         if request.method == b"INVITE" and not request.to_tag:
             kind = self.rules.kind_of(request, source)
-            if kind is not CallKind.ORDINARY:
+            if kind is not CallKind.ORDINARY and not (
+                source.side is Side.OUTSIDE and self._is_for_phone(request, flow)
+            ):
                 self._on_emergency(server, request, source, kind, now)
                 return
         try:
@@ -205,10 +225,19 @@ class CallRouter:
             if max_forwards(request) <= 0:
                 raise RemoteError(Reason.TOO_MANY_HOPS, 0)
             decision = process_routes(request, self.next_hops.is_own)
-            if self.next_hops.is_own_text(decision.next_hop or decision.uri):
+            phone = self.paths.find(decision, flow)
+            if phone is not None:
+                decision = replace(decision, uri=phone.uri)
+                if phone.flow is not None:
+                    self._send_ack(request, decision, [phone.flow])
+                    return
+            uri = decision.next_hop or decision.uri
+            if self.next_hops.is_own_text(uri):
                 raise RemoteError(Reason.STRAY_ACK, 0, "it names nobody but this router")
+            if invite is None:
+                check_reach(source, flow.host, request, uri, self.next_hops, self._has_token)
             self.next_hops.towards(
-                decision.next_hop or decision.uri,
+                uri,
                 self.next_hops.leaving_point(decision),
                 flow.point,
                 lambda flows: self._send_ack(request, decision, flows),
@@ -477,9 +506,14 @@ class CallRouter:
         flow = server.flow
         if request.method == b"BYE" and (decision.own or self.dialogs):
             self._note_bye(decision.own, request, source)
-        has_tag = bool(request.to_tag)
+        phone = self.paths.find(decision, flow)
+        if phone is not None:
+            self._to_phone(server, request, replace(decision, uri=phone.uri), phone, now)
+            return
+        if source.side is Side.OUTSIDE and not request.to_tag and self.paths.is_forged(decision):
+            raise RemoteError(Reason.BAD_FLOW_TOKEN, 403, "a Path or Contact of ours that we do not know again")
         uri = decision.next_hop
-        if uri is None and has_tag:
+        if uri is None and request.to_tag:
             uri = decision.uri
         if uri is None:
             inside = self.next_hops.inside_uri(decision.uri)
@@ -493,8 +527,7 @@ class CallRouter:
             return
         if self.next_hops.is_own_text(uri):
             raise RemoteError(Reason.UNKNOWN_TRANSACTION, 481, "the request names nobody but this router")
-        if source.side is Side.OUTSIDE and not has_tag and not self.next_hops.outside_may_reach(uri):
-            raise RemoteError(Reason.NO_ROUTE, 403, "from outside only inside addresses and trunks can be reached")
+        check_reach(source, flow.host, request, uri, self.next_hops, self._has_token)
         self.next_hops.towards(
             uri,
             self.next_hops.leaving_point(decision),
@@ -502,6 +535,39 @@ class CallRouter:
             lambda flows: self._forward(server, request, decision, [("", onward) for onward in flows], self.now()),
             request.call_id,
         )
+
+    def _is_for_phone(self, request: Request, flow: Flow) -> bool:
+        """True where an INVITE goes to a registered phone, whatever the user part of its Contact is."""
+        try:
+            return self.paths.find(process_routes(request, self.next_hops.is_own), flow) is not None
+        except RemoteError:
+            return False
+
+    def _to_phone(
+        self, server: ServerTransaction, request: Request, decision: RouteDecision, phone: ToPhone, now: float
+    ) -> None:
+        """By the flow that the phone registered by. Where its connection has ended, also by our restart, a phone
+        that listens where its Contact says is reached by a new one; else the registrar hears of it (RFC 5626 section
+        5.3.1)."""
+        routed = routed_request(request, decision)
+
+        def send(flows: Sequence[Flow]) -> None:
+            if server.is_answered:
+                return
+            if not flows:
+                error = RemoteError(Reason.FLOW_FAILED, 430, "the connection the phone registered by has ended")
+                self.stack.refuse_in(server, error, self.now())
+                return
+            self.counts["ordinary_requests"] += 1
+            places = [("", onward) for onward in flows]
+            CallToFlow(self, server, request, places, routed, phone.token).start(self.now())
+
+        uri = decision.next_hop or decision.uri
+        listens = phone.transport == "tcp" and not phone.outbound and self.next_hops.inside_uri(uri) is not None
+        if phone.flow is not None or not listens:
+            send([phone.flow] if phone.flow is not None else [])
+        else:
+            self.next_hops.towards(uri, None, server.flow.point, send, request.call_id)
 
     def _by_source(
         self, server: ServerTransaction, request: Request, decision: RouteDecision, source: Source, now: float
@@ -543,7 +609,8 @@ class CallRouter:
                 self.stack.answer(server, 480, now, extra=(sips_not_allowed(server.flow.point),))
                 return
         self.counts["ordinary_requests"] += 1
-        OrdinaryCall(self, server, request, places, routed_request(request, decision)).start(now)
+        kind = Registration if request.method == b"REGISTER" else OrdinaryCall
+        kind(self, server, request, places, routed_request(request, decision)).start(now)
 
     def _validate(self, request: Request) -> None:
         """Section 16.3."""
@@ -584,7 +651,7 @@ class CallRouter:
     def _note_bye(self, own: Sequence[SipUri], request: Request, source: Source) -> None:
         """A BYE whose Route carries the id of an emergency call, also one from before a restart, and its token."""
         followed = self.dialogs.end(request)
-        call = self.record_routing.emergency_call_of(own, request.call_id) or followed
+        call = self.record_routing.emergency_call_of(own, request) or followed
         if call:
             by = "caller" if source.side is Side.INSIDE else "provider"
             self.write_later(CallFinished(id=call, at=self.clock(), by=by))
@@ -595,20 +662,50 @@ class CallRouter:
         """True where a URI names this router."""
         return self.next_hops.is_own_text(uri)
 
-    def _has_token(self, request: Request) -> bool:
-        return self.record_routing.has_token(request, self.next_hops.is_own)
+    def _has_token(self, request: Request, caller: str = "") -> bool:
+        return self.record_routing.has_token(request, self.next_hops.is_own, caller)
 
     def record_routes(
         self,
         out: ListeningPoint,
-        arrived: ListeningPoint,
+        arrived: Flow,
         request: Request,
         parameters: bytes = b"",
         *,
         keeps_uri: bool = True,
+        out_flow: bytes = b"",
     ) -> Sequence[bytes]:
         """Our Record-Route lines."""
-        return self.record_routing.lines(out, arrived, request, parameters, keeps_uri=keeps_uri)
+        source = self.sources.classify(arrived.host, arrived.port)
+        arrived_flow, caller = b"", ""
+        if source.side is not Side.OUTSIDE and self.sources.trunk_at(arrived.host, arrived.port) is None:
+            arrived_flow = self.paths.token_of_caller(request, arrived)
+            if source.side is Side.UNLISTED:
+                caller = arrived.host
+        return self.record_routing.lines(
+            out,
+            arrived.point,
+            request,
+            parameters=parameters,
+            keeps_uri=keeps_uri,
+            out_flow=out_flow,
+            arrived_flow=arrived_flow,
+            caller=caller,
+        )
+
+    def registrar_mode(self, trunk: str, flow: Flow) -> str:
+        """How a trunk's registrar finds the way back to phones; of a place that is no trunk's: by Path."""
+        state = self.trunks.states.get(trunk)
+        config = state.config if state is not None else self.sources.trunk_at(flow.host, flow.port)
+        return config.registrar if config is not None else "path"
+
+    def _is_connected(self, connection: int) -> bool:
+        return self.edge is not None and self.edge.is_connected(connection)
+
+    def hold(self, flow: Flow, seconds: float) -> None:
+        """Have the edge keep a connection."""
+        if self.edge is not None:
+            self.edge.hold(flow, seconds)
 
     def flush(self) -> None:
         """Have the edge send what the stack has ready."""

@@ -13,6 +13,7 @@ from router.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach
 from router.credentials import CHALLENGES, with_credentials
 from router.decision import CallPlan, RouteStep, request_for
 from router.hangup import end_answer
+from router.media import PRIVATE_MEDIA, warns_of_media
 from router.route_try import RouteTry
 from router.surroundings import Surroundings
 from router.trunks import MESSAGE_LIMIT, Hop, Way
@@ -229,7 +230,7 @@ class EmergencyCall(ResponseContext):
     def _record_route(self, target: RouteTarget) -> None:
         target.record_routes = self.router.record_routes(
             target.flow.point,
-            self.server.flow.point,
+            self.server.flow,
             self.request,
             b";call=" + self.plan.id.encode(),
             keeps_uri=False,
@@ -463,7 +464,13 @@ class EmergencyCall(ResponseContext):
         ):
             self.route = None  # the provider has seen the call: not another of its servers, but the next route
         reason = target.hop.reason if outcome is RouteOutcome.STARTED else _reason_of(branch)
+        if outcome is RouteOutcome.STARTED and self._warns_of_media(target):
+            reason = f"{reason}, {PRIVATE_MEDIA}" if reason else PRIVATE_MEDIA
+            self.router.counts["private_media_address"] += 1
         self._write_route(target.step, target.attempt, outcome, status, reason, target, branch.label)
+
+    def _warns_of_media(self, target: RouteTarget) -> bool:
+        return warns_of_media(self.trunks.states[target.step.trunk].config, target.flow.host, self.request.body)
 
     def _write_route(
         self,

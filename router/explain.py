@@ -1,13 +1,17 @@
 """What would happen to a call: the decision of router.decision, shown instead of carried out. Nothing is sent."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from config.schema import Trunk
+from config.addresses import is_private
+from config.schema import Config, Trunk
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from router.decision import CallPlan, RouteStep, Rules, plan_call, request_for
+from router.listening import ListeningPoints, is_public
+from router.media import PRIVATE_MEDIA
 from router.sources import Side, Source, Sources
 from router.trunks import Way, where_of
 from sip.body import BodyPart, add_part, boundary_of, media_type, split_parts
@@ -74,10 +78,12 @@ def explain(
     *,
     document: bytes = b"",
     reference: str = "",
+    interfaces: "Interfaces | None" = None,
 ) -> dict[str, Any]:
     """The decision as one dictionary, ready for JSON. Raises RemoteError where the call could not even be read.
 
-    document, reference: the location that the caller would send; a reference is not asked.
+    document, reference: the location that the caller would send; a reference is not asked. interfaces: how
+    trunks are reached, to be shown too.
     """
     request = synthetic_invite(caller, dialled, source_address, document, reference)
     if source_address:
@@ -93,7 +99,7 @@ def explain(
         "kind": kind.value,
     }
     if kind is CallKind.ORDINARY:
-        return found | _ordinary(rules, sources, request, source)
+        return found | _ordinary(rules, sources, request, source, interfaces, source_address)
     plan = plan_call(rules, devices, request, source, source_address, kind)
     accepted = source.side is Side.INSIDE or (
         source.side is Side.UNLISTED and rules.config.emergency.from_unlisted == "accept"
@@ -127,7 +133,7 @@ def explain(
     }
     if accepted:
         found |= {
-            "routes": _routes(rules, sources, plan, request),
+            "routes": _routes(rules, sources, plan, request, interfaces),
             "worst_case_seconds": round(plan.worst_case_seconds, 3),
         }
     return found
@@ -144,7 +150,9 @@ def _location(plan: CallPlan) -> dict[str, Any] | None:
     return found
 
 
-def _routes(rules: Rules, sources: Sources, plan: CallPlan, request: Request) -> list[dict[str, Any]]:
+def _routes(
+    rules: Rules, sources: Sources, plan: CallPlan, request: Request, interfaces: "Interfaces | None"
+) -> list[dict[str, Any]]:
     starts = 0.0
     shown = []
     for step in plan.steps:
@@ -154,6 +162,8 @@ def _routes(rules: Rules, sources: Sources, plan: CallPlan, request: Request) ->
             "trunk": step.trunk,
             **_targets(rules, sources, step.trunk),
         }
+        if interfaces is not None and not step.skipped:
+            route |= interfaces.of(step.trunk, plan.caller.source_address)
         if step.profile is not None:
             route["profile"] = step.profile.name
         if step.skipped:
@@ -192,7 +202,14 @@ def _as_sent(rules: Rules, plan: CallPlan, step: RouteStep, request: Request) ->
     }
 
 
-def _ordinary(rules: Rules, sources: Sources, request: Request, source: Source) -> dict[str, Any]:
+def _ordinary(
+    rules: Rules,
+    sources: Sources,
+    request: Request,
+    source: Source,
+    interfaces: "Interfaces | None",
+    source_address: str,
+) -> dict[str, Any]:
     routes = rules.config.routes
     if source.side is Side.UNLISTED:
         return {"rule": "the source is in no listed network: refused with 403", "served": False, "trunks": []}
@@ -215,7 +232,14 @@ def _ordinary(rules: Rules, sources: Sources, request: Request, source: Source) 
     return {
         "rule": f"an ordinary call from {source.side.value}: routes.{which}, forwarded unchanged",
         "served": True,
-        "trunks": [{"name": name, **_targets(rules, sources, name)} for name in names],
+        "trunks": [
+            {
+                "name": name,
+                **_targets(rules, sources, name),
+                **(interfaces.of(name, source_address) if interfaces is not None else {}),
+            }
+            for name in names
+        ],
     }
 
 
@@ -224,6 +248,36 @@ def _ways(trunk: Trunk) -> list[str]:
     if not trunk.uses_tls:
         return []
     return [Way.TLS.value] if trunk.tls.policy == "require" else [way.value for way in Way]
+
+
+class Interfaces:
+    """By which interface each trunk is reached. addresses: trunk name → its addresses and ports."""
+
+    def __init__(
+        self, config: Config, points: ListeningPoints, addresses: Mapping[str, Sequence[tuple[str, int]]]
+    ) -> None:
+        self.config = config
+        self.points = points
+        self.addresses = addresses
+
+    def of(self, name: str, source_address: str) -> dict[str, Any]:
+        """Interface and warnings for a call to a trunk from this address ("": from some phone inside)."""
+        trunk = self.config.trunks[name]
+        found: dict[str, Any] = {}
+        for host, _ in self.addresses.get(name, ())[:1]:
+            point = self.points.choose(trunk.addresses[0].transport or "udp", host, None, trunk.listen or "")
+            if point is not None:
+                found["leaves_by"] = {"name": point.name, "socket": f"{point.transport}:{point.bound_to}"}
+                if point.advertised is not None:
+                    found["leaves_by"]["seen_as"] = point.sent_by.decode()
+            if trunk.private_media == "warn" and is_public(host) and self._is_private(source_address):
+                found["warnings"] = [PRIVATE_MEDIA]
+        return found
+
+    def _is_private(self, source_address: str) -> bool:
+        if source_address:
+            return not is_public(source_address)
+        return any(is_private(network.network_address) for network in self.config.networks.inside)
 
 
 def _targets(rules: Rules, sources: Sources, trunk: str) -> dict[str, Any]:

@@ -91,6 +91,14 @@ class ListeningPoints:
                 return point if point.advertised is not None else self._at(point, host)
         return None
 
+    def find_bound(self, transport: str, host: str, port: int, peer: str) -> ListeningPoint | None:
+        """The point whose socket is bound to this address, as a peer sees it; where the configuration has changed
+        since, another one that fits the peer."""
+        for point in self.points:
+            if point.transport == transport and point.host == host and point.port == port:
+                return self.localise(point, peer)
+        return self.choose(transport, peer)
+
     def localise(self, point: ListeningPoint, peer: str) -> ListeningPoint:
         """For a wildcard point: the point with the address that this peer sees; any other point is itself.
 
@@ -168,6 +176,7 @@ class ListeningPoints:
                 transport, listening.host, listening.port, name=listening.name, advertised=listening.advertised
             )
             made.record_route_uri = listening.record_route_uri
+            made.secure_record_route_uri = listening.secure_record_route_uri
             made.secure_record_route_uri = listening.secure_record_route_uri
             self._keep((listening, transport), made)
         return made

@@ -109,11 +109,15 @@ class NextHops:
         return parsed
 
     def outside_may_reach(self, uri: bytes) -> bool:
-        """True where a request from outside, not in a dialog of ours, may go to this URI."""
+        """True where a request from outside may go to this URI, in a dialog of ours or not."""
         if scheme_of(uri) not in ("sip", "sips"):
             return False
         host = parse_sip_uri(uri).host
         return self.sources.reaches_inside(host) or self.sources.is_trunk(host)
+
+    def is_listed(self, uri: bytes) -> bool:
+        """True where a URI's host is an address that the configuration lists."""
+        return scheme_of(uri) in ("sip", "sips") and self.sources.is_listed(parse_sip_uri(uri).host)
 
 
 def where_of(uri: SipUri) -> Where:

@@ -27,7 +27,7 @@ DIALOG_FORMING = frozenset({b"INVITE", b"SUBSCRIBE", b"REFER", b"NOTIFY"})
 class OrdinaryCall(ResponseContext):
     """A request on its way to one or several places, tried in order."""
 
-    __slots__ = ("breadth", "places", "routed", "router", "shares", "started", "trying")
+    __slots__ = ("breadth", "out_flow", "places", "routed", "router", "shares", "started", "trying")
 
     def __init__(
         self,
@@ -36,7 +36,9 @@ class OrdinaryCall(ResponseContext):
         request: Request,
         places: Sequence[tuple[str, Flow]],
         routed: Request,
+        out_flow: bytes = b"",
     ) -> None:
+        """out_flow: token of the flow that the place is reached by, for Record-Route; else empty."""
         super().__init__(router.stack, server, request, router.key)
         self.router = router
         self.places = list(enumerate(places))
@@ -46,6 +48,7 @@ class OrdinaryCall(ResponseContext):
             self.places.sort(key=lambda place: is_down(place[1][1]))  # they go last, not away
             self.shares = Counter(name for name, flow in places if not is_down(flow))
         self.routed = routed
+        self.out_flow = out_flow
         self.started = 0
         self.breadth = max_breadth(request)
         if self.breadth is not None:
@@ -73,7 +76,11 @@ class OrdinaryCall(ResponseContext):
         position, (name, flow) = self.places.pop(0)
         record_routes: Sequence[bytes] = ()
         if self.request.method in DIALOG_FORMING and not self.request.to_tag:
-            record_routes = self.router.record_routes(flow.point, self.server.flow.point, self.request)
+            record_routes = self.router.record_routes(
+                flow.point, self.server.flow, self.request, out_flow=self.out_flow
+            )
+        if name and self.request.body and self.request.method == b"INVITE":
+            self.router.trunks.note_media(name, flow.host, self.request.body, self.router.counts)
         timeout = None
         self.started += 1
         # RFC 5393 section 5.3: no more branches at a time than Max-Breadth allows; one after another is no breadth.

@@ -59,6 +59,12 @@ class Sources:
                 if trunk not in here:
                     here.append(trunk)
         self._addresses = addresses
+        self._names = {
+            peer.host
+            for trunk in config.trunks.values()
+            for peer in trunk.addresses
+            if parse_address(peer.host) is None
+        }
         self._cache: dict[tuple[str, int], Source] = {}
 
     @property
@@ -88,8 +94,22 @@ class Sources:
         return address is not None and self._network_side(address) is Side.INSIDE
 
     def is_trunk(self, host: str) -> bool:
-        """True where an address is a trunk's."""
-        return host in self._by_host
+        """True where an address or host name is a trunk's."""
+        return host in self._by_host or host in self._names
+
+    def is_listed(self, host: str) -> bool:
+        """True where an address is in a network or of a trunk."""
+        address = parse_address(host)
+        return host in self._by_host or (address is not None and self._network_side(address) is not Side.UNLISTED)
+
+    def trunk_at(self, host: str, port: int) -> Trunk | None:
+        """The trunk of an address and port; but on the loopback network any port of its address will do."""
+        trunk = self._exact.get((host, port))
+        if trunk is None and host in self._by_host:
+            address = parse_address(host)
+            if address is not None and not address.is_loopback:
+                trunk = self._by_host[host][0]
+        return trunk
 
     def interface_of(self, host: str) -> str:
         """Name of the interface that the trunk at an address is reached by, or an empty string."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from e911.record import CallOutcome, JournalEvent
 from router.decision import Rules
+from router.path import Paths
 from router.trunks import Trunks
 from sip.message import Request, Response
 from sip.stack import Flow, ListeningPoint, Stack
@@ -46,16 +47,27 @@ class Surroundings(Protocol):
     def clock(self) -> Callable[[], float]:
         """The wall clock."""
 
+    @property
+    def paths(self) -> Paths:
+        """The ways back to phones."""
+
+    def registrar_mode(self, trunk: str, flow: Flow) -> str:
+        """What the trunk (its name may be empty) at a place does about Path: `path`, `contact` or `none`."""
+
+    def hold(self, flow: Flow, seconds: float) -> None:
+        """A phone is reached by this connection: keep it for so long although nobody uses it."""
+
     def record_routes(
         self,
         out: ListeningPoint,
-        arrived: ListeningPoint,
+        arrived: Flow,
         request: Request,
         parameters: bytes = b"",
         *,
         keeps_uri: bool = True,
+        out_flow: bytes = b"",
     ) -> Sequence[bytes]:
-        """Our Record-Route lines for a request that arrived by one listening point and leaves by another."""
+        """Our Record-Route lines for a request that arrived by a flow and leaves by a listening point."""
 
     def is_own_uri(self, uri: bytes) -> bool:
         """True where a URI names this router."""

@@ -1,5 +1,7 @@
 """The peers we send calls to: where they are now, over which listening point, and what was learnt about them."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,10 +12,13 @@ from config.schema import Config, Trunk
 from config.values import PeerAddress
 from router.listening import ListeningPoints
 from router.lookups import Resolver
+from router.media import warns_of_media
 from router.sources import parse_address
 from router.trunk_health import TrunkHealth
 from sip.locating import Located, Server, Where, in_order
 from sip.stack import Flow, ListeningPoint, TlsPeer
+
+log = logging.getLogger(__name__)
 
 MESSAGE_LIMIT = 1300
 """RFC 3261 section 18.1.1: a request above this goes by a congestion-controlled transport; bytes."""
@@ -48,6 +53,9 @@ class TrunkState:
     failures: dict[tuple[Way, str, int], tuple[float, str]] = field(default_factory=dict)
     """By way, address and port: when it failed, and the name of the failure."""
     alarms: dict[str, float] = field(default_factory=dict)
+    media_noted: bool = False
+    path_needs_supported: bool = False
+    """True where it refused a Path that came without `Supported: path` (RFC 3327 section 5.3)."""
 
     def note(self, way: Way, flow: Flow, failure: str, now: float) -> None:
         """Remember what stopped a way; an empty failure: it could be had."""
@@ -173,6 +181,16 @@ class Trunks:
                         return peer
                     found = found or peer
         return found or TlsPeer(address, verified=False)
+
+    def note_media(self, name: str, host: str, body: bytes, counts: Counter[str]) -> None:
+        """Count an ordinary call that asks a public trunk for media at a private address; logged once for a trunk."""
+        state = self.states.get(name)
+        if state is None or not warns_of_media(state.config, host, body):
+            return
+        counts["private_media_address"] += 1
+        if not state.media_noted:
+            state.media_noted = True
+            log.warning("a call to trunk %s names a private address for media: it may stay one-way", name)
 
     def addresses(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """Trunk name → its IP addresses and ports, as far as they are known."""

@@ -40,6 +40,8 @@ class Reason(StrEnum):
     UNKNOWN_TRANSACTION = "unknown-transaction"
     SOURCE_NOT_LISTED = "source-not-listed"
     NO_ROUTE = "no-route"
+    BAD_FLOW_TOKEN = "bad-flow-token"
+    FLOW_FAILED = "flow-failed"
     SHUTTING_DOWN = "shutting-down"
     SIPS_NOT_ALLOWED = "sips-not-allowed"
     NO_CLIENT_CERTIFICATE = "no-client-certificate"

@@ -48,6 +48,11 @@ class StreamFramer:
         """True while a body arrives whose length was not said: it ends where the sender falls silent (`end_body`)."""
         return self._open > 0
 
+    @property
+    def has_begun(self) -> bool:
+        """True where part of a message has come; a line break alone is a keep-alive, or half of one."""
+        return len(self.buffer) > 3 or bool(self.buffer.strip(b"\r\n"))
+
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take bytes, give the messages that are now whole. After an error (see `error`) gives nothing more."""
         if self.error is not None:

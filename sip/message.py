@@ -617,6 +617,7 @@ REASON_PHRASES = {
     414: b"Request-URI Too Long",
     416: b"Unsupported URI Scheme",
     420: b"Bad Extension",
+    430: b"Flow Failed",
     440: b"Max-Breadth Exceeded",
     480: b"Temporarily Unavailable",
     481: b"Call/Transaction Does Not Exist",

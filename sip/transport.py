@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from sip.errors import RemoteError
 from sip.stack import ClientTransaction, Flow, ListeningPoint, Stack, TlsPeer
+from sip.stun import binding_response
 from sip.transport_streams import Streams, TlsContexts, Told
 
 log = logging.getLogger("sip.transport")
@@ -33,6 +34,10 @@ _MESSAGE_TOO_LONG = errno.EMSGSIZE
 Tap = Callable[[bytes, Flow, bool], None]
 """Told of each message as plain bytes, with the flow it came or went by, and whether we sent it. It runs on the
 way of every call: it only keeps what it is given, and never raises."""
+
+
+_LEAST_SIP = 0x0E
+"""SIP begins with a letter; the first bytes of line breaks, zeros and STUN are below this."""
 
 
 class UdpEndpoint:
@@ -84,11 +89,29 @@ class UdpEndpoint:
             except OSError:
                 self.read_errors()
                 continue
+            may_be_none = not size or buffer[0] < _LEAST_SIP
+            if may_be_none and self.is_keep_alive(buffer[:size].tobytes(), address[0], address[1]):
+                continue
             flow = flows.get(address)
             if flow is None:
                 flow = self.flow_of(address)
             take(buffer[:size].tobytes(), flow)
         edge.flush()
+
+    def is_keep_alive(self, data: bytes, host: str, port: int) -> bool:
+        """True for what only keeps a NAT open (RFC 5626 section 4.4): line breaks, zeros, nothing, or STUN, which is
+        answered where we know the source."""
+        if not data.strip(b"\r\n\0"):
+            self.edge.counts["keep_alives"] += 1
+            return True
+        host = host.partition("%")[0]
+        answer = binding_response(data, host, port)
+        if answer is None:
+            return False
+        if self.edge.is_known(host):
+            self.edge.counts["keep_alives"] += 1
+            self.send(answer, host, port)
+        return True
 
     def flow_of(self, address: tuple[str, int] | tuple[str, int, int, int]) -> Flow:
         """The flow of a source address; the usual ones are kept."""
@@ -289,6 +312,14 @@ class SipEdge:
     def keep(self, flow: Flow) -> None:
         """A connection that stands to this address is not idle: it is held for what may come."""
         self.streams.keep(flow)
+
+    def is_connected(self, connection: int) -> bool:
+        """True while the connection of this number lives."""
+        return self.streams.is_connected(connection)
+
+    def hold(self, flow: Flow, seconds: float) -> None:
+        """Keep a connection for so long although nobody uses it: a phone is reached by it."""
+        self.streams.hold(flow, seconds)
 
     def distrust(self, flow: Flow) -> None:
         """Nothing came back over the connection to this address: the next request gets a new one."""

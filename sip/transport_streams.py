@@ -139,6 +139,8 @@ class Connection(asyncio.BufferedProtocol):
         """Messages that came in the moment in which the handshake ended."""
         self.flow = Flow(point, "", 0)
         self.last_used = 0.0
+        self.held_until = 0.0
+        """Until then it is not closed for being idle."""
         self.begun_at: float | None = None
         """Since when a message is incomplete."""
         self.unread_since: float | None = None
@@ -176,6 +178,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _deliver(self, messages: list[bytes]) -> None:
         if self.framer.pings:
+            self.edge.counts["keep_alives"] += self.framer.pings
             self.write(PONG * self.framer.pings)
             self.framer.pings = 0
         if messages:
@@ -190,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
             self.edge.counts["streams_resynchronised"] += 1
         if self.framer.error is not None:
             self._give_up(self.framer.error)
-        elif self.framer.buffer:
+        elif self.framer.has_begun:
             self.streams.note_begun(self)
             if self.framer.is_open:
                 self.edge.loop.call_later(SILENCE_SECONDS, self._end_open_body, self.last_used)
@@ -447,6 +450,17 @@ class Streams:
         if connection is not None:
             connection.last_used = self.edge.now()
 
+    def is_connected(self, identifier: int) -> bool:
+        """True while the connection of this number lives."""
+        connection = self.connections.get(identifier)
+        return connection is not None and connection.transport is not None and not connection.transport.is_closing()
+
+    def hold(self, flow: Flow, seconds: float) -> None:
+        """Keep a connection for so long although nobody uses it."""
+        connection = self.connections.get(flow.connection)
+        if connection is not None and not connection.is_stranger:
+            connection.held_until = self.edge.now() + seconds
+
     def distrust(self, flow: Flow) -> None:
         """Nothing came back over the connection to this address: the next request gets a new one."""
         connection = self.connection_to(flow)
@@ -633,7 +647,8 @@ class Streams:
         now = self.edge.now()
         for connection in list(self.connections.values()):
             limit = STRANGER_IDLE_SECONDS if connection.is_stranger else IDLE_SECONDS
-            if now - connection.last_used > limit and connection.transport is not None:
+            idle = now - connection.last_used > limit and now > connection.held_until
+            if idle and connection.transport is not None:
                 self.edge.counts["connections_idle_closed"] += 1
                 connection.transport.close()
 

@@ -5,19 +5,30 @@ import shutil
 
 import pytest
 
+_PACKAGES = {
+    "sipp": "package sip-tester",
+    "kamailio": "package kamailio",
+    "ip": "package iproute2",
+    "nft": "package nftables",
+    "root": "network namespaces are made by root",
+}
+
 REQUIRED = os.environ.get("EDGE911_REQUIRE_PEERS") == "1"
+
+
+def _is_there(name: str) -> bool:
+    return os.geteuid() == 0 if name == "root" else shutil.which(name) is not None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `peers` need SIPp, and the commands that the marks name: without them they are skipped, or fail
-    where peers are required."""
+    """Tests marked `peers` need SIPp, and the commands that the marks name (`root` is who runs them): without, they
+    are skipped, or fail where peers are required."""
     marks = list(item.iter_markers("peers"))
-    wanted = {"sipp": "sip-tester", **{name: name for mark in marks for name in mark.args}}
-    missing = [package for name, package in wanted.items() if shutil.which(name) is None]
+    missing = [name for name in ("sipp", *(name for mark in marks for name in mark.args)) if not _is_there(name)]
     if not marks or not missing:
         return
-    reason = f"not installed: {', '.join(missing)} (packages of the system)"
+    reason = "not there: " + ", ".join(_PACKAGES.get(name, f"package {name}") for name in missing)
     if REQUIRED:
         pytest.fail(f"{reason}, and EDGE911_REQUIRE_PEERS=1 forbids to skip", pytrace=False)
     pytest.skip(reason)

@@ -83,7 +83,8 @@ def _decide(
     from e911.location import Device
     from router.decision import Rules
     from router.device_feed import DeviceFeed
-    from router.explain import explain
+    from router.explain import Interfaces, explain
+    from router.listening import ListeningPoints, listening_points
     from router.lookups import locate_now
     from router.sources import Sources
     from router.trunks import known_addresses, names_of
@@ -103,7 +104,9 @@ def _decide(
     )
     feed.load_now()
     located = locate_now(loaded.config.dns.endpoints, names_of(loaded.config.trunks))
-    sources = Sources(loaded.config, known_addresses(loaded.config.trunks, located.__getitem__))
+    addresses = known_addresses(loaded.config.trunks, located.__getitem__)
+    sources = Sources(loaded.config, addresses)
+    points = ListeningPoints(listening_points(loaded.config))
     key = bytes(32)  # not the node's: looking must make no file, and nothing shown here is secret or sent
     try:
         found = explain(
@@ -115,6 +118,7 @@ def _decide(
             source,
             document=document,
             reference=reference,
+            interfaces=Interfaces(loaded.config, points, addresses),
         )
         return found, health[-1]
     except RemoteError as error:
@@ -142,6 +146,8 @@ def _print(decision: dict[str, Any]) -> None:
     if decision["kind"] == "ordinary":
         for trunk in decision["trunks"]:
             line("Trunk", f"{trunk['name']}  {', '.join(trunk['targets'])}")
+            for text in _way(trunk):
+                console.print(Text(f"{'':<10}{text}"))
         return
     caller = decision["caller"]
     device = caller.get("device")
@@ -191,9 +197,21 @@ def _print_route(console: Any, line: Any, number: int, route: dict[str, Any]) ->
     elif ways:
         console.print(Text(f"{'':<10}by {ways[0]}, verified, or not at all"))
     body = " + ".join(route["body_parts"])
-    texts = [f"INVITE {route['request_uri']} SIP/2.0", *route["headers"], f"({body})"]
+    texts = [*_way(route), f"INVITE {route['request_uri']} SIP/2.0", *route["headers"], f"({body})"]
     for text in texts:
         console.print(Text(f"{'':<10}{text}"))
+
+
+def _way(route: dict[str, Any]) -> list[str]:
+    """By which interface, where there is more than one to choose from, and what may go wrong there."""
+    found = []
+    by = route.get("leaves_by", {})
+    if by.get("name") or by.get("seen_as"):
+        seen = f", seen as {by['seen_as']}" if by.get("seen_as") else ""
+        found.append(f"leaves by {by['name'] or 'a listening point'}, {by['socket']}{seen}")
+    if "private-media-address" in route.get("warnings", ()):
+        found.append("warning: private-media-address: SDP names an address for media that means nothing there")
+    return found
 
 
 def _zone(decision: dict[str, Any]) -> str:

@@ -265,6 +265,22 @@ def test_a_reload_that_fails_keeps_everything_and_is_loud(
     run(test())
 
 
+def test_a_reload_takes_new_token_keys_and_keeps_those_in_use_where_it_cannot(site: Site, logs: DeferredLog) -> None:
+    async def test() -> None:
+        app = site.app(logs)
+        first = app.router.record_routing.keys
+        file = site.folder / "state" / "token-keys"
+        file.write_text(f"now {'ab' * 32}\nold {first.signing.hex()}\n")
+        await app.reload()
+        assert app.router.record_routing.keys.keys == (bytes.fromhex("ab" * 32), first.signing)
+        file.write_text("torn")
+        await app.reload()
+        assert app.router.record_routing.keys.keys == (bytes.fromhex("ab" * 32), first.signing)
+        assert app.router.counts["reloads"] == 2
+
+    run(test())
+
+
 def test_a_reload_makes_the_new_setup_in_a_thread_with_the_addresses_of_new_names(
     site: Site, logs: DeferredLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

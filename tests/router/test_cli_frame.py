@@ -15,7 +15,7 @@ from router.cli.common import ConfigOption, config_path, load_or_exit
 
 GOOD = """listen: [udp://127.0.0.1:5060]
 networks: {inside: [10.0.0.0/8]}
-trunks: {a: {target: "sip:203.0.113.1:5060", probe: off}}
+trunks: {a: {target: "sip:203.0.113.1:5060", probe: off, private_media: expected}}
 emergency:
   default: {site: hq}
   routes: [{name: one, trunk: a}]

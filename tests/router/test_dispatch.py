@@ -188,9 +188,11 @@ def test_a_token_lets_the_rest_of_a_call_through_from_anywhere(world: CallWorld)
     sent = one(world.receive(invite("sip:2125550177@10.0.0.5")), "INVITE")
     (recorded,) = sent.message.all("record-route")
     elsewhere = ("198.51.100.77", 5060)
+    tag = sent.message.get("from").partition("tag=")[2]
 
     def bye(route: str, number: int) -> bytes:
         raw = request("BYE", "sip:4102@10.1.3.7:5060", f"Route: {route}", to_tag="t", number=number)
+        raw = raw.replace(b";tag=f\r\n", b";tag=far\r\n").replace(b";tag=t\r\n", f";tag={tag}\r\n".encode())
         return raw.replace(f"dispatch-{number}".encode(), sent.message.call_id.encode())
 
     assert one(world.receive(bye(recorded, 41), elsewhere), "BYE").to == PHONE

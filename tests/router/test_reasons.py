@@ -165,6 +165,14 @@ def streamed(raw: bytes) -> Callable[[CallWorld], list[Sent]]:
     return act
 
 
+def connection_gone(world: CallWorld) -> list[Sent]:
+    """A call by the Path of a phone whose connection has ended since."""
+    out = world.receive(request("REGISTER sip:platform.example.com SIP/2.0", CSeq="1 REGISTER"), transport="tcp")
+    (path,) = [sent.message.get("path") for sent in out if sent.message.is_request]
+    world.edge.connections.clear()
+    return world.receive(request("INVITE sip:4102@192.168.1.20 SIP/2.0", Route=path), ("203.0.113.50", 5060))
+
+
 def draining(world: CallWorld) -> list[Sent]:
     world.router.draining = True
     return world.receive(request("INVITE sip:+12125550199@10.0.0.5 SIP/2.0"))
@@ -252,6 +260,12 @@ REFUSED = [
         status=403,
         act=came(request(Route="<sip:198.51.100.7;lr>"), source=("203.0.113.20", 5060)),
     ),
+    Refused(
+        reason=Reason.BAD_FLOW_TOKEN,
+        status=403,
+        act=came(request(Route=f"<sip:{'x' * 32}@10.0.0.5:5060;lr>"), source=("203.0.113.20", 5060)),
+    ),
+    Refused(reason=Reason.FLOW_FAILED, status=430, act=connection_gone),
     Refused(reason=Reason.SHUTTING_DOWN, status=503, act=draining),
     Refused(reason=Reason.SIPS_NOT_ALLOWED, status=480, act=came(request("INVITE sips:4@10.0.0.5:5060 SIP/2.0"))),
     Refused(reason=Reason.NO_CLIENT_CERTIFICATE, status=403, act=came(request(), transport="tcp", peer=UNCERTIFIED)),

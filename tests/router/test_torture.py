@@ -18,7 +18,7 @@ from sip.stack import ListeningPoint
 from tests.sip.torture import EXPECTED, SDP_LENGTHS_SHORT, read
 from tests.support.call_world import CARRIER, CallWorld, Sent, invite, of, one, response
 
-OURS = (b"via", b"v", b"max-forwards", b"record-route")
+OURS = (b"via", b"v", b"max-forwards", b"record-route", b"path")
 """Fields that a proxy writes."""
 MENDED = {
     # Section 16.6 step 6: the Route names a strict router.

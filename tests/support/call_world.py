@@ -33,17 +33,24 @@ RELAY = ("203.0.113.40", 5060)
 CARRIER = ("203.0.113.50", 5060)
 PBX = ("10.0.0.10", 5060)
 
+MEDIA_PASSES = {"private_media": "expected"}
 CONFIG: dict[str, Any] = {
     "node": "test",
     "domain": "edge.example.com",
     "listen": ["udp://10.0.0.5:5060", "tcp://10.0.0.5:5060"],
     "networks": {"inside": ["10.0.0.0/8"], "outside": ["203.0.113.0/24"]},
     "trunks": {
-        "pbx": {"target": "sip:10.0.0.10:5060", "side": "inside", "trust_identity": "true", "probe": "off"},
-        "carrier": {"target": "sip:203.0.113.50:5060", "probe": "off"},
-        "ers-a": {"target": "sip:203.0.113.31:5060", "probe": "off", "large_messages": "udp"},
-        "ers-b": {"target": "sip:203.0.113.32:5060", "probe": "off", "large_messages": "udp"},
-        "relay": {"target": "sip:203.0.113.40:5060", "probe": "off"},
+        "pbx": {
+            "target": "sip:10.0.0.10:5060",
+            "side": "inside",
+            "trust_identity": "true",
+            "probe": "off",
+            **MEDIA_PASSES,
+        },
+        "carrier": {"target": "sip:203.0.113.50:5060", "probe": "off", **MEDIA_PASSES},
+        "ers-a": {"target": "sip:203.0.113.31:5060", "probe": "off", "large_messages": "udp", **MEDIA_PASSES},
+        "ers-b": {"target": "sip:203.0.113.32:5060", "probe": "off", "large_messages": "udp", **MEDIA_PASSES},
+        "relay": {"target": "sip:203.0.113.40:5060", "probe": "off", **MEDIA_PASSES},
     },
     "routes": {"outbound": ["carrier"], "inbound": ["pbx"]},
     "emergency": {
@@ -119,6 +126,7 @@ class Sent:
     """Where it leaves from."""
     peer: TlsPeer | None = None
     """What a certificate there must prove."""
+    connection: int = 0
 
 
 @dataclass
@@ -129,10 +137,18 @@ class FakeEdge:
     waiting: list[Callable[[str], None]] = field(default_factory=list)
 
     distrusted: list[Flow] = field(default_factory=list)
+    connections: set[int] = field(default_factory=lambda: {7})
+    held: list[tuple[Flow, float]] = field(default_factory=list)
     flushed: int = 0
 
     def flush(self) -> None:
         self.flushed += 1
+
+    def is_connected(self, connection: int) -> bool:
+        return connection in self.connections
+
+    def hold(self, flow: Flow, seconds: float) -> None:
+        self.held.append((flow, seconds))
 
     def distrust(self, flow: Flow) -> None:
         """Remember it."""
@@ -198,12 +214,13 @@ class CallWorld:
         *,
         point: str = "",
         peer: TlsPeer | None = None,
+        connection: int = 7,
     ) -> list[Sent]:
         """A message comes in, by the first listening point of the transport and name; what goes out then."""
         at = next(
             one for one in self.points.points if one.transport == transport and (not point or one.name == point)
         )
-        self.router.stack.receive(raw, Flow(at, *source, 0 if transport == "udp" else 7, 0, peer), self.now)
+        self.router.stack.receive(raw, Flow(at, *source, 0 if transport == "udp" else connection, 0, peer), self.now)
         return self.sent()
 
     def refuse_unframed(self, framer: StreamFramer) -> None:
@@ -257,7 +274,7 @@ class CallWorld:
         if self.router.stack.out:
             self.router.before_sending()
         out = [
-            Sent(parse(data), (flow.host, flow.port), flow.point.transport, flow.point, flow.peer)
+            Sent(parse(data), (flow.host, flow.port), flow.point.transport, flow.point, flow.peer, flow.connection)
             for flow, data, _ in self.router.stack.out
         ]
         self.router.stack.out.clear()

@@ -38,7 +38,8 @@ class Endpoint:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.address}:{self.port}"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
 
     @property
     def pair(self) -> tuple[str, int]:
@@ -48,10 +49,11 @@ class Endpoint:
 
 def free_port(address: str) -> int:
     """A port number that nobody holds on `address`, neither for UDP nor for TCP."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for _ in range(200):
         with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(family, socket.SOCK_DGRAM) as udp,
+            socket.socket(family, socket.SOCK_STREAM) as tcp,
         ):
             udp.bind((address, 0))
             port: int = udp.getsockname()[1]

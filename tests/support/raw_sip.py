@@ -81,14 +81,15 @@ class Peer:
         self._outgoing: dict[tuple[str, int], socket.socket] = {}
         self._udp: socket.socket | None = None
         self._listener: socket.socket | None = None
+        family = socket.AF_INET6 if ":" in at.address else socket.AF_INET
         if udp:
-            self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._udp = socket.socket(family, socket.SOCK_DGRAM)
             self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_000_000)
             self._udp.bind(at.pair)
             self._udp.setblocking(False)
             self._selector.register(self._udp, selectors.EVENT_READ)
         if tcp:
-            self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            self._listener = socket.socket(family, socket.SOCK_STREAM)
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.bind(at.pair)
             self._listener.listen(64)
