@@ -18,6 +18,7 @@ FORGIVEN = frozenset(
         Reason.BAD_CONTENT_LENGTH,
         Reason.BAD_START_LINE,
         Reason.BAD_VIA,
+        Reason.BAD_ADDRESS,
     }
 )
 """What does not stop an emergency INVITE: broken lines go as they came, a cut body as far as it came (its length is
@@ -58,13 +59,11 @@ def refusal(
 
 
 def forgives(rules: Rules, request: Request, error: RemoteError) -> bool:
-    """True where a malformed request is served all the same: an emergency call that is malformed only where it does
-    not matter still goes out, and so does all that follows it in its dialog."""
+    """True where this mistake of a request is passed over; each of its others must be, too. An emergency call that is
+    malformed only where it does not matter still goes out, and so does all that follows it in its dialog."""
     if request.to_tag or request.method == b"CANCEL":
-        return set(request.oddities) == {Reason.BAD_FIELD_LINE}
+        return error.reason in (Reason.BAD_FIELD_LINE, Reason.BAD_ADDRESS)
     if request.method != b"INVITE" or rules.kind_of(request) is CallKind.ORDINARY:
-        return False
-    if not set(request.oddities) <= FORGIVEN:
         return False
     if error.reason is Reason.REPEATED_FIELD:
         return error.detail in ("max-forwards", "content-length")

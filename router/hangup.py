@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from sip.errors import RemoteError
 from sip.headers import parse_name_addr, split_values
-from sip.message import Request, Response, value_of
+from sip.message import Field, Request, Response, value_of
 from sip.proxy import derive_branch, forward_bytes
 from sip.stack import ClientTransaction, Flow, Stack
 
@@ -28,16 +28,25 @@ def end_answer(
     routes = _routes_beyond(response, is_own)
     # The Contact too: two providers may have given the same To tag.
     tag = hashlib.blake2b(response.to_tag + b"\0" + target, digest_size=4).hexdigest().encode()
-    below = response.without_top_via()
+    seed_fields = _seed_fields(response)
     for method, cseq in ((b"ACK", response.cseq), (b"BYE", response.cseq + 1)):
         request = _in_dialog(method, target, routes, response, cseq)
-        seed = Request(method, target, [*below.fields], b"", response.cseq)
+        seed = Request(method, target, seed_fields, b"", response.cseq)
         branch = derive_branch(key, seed, b"h" + tag)
         data = forward_bytes(request, flow, branch)
         if method == b"ACK":
             stack.out.append((flow, data, None))
         elif branch not in stack.clients:
             stack.send_request(b"BYE", branch, data, flow, _Unheard(), now)
+
+
+def _seed_fields(response: Response) -> list[Field]:
+    """What the branch is derived from: the fields below our Via; where no Via there can be read, ours too."""
+    below = response.without_top_via()
+    try:
+        return below.fields if below.via else []
+    except RemoteError:
+        return response.fields
 
 
 class _Unheard:

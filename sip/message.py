@@ -535,17 +535,35 @@ def check_request(request: Request) -> None:
     if request.via.has_empty_parameter:  # reading it raises BAD_VIA where that cannot be done
         raise RemoteError(Reason.BAD_VIA, 400, "Via has an empty parameter")
     for reason in request.oddities:
-        status = 400
-        if reason is Reason.CSEQ_METHOD_MISMATCH and request.method not in KNOWN_METHODS:
-            status = 501
-        raise RemoteError(reason, status, _oddity_words(reason, request))
+        raise _oddity(request, reason)
     fields = request.fields
     if len(first) != len(fields):
         check_single_fields(request)
     for key in ("from", "to"):
         line = fields[first[key]][1]
         if b'"' in line and not quotes_balanced(line):
-            raise RemoteError(Reason.BAD_FIELD_LINE, 400, f"a quote in {key} does not end")
+            raise RemoteError(Reason.BAD_ADDRESS, 400, f"a quote in {key} does not end")
+
+
+def faults_of(request: Request) -> list[RemoteError]:
+    """All that check_request would find in a request whose needed fields are there and whose Via can be read.
+
+    For whoever forgives one mistake: the others must be forgiven too.
+    """
+    found = [_oddity(request, reason) for reason in request.oddities]
+    if request.via.has_empty_parameter:
+        found.append(RemoteError(Reason.BAD_VIA, 400, "Via has an empty parameter"))
+    names = [key for key, _ in request.fields]
+    found += [RemoteError(Reason.REPEATED_FIELD, 400, key) for key in _SINGLE if names.count(key) > 1]
+    for key in ("from", "to"):
+        if not quotes_balanced(request.lines(key)[0]):
+            found.append(RemoteError(Reason.BAD_ADDRESS, 400, f"a quote in {key} does not end"))
+    return found
+
+
+def _oddity(request: Request, reason: Reason) -> RemoteError:
+    not_known = reason is Reason.CSEQ_METHOD_MISMATCH and request.method not in KNOWN_METHODS
+    return RemoteError(reason, 501 if not_known else 400, _oddity_words(reason, request))
 
 
 def _oddity_words(reason: Reason, request: Request) -> str:

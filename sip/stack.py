@@ -19,6 +19,7 @@ from sip.message import (
     Response,
     build_response,
     check_request,
+    faults_of,
     parse_message,
     warning_line,
 )
@@ -475,8 +476,7 @@ class Stack:
             error.request = request
             if not self.user.forgives(request, error):
                 raise
-            self.counts[f"forgiven_{error.reason}"] += 1
-            request = _mended(request)
+            request = self._forgiven(request)
         method = request.method
         key = self._server_key(request, method)
         server = self.servers.get(key)
@@ -512,6 +512,15 @@ class Stack:
             self._receive_cancel(server, request, now)
             return
         self.user.on_request(server, request, now)
+
+    def _forgiven(self, request: Request) -> Request:
+        """A request with a mistake that is forgiven; raises RemoteError where another one is not."""
+        for fault in faults_of(request):
+            if not self.user.forgives(request, fault):
+                fault.request = request
+                raise fault
+            self.counts[f"forgiven_{fault.reason}"] += 1
+        return _mended(request)
 
     def _receive_cancel(self, server: ServerTransaction, request: Request, now: float) -> None:
         key = self._server_key(request, b"INVITE")

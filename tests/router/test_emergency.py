@@ -576,6 +576,20 @@ def test_an_answer_with_an_unreadable_contact_is_hung_up_all_the_same(world: Cal
     assert one(out, "BYE").to == PROVIDER_A
 
 
+@pytest.mark.parametrize("via", ["Via: garbage", "Vi"])
+def test_an_answer_that_spoilt_the_callers_via_is_hung_up_all_the_same(world: CallWorld, via: str) -> None:
+    raw, first = dial(world)
+    world.receive(cancel_of(raw))
+    below = f"Via: {first.message.all('via')[1]}"
+    out = world.receive(response(first.message, 200).replace(below.encode(), via.encode()), PROVIDER_A)
+    if via == "Vi":
+        assert world.router.stack.drops["no-via-below"], "a response that says nobody's way back is nobody's"
+        return
+    out += world.advance(0.1)
+    assert one(out, "ACK").to == PROVIDER_A
+    assert one(out, "BYE").to == PROVIDER_A
+
+
 @pytest.mark.parametrize("broken", ["plan_call", "request_for", "journal", "start"])
 def test_a_fault_of_ours_stops_no_emergency_call(
     world: CallWorld, broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -695,3 +709,24 @@ def test_mistakes_and_refusals_leave_nothing_for_the_garbage_collector(world: Ca
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    "more", ["Call-ID: another", "From: <sip:other@example.com>;tag=x", "CSeq: 2 INVITE", "To: <sip:b@example.com>"]
+)
+def test_one_mistake_that_is_forgiven_hides_no_other(world: CallWorld, more: str) -> None:
+    out = world.receive(invite(extra=("no colon here", more)))
+    assert not of(out, "INVITE")
+    assert "repeated-field" in one(out, 400).message.get("warning")
+    in_dialog = invite("sip:far@203.0.113.50", extra=("no colon here", "Call-ID: another"))
+    in_dialog = in_dialog.replace(b"To: <sip:911@pbx.example.com>", b"To: <sip:911@pbx.example.com>;tag=t")
+    assert one(world.receive(in_dialog), 400)
+
+
+def test_a_quote_that_does_not_end_stops_no_911_call_and_nothing_of_its_dialog(world: CallWorld) -> None:
+    raw = invite().replace(b'From: "Desk"', b'From: "Desk')
+    assert one(world.receive(raw), "INVITE").to == PROVIDER_A
+    ack = raw.replace(b"INVITE", b"ACK").replace(b"sip:911@10.0.0.5", b"sip:psap@203.0.113.31")
+    ack = ack.replace(b"branch=z9hG4bKt", b"branch=z9hG4bKack")
+    ack = ack.replace(b"To: <sip:911@pbx.example.com>", b"To: <sip:911@pbx.example.com>;tag=t")
+    assert one(world.receive(ack), "ACK").to == PROVIDER_A

@@ -13,6 +13,7 @@ from sip.errors import RemoteError
 from sip.framing import StreamFramer
 from sip.message import Request, check_request, parse_message
 from sip.routing import process_routes
+from tests.fuzz.mutation import mutated
 from tests.sip.test_proxy import INVITE, Call, Tu
 from tests.sip.torture import EXPECTED, read
 from tests.support.playbook import (
@@ -30,12 +31,6 @@ SECONDS = 1.0
 """Of each test here."""
 SLOWEST = 0.25
 """Processor seconds that one message may take; every one of them is a few kilobytes."""
-PIECES = [
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b",", b";", b":", b"<", b">", b'"', b"\\", b"@", b"%", b"[", b"]",
-    b"=", b"\r\n ", b"\r\n\r\n", b"Via: ", b"v:", b"l: 5\r\n", b"Content-Length: 99999999999\r\n", b";rport",
-    b";branch=z9hG4bK", b";received=", b";tag=", b"SIP/2.0", b"sip:", b"\xff", b"\xc3\xa9", b"9" * 30, b"1" * 4400,
-    b" " * 3000, b"," * 3000, b";" * 3000, b'"\\' * 1500, b"<" * 2000, b"a@" * 1500, b"\r\n " * 600,
-]  # fmt: skip
 
 
 def seeds() -> list[bytes]:
@@ -53,30 +48,6 @@ def seeds() -> list[bytes]:
         answer_to(own_request(), 200),
     ]
     return samples + [read(name) for name in EXPECTED]
-
-
-def mutated(chance: random.Random, data: bytes, others: list[bytes]) -> bytes:
-    for _ in range(chance.choice((1, 1, 2, 3, 6))):
-        at = chance.randrange(len(data) + 1)
-        what = chance.randrange(7)
-        if what == 0:
-            data = data[:at] + chance.choice(PIECES) + data[at:]
-        elif what == 1:
-            data = data[:at] + chance.choice(PIECES) + data[at + chance.randrange(1, 20) :]
-        elif what == 2:
-            data = data[:at] + data[at + chance.randrange(1, 60) :]
-        elif what == 3:
-            data = data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
-        elif what == 4:
-            lines = data.split(b"\r\n")
-            chance.shuffle(lines)
-            data = b"\r\n".join(lines)
-        elif what == 5:
-            other = chance.choice(others)
-            data = data[:at] + other[chance.randrange(len(other) + 1) :]
-        else:
-            data = data[:at]
-    return data
 
 
 class Reading(RecordingUser):

@@ -51,7 +51,7 @@ RFC4475 = {
     "ncl": _r(400, Reason.BAD_CONTENT_LENGTH),
     "scalar02": _r(400, Reason.BAD_CSEQ),
     "scalarlg": _r(0, Reason.BAD_CSEQ),
-    "quotbal": _r(400, Reason.BAD_FIELD_LINE),
+    "quotbal": _r(400, Reason.BAD_ADDRESS),
     "ltgtruri": A,
     "lwsruri": _r(400, Reason.BAD_START_LINE, "check"),
     "lwsstart": A,

@@ -1,0 +1,1 @@
+"""Fuzzing: mutated messages against parser, framing, transactions, the router, multipart and PIDF-LO reader."""
