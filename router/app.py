@@ -29,6 +29,7 @@ from router.health import Answer, HealthServer, json_answer
 from router.held_client import HeldClient, HostRules
 from router.journal import JournalWriter
 from router.key import load_key
+from router.known_names import read_answers, write_answers
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.parent import die_with_parent
@@ -85,6 +86,8 @@ class App:
         """For names that peers bring along."""
         self.trunk_resolver = Resolver(servers, threads=2, counts=self.dns_counts)
         """For trunks, whose names shall not wait behind those of peers."""
+        self.trunk_resolver.preload(read_answers(loaded.state_directory))
+        self._names_written = 0
         self.key, self.key_problem = load_key(loaded.state_directory, loaded.config.node)
         self.points = ListeningPoints(listening_points(loaded.config))
         self.certificates = Certificates(files_of(loaded))
@@ -155,6 +158,7 @@ class App:
             (10, "ending connections that are stuck", self.edge.streams.sweep),
             (20, "looking for new certificates", self._notice_certificates),
             (10, "looking for new addresses of trunks", self._notice_addresses),
+            (50, "keeping what DNS said of trunks", self._keep_names),
             (100, "holding connections to emergency trunks", self.standing.look),
             (300, "closing idle connections", self.edge.streams.close_idle),
             (600, "looking for certificates that end", self.certificates.warn),
@@ -272,6 +276,18 @@ class App:
         return {name: set(found) for name, found in now.items()} != {
             name: set(found) for name, found in self._addresses.items()
         }
+
+    def _keep_names(self) -> None:
+        """Write down what DNS says of trunks, where it says something new: for a start without DNS."""
+        if self.trunk_resolver.changes != self._names_written:
+            self._names_written = self.trunk_resolver.changes
+            self._begin(self._write_names())
+
+    async def _write_names(self) -> None:
+        try:
+            await asyncio.to_thread(write_answers, self.loaded.state_directory, self.trunk_resolver.answers())
+        except OSError as error:
+            log.warning("what DNS said of trunks cannot be kept for a start without DNS: %s", error)
 
     async def _readdress(self) -> None:
         try:

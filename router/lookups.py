@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,8 @@ AT_ONCE = 1_000
 """Places looked up at the same time; further ones are told what is known."""
 QUESTIONS_AT_ONCE = 64
 """Each occupies a socket while it waits."""
+_NEVER = float("-inf")
+"""When an answer is due that was loaded from a file."""
 STALE = "dns-stale"
 GONE = "dns-gone"
 
@@ -62,6 +64,8 @@ class _Kept:
     """When to ask again."""
     failures: int = 0
     """Failed questions since then."""
+    is_used: bool = False
+    """True once servers were found by it."""
 
 
 @dataclass(slots=True)
@@ -98,6 +102,8 @@ class Resolver:
         self._asking: dict[Where, list[Told]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+        self.changes = 0
+        """How often an answer was another one than before."""
 
     @property
     def stale(self) -> int:
@@ -160,6 +166,15 @@ class Resolver:
                 Where(host.lower(), any_port),
                 lambda located: told(tuple(server.address for server in located.servers)),
             )
+
+    def preload(self, answers: Mapping[Question, tuple[Record, ...]]) -> None:
+        """Answers of an earlier process: used until DNS gives newer ones, as those of this one would be."""
+        for question, records in answers.items():
+            self._answers.setdefault(question, _Kept(records, _NEVER))
+
+    def answers(self) -> dict[Question, tuple[Record, ...]]:
+        """Every answer with records, for `preload`; not what was loaded and never needed since."""
+        return {question: kept.records for question, kept in self._answers.items() if kept.records and kept.is_used}
 
     def close(self) -> None:
         """Start no more look-ups; those under way are left to end by themselves."""
@@ -250,6 +265,8 @@ class Resolver:
         kept = self._answers.get(question)
         if answer is not None:
             ttl = min(max(answer.ttl, LEAST_TTL), MOST_TTL)
+            if kept is None or set(kept.records) != set(answer.records) or kept.due == _NEVER:
+                self.changes += 1
             self._answers[question] = _Kept(answer.records, now + ttl * REFRESH_SHARE)
         else:
             failures = kept.failures if kept is not None else 0
@@ -287,7 +304,10 @@ class Resolver:
 
     def _any_answer(self, question: Question) -> Sequence[Record]:
         kept = self._answers.get(question)
-        return kept.records if kept is not None else ()
+        if kept is None:
+            return ()
+        kept.is_used = True
+        return kept.records
 
     def _say(self, where: Where, located: Located, reason: str, before: _Place | None) -> None:
         """What changed, once."""

@@ -184,3 +184,24 @@ def test_a_restart_sends_a_retransmission_to_the_same_of_two_equal_servers(town:
             ]
             assert sorted(map(len, reached)) == [0, 1], "one server, one transaction"
             call.send(call.cancel())
+
+
+def test_a_start_while_dns_is_down_finds_the_last_known_servers(town: Town, phone: Peer) -> None:
+    router = town.world.router
+    (kept,) = router.folder.rglob("names.json")
+    town.zone(town.second)
+    deadline = time.monotonic() + SLOW
+    while str(town.second.port) not in kept.read_text() or str(town.first.port) in kept.read_text():
+        assert time.monotonic() < deadline, kept.read_text()
+        time.sleep(0.1)
+    town.dns.manner = "servfail"
+    router.restart()
+    try:
+        with Peer(town.second, rule=answers(180, 200)) as second:
+            call = town.place.call(phone)
+            call.dial()
+            call.answered()
+            call.hang_up()
+            assert second.messages("INVITE", call_id=call.call_id)
+    finally:
+        town.dns.manner = "answers"
