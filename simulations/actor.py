@@ -63,9 +63,9 @@ class _RecordingEdge(SipEdge):
         super().__init__(stack, on_error)
         self.told = told
 
-    def on_message(self, data: bytes, flow: Flow) -> None:
+    def take(self, data: bytes, flow: Flow) -> None:
         self.told(flow, data)
-        super().on_message(data, flow)
+        super().take(data, flow)
 
 
 class Actor:
