@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from e911.location import FINER_FIELDS, CivicAddress, DispatchableLocation
 from e911.notice_words import ENGLISH, WORDS, NoticeWords
 from e911.numbers import CallKind
-from e911.record import Caller, CallIntent, CallRefused
+from e911.record import NO_TEXT_SERVICE, Caller, CallIntent, CallRefused
 
 FOLDED_LINES = 50
 """Calls listed one by one in a folded notice."""
@@ -143,6 +143,7 @@ def _refused(words: NoticeWords, event: CallRefused, zone: tzinfo, site_name: st
         (words.device, _device(words, event.caller)),
         (words.callback, _line(event.caller.callback) or words.no_callback),
         (words.source_address, _line(event.caller.source_address)),
+        (words.text, _line(event.text)),
         (words.why, words.reasons.get(event.reason, _line(event.reason))),
         (words.status, str(event.status) if event.status else ""),
         (words.location_unknown, None),
@@ -151,13 +152,19 @@ def _refused(words: NoticeWords, event: CallRefused, zone: tzinfo, site_name: st
     ]
     dialled = _line(event.dialled)
     is_test = event.kind == CallKind.TEST
-    subject = words.refused_test_subject if is_test else words.refused_subject
-    first = words.refused_test_first if is_test else words.refused_first
+    if event.reason == NO_TEXT_SERVICE:
+        subject = words.text_test_subject if is_test else words.text_subject
+        first = words.text_test_first if is_test else words.text_first
+        advice = words.text_advice
+    else:
+        subject = words.refused_test_subject if is_test else words.refused_subject
+        first = words.refused_test_first if is_test else words.refused_first
+        advice = words.refused_advice
     return _notice(
         words,
         subject.format(who=who, dialled=dialled),
         first.format(who=who, dialled=dialled),
-        words.refused_advice,
+        advice,
         rows,
     )
 

@@ -28,6 +28,12 @@ class NoticeWords:
     refused_test_subject: str
     refused_test_first: str
     refused_advice: str
+    text_subject: str
+    text_first: str
+    text_test_subject: str
+    text_test_first: str
+    text_advice: str
+    text: str
     folded_subject: str
     folded_first: str
     folded_advice: str
@@ -81,6 +87,12 @@ ENGLISH = NoticeWords(
     refused_test_subject="TEST: call to {dialled} refused: {who}",
     refused_test_first="TEST call to {dialled} by {who} was refused because of where it came from.",
     refused_advice="If this is one of your phones, its network is missing under networks: inside.",
+    text_subject="TEXT TO 911 NOT DELIVERED: {who}",
+    text_first="{who} sent a text to 911. It was NOT delivered: there is no text service. They were told to call.",
+    text_test_subject="TEST: text to {dialled}: {who}",
+    text_test_first="TEST: {who} sent a text to {dialled}. They were told to call, as for a text to 911.",
+    text_advice="Somebody who cannot speak may need help: look after them, or call 911 for them.",
+    text="They wrote",
     folded_subject="{count} more 911 calls: {where}",
     folded_first="{count} more 911 calls at {where}, in this one notice because they came so fast.",
     folded_advice="Every call was put through by itself, and each has its own record.",
@@ -119,6 +131,7 @@ ENGLISH = NoticeWords(
     reasons={
         "from-outside": "it came from outside (a carrier or provider), not from a phone of yours",
         "from-unlisted-source": "its source address is in none of the listed networks",
+        "no-text-service": "911 takes no texts here",
     },
     parts={
         "building": "Building",
@@ -149,6 +162,12 @@ FRENCH = NoticeWords(
     refused_test_subject="TEST : appel au {dialled} refusé : {who}",
     refused_test_first="TEST : l'appel au {dialled} de {who} a été refusé à cause de sa provenance.",
     refused_advice="Si c'est un de vos téléphones, son réseau manque sous networks: inside.",
+    text_subject="TEXTO AU 911 NON TRANSMIS : {who}",
+    text_first="{who} a envoyé un texto au 911. Il n'a PAS été transmis : pas de tel service. On a dit d'appeler.",
+    text_test_subject="TEST : texto au {dialled} : {who}",
+    text_test_first="TEST : {who} a envoyé un texto au {dialled}. On a dit d'appeler, comme pour un texto au 911.",
+    text_advice="Quelqu'un qui ne peut parler a peut-être besoin d'aide : allez voir, ou appelez le 911 pour lui.",
+    text="Texte envoyé",
     folded_subject="{count} autres appels au 911 : {where}",
     folded_first="{count} autres appels au 911, {where}, en un seul avis parce qu'ils se sont suivis de très près.",
     folded_advice="Chaque appel a été acheminé séparément, et chacun a son propre dossier.",
@@ -187,6 +206,7 @@ FRENCH = NoticeWords(
     reasons={
         "from-outside": "il venait de l'extérieur (un opérateur ou fournisseur), pas d'un de vos téléphones",
         "from-unlisted-source": "son adresse d'origine n'est dans aucun des réseaux listés",
+        "no-text-service": "le 911 ne prend pas de textos ici",
     },
     parts={
         "building": "Immeuble",

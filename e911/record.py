@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from e911.location import DispatchableLocation
 
+NO_TEXT_SERVICE = "no-text-service"
+"""Why a text to 911 was not served."""
+
 
 class SourceOutcome(StrEnum):
     """What one location source contributed."""
@@ -188,7 +191,7 @@ class DialogFormed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRefused:
-    """A 911 call that was not served because of where it came from; the contacts are told."""
+    """A 911 call that was not served because of where it came from, or a text to 911; the contacts are told."""
 
     type: str = "refused"
     id: str
@@ -200,8 +203,10 @@ class CallRefused:
     dialled: str
     caller: Caller
     reason: str
-    """`from-outside` or `from-unlisted-source`."""
+    """`from-outside`, `from-unlisted-source`, or `no-text-service` for a text (MESSAGE)."""
     status: int
+    text: str = ""
+    """What somebody wrote who sent a text."""
     site: str = ""
     """The site whose contacts are told, or empty."""
     contacts: tuple[str, ...] = field(default_factory=tuple)

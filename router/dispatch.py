@@ -30,6 +30,7 @@ from router.refusals import RefusalLimit
 from router.registrations import CallToFlow, Registration
 from router.resumed import ResumedCall, invite_of_cancel, invite_of_response
 from router.sources import Side, Source, Sources, parse_address
+from router.text_to_911 import TextTo911
 from router.token_keys import TokenKeys, derived_key
 from router.trunks import Trunks
 from sip.errors import Reason, RemoteError
@@ -133,6 +134,7 @@ class CallRouter:
         self.contact_flows: dict[bytes, Flow] = {}
         self.dialogs = EmergencyDialogs(clock)
         self.acks = Acks(self.stack, key, self.counts, self.is_own_uri)
+        self.texts = TextTo911(self)
         self.draining = False
         self.earlier = EarlierCalls()
         """Calls that were being set up when an earlier process of this node ended."""
@@ -185,7 +187,7 @@ class CallRouter:
         """A new request."""
         flow = server.flow
         source = self.sources.classify(flow.host, flow.port)
-        if request.method == b"INVITE" and not request.to_tag:
+        if request.method in (b"INVITE", b"MESSAGE") and not request.to_tag:
             kind = self.rules.kind_of(request, source)
             if kind is not CallKind.ORDINARY and not (
                 source.side is Side.OUTSIDE and self._is_for_phone(request, flow)
@@ -341,6 +343,12 @@ class CallRouter:
         if source.side is Side.OUTSIDE:
             self._note_refused(request, server.flow.host, source, kind)
             self.stack.refuse_in(server, RemoteError(Reason.SOURCE_NOT_LISTED, 403, INSIDE_ONLY), now)
+            return
+        if request.method == b"MESSAGE":
+            host = server.flow.host
+            self.texts.receive(
+                server, request, kind, lambda: plan_call(self.rules, self.devices, request, source, host, kind), now
+            )
             return
         try:
             if max_forwards(request) <= 0:

@@ -81,6 +81,8 @@ class CallRecord:
     route: str
     """The route that answered, or empty."""
     refused_because: str
+    text: str
+    """What was written, of a text to 911."""
     setup_ended_at: float | None
     finished_at: float | None
     finished_by: str
@@ -146,6 +148,7 @@ def call_record(events: Sequence[JournalEvent], notices: Sequence[Entry]) -> Cal
         status=status,
         route=route,
         refused_because=refused.reason if refused else "",
+        text=refused.text if refused else "",
         setup_ended_at=ended.at if ended else (refused.at if refused else None),
         finished_at=finished.at if finished else None,
         finished_by=finished.by if finished else "",

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from e911.record import NO_TEXT_SERVICE
 from router.cli.common import ConfigOption, fail, load_or_exit
 from router.cli.table import print_table
 from router.printable import printable
@@ -208,11 +209,14 @@ def _list_row(call: "CallSummary", zone: tzinfo) -> tuple[str, ...]:
 def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfig") -> None:
     zone = _zone(loaded, record.site)
     site = next((site for site in loaded.config.sites if site.id == record.site), None)
-    title = "TEST call" if record.kind == "test" else "911 call"
+    what = "text" if record.refused_because == NO_TEXT_SERVICE else "call"
+    title = f"TEST {what}" if record.kind == "test" else f"911 {what}"
     if record.refused_because:
         title = f"REFUSED {title}"
     console.print(f"[bold]{title}[/bold] {_escaped(record.id)}")
     _print_pairs(console, [("When", _when(record.started_at, zone)), ("How it ended", _end(record))])
+    if record.text:
+        _print_pairs(console, [("They wrote", record.text)])
 
     caller = record.caller
     _heading(console, "Who")
