@@ -14,6 +14,7 @@ from e911.numbers import CallKind, classify
 from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
 from router.acks import Acks
 from router.admission import INSIDE_ONLY, forgives, refusal
+from router.copies import Copy, is_copy
 from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.dialogs import EmergencyDialogs
 from router.earlier import EarlierCall, EarlierCalls, EarlierRoute
@@ -135,6 +136,8 @@ class CallRouter:
         self.dialogs = EmergencyDialogs(clock)
         self.acks = Acks(self.stack, key, self.counts, self.is_own_uri)
         self.texts = TextTo911(self)
+        self.being_set_up: dict[tuple[bytes, bytes, int], EmergencyCall] = {}
+        """Emergency calls without a final answer, by Call-ID, the caller's tag and CSeq."""
         self.draining = False
         self.earlier = EarlierCalls()
         """Calls that were being set up when an earlier process of this node ended."""
@@ -208,7 +211,7 @@ class CallRouter:
     def on_cancel(self, invite: ServerTransaction, request: Request, now: float) -> None:
         """A CANCEL for an INVITE that has no final answer yet."""
         context = invite.owner
-        if isinstance(context, ResponseContext):
+        if isinstance(context, (ResponseContext, Copy)):
             context.on_cancel(request, now)
         elif not invite.is_answered:
             self.stack.answer(invite, 487, now)
@@ -389,6 +392,11 @@ class CallRouter:
         """Everything about the caller is known that will be: decide, and let the call go."""
         if server.is_answered:
             return  # cancelled while its location was asked for
+        going_on = self.being_set_up.get(_call_key(request))
+        if going_on is not None and is_copy(request, going_on.request):
+            self.counts["copies_of_calls"] += 1
+            going_on.join(server, request)
+            return
         try:
             plan = plan_call(self.rules, self.devices, request, source, server.flow.host, kind, conveyed)
         except Exception:
@@ -418,7 +426,7 @@ class CallRouter:
     def _start(self, server: ServerTransaction, request: Request, plan: CallPlan, now: float) -> str:
         """Set a call going; where that fails by a fault of ours, once more as simply as can be, else 503. Returns the
         name of the route tried first."""
-        call = EmergencyCall(self, server, request, plan)
+        call = self.being_set_up[_call_key(request)] = EmergencyCall(self, server, request, plan)
         try:
             call.start(now)
         except Exception:
@@ -427,9 +435,11 @@ class CallRouter:
                 return call.first_route
             try:
                 simple = plan_of_unknown(self.rules, request, server.flow.host, plan.kind)
-                EmergencyCall(self, server, request, simple).start(now)
+                call = self.being_set_up[_call_key(request)] = EmergencyCall(self, server, request, simple)
+                call.start(now)
             except Exception:
                 self.on_fault("starting an emergency call as a simple one")
+                self.set_up(request)
                 self.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 503, "see the log of edge911"), now)
         return call.first_route
 
@@ -475,6 +485,10 @@ class CallRouter:
     def on_forked_success(self, response: Response, flow: Flow, now: float) -> None:
         """The provider forked, and a second of its phones answered an emergency call."""
         self.acks.watch(response, flow, b"", now)
+
+    def set_up(self, invite: Request) -> None:
+        """The setting-up of an emergency call has ended: the same INVITE would begin another."""
+        self.being_set_up.pop(_call_key(invite), None)
 
     def follow(self, call: str, invite: Request, response: Response, uri: bytes, source_address: str) -> None:
         """An emergency call was answered: its dialog is followed, in case its phone does not."""
@@ -762,3 +776,7 @@ class CallRouter:
             self.on_fault("writing the journal")
         if not written:
             self.counts["journal_failures"] += 1
+
+
+def _call_key(invite: Request) -> tuple[bytes, bytes, int]:
+    return invite.call_id, invite.from_tag, invite.cseq

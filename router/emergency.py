@@ -4,6 +4,7 @@ The ladder: routes in order, each with its time for a first answer and for progr
 the first to ring or answer is the call. See docs/decisions/0001-proxy-with-deviations.md for (a) to (e).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from e911.numbers import CallKind
@@ -11,6 +12,7 @@ from e911.provider import adds_location
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
 from router.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
 from router.credentials import CHALLENGES, with_credentials
+from router.copies import CopiesRelay, Copy
 from router.decision import CallPlan, RouteStep, request_for
 from router.hangup import end_answer
 from router.media import PRIVATE_MEDIA, warns_of_media
@@ -20,7 +22,7 @@ from router.trunks import MESSAGE_LIMIT, Hop, Way
 from sip.errors import Reason, RemoteError
 from sip.message import Edits, Request, Response
 from sip.proxy import Branch, Failure, ResponseContext, Target
-from sip.stack import Flow, ServerTransaction
+from sip.stack import ClientTransaction, Flow, ServerTransaction
 from sip.timers import Entry, cancel_timer
 
 PROBE_SECONDS = 0.5
@@ -79,7 +81,19 @@ class RouteTarget(Target):
 class EmergencyCall(ResponseContext):
     """One 911 or test call on its way through the ladder."""
 
-    __slots__ = ("awaiting", "began_at", "ladder", "plan", "position", "route", "router", "rules", "trunks", "wait")
+    __slots__ = (
+        "awaiting",
+        "began_at",
+        "copies",
+        "ladder",
+        "plan",
+        "position",
+        "route",
+        "router",
+        "rules",
+        "trunks",
+        "wait",
+    )
 
     first_to_ring_wins = True
     ends_on_6xx = False  # deviation (b)
@@ -93,6 +107,8 @@ class EmergencyCall(ResponseContext):
         self.rules = router.rules
         self.trunks = router.trunks
         self.plan = plan
+        self.copies: list[Copy] = []
+        """Other ways by which the same INVITE came."""
         self.ladder = self._in_order()
         self.position = 0
         """How many routes of the ladder were begun."""
@@ -374,6 +390,7 @@ class EmergencyCall(ResponseContext):
 
     def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:
         """The first 2xx makes the dialog that is followed; journalled together with the end of the setting-up."""
+        copies, client = self.copies, branch.client
         if 200 <= response.status < 300 and not self.final_status:
             try:
                 self.router.follow(
@@ -382,6 +399,47 @@ class EmergencyCall(ResponseContext):
             except Exception:
                 self.router.on_fault("remembering the dialog of an emergency call")
         super().on_branch_response(branch, response, now)
+        if copies:
+            self._tell_copies(copies, branch, client, response, now)
+
+    # ---- copies of the INVITE ----
+
+    def join(self, server: ServerTransaction, request: Request) -> None:
+        """The same INVITE came by another way, too."""
+        copy = Copy(self, server, request)
+        server.owner = copy
+        self.copies.append(copy)
+
+    def _tell_copies(
+        self,
+        copies: Sequence[Copy],
+        branch: Branch,
+        client: ClientTransaction | None,
+        response: Response,
+        now: float,
+    ) -> None:
+        """What was sent by the first way goes by the others; failures are told in on_finished."""
+        if 100 < response.status < 200:
+            if not branch.is_live or self.final_status or self.cancelled or self.winner not in (None, branch):
+                return
+        elif not (200 <= response.status < 300 and 200 <= self.final_status < 300):
+            return
+        for copy in copies:
+            copy.forward(response, now)
+        if self.final_status and client is not None and client.owner is not None:
+            client.owner = CopiesRelay(client.owner, copies)
+
+    def on_cancel(self, request: Request, now: float) -> None:
+        """A way is given up; the call is cancelled with its last one."""
+        if any(not copy.server.is_answered for copy in self.copies):
+            self.stack.answer(self.server, 487, now)
+            return
+        super().on_cancel(request, now)
+
+    def on_copy_cancelled(self, request: Request, now: float) -> None:
+        """The same, for a way that came later."""
+        if self.server.is_answered and all(copy.server.is_answered for copy in self.copies):
+            super().on_cancel(request, now)
 
     # ---- policy ----
 
@@ -511,6 +569,14 @@ class EmergencyCall(ResponseContext):
             outcome = CallOutcome.FAILED
         self.awaiting = None
         cancel_timer(self.wait)
+        self.router.set_up(self.request)
+        copies, self.copies = self.copies, []
+        for copy in copies:
+            copy.server.owner = None
+            if status >= 300 and branch is not None and branch.final is not None and branch.status == status:
+                copy.forward(branch.final, now)
+            elif status >= 300:
+                copy.answer(status, now)
         kind = "test" if self.plan.kind is CallKind.TEST else "emergency"
         self.router.counts[f"{kind}_calls_{outcome}"] += 1
         route = branch.target.name if branch is not None else ""

@@ -90,6 +90,9 @@ class Surroundings(Protocol):
         is_shared: it has the To tag of the first.
         """
 
+    def set_up(self, invite: Request) -> None:
+        """The setting-up of the emergency call with this INVITE has ended."""
+
     def follow(self, call: str, invite: Request, response: Response, uri: bytes, source_address: str) -> None:
         """An emergency call was answered by this 2xx, for a request to uri: its dialog is followed from now on."""
 
