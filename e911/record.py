@@ -177,10 +177,12 @@ class DialogFormed:
     """Of the last INVITE."""
     to: str
     """To as in the 2xx, with the PSAP's tag."""
-    target: str
-    """The PSAP's Contact URI: where requests in the dialog are addressed to."""
+    contact: str
+    """The 2xx's Contact as it came: where requests in the dialog are addressed to."""
+    uri: str
+    """The Request-URI that the 2xx answers, for where that Contact cannot be read."""
     routes: tuple[str, ...]
-    """Values of the Record-Route lines as they came, the PSAP's side last."""
+    """The 2xx's Record-Route lines as they came."""
     source: str
     """The IP address the INVITE came from."""
 

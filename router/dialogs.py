@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from e911.record import CallFinished, DialogFormed
-from router.hangup import contact_uri
+from router.hangup import uri_of_contact
 from router.journal import decode_event, segment_path, segments
 from sip.errors import Reason, RemoteError
 from sip.headers import split_values, tag_of
@@ -50,24 +50,29 @@ class EmergencyDialogs:
         invite: as the caller sent it; response: the 2xx as it came, our Via on top; uri: the Request-URI that it
         answers; source: the address that the INVITE came from.
         """
+        # For each answered call: nothing is parsed here that only a careless phone will need.
+        call_id, from_tag = invite.call_id, invite.from_tag
         dialog = DialogFormed(
             id=call,
             at=self.clock(),
-            call_id=invite.call_id.decode("latin-1"),
-            from_tag=invite.from_tag.decode("latin-1"),
+            call_id=call_id.decode("latin-1"),
+            from_tag=from_tag.decode("latin-1"),
             cseq=invite.cseq,
             to=(response.first("to") or b"").decode("latin-1"),
-            target=(contact_uri(response) or uri).decode("latin-1"),
-            routes=tuple(value_of(line).decode("latin-1") for line in response.lines("record-route")),
+            contact=(response.first("contact") or b"").decode("latin-1"),
+            uri=uri.decode("latin-1"),
+            routes=tuple([line.decode("latin-1") for line in response.lines("record-route")]),
             source=source,
         )
-        self.add(dialog)
+        self._remember((call_id, from_tag), dialog)
         return dialog
 
     def add(self, dialog: DialogFormed) -> None:
-        """Remember a dialog, a new one or one from before a restart."""
+        """Remember a dialog from before a restart."""
+        self._remember(_key(dialog), dialog)
+
+    def _remember(self, key: Key, dialog: DialogFormed) -> None:
         dialogs = self._dialogs
-        key = _key(dialog)
         dialogs.pop(key, None)
         dialogs[key] = dialog
         while len(dialogs) > DIALOGS_LIMIT or next(iter(dialogs.values())).at < dialog.at - DIALOG_SECONDS:
@@ -116,8 +121,8 @@ class EmergencyDialogs:
             return request
         if request.method == b"INVITE":
             dialog = self._renewed(dialog, request.cseq)
-        routes = [value for line in dialog.routes for value in split_values(line.encode("latin-1"))]
-        edits = Edits(uri=dialog.target.encode("latin-1"))
+        routes = [value for line in dialog.routes for value in split_values(value_of(line.encode("latin-1")))]
+        edits = Edits(uri=_target(dialog))
         if routes or route is not None:
             edits.replace["route"] = [b"Route: " + value for value in reversed(routes)]
         to = dialog.to.encode("latin-1")
@@ -135,6 +140,11 @@ class EmergencyDialogs:
         renewed = dialog.with_cseq(cseq)
         self._dialogs[_key(dialog)] = renewed
         return renewed
+
+
+def _target(dialog: DialogFormed) -> bytes:
+    values = split_values(dialog.contact.encode("latin-1"))
+    return (uri_of_contact(values[0]) if values else b"") or dialog.uri.encode("latin-1")
 
 
 def _key(dialog: DialogFormed) -> Key:

@@ -392,7 +392,8 @@ class CallRouter:
         """Everything about the caller is known that will be: decide, and let the call go."""
         if server.is_answered:
             return  # cancelled while its location was asked for
-        going_on = self.being_set_up.get(_call_key(request))
+        key = (request.call_id, request.from_tag, request.cseq)
+        going_on = self.being_set_up.get(key)
         if going_on is not None and is_copy(request, going_on.request):
             self.counts["copies_of_calls"] += 1
             going_on.join(server, request)
@@ -406,7 +407,7 @@ class CallRouter:
         self.counts[f"{kind}_calls"] += 1
         found_by = str(plan.decision.location.source) if plan.decision.location else "none"
         self.counts[f"location_{found_by}"] += 1
-        first_route = self._start(server, request, plan, now)
+        first_route = self._start(server, request, plan, key, now)
         self.note(
             logging.INFO,
             "emergency call" if kind is CallKind.EMERGENCY else "test call",
@@ -423,10 +424,12 @@ class CallRouter:
             },
         )
 
-    def _start(self, server: ServerTransaction, request: Request, plan: CallPlan, now: float) -> str:
+    def _start(
+        self, server: ServerTransaction, request: Request, plan: CallPlan, key: tuple[bytes, bytes, int], now: float
+    ) -> str:
         """Set a call going; where that fails by a fault of ours, once more as simply as can be, else 503. Returns the
         name of the route tried first."""
-        call = self.being_set_up[_call_key(request)] = EmergencyCall(self, server, request, plan)
+        call = self.being_set_up[key] = EmergencyCall(self, server, request, plan, key)
         try:
             call.start(now)
         except Exception:
@@ -435,11 +438,11 @@ class CallRouter:
                 return call.first_route
             try:
                 simple = plan_of_unknown(self.rules, request, server.flow.host, plan.kind)
-                call = self.being_set_up[_call_key(request)] = EmergencyCall(self, server, request, simple)
+                call = self.being_set_up[key] = EmergencyCall(self, server, request, simple, key)
                 call.start(now)
             except Exception:
                 self.on_fault("starting an emergency call as a simple one")
-                self.set_up(request)
+                self.set_up(key)
                 self.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 503, "see the log of edge911"), now)
         return call.first_route
 
@@ -486,9 +489,9 @@ class CallRouter:
         """The provider forked, and a second of its phones answered an emergency call."""
         self.acks.watch(response, flow, b"", now)
 
-    def set_up(self, invite: Request) -> None:
+    def set_up(self, key: tuple[bytes, bytes, int]) -> None:
         """The setting-up of an emergency call has ended: the same INVITE would begin another."""
-        self.being_set_up.pop(_call_key(invite), None)
+        self.being_set_up.pop(key, None)
 
     def follow(self, call: str, invite: Request, response: Response, uri: bytes, source_address: str) -> None:
         """An emergency call was answered: its dialog is followed, in case its phone does not."""
@@ -776,7 +779,3 @@ class CallRouter:
             self.on_fault("writing the journal")
         if not written:
             self.counts["journal_failures"] += 1
-
-
-def _call_key(invite: Request) -> tuple[bytes, bytes, int]:
-    return invite.call_id, invite.from_tag, invite.cseq

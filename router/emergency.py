@@ -91,6 +91,7 @@ class EmergencyCall(ResponseContext):
         "route",
         "router",
         "rules",
+        "setup_key",
         "trunks",
         "wait",
     )
@@ -100,8 +101,17 @@ class EmergencyCall(ResponseContext):
     keeps_ringing = True
     watches_answers = True
 
-    def __init__(self, router: Surroundings, server: ServerTransaction, request: Request, plan: CallPlan) -> None:
+    def __init__(
+        self,
+        router: Surroundings,
+        server: ServerTransaction,
+        request: Request,
+        plan: CallPlan,
+        setup_key: tuple[bytes, bytes, int],
+    ) -> None:
         super().__init__(router.stack, server, request, router.key)
+        self.setup_key = setup_key
+        """Call-ID, the caller's tag and CSeq."""
         self.router = router
         # Those of the decision: a reload in the middle of the call changes nothing for it.
         self.rules = router.rules
@@ -569,7 +579,7 @@ class EmergencyCall(ResponseContext):
             outcome = CallOutcome.FAILED
         self.awaiting = None
         cancel_timer(self.wait)
-        self.router.set_up(self.request)
+        self.router.set_up(self.setup_key)
         copies, self.copies = self.copies, []
         for copy in copies:
             copy.server.owner = None

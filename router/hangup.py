@@ -64,12 +64,17 @@ class _Unheard:
 
 def contact_uri(response: Response) -> bytes:
     """The remote target; b"" where there is none that can be read."""
+    contacts = response.values("contact")
+    return uri_of_contact(contacts[0]) if contacts else b""
+
+
+def uri_of_contact(value: bytes) -> bytes:
+    """The URI of a Contact value; b"" where it cannot be read, or could not be a Request-URI."""
     try:
-        contacts = response.values("contact")
-        uri = parse_name_addr(contacts[0]).uri if contacts else b""
-        return uri if uri and not any(byte <= 0x20 for byte in uri) else b""
+        uri = parse_name_addr(value).uri
     except RemoteError:
         return b""
+    return uri if uri and not any(byte <= 0x20 for byte in uri) else b""
 
 
 def _routes_beyond(response: Response, is_own: Callable[[bytes], bool]) -> list[bytes]:

@@ -90,8 +90,8 @@ class Surroundings(Protocol):
         is_shared: it has the To tag of the first.
         """
 
-    def set_up(self, invite: Request) -> None:
-        """The setting-up of the emergency call with this INVITE has ended."""
+    def set_up(self, key: tuple[bytes, bytes, int]) -> None:
+        """The setting-up of the emergency call with this Call-ID, caller's tag and CSeq has ended."""
 
     def follow(self, call: str, invite: Request, response: Response, uri: bytes, source_address: str) -> None:
         """An emergency call was answered by this 2xx, for a request to uri: its dialog is followed from now on."""

@@ -217,9 +217,17 @@ def test_a_stranger_whose_call_was_accepted_may_end_it(tmp_path: Path) -> None:
 
 def formed(number: int, at: float) -> DialogFormed:
     return DialogFormed(
-        id=f"{number}", at=at, call_id=f"c{number}", from_tag="f", cseq=1, to="<sip:911@x>;tag=p", target="sip:p@x",
-        routes=(), source="10.1.3.7",
-    )  # fmt: skip
+        id=f"{number}",
+        at=at,
+        call_id=f"c{number}",
+        from_tag="f",
+        cseq=1,
+        to="<sip:911@x>;tag=p",
+        contact="<sip:p@x>",
+        uri="sip:911@x",
+        routes=(),
+        source="10.1.3.7",
+    )
 
 
 def test_the_table_is_bounded_in_number_and_time() -> None:
@@ -240,7 +248,9 @@ def test_an_answer_without_a_contact_that_can_be_read() -> None:
     first = parse_message(invite())
     assert isinstance(first, Request)
     ok = Response(200, b"OK", [("to", b"To: <sip:911@x>;tag=p"), ("contact", b'Contact: "open')], b"", 1, b"INVITE")
-    assert dialogs.form("id", first, ok, b"sip:911@203.0.113.31", "10.1.3.7").target == "sip:911@203.0.113.31"
+    dialogs.form("id", first, ok, b"sip:911@203.0.113.31", "10.1.3.7")
+    bye = Request(b"BYE", b"911", first.fields, b"", 2)
+    assert dialogs.repaired(bye).uri == b"sip:911@203.0.113.31"
 
 
 def test_a_dialog_is_no_part_of_the_record() -> None:
