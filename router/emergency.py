@@ -11,8 +11,8 @@ from e911.numbers import CallKind
 from e911.provider import adds_location
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOutcome
 from router.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
-from router.credentials import CHALLENGES, with_credentials
 from router.copies import CopiesRelay, Copy
+from router.credentials import CHALLENGES, with_credentials
 from router.decision import CallPlan, RouteStep, request_for
 from router.hangup import end_answer
 from router.media import PRIVATE_MEDIA, warns_of_media
