@@ -50,21 +50,21 @@ def write_notice(
     timezone: str,
     zone_name: str = "",
     status: int = 0,
-    folded: Sequence[CallIntent] = (),
+    folded: Sequence[CallIntent | CallRefused] = (),
     folded_count: int = 0,
 ) -> Notice:
-    """The notice of one event (or, FOLDED, of several calls) in `language` (`en`, `fr`; others get English).
+    """The notice of one event, or of several of one kind (`folded`), in `language` (`en`, `fr`; others get English).
 
     Times are in `timezone`, in UTC where that is not known. `status` is the last SIP status of a call that
-    failed. `folded_count` counts all folded calls, of which `folded` may be only the first. Whether the call
+    failed. `folded_count` counts all folded events, of which `folded` may be only the first. Whether the call
     is a test is taken from the event itself, so that no 911 call is ever announced as one. Never raises.
     """
     words = WORDS.get(language, ENGLISH)
     zone = _timezone(timezone)
+    if kind is NoticeKind.FOLDED or folded:
+        return _folded(words, kind, event, zone, site_name, folded, max(folded_count, len(folded)))
     if isinstance(event, CallRefused):
         return _refused(words, event, zone, site_name)
-    if kind is NoticeKind.FOLDED:
-        return _folded(words, event, zone, site_name, folded, max(folded_count, len(folded)))
     return _call(words, event, zone, site_name, zone_name, status, has_failed=kind is NoticeKind.FAILED)
 
 
@@ -171,38 +171,61 @@ def _refused(words: NoticeWords, event: CallRefused, zone: tzinfo, site_name: st
 
 def _folded(
     words: NoticeWords,
-    event: CallIntent,
+    kind: NoticeKind,
+    event: CallIntent | CallRefused,
     zone: tzinfo,
     site_name: str,
-    folded: Sequence[CallIntent],
+    folded: Sequence[CallIntent | CallRefused],
     count: int,
 ) -> Notice:
     calls = folded or (event,)
     count = max(count, 1)
     is_test = all(call.kind == CallKind.TEST for call in (event, *calls))
     where = _line(site_name or event.site) or words.no_site
-    subject = words.folded_test_subject if is_test else words.folded_subject
-    first = words.folded_test_first if is_test else words.folded_first
+    has_failed = kind is NoticeKind.FAILED
+    subject, first, advice = _folded_words(words, event, is_test=is_test, has_failed=has_failed)
     lines = [
         first.format(count=count, where=where),
-        words.folded_advice,
+        advice,
         "",
-        *(_folded_line(words, call, zone) for call in calls[:FOLDED_LINES]),
+        *(_folded_line(words, call, zone, has_failed=has_failed) for call in calls[:FOLDED_LINES]),
     ]
     if count > min(len(calls), FOLDED_LINES):
         lines.append(words.folded_more.format(count=count - min(len(calls), FOLDED_LINES)))
     return Notice(subject=_line(subject.format(count=count, where=where)), body="\n".join(lines) + "\n")
 
 
-def _folded_line(words: NoticeWords, call: CallIntent, zone: tzinfo) -> str:
-    place = " / ".join(_location_lines(words, call.location)) if call.location and call.location_sent else "-"
+def _folded_words(
+    words: NoticeWords, event: CallIntent | CallRefused, *, is_test: bool, has_failed: bool
+) -> tuple[str, str, str]:
+    """Subject, first line and advice."""
+    if isinstance(event, CallRefused):
+        if is_test:
+            return words.folded_refused_test_subject, words.folded_refused_test_first, words.refused_advice
+        return words.folded_refused_subject, words.folded_refused_first, words.refused_advice
+    if has_failed:
+        if is_test:
+            return words.folded_failed_test_subject, words.folded_failed_test_first, words.failed_test_advice
+        return words.folded_failed_subject, words.folded_failed_first, words.folded_failed_advice
+    if is_test:
+        return words.folded_test_subject, words.folded_test_first, words.folded_advice
+    return words.folded_subject, words.folded_first, words.folded_advice
+
+
+def _folded_line(words: NoticeWords, call: CallIntent | CallRefused, zone: tzinfo, *, has_failed: bool) -> str:
+    if isinstance(call, CallRefused):
+        place = call.caller.source_address
+    elif call.location and (call.location_sent or has_failed):
+        place = " / ".join(_location_lines(words, call.location))
+    else:
+        place = ""
     return " | ".join(
         (
             _when(call.at, zone),
             "TEST" if call.kind == CallKind.TEST else "911",
             _device(words, call.caller),
             _line(call.caller.callback) or words.no_callback,
-            _line(place),
+            _line(place) or "-",
         )
     )
 

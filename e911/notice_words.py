@@ -39,6 +39,15 @@ class NoticeWords:
     folded_advice: str
     folded_test_subject: str
     folded_test_first: str
+    folded_failed_subject: str
+    folded_failed_first: str
+    folded_failed_advice: str
+    folded_failed_test_subject: str
+    folded_failed_test_first: str
+    folded_refused_subject: str
+    folded_refused_first: str
+    folded_refused_test_subject: str
+    folded_refused_test_first: str
     folded_more: str
     by: str
     when: str
@@ -98,6 +107,15 @@ ENGLISH = NoticeWords(
     folded_advice="Every call was put through by itself, and each has its own record.",
     folded_test_subject="TEST: {count} more test calls: {where}",
     folded_test_first="TEST: {count} more test calls at {where}. This is not an emergency.",
+    folded_failed_subject="{count} more 911 CALLS DID NOT GO THROUGH: {where}",
+    folded_failed_first="{count} more 911 calls at {where} did NOT go through; one notice because they came so fast.",
+    folded_failed_advice="Go to these callers or ring them back at once, and call 911 from another phone.",
+    folded_failed_test_subject="TEST: {count} more test calls did NOT go through: {where}",
+    folded_failed_test_first="TEST: {count} more test calls at {where} did NOT go through. This is not an emergency.",
+    folded_refused_subject="{count} more 911 CALLS REFUSED: {where}",
+    folded_refused_first="{count} more 911 calls were REFUSED for where they came from. They did NOT go through.",
+    folded_refused_test_subject="TEST: {count} more test calls refused: {where}",
+    folded_refused_test_first="TEST: {count} more test calls were refused because of where they came from.",
     folded_more="and {count} more: see the call records",
     by="{device}, {where}",
     when="When",
@@ -173,6 +191,15 @@ FRENCH = NoticeWords(
     folded_advice="Chaque appel a été acheminé séparément, et chacun a son propre dossier.",
     folded_test_subject="TEST : {count} autres appels d'essai : {where}",
     folded_test_first="TEST : {count} autres appels d'essai, {where}. Ce n'est pas une urgence.",
+    folded_failed_subject="{count} autres APPELS AU 911 N'ONT PAS ABOUTI : {where}",
+    folded_failed_first="{count} autres appels au 911, {where}, n'ont PAS abouti (un seul avis, ils se suivaient).",
+    folded_failed_advice="Allez voir ces appelants ou rappelez-les vite, et appelez le 911 d'un autre téléphone.",
+    folded_failed_test_subject="TEST : {count} autres appels d'essai n'ont PAS abouti : {where}",
+    folded_failed_test_first="TEST : {count} autres essais, {where}, n'ont PAS abouti. Ce n'est pas une urgence.",
+    folded_refused_subject="{count} autres APPELS AU 911 REFUSÉS : {where}",
+    folded_refused_first="{count} autres appels au 911 REFUSÉS à cause de leur provenance. Ils n'ont PAS abouti.",
+    folded_refused_test_subject="TEST : {count} autres appels d'essai refusés : {where}",
+    folded_refused_test_first="TEST : {count} autres appels d'essai ont été refusés à cause de leur provenance.",
     folded_more="et {count} autres : voir les dossiers d'appel",
     by="{device}, {where}",
     when="Heure",

@@ -35,6 +35,7 @@ _INTENT = b'{"type":"intent"'
 _REFUSED = b'{"type":"refused"'
 _FINISHED = b'{"type":"finished"'
 _DIALOG = b'{"type":"dialog"'
+_ENDED = b'{"type":"ended"'
 
 log = logging.getLogger(__name__)
 
@@ -306,13 +307,13 @@ class Intake:
 
     def _write_fold(self, shown: Sequence[Occurrence], fold: Fold, language: str) -> Notice:
         """The notice of all that were gathered."""
-        count = len(fold.calls)
-        notice = self._write(shown[0], language, shown, count)
-        if fold.kind in (NoticeKind.CALL.value, NoticeKind.TEST.value):
-            return notice
-        # Alarms keep their words, or the folded notice would not say that the calls did not go through.
+        # Those of which more is known than their end say what happened.
+        telling = [item for item in shown if not item.line.startswith(_ENDED)]
+        if telling:
+            return self._write(telling[0], language, telling, len(fold.calls))
+        notice = self._write(shown[0], language)
         records = "\n".join(fold.calls[:FOLDED_SHOWN])
-        subject = f"{count} × {notice.subject}"
+        subject = f"{len(fold.calls)} × {notice.subject}"
         return Notice(subject=subject, body=f"{subject}\n\n{notice.body}\n{records}\n")
 
     def _in_words(self, occurrence: Occurrence, language: str, gathered: Sequence[Occurrence], count: int) -> Notice:
@@ -324,17 +325,17 @@ class Intake:
         site = next((site for site in self.config.sites if site.id == occurrence.site), None)
         zone = event.zone if isinstance(event, CallIntent) else ""
         zones = {item.id: item.name for item in site.zones} if site else {}
-        is_folded = bool(gathered) and occurrence.kind in (NoticeKind.CALL.value, NoticeKind.TEST.value)
-        shown = [decode_event(other.line) for other in gathered] if is_folded else []
+        is_call = occurrence.kind in (NoticeKind.CALL.value, NoticeKind.TEST.value)
+        shown = [decode_event(other.line) for other in gathered]
         return write_notice(
-            NoticeKind.FOLDED if is_folded else NoticeKind(occurrence.kind),
+            NoticeKind.FOLDED if gathered and is_call else NoticeKind(occurrence.kind),
             event,
             language=language,
             site_name=(site.name if site else "") or occurrence.site,
             timezone=site.timezone if site else "UTC",
             zone_name=zones.get(zone, "") or zone,
             status=occurrence.status,
-            folded=[found for found in shown if isinstance(found, CallIntent)],
+            folded=[found for found in shown if isinstance(found, (CallIntent, CallRefused))],
             folded_count=count,
         )
 

@@ -113,9 +113,9 @@ def test_french_notice_is_french() -> None:
     ],
 )
 def test_of_a_test_the_first_word_is_test(kind: NoticeKind, event: CallIntent | CallRefused, language: str) -> None:
-    made = notice(kind, event, language)
-    assert made.subject.split()[0].strip(":") == "TEST"
-    assert made.body.split()[0].strip(":") == "TEST"
+    for made in (notice(kind, event, language), notice(kind, event, language, folded=[event] * 2)):
+        assert made.subject.split()[0].strip(":") == "TEST"
+        assert made.body.split()[0].strip(":") == "TEST"
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
@@ -185,6 +185,35 @@ def test_storm_is_one_notice() -> None:
     alone = notice(NoticeKind.FOLDED, folded=calls[:3])
     assert alone.subject == "3 more 911 calls: Head office"
     assert "and " not in alone.body.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("language", "failed", "refused"),
+    [
+        ("en", "30 more 911 CALLS DID NOT GO THROUGH: Head office", "30 more 911 CALLS REFUSED: Head office"),
+        (
+            "fr",
+            "30 autres APPELS AU 911 N'ONT PAS ABOUTI : Head office",
+            "30 autres APPELS AU 911 REFUSÉS : Head office",
+        ),
+    ],
+)
+def test_alarms_of_a_storm_say_what_happened_and_who_needs_help(language: str, failed: str, refused: str) -> None:
+    calls = [replace(CALL, id=str(number), caller=replace(CALLER, device=f"41{number:02}")) for number in range(3)]
+    made = notice(NoticeKind.FAILED, language=language, folded=calls, folded_count=30)
+    assert made.subject == failed
+    first = made.body.splitlines()[0]
+    assert "30" in first
+    assert "NOT" in first or "PAS" in first
+    assert "Front desk (4102)" in made.body
+    assert "+12125550100" in made.body
+    assert "350 5th AVE" in made.body
+    assert "27" in made.body.splitlines()[-1]
+    unsent = notice(NoticeKind.FAILED, folded=[replace(CALL, location_sent=False)] * 2)
+    assert "350 5th AVE" in unsent.body, "where to go, also where the PSAP was not told"
+    made = notice(NoticeKind.REFUSED, REFUSED, language, folded=[REFUSED] * 3, folded_count=30)
+    assert made.subject == refused
+    assert REFUSED.caller.source_address in made.body
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from router.intake import CORRUPT_TOLD, FOLDED_SHOWN, WHOLE_INTENTS_BYTES, Intak
 from router.journal import encode_event
 from router.noticelog import NoticeLog
 from router.outbox import Entry, Outbox
-from tests.router.notice_events import ended, intent
+from tests.router.notice_events import ended, intent, refused
 
 NOW, AT = 100.0, 1_790_000_010.0
 
@@ -103,6 +103,20 @@ def test_gathered_alarms_of_unknown_calls_outlive_a_restart(desk: Desk, tmp_path
         assert entry.kind == "folded-failed"
         assert "10 × 911 CALL DID NOT GO THROUGH" in entry.subject
         assert "c29" in entry.body
+
+
+def test_gathered_alarms_name_the_callers(desk: Desk, tmp_path: Path) -> None:
+    for number in range(30):
+        desk.take(intent(f"c{number}", contacts=("security",)), ended(f"c{number}", CallOutcome.FAILED, 503))
+    after = desk.restarted(tmp_path / "after")
+    (alarm,) = (entry for entry in after.outbox.entries.values() if entry.kind == "folded-failed")
+    assert alarm.subject.startswith("10 more 911 CALLS DID NOT GO THROUGH")
+    assert len([line for line in alarm.body.splitlines() if " | 911 | " in line]) == 10
+    many = Desk(tmp_path / "many", "security")
+    many.take(*(refused(f"r{number}", contacts=("security",)) for number in range(25)))
+    after = many.restarted(tmp_path / "after-many")
+    (alarm,) = (entry for entry in after.outbox.entries.values() if entry.kind == "folded-refused")
+    assert alarm.subject.startswith("5 more 911 CALLS REFUSED")
 
 
 def test_what_was_gathered_is_told_at_once_after_a_restart_and_not_again_after_another(
