@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 
 from config.load import ConfigError, LoadedConfig, load_config
@@ -20,6 +20,7 @@ from e911.locate import DeviceTable
 from e911.location import Device
 from e911.numbers import EmergencyNumbers
 from router.certificates import Certificates, TlsFiles, files_of
+from router.contact_urls import unusable_urls_apart
 from router.decision import Rules
 from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dialogs import journalled_dialogs
@@ -160,6 +161,7 @@ class App:
             (10, "looking for new addresses of trunks", self._notice_addresses),
             (50, "keeping what DNS said of trunks", self._keep_names),
             (100, "holding connections to emergency trunks", self.standing.look),
+            (100, "forgetting the addresses that peers see of us", self.edge.forget_sources),
             (300, "closing idle connections", self.edge.streams.close_idle),
             (600, "looking for certificates that end", self.certificates.warn),
             (600, "collecting garbage in a quiet moment", self._collect_when_quiet),
@@ -232,6 +234,11 @@ class App:
         """SIGHUP: read the configuration beside the calls."""
         self._begin(self.reload())
 
+    def _refuse_reload(self, problems: Iterable[str]) -> None:
+        for problem in problems:
+            log.error("configuration refused, the old one stays: %s", problem)
+        self.router.counts["reloads_refused"] += 1
+
     async def reload(self) -> None:
         """Take the new configuration, or keep the old one and say what is wrong with the new."""
         async with self._reloading:
@@ -241,15 +248,17 @@ class App:
                 addresses = self._trunk_addresses(loaded)
                 setup = await asyncio.to_thread(self._setup, loaded, addresses, self.router.trunks)
                 await self._read_certificates(files_of(loaded))
+                unusable = await asyncio.to_thread(unusable_urls_apart, self.path)
             except ConfigError as error:
-                for problem in error.problems:
-                    log.error("configuration refused, the old one stays: %s", problem)
-                self.router.counts["reloads_refused"] += 1
+                self._refuse_reload(map(str, error.problems))
                 return
             except Exception:
                 self.router.counts["faults"] += 1
                 self.router.counts["reloads_refused"] += 1
                 log.exception("fault in edge911 itself, while the configuration was read; the old one stays")
+                return
+            if unusable:
+                self._refuse_reload(unusable)
                 return
             old = self.loaded
             self._use(loaded, setup, addresses)

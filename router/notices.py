@@ -25,6 +25,7 @@ import orjson
 from config.load import ConfigError, load_config
 from config.schema import Config
 from router.channels import Channels, Job, Report, prepare_process, privacy_url
+from router.contact_urls import unusable_urls
 from router.intake import Intake, checkpoint_state
 from router.journal import START, Cursor, LineReader
 from router.noticelog import NoticeLog, restore
@@ -70,8 +71,14 @@ class Settings:
 
 
 def load_settings(config_file: Path) -> Settings:
-    """The settings in a configuration file, kept as the last good ones. Raises ConfigError."""
+    """The settings in a configuration file, kept as the last good ones. Raises ConfigError.
+
+    As for the call process, contacts that could never be told make it one that is not taken.
+    """
     loaded = load_config(config_file)
+    unusable = unusable_urls(config_file)
+    if unusable:
+        raise ConfigError(unusable)
     settings = Settings(
         config=loaded.config, database_url=loaded.database_url, state_directory=loaded.state_directory
     )

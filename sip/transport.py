@@ -27,7 +27,19 @@ MAX_DATAGRAM = 65_535
 _IP_RECVERR = 11  # linux/in.h; not in the socket module
 _IPV6_RECVERR = 25
 _MSG_ERRQUEUE = getattr(socket, "MSG_ERRQUEUE", 0)
-_UNREACHABLE = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENONET)
+_UNREACHABLE = frozenset(
+    {
+        errno.ECONNREFUSED,  # a closed port
+        errno.EHOSTUNREACH,  # no such host; an IPv4 firewall that says no; a routing loop
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.ENOPROTOOPT,  # a host without UDP
+        errno.EACCES,  # an IPv6 firewall that says no, or a route that rejects
+    }
+)
+"""What the kernel makes of ICMP errors that say a datagram has not arrived (Linux net/ipv4/icmp.c, net/ipv6/icmp.c).
+The others, EMSGSIZE above all, are about how, not whether."""
 _MESSAGE_TOO_LONG = errno.EMSGSIZE
 
 
@@ -121,6 +133,11 @@ class UdpEndpoint:
         flow = self.flows[address] = Flow(self.edge.localise(self.point, host), host, address[1])
         return flow
 
+    def forget_sources(self) -> None:
+        """Of a wildcard: the address that a peer sees of us may have changed since its flow was made."""
+        if self.point.host in ("0.0.0.0", "::"):
+            self.flows.clear()
+
     def send(self, data: bytes, host: str, port: int) -> int:
         """Send a datagram. Returns 0, or the errno of an error that is about this datagram."""
         for _ in range(4):
@@ -206,6 +223,11 @@ class SipEdge:
     async def listen_stream(self, point: ListeningPoint, bind_host: str) -> None:
         """Open a TCP or TLS listener. Raises OSError where the address cannot be had."""
         await self.streams.listen(point, bind_host)
+
+    def forget_sources(self) -> None:
+        """Have flows made anew where our own address is not fixed; called every few seconds."""
+        for endpoint in self.udp.values():
+            endpoint.forget_sources()
 
     async def close(self) -> None:
         """Close every socket."""

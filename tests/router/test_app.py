@@ -257,6 +257,12 @@ def test_a_reload_that_fails_keeps_everything_and_is_loud(
         site.file.write_text("node: [")
         await app.reload()
         assert (app.loaded, app.router.setup) == (loaded, setup)
+        site.write(contacts={"desk": {"send": ["jsn://192.0.2.1/secret"]}})
+        await app.reload()
+        assert (app.loaded, app.router.setup) == (loaded, setup)
+        assert app.router.counts["reloads_refused"] == 3
+        assert "contacts.desk.send[0]" in caplog.text
+        assert "secret" not in caplog.text
         site.write(node="other")
         await app.reload()
         assert app.loaded.config.node == app.router.node == "other"

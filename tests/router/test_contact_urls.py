@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from router.contact_urls import unusable_urls
+import pytest
+
+from router.contact_urls import unusable_urls, unusable_urls_apart
 
 TEXT = """listen: [udp://127.0.0.1:5060]
 networks: {inside: [10.0.0.0/8]}
@@ -44,3 +46,17 @@ def test_check_names_them_beside_every_other_error(tmp_path: Path) -> None:
         assert named in done.stderr
     lines = [int(line) for line in re.findall(rf"^{path}:(\d+):\d+: (?!.*warning:)", done.stderr, re.MULTILINE)]
     assert lines == sorted(lines)
+
+
+def test_another_process_finds_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "edge911.yaml"
+    path.write_text(TEXT)
+    assert unusable_urls_apart(path) == [str(one) for one in unusable_urls(path)]
+
+
+def test_contacts_that_cannot_be_looked_at_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+    assert unusable_urls_apart(tmp_path / "edge911.yaml") == []
+    assert "contacts were not looked at" in caplog.text

@@ -1,13 +1,17 @@
 """The edge's UDP: what came together is treated together, and what must be done before sending is done before."""
 
 import asyncio
+import errno
 import socket
+import struct
 from contextlib import closing
 from typing import Any
 
+import pytest
+
 from sip.message import Request, build_response
 from sip.stack import ListeningPoint, Stack
-from sip.transport import SipEdge
+from sip.transport import SipEdge, UdpEndpoint
 from tests.support.ports import free_port
 
 REQUEST = (
@@ -64,3 +68,107 @@ async def _three_at_once() -> None:
         await edge.close()
     assert user.events == ["request"] * 3 + ["about to send"]
     assert [answer.partition(b"\r\n")[0] for answer in answers] == [b"SIP/2.0 200 OK"] * 3
+
+
+class Unreachable(Answering):
+    """A transaction layer that is told which datagrams did not arrive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quoted: list[bytes] = []
+        self.stack.unreachable = lambda quoted, now: self.quoted.append(quoted)  # type: ignore[method-assign]
+
+
+def udp_edge(user: Answering, address: str) -> tuple[SipEdge, UdpEndpoint]:
+    edge = SipEdge(user.stack, lambda error, _: user.events.append(error))  # type: ignore[arg-type]
+    point = ListeningPoint("udp", address, free_port("127.0.0.1"))
+    edge.listen_udp(point, address)
+    return edge, edge.udp[point]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_closed_port_is_known_by_its_icmp_error(address: str) -> None:
+    async def test() -> None:
+        user = Unreachable()
+        edge, endpoint = udp_edge(user, address)
+        with closing(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)) as peer:
+            peer.bind((address, 0))
+            closed = peer.getsockname()[1]
+        assert endpoint.send(b"INVITE of ours", address, closed) == 0
+        async with asyncio.timeout(20):
+            while not user.quoted:
+                await asyncio.sleep(0.01)
+        assert user.quoted == [b"INVITE of ours"]
+        assert edge.counts["icmp_errors"] == 1
+        await edge.close()
+
+    asyncio.run(test())
+
+
+class ErrorQueue:
+    """A socket whose error queue holds one error of this number."""
+
+    def __init__(self, number: int, level: int, kind: int) -> None:
+        self.errors = [(b"quoted", [(level, kind, struct.pack("=IBBBBII", number, 2, 3, 10, 0, 0, 0))], 0, None)]
+
+    def recvmsg(self, *_: object) -> object:
+        if not self.errors:
+            raise BlockingIOError
+        return self.errors.pop()
+
+
+@pytest.mark.parametrize(
+    ("number", "has_not_arrived"),
+    [
+        (errno.ECONNREFUSED, True),
+        (errno.EHOSTUNREACH, True),
+        (errno.ENETUNREACH, True),
+        (errno.EHOSTDOWN, True),
+        (errno.ENONET, True),
+        (errno.ENOPROTOOPT, True),
+        (errno.EACCES, True),
+        (errno.EMSGSIZE, False),
+        (errno.EPROTO, False),
+        (errno.EOPNOTSUPP, False),
+    ],
+)
+@pytest.mark.parametrize(("level", "kind"), [(socket.IPPROTO_IP, 11), (socket.IPPROTO_IPV6, 25)])
+def test_which_icmp_errors_say_that_a_datagram_has_not_arrived(
+    number: int, has_not_arrived: bool, level: int, kind: int
+) -> None:
+    async def test() -> None:
+        user = Unreachable()
+        edge, endpoint = udp_edge(user, "127.0.0.1")
+        real, endpoint.socket = endpoint.socket, ErrorQueue(number, level, kind)  # type: ignore[assignment]
+        assert endpoint.read_errors() == 1
+        endpoint.socket = real
+        assert bool(user.quoted) is has_not_arrived
+        await edge.close()
+
+    asyncio.run(test())
+
+
+def test_a_wildcard_finds_out_when_its_address_has_changed() -> None:
+    async def test() -> None:
+        user = Answering()
+        address = "192.0.2.1"
+        edge = SipEdge(
+            user.stack,  # type: ignore[arg-type]
+            lambda error, _: user.events.append(error),
+            lambda point, _peer: ListeningPoint("udp", address, point.port, point),
+        )
+        wildcard = ListeningPoint("udp", "0.0.0.0", free_port("127.0.0.1"))
+        fixed = ListeningPoint("udp", "127.0.0.1", free_port("127.0.0.1"))
+        for point in (wildcard, fixed):
+            edge.listen_udp(point, point.host)
+        peer = ("192.0.2.77", 5060)
+        before = [edge.udp[point].flow_of(peer) for point in (wildcard, fixed)]
+        address = "192.0.2.2"
+        edge.forget_sources()
+        assert peer not in edge.udp[wildcard].flows
+        assert edge.udp[wildcard].flow_of(peer).point.host == "192.0.2.2"
+        assert before[0].point.host == "192.0.2.1"
+        assert edge.udp[fixed].flows[peer] is before[1], "an address of its own does not change"
+        await edge.close()
+
+    asyncio.run(test())
