@@ -8,8 +8,9 @@ import time
 import pytest
 
 from tests.interop.wire import assert_basic, assert_carries_location, assert_no_location, assert_same_call
-from tests.support.blackhole import Blackhole
+from tests.support.blackhole import Blackhole, SynBlackhole
 from tests.support.raw_sip import answers
+from tests.support.sip_text import parse
 from tests.support.sipp import Sipp, running
 from tests.support.world import Place, Plan, World
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.peers
 
 TIMEOUT = 0.6
 PROGRESS_TIMEOUT = 0.9
+TCP_WAIT = 0.3
 CLOCK = 0.03
 """SIPp's trace and the router's timer queue may differ by this much."""
 
@@ -39,6 +41,12 @@ PLANS = {
     "silent": impatient(),
     "silent-tcp": impatient(tcp=("provider_a",)),
     "trying": impatient(),
+    "syn-blackhole": Plan(trunk_keys={"provider_a": {"large_messages": "tcp"}}, timeout="8s"),
+    "syn-blackhole-silent": Plan(
+        trunk_keys={"provider_a": {"large_messages": "tcp"}},
+        timeout="600ms",
+        route_keys={"provider_b": {"timeout": "10s", "progress_timeout": "10s"}},
+    ),
     "rings-then-fails": Plan(),
     "rings-then-all-fail": Plan(),
     "cancel-ringing": Plan(),
@@ -136,6 +144,47 @@ def test_a_provider_that_accepts_the_connection_and_says_nothing_costs_its_timeo
         second.succeed()
         assert first.connections() >= 1
     assert second.first("INVITE") - phone.first("INVITE", sent=True) >= TIMEOUT - CLOCK
+
+
+def test_a_large_invite_goes_by_udp_where_tcp_is_dropped_and_that_is_remembered(the_world: World) -> None:
+    """RFC 3261 18.1.1; 300 ms within the route's timeout, once."""
+    place = the_world["syn-blackhole"]
+    waited = []
+    with (
+        SynBlackhole(place.street["provider_a"]),
+        place.peer("provider_a", tcp=False) as provider,
+        place.peer("provider_b") as other,
+        place.peer("phone") as phone,
+    ):
+        for _ in range(2):
+            call = place.call(phone)
+            begun = time.monotonic()
+            call.dial()
+            invite = provider.take("INVITE", call_id=call.call_id)
+            waited.append(invite.at - begun)
+            assert_carries_location(invite.message, parse(call.invite()), place)
+            provider.respond(invite, 200)
+            call.answered()
+        assert other.messages("INVITE") == []
+    assert waited[0] >= TCP_WAIT - CLOCK, "TCP was not tried"
+    assert waited[1] < waited[0], "tried again although it was known"
+
+
+def test_where_tcp_is_dropped_and_udp_is_silent_the_next_route_takes_the_call(the_world: World) -> None:
+    place = the_world["syn-blackhole-silent"]
+    with (
+        SynBlackhole(place.street["provider_a"]),
+        Blackhole(place.street["provider_a"], tcp=False) as first,
+        place.peer("provider_b", rule=answers(200)) as second,
+        place.peer("phone") as phone,
+    ):
+        call = place.call(phone)
+        begun = time.monotonic()
+        call.dial()
+        call.answered()
+        waited = second.everything[0].at - begun
+        assert first.datagrams()
+    assert waited >= TIMEOUT - CLOCK
 
 
 def test_100_and_then_nothing_costs_the_progress_timeout(the_world: World) -> None:

@@ -1,4 +1,6 @@
-"""Peers that are there but never answer: a bound UDP socket, and a TCP socket that accepts and says nothing."""
+"""Peers that are there but never answer: a bound UDP socket, a TCP socket that accepts and says nothing, and one
+whose connections never come about, as behind a firewall that drops what it does not like.
+"""
 
 import socket
 from types import TracebackType
@@ -52,6 +54,43 @@ class Blackhole:
                 one.close()
 
     def __enter__(self) -> "Blackhole":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class SynBlackhole:
+    """A TCP endpoint that answers no SYN: its queue of connections is full, and nobody accepts them."""
+
+    def __init__(self, at: Endpoint) -> None:
+        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(at.pair)
+        self._listener.listen(0)
+        self._filling: list[socket.socket] = []
+        for _ in range(4):
+            one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            one.setblocking(False)
+            one.connect_ex(at.pair)
+            self._filling.append(one)
+        # Proof that it is one: a connection begun now stays without an answer.
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.settimeout(0.3)
+            try:
+                probe.connect(at.pair)
+            except TimeoutError:
+                return
+        raise AssertionError(f"{at} still takes connections")
+
+    def close(self) -> None:
+        """Give the endpoint back."""
+        for one in (*self._filling, self._listener):
+            one.close()
+
+    def __enter__(self) -> "SynBlackhole":
         return self
 
     def __exit__(
