@@ -37,7 +37,7 @@ from router.parent import die_with_parent
 from router.probes import Probes
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
-from router.standing import StandingConnections, steps_down
+from router.standing import StandingConnections, emergency_trunks, steps_down
 from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, read_status
 from router.token_keys import TokenKeys, load_token_keys
 from router.trace import Hello
@@ -222,7 +222,7 @@ class App:
     def _probe(self) -> None:
         """Probe the trunks in use."""
         if self._is_serving:
-            self.probes.use(self.router.trunks)
+            self.probes.use(self.router.trunks, emergency_trunks(self.loaded.config))
             self.edge.flush()
 
     def _begin(self, work: Coroutine[object, object, None]) -> None:

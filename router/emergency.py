@@ -519,12 +519,13 @@ class EmergencyCall(ResponseContext):
         if event == "retried" and status in CHALLENGES:
             outcome = RouteOutcome.RETRIED_WITH_CREDENTIALS
         target = branch.target
+        place = target.hop.flow if isinstance(target, RouteTarget) else target.flow  # by whatever way it went there
         if event == "timeout" or event == "unreachable":
-            self.trunks.health.call_failed(target.flow)
+            self.trunks.health.call_failed(place)
             if event == "timeout" and target.flow.point.reliable:
                 self.router.distrust(target.flow)
         elif event != "started":
-            self.trunks.health.call_answered(target.flow)
+            self.trunks.health.call_answered(place)
         if outcome is None or not isinstance(target, RouteTarget):
             return
         if target.route is self.route and (

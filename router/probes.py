@@ -5,15 +5,19 @@ status; silence, a closed port, a broken connection and 503 ("temporarily unable
 MISSES misses in a row the place is down; one answer, to a probe or to a call, and it is up again. A call that gets no
 answer from a place has it probed at once, and counts as a miss.
 
+A place that emergency calls reach by several ways (TLS, else unverified, TCP, UDP; decision 0024) is up where one of
+them is: a bad certificate is an alarm of its own, and no reason to pass a provider over.
+
 Timers are the stack's, so this runs on virtual time as the transactions do.
 """
 
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from router.approach import SIPS_PORT, ways_to
 from router.trunk_health import Place, TrunkHealth, place_of, place_text
 from router.trunks import Hop, Trunks
 from sip.message import Response
@@ -50,6 +54,8 @@ class _Probe:
     sent: int = 0
     client: ClientTransaction | None = None
     flow: Flow | None = None
+    others: list[Flow] = field(default_factory=list)
+    """Ways to the place that this probe has not tried yet."""
     timers: dict[str, Entry] = field(default_factory=dict)
 
     def on_timer(self, name: str, now: float) -> None:
@@ -57,7 +63,7 @@ class _Probe:
         if name == "next":
             self.probes.send(self, now)
         else:
-            self.probes.missed(self, "no-answer", now)
+            self.probes.failed(self, "no-answer", now)
 
     def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
         if client is not self.client or response.status < 200:
@@ -69,11 +75,11 @@ class _Probe:
 
     def on_timeout(self, client: ClientTransaction, now: float) -> None:
         if client is self.client:
-            self.probes.missed(self, "no-answer", now)
+            self.probes.failed(self, "no-answer", now)
 
     def on_transport_error(self, client: ClientTransaction, now: float) -> None:
         if client is self.client:
-            self.probes.missed(self, "unreachable", now)
+            self.probes.failed(self, "unreachable", now)
 
 
 class Probes:
@@ -97,6 +103,7 @@ class Probes:
         self.now = now
         self.distrust = distrust
         self.trunks: Trunks | None = None
+        self.emergency: Collection[str] = ()
         self.is_stopped = False
         self._seed = b"%b%.6f" % (key, began)
         self._probes: dict[Place, _Probe] = {}
@@ -104,10 +111,11 @@ class Probes:
 
     # ---- which places ----
 
-    def use(self, trunks: Trunks) -> None:
+    def use(self, trunks: Trunks, emergency: Collection[str] = ()) -> None:
         """Probe the places of these trunks from now on; what is known of a place that stays, stays. To be called
-        again when trunks have other addresses."""
+        again when trunks have other addresses. emergency: the trunks that 911 calls go to."""
         self.trunks = trunks
+        self.emergency = emergency
         if self.is_stopped:
             return
         now = self.now()
@@ -166,16 +174,28 @@ class Probes:
     # ---- one probe ----
 
     def send(self, probe: _Probe, now: float) -> None:
-        """Ask once."""
+        """Ask once, by each way until one answers."""
         hop = self._hop_of(probe)
         if hop is None or self.is_stopped:
             return  # the trunk has moved; `use` is about to say where to
-        probe.sent += 1
-        probe.flow = hop.flow
-        branch, data = self._options(probe, hop)
+        probe.others = self._ways(probe.trunk, hop)
         self.counts["sent"] += 1
+        self._ask(probe, hop, now)
+
+    def _ways(self, trunk: str, hop: Hop) -> list[Flow]:
+        state = self.trunks.states.get(trunk) if self.trunks is not None else None
+        if self.trunks is None or state is None or trunk not in self.emergency or not state.config.may_use_tls:
+            return [hop.flow]
+        ways = ways_to(self.trunks, state, hop)
+        # Nothing in clear goes to the port of TLS here, although a call would try even that in the end.
+        return [step.flow for step in ways if step.flow.peer is not None or step.flow.port != SIPS_PORT] or [hop.flow]
+
+    def _ask(self, probe: _Probe, hop: Hop, now: float) -> None:
+        flow = probe.flow = probe.others.pop(0)
+        probe.sent += 1
+        branch, data = self._options(probe, hop, flow)
         probe.timers["answer"] = self.stack.set_timer(probe, "answer", ANSWER_SECONDS, now)
-        probe.client = self.stack.send_request(b"OPTIONS", branch, data, hop.flow, probe, now)
+        probe.client = self.stack.send_request(b"OPTIONS", branch, data, flow, probe, now)
 
     def answered(self, probe: _Probe, now: float) -> None:
         """The place answered: it is up."""
@@ -187,13 +207,22 @@ class Probes:
             self.counts["went-up"] += 1
         self._schedule(probe, probe.interval, now)
 
-    def missed(self, probe: _Probe, reason: str, now: float) -> None:
-        """The place did not answer, or not well."""
-        self.counts[reason] += 1
+    def failed(self, probe: _Probe, reason: str, now: float) -> None:
+        """This way brought no answer: the next one, where there is one."""
         flow = probe.flow
         self._settle(probe)
         if flow is not None and flow.point.reliable and reason == "no-answer":
             self.distrust(flow)
+        hop = self._hop_of(probe) if probe.others and not self.is_stopped else None
+        if hop is not None:
+            self._ask(probe, hop, now)
+        else:
+            self.missed(probe, reason, now)
+
+    def missed(self, probe: _Probe, reason: str, now: float) -> None:
+        """The place did not answer, or not well."""
+        self.counts[reason] += 1
+        self._settle(probe)
         self._count_miss(probe, reason)
         if probe.misses < MISSES:
             self._schedule(probe, min(probe.interval, RECHECK_SECONDS), now)
@@ -251,13 +280,13 @@ class Probes:
         hops = self.trunks.hops(probe.trunk) if self.trunks is not None else []
         return next((hop for hop in hops if place_of(hop.flow) == probe.place), None)
 
-    def _options(self, probe: _Probe, hop: Hop) -> tuple[bytes, bytes]:
+    def _options(self, probe: _Probe, hop: Hop, flow: Flow) -> tuple[bytes, bytes]:
         """The branch and the bytes of an OPTIONS to the trunk itself."""
         place = place_text(probe.place).encode()
         name = hashlib.blake2b(self._seed + place, digest_size=12).hexdigest().encode()
         branch = b"z9hG4bKe9p%b.%d" % (name, probe.sent)
         uri = b"sip:" + hop.peer.hostport.encode()
-        point = hop.flow.point
+        point = flow.point
         lines = [
             b"OPTIONS %b SIP/2.0" % uri,
             point.via + branch + b";rport",

@@ -35,6 +35,7 @@ class Far:
     """Clients must show a certificate."""
     keys: tuple[tuple[str, Any], ...] = ()
     """More keys under the trunk's `tls`."""
+    probe: str = "off"
 
 
 FAR = {
@@ -53,6 +54,10 @@ FAR = {
     "require-expired": Far(days=-3, keys=(("policy", "require"),)),
     "require-good": Far(keys=(("policy", "require"),)),
     "phones": Far(),
+    "probed-good": Far(probe="1s"),
+    "probed-expired": Far(days=-3, probe="1s"),
+    "probed-udp-only": Far(tls=False, udp=True, probe="1s"),
+    "probed-require": Far(days=-3, keys=(("policy", "require"),), probe="1s"),
 }
 
 
@@ -61,7 +66,7 @@ def plan(name: str) -> Plan:
     return Plan(
         tls=("provider_a",),
         timeout="4s",
-        trunk_keys={"provider_a": {"tls": {"ca": "ca.pem", **dict(far.keys)}}},
+        trunk_keys={"provider_a": {"tls": {"ca": "ca.pem", **dict(far.keys)}, "probe": far.probe}},
     )
 
 
@@ -216,6 +221,23 @@ def test_a_certificate_that_does_not_verify_costs_the_verification_and_not_the_c
         assert [step["reason"] for step in found["routes"] if step["outcome"] == "stepped-down"] == [f"tls: {why}"]
     assert f"trunk {far.place.trunk('provider_a')}: " in secure.world.router.log
     assert why in secure.world.router.log
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("probed-good", "up"), ("probed-expired", "up"), ("probed-udp-only", "up"), ("probed-require", "down")],
+)
+def test_a_probe_goes_by_every_way_that_a_call_would(secure: Secure, name: str, state: str) -> None:
+    with FarEnd(secure, name) as far:
+        trunk = far.place.trunk("provider_a")
+        deadline = time.monotonic() + 30
+        while json.loads(secure.world.router.get("/readyz")[1])["trunks"][trunk] != state:
+            assert time.monotonic() < deadline, secure.world.router.log[-3000:]
+            time.sleep(0.05)
+        if state == "up":
+            at = far.udp or far.tcp
+            dial(secure, far, at)
+            assert at.messages("OPTIONS")
 
 
 def test_without_tls_the_call_goes_by_tcp(secure: Secure) -> None:
