@@ -19,6 +19,7 @@ from config.schema import Section
 from config.validate import validate
 from e911.provider import (
     AddLocation,
+    CallerField,
     CallerLocation,
     IdentityFields,
     LocationConveyance,
@@ -47,6 +48,8 @@ class ProfileFile(Section):
     location_position: LocationPosition = _DEFAULT.location_position
     resolve_reference: bool = _DEFAULT.resolve_reference
     identity: IdentityFields = _DEFAULT.identity
+    preferred_identity: CallerField = _DEFAULT.preferred_identity
+    remote_party_id: CallerField = _DEFAULT.remote_party_id
     geolocation_routing: Literal["yes", "no", "if-absent", ""] = "yes"
     call_info: bool = _DEFAULT.call_info
     resource_priority: str = _DEFAULT.resource_priority

@@ -70,6 +70,15 @@ class IdentityFields(StrEnum):
     """Both stay as they came where the identity is trusted; the callback number where there is none."""
 
 
+class CallerField(StrEnum):
+    """What becomes of a field in which the caller's side names the caller (P-Preferred-Identity, Remote-Party-ID)."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+    CALLBACK = "callback"
+    """It names the callback number, for providers that look there; as it came where no such number is known."""
+
+
 class CallerLocation(StrEnum):
     """Which Geolocation values are shown when the caller sent one too; body parts are kept in any case."""
 
@@ -96,6 +105,10 @@ class ProviderProfile:
     resolve_reference: bool = True
     """A reference of the caller's that was fetched goes along by value, too."""
     identity: IdentityFields = IdentityFields.CALLBACK
+    preferred_identity: CallerField = CallerField.REMOVE
+    """P-Preferred-Identity: a phone's wish of whom to assert; who asserts takes it off (RFC 3325 section 6)."""
+    remote_party_id: CallerField = CallerField.KEEP
+    """Remote-Party-ID, which older equipment reads in place of P-Asserted-Identity."""
     geolocation_routing: str = "yes"
     """Value of Geolocation-Routing; `if-absent` sends yes where the caller sent none; empty to send none."""
     call_info: bool = True
@@ -205,6 +218,7 @@ def provider_request(
         fields_removed = []
         if existing.asserted_identity:
             fields_set = []
+    _caller_fields(profile, decision, caller_display_name, domain, fields_set, fields_removed)
     fields_first: list[tuple[str, str]] = []
     fields_added: list[tuple[str, str]] = []
 
@@ -286,6 +300,26 @@ def _identity(decision: LocationDecision, display_name: str, domain: str) -> tup
     name = quoted_display_name(display_name or (decision.device.name if decision.device else ""))
     identity = f"{name} " if name else ""
     return [("P-Asserted-Identity", f"{identity}<sip:{callback}@{domain};user=phone>")], ["Privacy"]
+
+
+def _caller_fields(
+    profile: ProviderProfile,
+    decision: LocationDecision,
+    display_name: str,
+    domain: str,
+    fields_set: list[tuple[str, str]],
+    fields_removed: list[str],
+) -> None:
+    """P-Preferred-Identity and Remote-Party-ID as the profile says."""
+    for name, wish, parameters in (
+        ("P-Preferred-Identity", profile.preferred_identity, ""),
+        ("Remote-Party-ID", profile.remote_party_id, ";party=calling;screen=yes;privacy=off"),
+    ):
+        if wish is CallerField.REMOVE:
+            fields_removed.append(name)
+        elif wish is CallerField.CALLBACK:
+            for _, value in _identity(decision, display_name, domain)[0]:
+                fields_set.append((name, value + parameters))
 
 
 def quoted_display_name(name: str) -> str:

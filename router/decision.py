@@ -26,6 +26,7 @@ from e911.provider import (
     user_part,
 )
 from e911.record import Caller
+from router.identity import drop_unsigned
 from router.sources import Source
 from sip.body import BodyPart, add_part, leaf_parts, media_type
 from sip.errors import RemoteError
@@ -455,6 +456,7 @@ def request_for(
     if not plan.trusts_identity and request.has("p-asserted-identity") and "p-asserted-identity" not in edits.replace:
         # RFC 3325 section 5: what an untrusted phone asserts of itself is not passed on as asserted by us.
         edits.replace["p-asserted-identity"] = ()
+    drop_unsigned(request, edits.replace)
     return request.edited(edits)
 
 

@@ -683,6 +683,10 @@ class CallRouter:
 
     # ---- where to ----
 
+    def trusts_identity(self, flow: Flow) -> bool:
+        """True where P-Asserted-Identity is believed from, and passed on to, the peer of this flow (RFC 3325)."""
+        return self.sources.classify(flow.host, flow.port).trust_identity
+
     def is_own_uri(self, uri: bytes) -> bool:
         """True where a URI names this router."""
         return self.next_hops.is_own_text(uri)

@@ -28,7 +28,7 @@ def end_answer(
     routes = _routes_beyond(response, is_own)
     # The Contact too: two providers may have given the same To tag.
     tag = hashlib.blake2b(response.to_tag + b"\0" + target, digest_size=4).hexdigest().encode()
-    seed_fields = _seed_fields(response)
+    seed_fields = _seed_fields(response, flow)
     for method, cseq in ((b"ACK", response.cseq), (b"BYE", response.cseq + 1)):
         request = _in_dialog(method, target, routes, response, cseq)
         seed = Request(method, target, seed_fields, b"", response.cseq)
@@ -40,13 +40,13 @@ def end_answer(
             stack.send_request(b"BYE", branch, data, flow, _Unheard(), now)
 
 
-def _seed_fields(response: Response) -> list[Field]:
-    """What the branch is derived from: the fields below our Via; where no Via there can be read, ours too."""
+def _seed_fields(response: Response, flow: Flow) -> list[Field]:
+    """What the branch is derived from: the fields below our Via; where no Via there can be read, one of ours."""
     below = response.without_top_via()
     try:
         return below.fields if below.via else []
     except RemoteError:
-        return response.fields
+        return [("via", flow.point.via), *(item for item in below.fields if item[0] != "via")]
 
 
 class _Unheard:

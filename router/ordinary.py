@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from router.identity import KEY as ASSERTED
+from router.identity import asserted_onward
 from router.surroundings import Surroundings
 from sip.loops import max_breadth, with_share_of_breadth
 from sip.message import Edits, Request
@@ -81,6 +83,10 @@ class OrdinaryCall(ResponseContext):
             )
         if name and self.request.body and self.request.method == b"INVITE":
             self.router.trunks.note_media(name, flow.host, self.request.body, self.router.counts)
+        request = self.routed
+        if request.has(ASSERTED):
+            trusts = self.router.trusts_identity
+            request = asserted_onward(request, from_trusted=trusts(self.server.flow), to_trusted=trusts(flow))
         timeout = None
         self.started += 1
         # RFC 5393 section 5.3: no more branches at a time than Max-Breadth allows; one after another is no breadth.
@@ -91,7 +97,7 @@ class OrdinaryCall(ResponseContext):
             name=name,
             label=b"n%d" % position,
             flow=flow,
-            request=self.routed,
+            request=request,
             record_routes=record_routes,
             timeout=timeout,
         )

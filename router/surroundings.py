@@ -69,6 +69,9 @@ class Surroundings(Protocol):
     ) -> Sequence[bytes]:
         """Our Record-Route lines for a request that arrived by a flow and leaves by a listening point."""
 
+    def trusts_identity(self, flow: Flow) -> bool:
+        """True where P-Asserted-Identity is believed from, and passed on to, the peer of this flow (RFC 3325)."""
+
     def is_own_uri(self, uri: bytes) -> bool:
         """True where a URI names this router."""
 

@@ -8,6 +8,7 @@ import pytest
 from config.load import ConfigError, load_config
 from config.profiles import BUILT_IN, ProfileFile, load_profile
 from e911.provider import (
+    CallerField,
     CallerLocation,
     IdentityFields,
     LocationConveyance,
@@ -32,6 +33,7 @@ def test_the_built_in_profiles(tmp_path: Path) -> None:
         location_position=LocationPosition.TOP_MOST,
         resolve_reference=False,
         identity=IdentityFields.KEEP,
+        preferred_identity=CallerField.KEEP,
         geolocation_routing="if-absent",
     )
     number = load_profile("number", tmp_path)

@@ -95,6 +95,7 @@ def test_pidf_lo_profile() -> None:
         "Priority": [],
         "Privacy": [],
         "P-Asserted-Identity": [f'"Front desk" <sip:+12125550100@{DOMAIN};user=phone>'],
+        "P-Preferred-Identity": [],
     }
     assert made.location_part
     assert made.location_part.content_id == f"{CALL_ID}@{DOMAIN}"

@@ -1,0 +1,76 @@
+"""Identity between trust domains: P-Asserted-Identity (RFC 3325), and what an Identity field signs (RFC 8224)."""
+
+import binascii
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from e911.numbers import canonical_user
+from sip.errors import RemoteError
+from sip.headers import parse_name_addr
+from sip.message import Edits, Request
+from sip.uri import scheme_of
+
+KEY = "p-asserted-identity"
+
+
+def asserted_onward(request: Request, *, from_trusted: bool, to_trusted: bool) -> Request:
+    """An ordinary request as it goes on: P-Asserted-Identity stays between two that are trusted.
+
+    What an untrusted source asserts is removed whoever it goes to (RFC 3325 section 5). What a trusted one asserts is
+    removed towards the untrusted (section 7), unless the caller has asked for no privacy (`Privacy: none`, which
+    forbids to remove it).
+    """
+    if from_trusted and (to_trusted or b"none" in _privacy(request)):
+        return request
+    replace: dict[str, Sequence[bytes]] = {KEY: ()}
+    drop_unsigned(request, replace)
+    return request.edited(Edits(replace=replace))
+
+
+def _privacy(request: Request) -> set[bytes]:
+    return {item.strip().lower() for line in request.all("privacy") for item in line.replace(b",", b";").split(b";")}
+
+
+def drop_unsigned(request: Request, replace: dict[str, Sequence[bytes]]) -> None:
+    """Have each Identity removed whose signed calling number is no longer in the request once `replace` is done.
+
+    Any other is left as it is, what cannot be read too: a number that was not edited is none of our business.
+    """
+    if not request.has("identity") or KEY not in replace:
+        return
+    before = _numbers(request.values(KEY))
+    after = _numbers(request.values("from")) | _numbers(line.partition(b":")[2] for line in replace[KEY])
+    lines = request.lines("identity")
+    kept = [line for line in lines if not _signed_numbers(line) & (before - after)]
+    if len(kept) != len(lines):
+        replace["identity"] = kept
+
+
+def _numbers(values: Iterable[bytes]) -> set[str]:
+    found = set()
+    for value in values:
+        try:
+            uri = parse_name_addr(value).uri
+        except RemoteError:
+            continue
+        rest = uri.decode("latin-1").partition(":")[2]
+        user, at, _ = rest.rpartition("@")
+        if at or scheme_of(uri) == "tel":
+            found.add(canonical_user(user if at else rest))
+    return found
+
+
+def _signed_numbers(line: bytes) -> set[str]:
+    """The calling number (`orig`) in the PASSporT of an Identity; none in its compact form, which signs From."""
+    parts = line.partition(b":")[2].partition(b";")[0].strip().strip(b'"').split(b".")
+    if len(parts) != 3 or not parts[1]:
+        return set()
+    try:
+        claims = orjson.loads(urlsafe_b64decode(parts[1] + b"=" * (-len(parts[1]) % 4)))
+        number = claims["orig"]["tn"]
+    except (ValueError, binascii.Error, KeyError, TypeError):
+        return set()
+    numbers = number if isinstance(number, list) else [number]
+    return {canonical_user(item) for item in numbers if isinstance(item, str)}
