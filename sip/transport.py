@@ -324,6 +324,13 @@ class SipEdge:
         except Exception as error:
             self.on_error(f"{type(error).__name__}: {error}", client.data)
 
+    def tell(self, told: Told, failure: str) -> None:
+        """Tell who waits for a connection; a fault in what follows from it loses nobody else's."""
+        try:
+            told(failure)
+        except Exception as error:
+            self.on_error(f"{type(error).__name__}: {error}", b"")
+
     # ---- streams, for the TU ----
 
     def connect(self, flow: Flow, told: Told) -> None:

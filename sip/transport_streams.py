@@ -1,7 +1,6 @@
 """Streams: TCP and TLS connections under asyncio, accepted and opened; their reuse, their limits, their end.
 
-A TLS connection is a TCP connection first, so that who may connect is decided before a handshake costs anything. The
-handshake runs in a task of its own with a deadline; nothing and nobody waits for it but the messages to be sent on
+A handshake runs in a task of its own with a deadline; nothing and nobody waits for it but the messages to be sent on
 that very connection.
 """
 
@@ -12,7 +11,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from sip.errors import RemoteError
 from sip.framing import PONG, StreamFramer
@@ -45,6 +44,8 @@ HANDSHAKE_SECONDS = 5.0
 """For a TLS handshake, of either side."""
 SHUTDOWN_SECONDS = 1.0
 """For a peer to answer our close_notify."""
+BACKLOG = 1024
+ACCEPTED_PER_WAKEUP = 16
 MAX_STRANGERS = 64
 """Connections from sources in no listed network, all together: enough for a 911 call to be refused politely."""
 STRANGER_MESSAGE_BYTES = 65_536
@@ -110,6 +111,9 @@ class Edge(Protocol):
     def failed(self, client: ClientTransaction) -> None:
         """A request was not delivered."""
 
+    def tell(self, told: Callable[[str], None], failure: str) -> None:
+        """Call this; a fault in it stops nobody else."""
+
     def flush(self) -> None:
         """Send what the stack has ready."""
 
@@ -135,8 +139,8 @@ class Connection(asyncio.BufferedProtocol):
         self.is_admitted = False
         self.framer = StreamFramer()
         self.transport: asyncio.Transport | None = None
-        self.early: list[bytes] = []
-        """Messages that came in the moment in which the handshake ended."""
+        self.failure = ""
+        """Of a connection opened by TLS: why it is not used after all."""
         self.flow = Flow(point, "", 0)
         self.last_used = 0.0
         self.held_until = 0.0
@@ -153,28 +157,39 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A TCP connection stands; or the handshake on one is done."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # not a subclass of it under every loop
         host, port = address_of(transport)
         if self.accepted and not self.is_admitted and not self.streams.admit(self, host):
-            transport.abort()
+            self.transport.abort()
+            return
+        shaken: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        if shaken is not None and not self._is_whom_we_want(shaken):
+            self.transport.abort()
             return
         self.host = host
         set_options(transport)
         self.flow = self.streams.adopt(self, host, port)
-        early, self.early = self.early, []
-        self._deliver(early)
+
+    def _is_whom_we_want(self, shaken: ssl.SSLObject) -> bool:
+        """False where the peer we called is another than its certificate should name. Of who called us it is noted
+        whether the certificate asked for was shown."""
+        shown = shaken.getpeercert(binary_form=True)
+        if self.accepted:
+            if shaken.context.verify_mode is not ssl.CERT_NONE and not shown:
+                self.peer = UNCERTIFIED
+            return True
+        assert self.peer is not None
+        self.streams.note_certificate(self.peer, shown or b"")
+        if self.peer.verified and not identifies(shaken.getpeercert() or {}, self.peer.name):
+            self.failure = "certificate-name"
+        return not self.failure
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.streams.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         self.last_used = self.edge.now()
-        messages = self.framer.feed(self.streams.buffer[:nbytes])
-        if self.transport is None:
-            self.early += messages
-            return
-        self._deliver(messages)
+        self._deliver(self.framer.feed(self.streams.buffer[:nbytes]))
 
     def _deliver(self, messages: list[bytes]) -> None:
         if self.framer.pings:
@@ -241,16 +256,44 @@ class Connection(asyncio.BufferedProtocol):
         self.streams.forget(self)
 
 
-class _Gate(asyncio.Protocol):
-    """A TCP connection on which a TLS handshake is to begin; nothing is read before."""
+class TlsListener:
+    """Accepts TCP connections for TLS: who may connect is decided before a handshake costs anything."""
 
-    def __init__(self, begin: Callable[[asyncio.Transport], None]) -> None:
-        self.begin = begin
+    def __init__(self, streams: "Streams", point: ListeningPoint, bind_host: str) -> None:
+        """Raises OSError where the address cannot be had."""
+        self.streams = streams
+        self.loop = streams.edge.loop
+        self.point = point
+        family = socket.AF_INET6 if ":" in bind_host else socket.AF_INET
+        self.socket = socket.create_server((bind_host, point.port), family=family, backlog=BACKLOG)
+        self.socket.setblocking(False)
+        self.loop.add_reader(self.socket, self.on_readable)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        self.begin(transport)
+    def on_readable(self) -> None:
+        """Take what waits, some at a time."""
+        for _ in range(ACCEPTED_PER_WAKEUP):
+            try:
+                taken, address = self.socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptor or memory is left: others have to go first
+                self.streams.edge.counts["accept_failed"] += 1
+                log.error("cannot accept a connection: %s; tried again in a second", error)
+                self.loop.remove_reader(self.socket)
+                self.loop.call_later(1.0, self._go_on)
+                return
+            taken.setblocking(False)
+            self.streams.accept_tls(taken, address[0].partition("%")[0], self.point)
+
+    def _go_on(self) -> None:
+        if self.socket.fileno() >= 0:
+            self.loop.add_reader(self.socket, self.on_readable)
+
+    def close(self) -> None:
+        """Stop and close."""
+        if self.socket.fileno() >= 0:
+            self.loop.remove_reader(self.socket)
+            self.socket.close()
 
 
 class Opening:
@@ -279,7 +322,7 @@ class Streams:
         self.tls = tls
         self.peer_of = peer_of
         self.may_alias = may_alias
-        self.servers: list[asyncio.Server] = []
+        self.servers: list[asyncio.Server | TlsListener] = []
         self.connections: dict[int, Connection] = {}
         self.by_address: dict[Key, int] = {}
         self.opening: dict[Key, Opening] = {}
@@ -300,12 +343,12 @@ class Streams:
     async def listen(self, point: ListeningPoint, bind_host: str) -> None:
         """Open a listener for TCP or TLS. Raises OSError where the address cannot be had."""
 
-        def accept() -> asyncio.BaseProtocol:
-            if point.transport == "tls":
-                return _Gate(lambda raw: self._accept_tls(raw, point))
-            return Connection(self, point, accepted=True)
-
-        server = await self.edge.loop.create_server(accept, bind_host, point.port, backlog=1024, reuse_address=True)
+        if point.transport == "tls":
+            self.servers.append(TlsListener(self, point, bind_host))
+            return
+        server = await self.edge.loop.create_server(
+            lambda: Connection(self, point, accepted=True), bind_host, point.port, backlog=BACKLOG, reuse_address=True
+        )
         self.servers.append(server)
 
     def admit(self, connection: Connection, host: str) -> bool:
@@ -352,62 +395,39 @@ class Streams:
         self.accepted -= 1
         self.strangers -= connection.is_stranger
 
-    def _accept_tls(self, raw: asyncio.Transport, point: ListeningPoint) -> None:
+    def accept_tls(self, taken: socket.socket, host: str, point: ListeningPoint) -> None:
+        """A TCP connection was accepted for TLS: begin its handshake, or close it."""
         context = self.tls.server() if self.tls is not None else None
+        connection = Connection(self, point, accepted=True)
         if context is None:
             self.edge.counts["tls_without_certificate"] += 1
-            raw.abort()
+        elif self.admit(connection, host):
+            self._start(self._shake_accepted(taken, connection, context))
             return
-        connection = Connection(self, point, accepted=True)
-        if not self.admit(connection, address_of(raw)[0]):
-            raw.abort()
-            return
-        self._start(self._shake_accepted(raw, connection, context))
+        taken.close()
 
-    async def _shake_accepted(self, raw: asyncio.Transport, connection: Connection, context: ssl.SSLContext) -> None:
+    async def _shake_accepted(self, taken: socket.socket, connection: Connection, context: ssl.SSLContext) -> None:
+        set_options(taken)
         try:
-            transport = await self._handshake(raw, connection, context, server_side=True)
-        except (OSError, TimeoutError) as error:
-            self._release(connection)
-            self.edge.counts["tls_handshakes_failed"] += 1
-            log.debug("TLS handshake of %s: %s", connection.host, error)
-            return
-        if transport.is_closing() or self.edge.closed:
-            self._release(connection)
-            transport.abort()
-            return
-        if context.verify_mode is not ssl.CERT_NONE and not _shown_certificate(transport):
-            connection.peer = UNCERTIFIED
-        connection.connection_made(transport)
-
-    async def _handshake(
-        self,
-        raw: asyncio.Transport,
-        connection: Connection,
-        context: ssl.SSLContext,
-        *,
-        server_side: bool = False,
-        name: str | None = None,
-    ) -> asyncio.Transport:
-        """TLS on a TCP connection. Raises OSError (ssl.SSLError is one) or TimeoutError; the connection is closed
-        then."""
-        set_options(raw)
-        try:
-            transport = await self.edge.loop.start_tls(
-                raw,
-                connection,
-                context,
-                server_side=server_side,
-                server_hostname=name,
+            await self.edge.loop.connect_accepted_socket(
+                lambda: connection,
+                taken,
+                ssl=context,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             )
-        except BaseException:
-            raw.abort()
-            raise
-        if transport is None:
-            raise ConnectionResetError("closed during the handshake")
-        return transport
+        except (OSError, TimeoutError) as error:
+            self.edge.counts["tls_handshakes_failed"] += 1
+            log.debug("TLS handshake of %s: %s", connection.host, error)
+        finally:
+            if connection.transport is None:
+                self._release(connection)
+                taken.close()
+
+    def note_certificate(self, peer: TlsPeer, certificate: bytes) -> None:
+        """A peer we called showed this certificate."""
+        if self.tls is not None:
+            self.tls.seen(peer, certificate)
 
     # ---- sending ----
 
@@ -495,7 +515,7 @@ class Streams:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self._connect(key, point)
-        except (OSError, TimeoutError, PeerNameError) as error:
+        except Exception as error:  # whatever it is, who waits must be told
             failure = failure_of(error)
             self.edge.counts["connect_failed"] += 1
             log.debug("no connection to %s:%s: %s: %s", key[1], key[2], failure, error)
@@ -514,38 +534,47 @@ class Streams:
                 client.unsent = False
             self._send_on(connection, data, client)
         for told in opening.listeners:
-            told(failure)
+            self.edge.tell(told, failure)
         self.edge.flush()
 
     async def _connect(self, key: Key, point: ListeningPoint) -> Connection:
         """Raises OSError, TimeoutError or PeerNameError."""
         _, host, port, peer = key
+        loop = self.edge.loop
         # From the address that our Via names: the peer may know us by it.
         local = None if point.base is not point or point.host in ("0.0.0.0", "::") else (point.host, 0)
         if peer is None:
-            _, plain = await self.edge.loop.create_connection(
-                lambda: Connection(self, point), host, port, local_addr=local
-            )
+            _, plain = await loop.create_connection(lambda: Connection(self, point), host, port, local_addr=local)
             return plain
         if self.tls is None:
             raise OSError("no TLS here")
         context = self.tls.client(peer)
-        raw, _ = await self.edge.loop.create_connection(lambda: _Gate(lambda _: None), host, port, local_addr=local)
+        raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         connection = Connection(self, point, peer=peer)
         try:
-            transport = await self._handshake(raw, connection, context, name=peer.name)
-        except TimeoutError:
-            raise _HandshakeTimeoutError from None
-        except ConnectionAbortedError:
-            raise _HandshakeTimeoutError from None  # what asyncio makes of it
-        except ConnectionError as error:
-            raise ssl.SSLError(0, f"closed during the handshake: {error}") from None
-        shown: ssl.SSLObject = transport.get_extra_info("ssl_object")
-        self.tls.seen(peer, shown.getpeercert(binary_form=True) or b"")
-        if peer.verified and not identifies(shown.getpeercert() or {}, peer.name):
-            transport.abort()
+            raw.setblocking(False)
+            if local is not None:
+                raw.bind(local)
+            await loop.sock_connect(raw, (host, port))
+            set_options(raw)
+            try:
+                await loop.create_connection(
+                    lambda: connection,
+                    sock=raw,
+                    ssl=context,
+                    server_hostname="" if peer.name.startswith("*") else peer.name,
+                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                    ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+                )
+            except (TimeoutError, ConnectionAbortedError):  # asyncio makes the one of the other
+                raise _HandshakeTimeoutError from None
+            except ConnectionError as error:
+                raise ssl.SSLError(0, f"closed during the handshake: {error}") from None
+        finally:
+            if connection.transport is None:
+                raw.close()
+        if connection.failure:
             raise PeerNameError(f"the certificate does not name {peer.name}")
-        connection.connection_made(transport)
         return connection
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -701,10 +730,6 @@ def _keys(flow: Flow) -> tuple[Key, ...]:
     return ((transport, host, port, peer._replace(verified=True)), (transport, host, port, peer))
 
 
-def _shown_certificate(transport: asyncio.Transport) -> bool:
-    return bool(transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
-
-
 def address_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
     """The peer's address, without an IPv6 scope, and port."""
     name = transport.get_extra_info("peername")
@@ -713,9 +738,9 @@ def address_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
     return name[0].partition("%")[0], name[1]
 
 
-def set_options(transport: asyncio.BaseTransport) -> None:
+def set_options(connection: asyncio.BaseTransport | socket.socket) -> None:
     """No delay, and keep-alives."""
-    sock = transport.get_extra_info("socket")
+    sock = connection if isinstance(connection, socket.socket) else connection.get_extra_info("socket")
     if sock is not None:
         for level, option, value in _KEEP_ALIVE:
             try:
