@@ -271,7 +271,7 @@ class Certificates:
         self._shown: dict[str, float] = {}
         self._said: dict[str, float] = {}
 
-    # ---- sip.transport_streams.TlsContexts ----
+    # ---- sip.transport_tls.TlsContexts ----
 
     def server(self) -> ssl.SSLContext | None:
         """For connections to us; None where we have no usable certificate."""

@@ -1,7 +1,7 @@
-"""The edge: the sockets of a node under asyncio. Only this file and sip/transport_streams.py know an event loop.
+"""The edge: the sockets of a node under asyncio. Only the files called transport… know an event loop.
 
 UDP is a non-blocking socket on `add_reader`, drained at each wake-up: asyncio's stock datagram protocol costs five
-times as much a packet. TCP and TLS are in sip/transport_streams.py.
+times as much a packet. TCP and TLS begin in sip/transport_streams.py.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from collections.abc import Callable
 from sip.errors import RemoteError
 from sip.stack import ClientTransaction, Flow, ListeningPoint, Stack, TlsPeer
 from sip.stun import binding_response
-from sip.transport_streams import Streams, TlsContexts, Told
+from sip.transport_streams import Streams, Told
+from sip.transport_tls import TlsContexts
 
 log = logging.getLogger("sip.transport")
 

@@ -11,60 +11,16 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
+from sip import stream_limits as limits
 from sip.errors import RemoteError
-from sip.framing import PONG, StreamFramer
-from sip.server_identity import identifies
 from sip.stack import UNCERTIFIED, ClientTransaction, Flow, ListeningPoint, TlsPeer
 from sip.transaction import State
+from sip.transport_connection import Connection
+from sip.transport_tls import TlsContexts, TlsListener, accept_handshake, failure_of, open_tls
 
 log = logging.getLogger("sip.transport")
-
-STREAM_BUFFER = 65_536
-MAX_UNSENT_BYTES = 4 * 1024 * 1024
-"""A peer that reads this little is cut off; it may never make us hold back others, or run out of memory."""
-MAX_UNSENT_SECONDS = 10.0
-"""So long a peer may read nothing of what waits for it."""
-MAX_BUFFERED_BYTES = 64 * 1024 * 1024
-"""Of all connections together: messages begun and not whole yet, and bytes not sent yet. Beyond it the largest go."""
-MESSAGE_SECONDS = 20.0
-"""So long a message may take from its first byte to its last."""
-IDLE_SECONDS = 600.0
-STRANGER_IDLE_SECONDS = 30.0
-MAX_CONNECTIONS = 10_000
-MAX_CONNECTIONS_PER_HOST = 2_500
-"""Of one address: a PBX, or a whole branch behind one NAT."""
-SPARE_IDLE_SECONDS = 10.0
-"""Where there is no room for a new connection, the one idle longest goes, if it is idle for so long."""
-SILENCE_SECONDS = 0.2
-"""After so long without a byte, a body whose length was not said is taken as it came."""
-CONNECT_SECONDS = 10.0
-HANDSHAKE_SECONDS = 5.0
-"""For a TLS handshake, of either side."""
-SHUTDOWN_SECONDS = 1.0
-"""For a peer to answer our close_notify."""
-BACKLOG = 1024
-ACCEPTED_PER_WAKEUP = 16
-MAX_STRANGERS = 64
-"""Connections from sources in no listed network, all together: enough for a 911 call to be refused politely."""
-STRANGER_MESSAGE_BYTES = 65_536
-
-# A peer that has vanished (a firewall forgot the connection) is noticed in seconds, not after a quarter of an hour.
-_KEEP_ALIVE = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in (
-            ("TCP_KEEPIDLE", 30),
-            ("TCP_KEEPINTVL", 5),
-            ("TCP_KEEPCNT", 3),
-            ("TCP_USER_TIMEOUT", 4000),
-            ("TCP_NODELAY", 1),
-        )
-        if hasattr(socket, name)
-    ),
-]
 
 _TOP_VIA = re.compile(
     rb"\r\n(?:via|v)[ \t]*:[ \t]*SIP *\/ *2\.0 *\/ *T(?:CP|LS)[ \t]+([^;,\s]+)([^,\r\n]*)", re.IGNORECASE
@@ -76,19 +32,6 @@ Key = tuple[str, str, int, TlsPeer | None]
 
 Told = Callable[[str], None]
 """Told how opening a connection ended: with an empty string, or the name of the failure."""
-
-
-class TlsContexts(Protocol):
-    """Where the certificates are; those of the moment, for they change while we run."""
-
-    def server(self) -> ssl.SSLContext | None:
-        """For connections to us; None where we have no usable certificate."""
-
-    def client(self, peer: TlsPeer) -> ssl.SSLContext:
-        """For a connection to a peer. Raises OSError (ssl.SSLError is one) where its authorities cannot be read."""
-
-    def seen(self, peer: TlsPeer, certificate: bytes) -> None:
-        """A peer showed this certificate, DER."""
 
 
 class Edge(Protocol):
@@ -116,184 +59,6 @@ class Edge(Protocol):
 
     def flush(self) -> None:
         """Send what the stack has ready."""
-
-
-class PeerNameError(Exception):
-    """A certificate that is good, and another's."""
-
-
-class Connection(asyncio.BufferedProtocol):
-    """One connection, accepted or opened, once its handshake is done."""
-
-    def __init__(
-        self, streams: "Streams", point: ListeningPoint, *, accepted: bool = False, peer: TlsPeer | None = None
-    ) -> None:
-        self.streams = streams
-        self.edge = streams.edge
-        self.point = point
-        self.accepted = accepted
-        self.peer = peer
-        """Of a connection opened by TLS: what the certificate was to prove."""
-        self.host = ""
-        self.is_stranger = False
-        self.is_admitted = False
-        self.framer = StreamFramer()
-        self.transport: asyncio.Transport | None = None
-        self.failure = ""
-        """Of a connection opened by TLS: why it is not used after all."""
-        self.flow = Flow(point, "", 0)
-        self.last_used = 0.0
-        self.held_until = 0.0
-        """Until then it is not closed for being idle."""
-        self.begun_at: float | None = None
-        """Since when a message is incomplete."""
-        self.unread_since: float | None = None
-        """Since when the peer lets our bytes pile up."""
-        self.keys: list[Key] = []
-        """What it is found by."""
-        self.has_spoken = False
-        self.waiting: dict[bytes, ClientTransaction] = {}
-        """Requests sent here that have no answer yet: they fail when the connection does."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A TCP connection stands; or the handshake on one is done."""
-        self.transport = cast(asyncio.Transport, transport)  # not a subclass of it under every loop
-        host, port = address_of(transport)
-        if self.accepted and not self.is_admitted and not self.streams.admit(self, host):
-            self.transport.abort()
-            return
-        shaken: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        if shaken is not None and not self._is_whom_we_want(shaken):
-            self.transport.abort()
-            return
-        self.host = host
-        set_options(transport)
-        self.flow = self.streams.adopt(self, host, port)
-
-    def _is_whom_we_want(self, shaken: ssl.SSLObject) -> bool:
-        """False where the peer we called is another than its certificate should name. Of who called us it is noted
-        whether the certificate asked for was shown."""
-        shown = shaken.getpeercert(binary_form=True)
-        if self.accepted:
-            if shaken.context.verify_mode is not ssl.CERT_NONE and not shown:
-                self.peer = UNCERTIFIED
-            return True
-        assert self.peer is not None
-        self.streams.note_certificate(self.peer, shown or b"")
-        if self.peer.verified and not identifies(shaken.getpeercert() or {}, self.peer.name):
-            self.failure = "certificate-name"
-        return not self.failure
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self.streams.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.last_used = self.edge.now()
-        self._deliver(self.framer.feed(self.streams.buffer[:nbytes]))
-
-    def _deliver(self, messages: list[bytes]) -> None:
-        if self.framer.pings:
-            self.edge.counts["keep_alives"] += self.framer.pings
-            self.write(PONG * self.framer.pings)
-            self.framer.pings = 0
-        if messages:
-            self.begun_at = None
-            if not self.has_spoken:
-                self.has_spoken = True
-                self.streams.learn_alias(self, messages[0])
-            for message in messages:
-                self.edge.on_message(message, self.flow)
-        if self.framer.skipped:
-            self.framer.skipped = 0
-            self.edge.counts["streams_resynchronised"] += 1
-        if self.framer.error is not None:
-            self._give_up(self.framer.error)
-        elif self.framer.has_begun:
-            self.streams.note_begun(self)
-            if self.framer.is_open:
-                self.edge.loop.call_later(SILENCE_SECONDS, self._end_open_body, self.last_used)
-
-    def _end_open_body(self, since: float) -> None:
-        """A body without Content-Length ends where nothing more comes."""
-        if self.last_used == since and self.transport is not None and not self.transport.is_closing():
-            self._deliver(self.framer.end_body())
-
-    def _give_up(self, error: RemoteError) -> None:
-        """The stream cannot be framed any more: answer what can be answered, and close."""
-        self.edge.on_unframed(self.framer.unframed(), self.flow, error)
-        if self.transport is not None:
-            self.transport.close()
-
-    def write(self, data: bytes) -> None:
-        """Send; a peer that does not read is cut off."""
-        if self.transport is None or self.transport.is_closing():
-            return
-        self.transport.write(data)
-        if self.unread_since is not None and self.unsent > MAX_UNSENT_BYTES:
-            self.cut_off("connections_cut_off")
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that the peer has not taken yet."""
-        return self.transport.get_write_buffer_size() if self.transport is not None else 0
-
-    def pause_writing(self) -> None:
-        """The peer reads more slowly than we write. Nobody waits for it; it has MAX_UNSENT_SECONDS to go on."""
-        self.unread_since = self.edge.now()
-        self.streams.slow.add(self)
-
-    def resume_writing(self) -> None:
-        self.unread_since = None
-        self.streams.slow.discard(self)
-
-    def cut_off(self, why: str) -> None:
-        """End at once, counted under this name; what was not sent is lost."""
-        self.edge.counts[why] += 1
-        if self.transport is not None:
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.streams.forget(self)
-
-
-class TlsListener:
-    """Accepts TCP connections for TLS: who may connect is decided before a handshake costs anything."""
-
-    def __init__(self, streams: "Streams", point: ListeningPoint, bind_host: str) -> None:
-        """Raises OSError where the address cannot be had."""
-        self.streams = streams
-        self.loop = streams.edge.loop
-        self.point = point
-        family = socket.AF_INET6 if ":" in bind_host else socket.AF_INET
-        self.socket = socket.create_server((bind_host, point.port), family=family, backlog=BACKLOG)
-        self.socket.setblocking(False)
-        self.loop.add_reader(self.socket, self.on_readable)
-
-    def on_readable(self) -> None:
-        """Take what waits, some at a time."""
-        for _ in range(ACCEPTED_PER_WAKEUP):
-            try:
-                taken, address = self.socket.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:  # no descriptor or memory is left: others have to go first
-                self.streams.edge.counts["accept_failed"] += 1
-                log.error("cannot accept a connection: %s; tried again in a second", error)
-                self.loop.remove_reader(self.socket)
-                self.loop.call_later(1.0, self._go_on)
-                return
-            taken.setblocking(False)
-            self.streams.accept_tls(taken, address[0].partition("%")[0], self.point)
-
-    def _go_on(self) -> None:
-        if self.socket.fileno() >= 0:
-            self.loop.add_reader(self.socket, self.on_readable)
-
-    def close(self) -> None:
-        """Stop and close."""
-        if self.socket.fileno() >= 0:
-            self.loop.remove_reader(self.socket)
-            self.socket.close()
 
 
 class Opening:
@@ -326,7 +91,7 @@ class Streams:
         self.connections: dict[int, Connection] = {}
         self.by_address: dict[Key, int] = {}
         self.opening: dict[Key, Opening] = {}
-        self.buffer = memoryview(bytearray(STREAM_BUFFER))
+        self.buffer = memoryview(bytearray(limits.STREAM_BUFFER))
         self.hosts: Counter[str] = Counter()
         """Accepted connections by the peer's address, those in a handshake included."""
         self.accepted = 0
@@ -347,7 +112,11 @@ class Streams:
             self.servers.append(TlsListener(self, point, bind_host))
             return
         server = await self.edge.loop.create_server(
-            lambda: Connection(self, point, accepted=True), bind_host, point.port, backlog=BACKLOG, reuse_address=True
+            lambda: Connection(self, point, accepted=True),
+            bind_host,
+            point.port,
+            backlog=limits.BACKLOG,
+            reuse_address=True,
         )
         self.servers.append(server)
 
@@ -355,10 +124,10 @@ class Streams:
         """Whether an accepted connection may stay; strangers are few, and never take a place of those we know."""
         known = self.edge.is_known(host)
         if known:
-            full = self.hosts[host] >= MAX_CONNECTIONS_PER_HOST
-            room = not full and (self.accepted - self.strangers < MAX_CONNECTIONS or self._make_room())
+            full = self.hosts[host] >= limits.MAX_CONNECTIONS_PER_HOST
+            room = not full and (self.accepted - self.strangers < limits.MAX_CONNECTIONS or self._make_room())
         else:
-            room = self.strangers < MAX_STRANGERS
+            room = self.strangers < limits.MAX_STRANGERS
         if not room:
             self.edge.counts["connections_refused"] += 1
             return False
@@ -368,13 +137,13 @@ class Streams:
         self.accepted += 1
         if not known:
             connection.is_stranger = True
-            connection.framer.max_body = STRANGER_MESSAGE_BYTES
+            connection.framer.max_body = limits.STRANGER_MESSAGE_BYTES
             self.strangers += 1
         return True
 
     def _make_room(self) -> bool:
         """End the accepted connection that nobody used for longest; False where none is idle."""
-        limit = self.edge.now() - SPARE_IDLE_SECONDS
+        limit = self.edge.now() - limits.SPARE_IDLE_SECONDS
         idle = [one for one in self.connections.values() if one.accepted and not one.is_stranger]
         oldest = min(idle, key=lambda one: one.last_used, default=None)
         if oldest is None or oldest.last_used > limit:
@@ -407,22 +176,13 @@ class Streams:
         taken.close()
 
     async def _shake_accepted(self, taken: socket.socket, connection: Connection, context: ssl.SSLContext) -> None:
-        set_options(taken)
+        done = False
         try:
-            await self.edge.loop.connect_accepted_socket(
-                lambda: connection,
-                taken,
-                ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
-        except (OSError, TimeoutError) as error:
-            self.edge.counts["tls_handshakes_failed"] += 1
-            log.debug("TLS handshake of %s: %s", connection.host, error)
+            done = await accept_handshake(self.edge.loop, taken, connection, context)
         finally:
-            if connection.transport is None:
+            if not done:
+                self.edge.counts["tls_handshakes_failed"] += 1
                 self._release(connection)
-                taken.close()
 
     def note_certificate(self, peer: TlsPeer, certificate: bytes) -> None:
         """A peer we called showed this certificate."""
@@ -513,7 +273,7 @@ class Streams:
         connection: Connection | None = None
         failure = ""
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(limits.CONNECT_SECONDS):
                 connection = await self._connect(key, point)
         except Exception as error:  # whatever it is, who waits must be told
             failure = failure_of(error)
@@ -548,33 +308,8 @@ class Streams:
             return plain
         if self.tls is None:
             raise OSError("no TLS here")
-        context = self.tls.client(peer)
-        raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         connection = Connection(self, point, peer=peer)
-        try:
-            raw.setblocking(False)
-            if local is not None:
-                raw.bind(local)
-            await loop.sock_connect(raw, (host, port))
-            set_options(raw)
-            try:
-                await loop.create_connection(
-                    lambda: connection,
-                    sock=raw,
-                    ssl=context,
-                    server_hostname="" if peer.name.startswith("*") else peer.name,
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                    ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-                )
-            except (TimeoutError, ConnectionAbortedError):  # asyncio makes the one of the other
-                raise _HandshakeTimeoutError from None
-            except ConnectionError as error:
-                raise ssl.SSLError(0, f"closed during the handshake: {error}") from None
-        finally:
-            if connection.transport is None:
-                raw.close()
-        if connection.failure:
-            raise PeerNameError(f"the certificate does not name {peer.name}")
+        await open_tls(loop, connection, (host, port), local, self.tls.client(peer), peer.name)
         return connection
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -658,13 +393,13 @@ class Streams:
         for connection in [one for one in self.begun if one.begun_at is None]:
             self.begun.discard(connection)
         for connection in list(self.begun):
-            if connection.begun_at is not None and now - connection.begun_at > MESSAGE_SECONDS:
+            if connection.begun_at is not None and now - connection.begun_at > limits.MESSAGE_SECONDS:
                 connection.cut_off("connections_stalled")
         for connection in list(self.slow):
-            if connection.unread_since is not None and now - connection.unread_since > MAX_UNSENT_SECONDS:
+            if connection.unread_since is not None and now - connection.unread_since > limits.MAX_UNSENT_SECONDS:
                 connection.cut_off("connections_cut_off")
         held = {one: len(one.framer.buffer) + one.unsent for one in self.begun | self.slow}
-        excess = sum(held.values()) - MAX_BUFFERED_BYTES
+        excess = sum(held.values()) - limits.MAX_BUFFERED_BYTES
         for connection in sorted(held, key=held.__getitem__, reverse=True):
             if excess <= 0:
                 break
@@ -675,7 +410,7 @@ class Streams:
         """Close connections that nobody used for IDLE_SECONDS (strangers sooner); called now and then."""
         now = self.edge.now()
         for connection in list(self.connections.values()):
-            limit = STRANGER_IDLE_SECONDS if connection.is_stranger else IDLE_SECONDS
+            limit = limits.STRANGER_IDLE_SECONDS if connection.is_stranger else limits.IDLE_SECONDS
             idle = now - connection.last_used > limit and now > connection.held_until
             if idle and connection.transport is not None:
                 self.edge.counts["connections_idle_closed"] += 1
@@ -692,35 +427,6 @@ class Streams:
             task.cancel()
 
 
-class _HandshakeTimeoutError(TimeoutError):
-    """The peer takes a TCP connection and says nothing in TLS."""
-
-
-def failure_of(error: Exception) -> str:
-    """The name of what stopped a connection from being opened, as in docs/reasons.md."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return _VERIFY_FAILURES.get(error.verify_code, "certificate-invalid")
-    if isinstance(error, PeerNameError):
-        return "certificate-name"
-    if isinstance(error, ssl.SSLError | _HandshakeTimeoutError):
-        return "handshake-timeout" if isinstance(error, TimeoutError) else "handshake-failed"
-    if isinstance(error, ConnectionRefusedError):
-        return "refused"
-    return "no-answer" if isinstance(error, TimeoutError) else "unreachable"
-
-
-# The X509_V_ERR_… of OpenSSL's x509_vfy.h.
-_VERIFY_FAILURES = {
-    9: "certificate-not-yet-valid",
-    10: "certificate-expired",
-    18: "certificate-untrusted",
-    19: "certificate-untrusted",
-    20: "certificate-untrusted",
-    21: "certificate-untrusted",
-    23: "certificate-revoked",
-}
-
-
 def _keys(flow: Flow) -> tuple[Key, ...]:
     transport, host, port, peer = flow.point.transport, flow.host, flow.port, flow.peer
     if peer is None or peer is UNCERTIFIED:
@@ -728,22 +434,3 @@ def _keys(flow: Flow) -> tuple[Key, ...]:
     if peer.verified:
         return ((transport, host, port, peer),)
     return ((transport, host, port, peer._replace(verified=True)), (transport, host, port, peer))
-
-
-def address_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
-    """The peer's address, without an IPv6 scope, and port."""
-    name = transport.get_extra_info("peername")
-    if not name:  # gone already
-        return "", 0
-    return name[0].partition("%")[0], name[1]
-
-
-def set_options(connection: asyncio.BaseTransport | socket.socket) -> None:
-    """No delay, and keep-alives."""
-    sock = connection if isinstance(connection, socket.socket) else connection.get_extra_info("socket")
-    if sock is not None:
-        for level, option, value in _KEEP_ALIVE:
-            try:
-                sock.setsockopt(level, option, value)
-            except OSError:  # closed already
-                return

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from sip import transport_streams
+from sip import stream_limits
 from sip.stack import ListeningPoint
 from tests.sip.test_streams import HOST, Client, Node, options, until, within
 from tests.sip.test_stun import REQUEST, TRANSACTION
@@ -89,7 +89,7 @@ async def test_a_phones_connection_is_kept_while_it_is_registered() -> None:
     later = {"now": start}
     node.edge.now = lambda: later["now"]
     node.edge.hold(flow, 3600)
-    later["now"] = start + transport_streams.IDLE_SECONDS + 60
+    later["now"] = start + stream_limits.IDLE_SECONDS + 60
     node.edge.streams.close_idle()
     assert await other.ended()
     assert node.edge.is_connected(flow.connection)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sip import transport_streams
+from sip import stream_limits, transport_connection
 from sip.errors import RemoteError
 from sip.message import Request, Response
 from sip.stack import UNCERTIFIED, Flow, ListeningPoint, ServerTransaction, Stack, TlsPeer
@@ -279,7 +279,7 @@ async def test_nobody_draws_anothers_requests_to_himself(transport: str, tls: Co
 async def test_a_slow_reader_is_cut_off_and_stalls_nobody(
     transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_streams, "MAX_UNSENT_BYTES", 1_000_000)
+    monkeypatch.setattr(stream_limits, "MAX_UNSENT_BYTES", 1_000_000)
     node = Node(transport, tls)
     await node.edge.listen_stream(node.point, HOST)
     slow, brisk = await Client.to(node), await Client.to(node)
@@ -315,7 +315,7 @@ async def test_who_reads_nothing_for_long_is_cut_off_however_little_waits(
         await asyncio.sleep(0)
     streams.sweep()
     assert streams.connections
-    monkeypatch.setattr(transport_streams, "MAX_UNSENT_SECONDS", -1.0)
+    monkeypatch.setattr(stream_limits, "MAX_UNSENT_SECONDS", -1.0)
     streams.sweep()
     await until(lambda: not streams.connections)
     assert node.edge.counts["connections_cut_off"] == 1
@@ -333,7 +333,7 @@ async def test_a_message_that_never_ends_is_given_up(
     await until(lambda: len(node.edge.streams.begun) == 2)
     whole.writer.write(options(2)[-10:])
     await whole.answer()
-    monkeypatch.setattr(transport_streams, "MESSAGE_SECONDS", -1.0)
+    monkeypatch.setattr(stream_limits, "MESSAGE_SECONDS", -1.0)
     node.edge.streams.sweep()
     assert await half.ended()
     assert node.edge.counts["connections_stalled"] == 1
@@ -345,7 +345,7 @@ async def test_a_message_that_never_ends_is_given_up(
 async def test_what_all_hold_together_is_bounded(
     transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_streams, "MAX_BUFFERED_BYTES", 300_000)
+    monkeypatch.setattr(stream_limits, "MAX_BUFFERED_BYTES", 300_000)
     node = Node(transport, tls)
     await node.edge.listen_stream(node.point, HOST)
     clients = [await Client.to(node) for _ in range(4)]
@@ -364,7 +364,7 @@ async def test_what_all_hold_together_is_bounded(
 async def test_connections_of_one_address_and_of_all_are_bounded(
     transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_streams, "MAX_CONNECTIONS_PER_HOST", 3)
+    monkeypatch.setattr(stream_limits, "MAX_CONNECTIONS_PER_HOST", 3)
     node = Node(transport, tls)
     await node.edge.listen_stream(node.point, HOST)
     clients = [await Client.to(node) for _ in range(3)]
@@ -379,8 +379,8 @@ async def test_connections_of_one_address_and_of_all_are_bounded(
     # A place is given back, and where all are taken the one idle longest makes room.
     await clients.pop(0).close()
     await until(lambda: node.edge.streams.accepted == 2)
-    monkeypatch.setattr(transport_streams, "MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(transport_streams, "SPARE_IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(stream_limits, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(stream_limits, "SPARE_IDLE_SECONDS", -1.0)
     clients[1].writer.write(options(2))
     await clients[1].answer()
     newest = await Client.to(node)
@@ -399,7 +399,7 @@ async def test_connections_of_one_address_and_of_all_are_bounded(
 async def test_strangers_are_few_also_before_a_handshake(
     transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_streams, "MAX_STRANGERS", 2)
+    monkeypatch.setattr(stream_limits, "MAX_STRANGERS", 2)
     node = Node(transport, tls, is_known=lambda _: False)
     await node.edge.listen_stream(node.point, HOST)
     silent = [await asyncio.open_connection(HOST, node.point.port) for _ in range(5)]
@@ -422,7 +422,7 @@ async def test_idle_connections_are_closed_and_used_ones_are_not(
     await asyncio.sleep(0.05)
     used.writer.write(options(2))
     await used.answer()
-    monkeypatch.setattr(transport_streams, "IDLE_SECONDS", 0.04)
+    monkeypatch.setattr(stream_limits, "IDLE_SECONDS", 0.04)
     node.edge.streams.close_idle()
     assert await idle.ended()
     used.writer.write(options(3))
@@ -514,7 +514,7 @@ async def test_a_handshake_that_is_never_finished_holds_up_nobody(
     assert node.edge.streams.accepted == 21, "served while the others still wait"
     for _, writer in silent:
         writer.transport.abort()
-    monkeypatch.setattr(transport_streams, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(stream_limits, "HANDSHAKE_SECONDS", 0.05)
     reader, writer = await asyncio.open_connection(HOST, node.point.port)
     assert await reader.read() == b""
     writer.transport.abort()
@@ -526,7 +526,7 @@ async def test_a_handshake_that_is_never_finished_holds_up_nobody(
 async def test_what_stops_a_handshake_has_a_name(
     authority: Authority, own: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_streams, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(stream_limits, "HANDSHAKE_SECONDS", 0.2)
     ours = Node("tls", Contexts(authority, own))
 
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -582,9 +582,9 @@ def with_times(monkeypatch: pytest.MonkeyPatch, **times: int) -> None:
     """Shorter times for the kernel to notice."""
     options = [(getattr(socket, name), value) for name, value in times.items()]
     changed = [
-        (level, option, dict(options).get(option, value)) for level, option, value in transport_streams._KEEP_ALIVE
+        (level, option, dict(options).get(option, value)) for level, option, value in transport_connection.KEEP_ALIVE
     ]
-    monkeypatch.setattr(transport_streams, "_KEEP_ALIVE", changed)
+    monkeypatch.setattr(transport_connection, "KEEP_ALIVE", changed)
 
 
 @within
