@@ -8,6 +8,7 @@ import pytest
 from config.values import peer_address
 from e911.record import RouteEvent, RouteOutcome
 from router.decision import RouteStep
+from router.explain import explain
 from router.route_try import LEAST_SHARE, RouteTry
 from router.trunks import Hop
 from sip.stack import Flow, ListeningPoint
@@ -134,6 +135,17 @@ def test_silent_places_of_an_ordinary_trunk_share_the_time_too(carrier: CallWorl
     carrier.receive(invite("sip:+12125550123@10.0.0.5"))
     assert not of(carrier.advance(1.9), "INVITE", ("203.0.113.51", 5060))
     assert of(carrier.advance(0.2), "INVITE", ("203.0.113.51", 5060))
+
+
+def test_explain_shows_the_targets_and_a_worst_case_that_they_do_not_change(world: CallWorld) -> None:
+    setup = world.router.setup
+    found = explain(setup.rules, setup.sources, world.devices, "4102", "911", "10.1.3.7")
+    assert found["routes"][0]["targets"] == [
+        "sip:203.0.113.31:5060",
+        "sip:203.0.113.33:5070",
+        "sip:203.0.113.34:5060",
+    ]
+    assert found["worst_case_seconds"] == 8.0 + 8.0 + 12.0
 
 
 def step(timeout: float, progress_timeout: float = 6.0) -> RouteStep:
