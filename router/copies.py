@@ -3,7 +3,7 @@
 To us each copy is a transaction of its own, to the PSAP all of them are one call. Were each taken for a call, two
 dispatchers would answer one caller; were the second refused (482, RFC 3261 section 8.2.2.2), a PBX that turned to its
 second way because the first is broken would lose its call. So a copy joins the call: it hears what the call hears.
-See docs/decisions/0015-copies-of-a-call.md.
+See docs/decisions/0029-copies-of-a-call.md.
 """
 
 from collections.abc import Sequence

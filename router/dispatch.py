@@ -223,7 +223,10 @@ class CallRouter:
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
             return
         if self.dialogs:
-            request = self.dialogs.repaired(request)
+            as_it_came, request = request, self.dialogs.repaired(request)
+            if request is not as_it_came:
+                # This phone will need its dialog again, also where this process ends the next moment.
+                self.write_waiting()
         self.acks.passed(request.call_id, request.to_tag, request.uri)
         request = mended(request)
         try:

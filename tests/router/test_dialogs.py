@@ -145,6 +145,15 @@ def test_the_same_after_a_restart(tmp_path: Path) -> None:
     assert_follows(one(world.receive(request_of(raw, "BYE")), "BYE"), "BYE")
 
 
+def test_a_careless_phones_dialog_is_in_the_journal_before_its_ack_leaves(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path)
+    raw = invite()
+    answered(world, raw)
+    assert not any(isinstance(event, DialogFormed) for event in world.journal.events), "others can wait a moment"
+    world.receive(request_of(raw, "ACK"))
+    assert any(isinstance(event, DialogFormed) for event in world.journal.events)
+
+
 def test_the_journal_tells_of_dialogs(tmp_path: Path) -> None:
     world = CallWorld(tmp_path)
     raw = invite()
