@@ -8,6 +8,8 @@ import pytest
 _PACKAGES = {
     "sipp": "package sip-tester",
     "kamailio": "package kamailio",
+    "baresip": "package baresip-core",
+    "linphonec": "package linphone-cli",
     "ip": "package iproute2",
     "nft": "package nftables",
     "root": "network namespaces are made by root",
