@@ -1,6 +1,6 @@
 """Asking DNS: the questions of sip.locating, by dnspython, and the system's resolver beside it.
 
-With `dns.servers` those servers are asked, and the system's resolver (`/etc/hosts`, its name servers) only for
+With `dns.servers` a host in `/etc/hosts` is that, then those servers are asked, and the system's resolver only for
 addresses that they know nothing of. Without, addresses come from the system's resolver, so that `/etc/hosts` counts
 as everywhere else on the machine, and NAPTR and SRV records from the name servers of `/etc/resolv.conf`.
 """
@@ -9,13 +9,15 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from router.sources import parse_address
 from sip.locating import Naptr, Question, Record, Srv
 
 TRY_SECONDS = 0.6
 """So long one name server may take before the question is sent again, or to the next one."""
-QUESTION_SECONDS = 1.8
+QUESTION_SECONDS = 1.4
 """So long a question may take, all tries together."""
 NAPTR_SECONDS = 1.0
 """Some firewalls let no NAPTR through; SRV and addresses are good without it."""
@@ -23,6 +25,7 @@ SYSTEM_TTL = 60.0
 """The system's resolver does not tell how long an answer holds; seconds."""
 NEGATIVE_TTL = 30.0
 """So long "there is no such record" holds where the answer does not say; seconds."""
+HOSTS_FILE = Path("/etc/hosts")
 _NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _LOOPBACK = {"A": "127.0.0.1", "AAAA": "::1"}
 
@@ -45,6 +48,7 @@ class DnsClient:
         """servers: addresses and ports of name servers; none: those of the system."""
         self.servers = tuple(servers)
         self._threads = ThreadPoolExecutor(threads, "resolver")
+        self._hosts = _Hosts()
 
     def close(self) -> None:
         """Ask the system's resolver no more; what is under way is left to end by itself."""
@@ -55,8 +59,12 @@ class DnsClient:
         if question.name == "localhost" or question.name.endswith(".localhost"):  # RFC 6761 section 6.3
             address = _LOOPBACK.get(question.kind)
             return Answer((address,) if address else (), SYSTEM_TTL)
-        if not self.servers and question.kind in ("A", "AAAA"):
-            return await self.ask_system(question)
+        if question.kind in ("A", "AAAA"):
+            if not self.servers:
+                return await self.ask_system(question)
+            written = self._hosts.addresses(question.name, six=question.kind == "AAAA")
+            if written is not None:
+                return Answer(written, SYSTEM_TTL)
         return await self._ask_dns(question)
 
     async def ask_system(self, question: Question) -> Answer:
@@ -110,6 +118,35 @@ class DnsClient:
             resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in self.servers]
         resolver.timeout = TRY_SECONDS
         return resolver
+
+
+class _Hosts:
+    """/etc/hosts, read again where it has changed."""
+
+    def __init__(self) -> None:
+        self._stamp = 0
+        self._found: dict[str, list[str]] = {}
+
+    def addresses(self, name: str, *, six: bool) -> tuple[str, ...] | None:
+        """The addresses of one family written there for a host; None where the host is not there at all."""
+        try:
+            stamp = HOSTS_FILE.stat().st_mtime_ns
+            if stamp != self._stamp:
+                self._stamp, self._found = stamp, _read_hosts(HOSTS_FILE.read_text("utf-8", "replace"))
+        except OSError:
+            return None
+        found = self._found.get(name)
+        return None if found is None else tuple(address for address in found if (":" in address) is six)
+
+
+def _read_hosts(text: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        if parse_address(address) is not None:
+            for name in names:
+                found.setdefault(name.lower(), []).append(address)
+    return found
 
 
 def look_up(host: str, family: int = socket.AF_UNSPEC) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,23 @@ def test_without_servers_addresses_come_from_the_system(monkeypatch: pytest.Monk
     assert ask(DnsClient(), "pbx", "AAAA").records == ()
     with pytest.raises(LookupFailedError):
         ask(DnsClient(), "elsewhere.example.com", "A")
+
+
+def test_what_the_engineer_wrote_into_the_hosts_file_needs_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("# 192.0.2.1 pbx\n\n192.0.2.8 PBX.example.com pbx # the old one\n2001:db8::8 pbx\nrubbish\n")
+    monkeypatch.setattr(dns_client, "HOSTS_FILE", hosts)
+    closed = ZoneServer().endpoint.pair
+    assert ask(DnsClient([closed]), "pbx", "A").records == ("192.0.2.8",)
+    assert ask(DnsClient([closed]), "pbx", "AAAA").records == ("2001:db8::8",)
+    assert ask(DnsClient([closed]), "pbx.example.com", "AAAA").records == ()
+    located = locate_now([closed], [Where("pbx.example.com", 5070)])
+    assert located[Where("pbx.example.com", 5070)].servers == (Server("udp", "192.0.2.8", 5070),)
+    hosts.unlink()
+    with pytest.raises(LookupFailedError):
+        ask(DnsClient([closed]), "pbx", "A")
 
 
 def test_names_of_peers_that_hang_do_not_hold_up_those_of_trunks(monkeypatch: pytest.MonkeyPatch) -> None:
