@@ -402,6 +402,13 @@ class Emergency(Section):
     from_unlisted: Literal["refuse", "accept"] = Field(
         "refuse", description="911 calls from sources in no listed network"
     )
+    flood: int = Field(
+        10,
+        ge=0,
+        le=1_000_000,
+        description="more 911 calls of one caller in a minute are an alarm; they are served, to block is for people "
+        "(`edge911 block`). 0: no alarm",
+    )
     all_calls_from: list[Network] = Field(
         default_factory=list,
         description="sources whose every INVITE and MESSAGE is an emergency, whatever it is addressed to",

@@ -149,6 +149,7 @@ ENGLISH = NoticeWords(
     reasons={
         "from-outside": "it came from outside (a carrier or provider), not from a phone of yours",
         "from-unlisted-source": "its source address is in none of the listed networks",
+        "blocked": "somebody blocked this caller for a while (edge911 block)",
         "no-text-service": "911 takes no texts here",
     },
     parts={
@@ -233,6 +234,7 @@ FRENCH = NoticeWords(
     reasons={
         "from-outside": "il venait de l'extérieur (un opérateur ou fournisseur), pas d'un de vos téléphones",
         "from-unlisted-source": "son adresse d'origine n'est dans aucun des réseaux listés",
+        "blocked": "quelqu'un a bloqué cet appelant pour un temps (edge911 block)",
         "no-text-service": "le 911 ne prend pas de textos ici",
     },
     parts={

@@ -205,7 +205,7 @@ class CallRefused:
     dialled: str
     caller: Caller
     reason: str
-    """`from-outside`, `from-unlisted-source`, or `no-text-service` for a text (MESSAGE)."""
+    """`from-outside`, `from-unlisted-source`, `blocked`, or `no-text-service` for a text (MESSAGE)."""
     status: int
     text: str = ""
     """What somebody wrote who sent a text."""

@@ -19,6 +19,7 @@ from config.load import ConfigError, LoadedConfig, load_config
 from e911.locate import DeviceTable
 from e911.location import Device
 from e911.numbers import EmergencyNumbers
+from router.blocks import Blocks
 from router.certificates import Certificates, TlsFiles, files_of
 from router.contact_urls import unusable_urls_apart
 from router.decision import Rules
@@ -130,6 +131,9 @@ class App:
             may_alias=lambda host: not self.router.sources.is_trunk(host),
         )
         self.router.edge = self.edge
+        self.blocks = Blocks(loaded.state_directory)
+        self.blocks.look()
+        self.router.blocks = self.blocks
         self.trace = TraceServer(self.edge, loaded.state_directory, self._hello)
         self.edge.before_sending = self.router.before_sending
         self.standing = StandingConnections(
@@ -153,6 +157,7 @@ class App:
         self._jobs: tuple[tuple[int, str, Callable[[], None]], ...] = (
             (1, "writing to the journal", self.router.write_waiting),
             (1, "writing the log", self.logs.render),
+            (5, "looking for callers that were blocked by hand", self.blocks.look),
             (10, "showing that the process lives", self.heartbeat.beat),
             (10, "writing to the journal again", self._retry_journal),
             (10, "collecting garbage", self._collect_overflow),
@@ -643,6 +648,7 @@ class App:
                 Gauge("edge911_journal_waiting", "events that wait to be journalled", lambda: self.journal.waiting),
                 Gauge("edge911_journal_lost", "events lost for good", lambda: self.journal.lost),
                 Gauge("edge911_loop_lag_seconds", "how late the event loop was", lambda: self.lag),
+                Gauge("edge911_blocks", "callers blocked by hand", lambda: len(self.blocks)),
                 Gauge("edge911_faults", "faults of edge911 itself", lambda: self.faults),
                 Gauge("edge911_start_time_seconds", "when the process started", lambda: self.started_at),
                 Gauge("edge911_draining", "1 while stopping", lambda: float(router.draining)),

@@ -11,14 +11,16 @@ from typing import Protocol
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.locate import DeviceTable
 from e911.numbers import CallKind, classify
-from e911.record import CallFinished, CallOutcome, CallRefused, JournalEvent
+from e911.record import Caller, CallFinished, CallOutcome, CallRefused, JournalEvent
 from router.acks import Acks
 from router.admission import INSIDE_ONLY, forgives, refusal
+from router.blocks import Blocks
 from router.copies import Copy, is_copy
 from router.decision import CallPlan, Rules, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.dialogs import EmergencyDialogs
 from router.earlier import EarlierCall, EarlierCalls, EarlierRoute
 from router.emergency import EmergencyCall
+from router.floods import Floods
 from router.flow_tokens import FlowTokens
 from router.listening import ListeningPoints
 from router.next_hop import NextHops, Resolve
@@ -142,6 +144,9 @@ class CallRouter:
         self.earlier = EarlierCalls()
         """Calls that were being set up when an earlier process of this node ended."""
         self.refusals = RefusalLimit()
+        self.floods = Floods()
+        self.blocks: Blocks | None = None
+        """Whose 911 calls a person has blocked; None blocks nobody."""
         self.use(setup)
 
     def use(self, setup: Setup) -> None:
@@ -350,6 +355,8 @@ class CallRouter:
             self._note_refused(request, server.flow.host, source, kind)
             self.stack.refuse_in(server, RemoteError(Reason.SOURCE_NOT_LISTED, 403, INSIDE_ONLY), now)
             return
+        if self.blocks and self._is_blocked(server, request, source, kind, None, now):
+            return
         if request.method == b"MESSAGE":
             host = server.flow.host
             self.texts.receive(
@@ -407,6 +414,9 @@ class CallRouter:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
             self.on_fault("deciding about an emergency call")
             plan = plan_of_unknown(self.rules, request, server.flow.host, kind)
+        if self.blocks and self._is_blocked(server, request, source, kind, plan.caller, now):
+            return
+        self._watch_for_flood(plan, now)
         self.counts[f"{kind}_calls"] += 1
         found_by = str(plan.decision.location.source) if plan.decision.location else "none"
         self.counts[f"location_{found_by}"] += 1
@@ -449,9 +459,44 @@ class CallRouter:
                 self.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 503, "see the log of edge911"), now)
         return call.first_route
 
-    def _note_refused(self, request: Request, host: str, source: Source, kind: CallKind) -> None:
+    def _is_blocked(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        source: Source,
+        kind: CallKind,
+        caller: Caller | None,
+        now: float,
+    ) -> bool:
+        """True where a person has blocked this source, or this caller: refused, recorded, told."""
+        host = server.flow.host
+        block = self.blocks.find(host, caller, self.clock()) if self.blocks else None
+        if block is None:
+            return False
+        self._note_refused(request, host, source, kind, "blocked")
+        error = RemoteError(Reason.BLOCKED, 403, f"blocked by hand for a while: {block.reason}")
+        self.stack.refuse_in(server, error, now)
+        return True
+
+    def _watch_for_flood(self, plan: CallPlan, now: float) -> None:
+        """An alarm where one caller calls 911 again and again; the calls are served."""
+        caller = plan.caller
+        who = caller.device or caller.number or caller.source_address
+        most = self.rules.config.emergency.flood
+        if self.floods.is_news(f"{who} {caller.source_address}", most, now):
+            self.counts["emergency_floods"] += 1
+            fields: dict[str, object] = {
+                "call": plan.id,
+                "number": who,
+                "source_address": caller.source_address,
+                "calls_a_minute": most,
+                "remedy": "edge911 block add DEVICE|IP --for 1h --reason TEXT",
+            }
+            self.note(logging.ERROR, "911 flood", fields)
+
+    def _note_refused(self, request: Request, host: str, source: Source, kind: CallKind, reason: str = "") -> None:
         """Write down, within limits, that a 911 call was refused; the contacts are told from it."""
-        reason = "from-outside" if source.side is Side.OUTSIDE else "from-unlisted-source"
+        reason = reason or ("from-outside" if source.side is Side.OUTSIDE else "from-unlisted-source")
         self.counts[f"emergency_refused_{reason}"] += 1
         try:
             call = call_id_of(self.key, request)

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     STRAY_ACK = "stray-ack"
     UNKNOWN_TRANSACTION = "unknown-transaction"
     SOURCE_NOT_LISTED = "source-not-listed"
+    BLOCKED = "blocked"
     NO_ROUTE = "no-route"
     BAD_FLOW_TOKEN = "bad-flow-token"
     FLOW_FAILED = "flow-failed"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from e911.record import CallOutcome, RouteOutcome, SourceOutcome
+from router.blocks import Block, Blocks, write_blocks
 from router.outbox import NoticeState
 from sip.errors import Reason
 from sip.framing import StreamFramer
@@ -178,6 +179,15 @@ def draining(world: CallWorld) -> list[Sent]:
     return world.receive(request("INVITE sip:+12125550199@10.0.0.5 SIP/2.0"))
 
 
+def blocked(world: CallWorld) -> list[Sent]:
+    """Somebody blocked this phone by hand."""
+    at = world.router.clock()
+    write_blocks(world.folder, [Block(who="10.1.3.7", reason="a prank", since=at, until=at + 60)], at)
+    world.router.blocks = Blocks(world.folder)
+    world.router.blocks.look()
+    return world.receive(request("INVITE sip:911@10.0.0.5 SIP/2.0"))
+
+
 def broken(world: CallWorld) -> list[Sent]:
     """A fault of our own."""
 
@@ -266,6 +276,7 @@ REFUSED = [
         act=came(request(Route=f"<sip:{'x' * 32}@10.0.0.5:5060;lr>"), source=("203.0.113.20", 5060)),
     ),
     Refused(reason=Reason.FLOW_FAILED, status=430, act=connection_gone),
+    Refused(reason=Reason.BLOCKED, status=403, act=blocked),
     Refused(reason=Reason.SHUTTING_DOWN, status=503, act=draining),
     Refused(reason=Reason.SIPS_NOT_ALLOWED, status=480, act=came(request("INVITE sips:4@10.0.0.5:5060 SIP/2.0"))),
     Refused(reason=Reason.NO_CLIENT_CERTIFICATE, status=403, act=came(request(), transport="tcp", peer=UNCERTIFIED)),
