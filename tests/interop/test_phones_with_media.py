@@ -5,7 +5,7 @@ nor Linphone can read a multipart offer.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,15 +56,20 @@ def port_at_localhost(the_world: World) -> int:
 
 
 @contextmanager
-def psap_behind_a_provider(place: Place, folder: Path) -> Iterator[tuple[Baresip, KamailioProcess]]:
+def psap_behind_a_provider(
+    place: Place, folder: Path, encryption: str = ""
+) -> Iterator[tuple[Baresip, KamailioProcess]]:
     """A baresip that answers, and the provider that hands the place's calls to it."""
-    desk = Baresip(folder / "psap", at=place.street["provider_c"], user="911", hertz=PSAP_TONE, answers=True)
+    at = place.street["provider_c"]
+    desk = Baresip(folder / "psap", at=at, user="911", hertz=PSAP_TONE, answers=True, encryption=encryption)
     sbc = kamailio_hosts.provider(folder / "sbc", at=place.street["provider_a"], psap=desk.at)
     with sbc, desk:
         yield desk, sbc
 
 
-def a_baresip(the_world: World, place: Place, folder: Path, authority: Authority, transport: str) -> Baresip:
+def a_baresip(
+    the_world: World, place: Place, folder: Path, authority: Authority, transport: str, encryption: str = ""
+) -> Baresip:
     at = place.street["phone"]
     return Baresip(
         folder,
@@ -73,6 +78,7 @@ def a_baresip(the_world: World, place: Place, folder: Path, authority: Authority
         hertz=PHONE_TONE,
         outbound=the_world.secure if transport == "tls" else place.router,
         transport=transport,
+        encryption=encryption,
         certificate=authority.issue("phone", f"IP:{at.address}").both if transport == "tls" else None,
     )
 
@@ -94,6 +100,38 @@ def test_a_baresip_phone_and_the_psap_hear_each_other(
         assert place.callback in sbc.wait_for(" 911 asserted=")
         assert not sbc.said("LOST")
     assert_heard(phone, psap)
+
+
+@pytest.mark.peers("kamailio", "baresip")
+def test_a_call_with_encrypted_media_is_put_on_hold_and_taken_up_again(
+    the_world: World, tmp_path: Path, authority: Authority
+) -> None:
+    place = the_world["baresip-tcp"]
+    phone = a_baresip(the_world, place, tmp_path / "phone", authority, "tcp", encryption="srtp-mand")
+    with psap_behind_a_provider(place, tmp_path, "srtp-mand") as (psap, sbc), phone:
+        phone.dial("911")
+        phone.wait_for("CALL_ESTABLISHED")
+        psap.wait_for("CALL_ESTABLISHED")
+        for turn in ("hold", "resume"):
+            time.sleep(0.5)
+            before = len(sbc.said("RX ACK"))
+            phone.command(turn)
+            wait_until(lambda before=before: len(sbc.said("RX ACK")) > before)  # type: ignore[misc]  # a default binds
+        time.sleep(TALK)
+        phone.command("hangup")
+        psap.wait_for("CALL_CLOSED")
+        assert len(sbc.said("RX INVITE")) == 3
+        assert not sbc.said("LOST")
+        assert "m=audio" in psap.log
+        assert "RTP/SAVP" in psap.log
+    assert_heard(phone, psap)
+
+
+def wait_until(happened: Callable[[], bool], timeout: float = 10) -> None:
+    deadline = time.monotonic() + timeout
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def assert_heard(phone: Baresip | Linphone, psap: Baresip) -> None:

@@ -55,15 +55,19 @@ class Baresip:
         hertz: float,
         outbound: Endpoint | None = None,
         transport: str = "udp",
+        domain: str | None = None,
+        registers: bool = False,
+        encryption: str = "",
         answers: bool = False,
         certificate: Path | None = None,
         seconds: float = 60,
     ) -> None:
-        """at: UDP and TCP; TLS listens on the next port. outbound: the proxy, by `transport`. answers: picks up at
-        once. certificate: certificate and key in one PEM file. seconds: how long its voice lasts, then it hangs up.
+        """at: UDP and TCP; TLS listens on the next port. outbound: the proxy, by `transport`. domain: of its address,
+        where that is not the proxy. encryption: of its media, such as `srtp-mand`. answers: picks up at once.
+        certificate: certificate and key in one PEM file. seconds: how long its voice lasts, then it hangs up.
         """
         assert shutil.which("baresip"), "no baresip on the PATH (package baresip-core)"
-        self.at, self.folder, self.outbound = at, folder, outbound
+        self.at, self.folder, self.domain = at, folder, domain or outbound
         folder.mkdir(parents=True)
         write_tone(folder / "voice.wav", hertz, seconds)
         self.control = Endpoint(address=at.address, port=free_port(at.address))
@@ -83,9 +87,11 @@ class Baresip:
             )
         )
         parameter = f";transport={transport}" if transport != "udp" else ""
-        account = f'"Desk" <sip:{user}@{outbound or at.address}{parameter}>;regint=0'
+        account = f'"Desk" <sip:{user}@{domain or outbound or at.address}{parameter}>;regint={60 if registers else 0}'
         if outbound:
             account += f';outbound="sip:{outbound}{parameter}"'
+        if encryption:
+            account += f";mediaenc={encryption}"
         if answers:
             account += ";answermode=auto"
         (folder / "accounts").write_text(account + "\n")
@@ -133,7 +139,14 @@ class Baresip:
 
     def dial(self, number: str) -> None:
         """Dial through the outbound proxy."""
-        self.command("dial", f"sip:{number}@{self.outbound}")
+        self.command("dial", f"sip:{number}@{self.domain}")
+
+    def registered(self, timeout: float = 20) -> None:
+        """Wait until the registrar has said yes. (Read from the log: the event may come before anybody listens.)"""
+        deadline = time.monotonic() + timeout
+        while "200 OK" not in self.log or "[1 binding]" not in self.log:
+            assert time.monotonic() < deadline, f"not registered within {timeout} s:\n{self.log[-5000:]}"
+            time.sleep(0.02)
 
     def wait_for(self, event: str, timeout: float = 20) -> dict[str, Any]:
         """The first event of that type since the last one waited for, such as CALL_ESTABLISHED or CALL_CLOSED."""

@@ -1,4 +1,4 @@
-"""Linphone's console (linphonec) as a phone that dials: headless, a tone for a voice, what it heard kept as samples.
+"""Linphone's console (linphonec) as a phone: headless, a tone for a voice, what it heard kept as samples.
 
 It asks the machine for its address, so its media may be at an outside address of the machine; they do not leave it.
 """
@@ -31,9 +31,9 @@ audio_rtp_port={rtp}
 [proxy_0]
 reg_proxy=<sip:{proxy};transport={transport}>
 reg_route=<sip:{proxy};transport={transport};lr>
-reg_identity="Lin" <sip:{user}@{proxy}>
+reg_identity="Lin" <sip:{user}@{domain}>
 reg_expires=60
-reg_sendregister=0
+reg_sendregister={registers}
 publish=0
 [video]
 enabled=0
@@ -56,11 +56,15 @@ class Linphone:
         hertz: float,
         proxy: str,
         transport: str = "udp",
+        domain: str | None = None,
+        registers: bool = False,
         ca: Path | None = None,
         seconds: float = 60,
     ) -> None:
-        """proxy: HOST:PORT that every call goes to. ca: who may sign the proxy's certificate (TLS), which Linphone
-        checks by its host name; an address does not do."""
+        """proxy: HOST:PORT that everything goes to. domain: of its address, where that is not the proxy.
+
+        ca: who may sign the proxy's certificate (TLS), which Linphone checks by its host name, never by address.
+        """
         assert shutil.which("linphonec"), "no linphonec on the PATH (package linphone-cli)"
         self.folder, self.proxy = folder, proxy
         (folder / "home/.local/share/linphone").mkdir(parents=True)
@@ -72,6 +76,8 @@ class Linphone:
                 rtp=free_port(at.address) // 2 * 2,
                 user=user,
                 proxy=proxy,
+                domain=domain or proxy,
+                registers=int(registers),
                 transport=transport,
                 ca=ca or "/nonexistent",
             )
@@ -96,6 +102,7 @@ class Linphone:
             )
         self.wait_for("linphonec>")
         self.say("soundcard use files")
+        self.say("autoanswer enable")
         return self
 
     def __exit__(
