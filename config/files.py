@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.document import MAX_BYTES, MAX_VALUES, Mapping, Node, Scalar, Sequence, parse_document
-from config.problem import Place, Problem, quoted
+from config.problem import Place, Problem, on_one_line, quoted
 
 MAX_FILES = 1000
 """Most files one configuration may consist of."""
@@ -57,7 +57,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 def _read_into(source: Source, path: Path, named_at: Place, named_by: tuple[str | int, ...]) -> Mapping | None:
     real = os.path.realpath(path) if "\0" not in str(path) else str(path)
     if real in source.known:
-        message = f"{path} is included a second time; name it once"
+        message = f"{on_one_line(path)} is included a second time; name it once"
         source.problems.append(Problem.at(named_at, named_by, message))
         return None
     source.known.add(real)
@@ -65,7 +65,11 @@ def _read_into(source: Source, path: Path, named_at: Place, named_by: tuple[str 
     try:
         data = read_bytes(path)
     except OSError as error:
-        shown = f"cannot read {path}: {error.strerror or error}" if named_by else f"{error.strerror or error}"
+        shown = (
+            f"cannot read {on_one_line(path)}: {error.strerror or error}"
+            if named_by
+            else f"{error.strerror or error}"
+        )
         source.problems.append(Problem.at(named_at, named_by, shown))
         source.unusable = True
         return None

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 WHOLE_FILE = "(file)"
 
@@ -73,3 +74,8 @@ def quoted(text: str) -> str:
     """The text in quotes on one line, cut where it is long, for messages."""
     shown = text if len(text) <= _LONGEST_KEY else text[: _LONGEST_KEY - 1] + "…"
     return json.dumps(shown, ensure_ascii=False)
+
+
+def on_one_line(path: Path) -> str:
+    """The path as it is; in quotes and escaped where a character of it would break a message (a line break)."""
+    return str(path) if str(path).isprintable() else json.dumps(str(path))

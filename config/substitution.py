@@ -12,7 +12,7 @@ from pathlib import Path
 
 from config.document import Mapping, Node, Scalar, Sequence
 from config.files import read_bytes
-from config.problem import Problem, quoted
+from config.problem import Problem, on_one_line, quoted
 
 MAX_SECRET_BYTES = 64 * 1024
 
@@ -93,10 +93,10 @@ class _Substitution:
         try:
             data = read_bytes(path, MAX_SECRET_BYTES)
         except OSError as error:
-            raise ValueError(f"cannot read the secret in {path}: {error.strerror or error}") from None
+            raise ValueError(f"cannot read the secret in {on_one_line(path)}: {error.strerror or error}") from None
         if len(data) > MAX_SECRET_BYTES:
-            raise ValueError(f"the secret in {path} is larger than {MAX_SECRET_BYTES // 1024} KiB")
+            raise ValueError(f"the secret in {on_one_line(path)} is larger than {MAX_SECRET_BYTES // 1024} KiB")
         try:
             return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
-            raise ValueError(f"the secret in {path} is not UTF-8 text") from None
+            raise ValueError(f"the secret in {on_one_line(path)} is not UTF-8 text") from None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from config.document import MAX_BYTES, parse_document
@@ -143,6 +143,8 @@ _trees = st.recursive(
 )
 
 
+@example({"include": "\n"})
+@example({"include": ["a\nb.yaml", "${file:a\nb}"]})
 @given(st.dictionaries(st.sampled_from([*sorted(Config.model_fields), "include"]), _trees, max_size=6))
 @own_folder
 def test_any_tree_loads_or_is_a_config_error(tmp_path_factory: pytest.TempPathFactory, tree: dict[str, Any]) -> None:
