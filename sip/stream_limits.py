@@ -1,6 +1,7 @@
 """What connections may take, all together and each: numbers, bytes, seconds."""
 
 STREAM_BUFFER = 65_536
+TLS_BUFFER = 2 * 16_384
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 """A peer that reads this little is cut off; it may never make us hold back others, or run out of memory."""
 MAX_UNSENT_SECONDS = 10.0
@@ -12,6 +13,8 @@ MESSAGE_SECONDS = 20.0
 IDLE_SECONDS = 600.0
 STRANGER_IDLE_SECONDS = 30.0
 MAX_CONNECTIONS = 10_000
+NEARLY = 0.8
+"""At this share of MAX_CONNECTIONS it is said."""
 MAX_CONNECTIONS_PER_HOST = 2_500
 """Of one address: a PBX, or a whole branch behind one NAT."""
 SPARE_IDLE_SECONDS = 10.0
@@ -21,6 +24,9 @@ SILENCE_SECONDS = 0.2
 CONNECT_SECONDS = 10.0
 HANDSHAKE_SECONDS = 5.0
 """For a TLS handshake, of either side."""
+HANDSHAKES_AT_ONCE = 8
+HANDSHAKE_PAUSE = 0.002
+"""Between so many handshakes of clients and the next; seconds."""
 SHUTDOWN_SECONDS = 1.0
 """For a peer to answer our close_notify."""
 BACKLOG = 1024

@@ -18,7 +18,7 @@ from sip.errors import RemoteError
 from sip.stack import UNCERTIFIED, ClientTransaction, Flow, ListeningPoint, TlsPeer
 from sip.transaction import State
 from sip.transport_connection import Connection
-from sip.transport_tls import TlsContexts, TlsListener, accept_handshake, failure_of, open_tls
+from sip.transport_tls import Pace, TlsContexts, TlsListener, accept_handshake, failure_of, open_tls
 
 log = logging.getLogger("sip.transport")
 
@@ -100,7 +100,9 @@ class Streams:
         """Connections on which a message has begun and is not whole."""
         self.slow: set[Connection] = set()
         """Connections whose peer lets our bytes pile up."""
+        self.pace = Pace(edge.loop)
         self._next_connection = 0
+        self._warned_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ---- accepting ----
@@ -178,7 +180,7 @@ class Streams:
     async def _shake_accepted(self, taken: socket.socket, connection: Connection, context: ssl.SSLContext) -> None:
         done = False
         try:
-            done = await accept_handshake(self.edge.loop, taken, connection, context)
+            done = await accept_handshake(self.pace, taken, connection, context)
         finally:
             if not done:
                 self.edge.counts["tls_handshakes_failed"] += 1
@@ -390,6 +392,7 @@ class Streams:
     def sweep(self) -> None:
         """Once a second: end connections whose peer neither finishes what it began nor reads what we sent."""
         now = self.edge.now()
+        self._warn_when_full(now)
         for connection in [one for one in self.begun if one.begun_at is None]:
             self.begun.discard(connection)
         for connection in list(self.begun):
@@ -405,6 +408,21 @@ class Streams:
                 break
             excess -= held[connection]
             connection.cut_off("connections_cut_off")
+
+    def _warn_when_full(self, now: float) -> None:
+        """Loud before the limit is reached, once a minute."""
+        if self.accepted - self.strangers < limits.MAX_CONNECTIONS * limits.NEARLY or now < self._warned_until:
+            return
+        self._warned_until = now + 60.0
+        self.edge.counts["connections_nearly_full"] += 1
+        host, most = self.hosts.most_common(1)[0]
+        log.error(
+            "%d connections are open, %d may be; then each new one ends the one idle longest; most (%d) are of %s",
+            self.accepted,
+            limits.MAX_CONNECTIONS,
+            most,
+            host,
+        )
 
     def close_idle(self) -> None:
         """Close connections that nobody used for IDLE_SECONDS (strangers sooner); called now and then."""

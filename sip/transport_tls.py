@@ -1,9 +1,11 @@
 """TLS under asyncio: accepting it, opening it, and the names of what goes wrong."""
 
 import asyncio
+import asyncio.sslproto
 import logging
 import socket
 import ssl
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from sip import stream_limits as limits
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from sip.transport_streams import Streams
 
 log = logging.getLogger("sip.transport")
+
+# asyncio reads each TLS connection into a buffer of its own, of 256 KiB: some GiB for the connections that we allow.
+# Two TLS records do. (A class attribute, not documented: where another Python has none, nothing is lost but memory.)
+asyncio.sslproto.SSLProtocol.max_size = limits.TLS_BUFFER
 
 
 class TlsContexts(Protocol):
@@ -73,12 +79,43 @@ class TlsListener:
             self.socket.close()
 
 
-async def accept_handshake(
-    loop: asyncio.AbstractEventLoop, taken: socket.socket, connection: Connection, context: ssl.SSLContext
-) -> bool:
+class Pace:
+    """Lets a few go on at once, and the next few a moment later: a handshake is a millisecond of arithmetic, and when
+    the phones of a branch all come back in one moment, calls are to be served in between."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        self._is_going = False
+
+    async def turn(self) -> None:
+        """Wait for one's turn."""
+        waiter = self.loop.create_future()
+        self.waiting.append(waiter)
+        if not self._is_going:
+            self._is_going = True
+            self.loop.call_soon(self._go)
+        await waiter
+
+    def _go(self) -> None:
+        for _ in range(min(limits.HANDSHAKES_AT_ONCE, len(self.waiting))):
+            waiter = self.waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+        self._is_going = bool(self.waiting)
+        if self._is_going:
+            self.loop.call_later(limits.HANDSHAKE_PAUSE, self._go)
+
+
+async def accept_handshake(pace: Pace, taken: socket.socket, connection: Connection, context: ssl.SSLContext) -> bool:
     """TLS on an accepted TCP connection; False where nothing came of it, and the socket is closed."""
+    loop = pace.loop
     set_options(taken)
     try:
+        # Who has said nothing yet keeps nobody from his turn.
+        async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
+            await _first_byte(loop, taken)
+        await pace.turn()
         await loop.connect_accepted_socket(
             lambda: connection,
             taken,
@@ -88,9 +125,25 @@ async def accept_handshake(
         )
     except (OSError, TimeoutError) as error:
         log.debug("TLS handshake of %s: %s", connection.host, error)
-    if connection.transport is None:
-        taken.close()
+    finally:
+        if connection.transport is None:
+            taken.close()
     return connection.transport is not None
+
+
+async def _first_byte(loop: asyncio.AbstractEventLoop, taken: socket.socket) -> None:
+    """Wait until there is something to read."""
+    readable = loop.create_future()
+
+    def told() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(taken, told)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(taken)
 
 
 async def open_tls(

@@ -396,6 +396,24 @@ async def test_connections_of_one_address_and_of_all_are_bounded(
 
 
 @within
+async def test_many_connections_are_said_before_they_are_too_many(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stream_limits, "MAX_CONNECTIONS", 5)
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    for count in (1, 2, 3, 4):
+        await Client.to(node)
+        await until(lambda: node.edge.streams.accepted == count)  # noqa: B023 - awaited at once
+        node.edge.streams.sweep()
+        node.edge.streams.sweep()
+    assert node.edge.counts["connections_nearly_full"] == 1
+    (said,) = [text for text in caplog.messages if "connections are open" in text]
+    assert said.startswith("4 connections are open, 5 may be")
+    assert HOST in said
+
+
+@within
 async def test_strangers_are_few_also_before_a_handshake(
     transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -520,6 +538,32 @@ async def test_a_handshake_that_is_never_finished_holds_up_nobody(
     writer.transport.abort()
     await until(lambda: node.edge.streams.accepted == 1)
     assert node.edge.counts["tls_handshakes_failed"] == 21
+
+
+@within
+async def test_many_handshakes_at_once_leave_time_between_them(authority: Authority, own: Pair) -> None:
+    node = Node("tls", Contexts(authority, own))
+    await node.edge.listen_stream(node.point, HOST)
+    pace, begun = node.edge.streams.pace, 0
+    waited: list[int] = []
+    turn = pace.turn
+
+    async def counted() -> None:
+        nonlocal begun
+        await turn()
+        begun += 1
+
+    pace.turn = counted  # type: ignore[method-assign]  # counts
+    clients = [asyncio.create_task(Client.to(node)) for _ in range(50)]
+    while begun < 50:
+        before = begun
+        await asyncio.sleep(0)
+        assert begun - before <= stream_limits.HANDSHAKES_AT_ONCE
+        waited.append(len(pace.waiting))
+    await asyncio.gather(*clients)
+    assert max(waited) > stream_limits.HANDSHAKES_AT_ONCE
+    await until(lambda: len(node.edge.streams.connections) == 50)
+    assert not pace.waiting
 
 
 @within
