@@ -376,6 +376,17 @@ class BasicRoute(Section):
         return self
 
 
+class Limits(Section):
+    """How much of anything is taken. Emergency calls from inside are never limited."""
+
+    per_source: float = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="new requests a second of one address that is no trunk's; more get 503. 0: any number",
+    )
+
+
 class DefaultCaller(Section):
     """Where callers belong whom no site claims."""
 
@@ -602,6 +613,7 @@ class Config(Section):
     trunks: dict[Name, Trunk] = Field(default_factory=dict, description="every peer we send calls to, by name")
     dns: Dns = Field(default_factory=Dns, description="where names of trunks and peers are looked up")
     routes: Routes = Field(default_factory=Routes, description="ordinary calls, forwarded unchanged")
+    limits: Limits = Field(default_factory=Limits, description="how much of anything is taken")
     emergency: Emergency = Field(default_factory=Emergency, description="911 calls and where they go")
     locations: Locations = Field(default_factory=Locations, description="registered devices and location sources")
     sites: list[SiteConfig] = Field(default_factory=list, description="places, and the callers they claim")

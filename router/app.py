@@ -32,8 +32,10 @@ from router.held_client import HeldClient, HostRules
 from router.journal import JournalWriter
 from router.key import load_key
 from router.known_names import read_answers, write_answers
+from router.limits import MOST_TRANSACTIONS, Limit, warn, warn_of_sizes
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
+from router.overload import MOST, Overload
 from router.parent import die_with_parent
 from router.probes import Probes
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
@@ -45,7 +47,9 @@ from router.trace import Hello
 from router.trace_server import TraceServer
 from router.trunks import Trunks, known_addresses, names_of
 from sip.locating import Located, Where
+from sip.message import near_limits
 from sip.stack import ListeningPoint
+from sip.stream_limits import MAX_BUFFERED_BYTES, MAX_CONNECTIONS, MAX_STRANGERS
 from sip.transport import SipEdge
 
 log = logging.getLogger("edge911.calls")
@@ -131,6 +135,24 @@ class App:
             may_alias=lambda host: not self.router.sources.is_trunk(host),
         )
         self.router.edge = self.edge
+        self.overload = Overload(
+            self.router.looks_like_emergency,
+            self.edge.take,
+            lambda data, flow: self.router.refuse_if_new(self.edge.take, data, flow),
+            self.loop.time,
+            self.router.counts,
+            self._say_overloaded,
+        )
+        self.edge.waiting = self.overload
+        streams, stack = self.edge.streams, self.router.stack
+        self.limits = (
+            Limit("transactions", MOST_TRANSACTIONS, lambda: len(stack.servers)),
+            Limit("connections", MAX_CONNECTIONS, lambda: streams.accepted - streams.strangers),
+            Limit("connections-of-strangers", MAX_STRANGERS, lambda: streams.strangers),
+            Limit("buffered-bytes", MAX_BUFFERED_BYTES, streams.held_bytes),
+            Limit("waiting", sum(MOST.values()), lambda: len(self.overload)),
+        )
+        self._sizes_said: dict[str, int] = {}
         self.blocks = Blocks(loaded.state_directory)
         self.blocks.look()
         self.router.blocks = self.blocks
@@ -157,6 +179,8 @@ class App:
         self._jobs: tuple[tuple[int, str, Callable[[], None]], ...] = (
             (1, "writing to the journal", self.router.write_waiting),
             (1, "writing the log", self.logs.render),
+            (10, "looking at limits", self._look_at_limits),
+            (600, "looking at the sizes of messages", lambda: warn_of_sizes(near_limits, self._sizes_said)),
             (5, "looking for callers that were blocked by hand", self.blocks.look),
             (10, "showing that the process lives", self.heartbeat.beat),
             (10, "writing to the journal again", self._retry_journal),
@@ -518,6 +542,13 @@ class App:
                     if self._job_faults[doing] % 600 == 1:  # the first, then one a minute: the log may be what fails
                         log.exception("fault in edge911 itself, while %s; it is tried again", doing)
 
+    def _look_at_limits(self) -> None:
+        self.router.look_at_limits()
+        warn(self.limits, self.loop.time())
+
+    def _say_overloaded(self) -> None:
+        log.warning("overloaded: more comes than can be treated; 911 goes first, new ordinary calls may get 503")
+
     def _retry_journal(self) -> None:
         self.journal.retry()
 
@@ -621,6 +652,7 @@ class App:
         stack = router.stack
         return Metrics(
             [
+                CounterGroup("edge911_near_limits", "messages near a limit of size", "limit", near_limits),
                 CounterGroup("edge911_dropped", "messages dropped or refused, by reason", "reason", stack.drops),
                 CounterGroup("edge911_events", "what happened to calls, by name", "event", router.counts),
                 CounterGroup("edge911_transactions_events", "transaction layer, by name", "event", stack.counts),
@@ -662,6 +694,18 @@ class App:
                 "trace_export": self.loaded.state_directory / "trace-export.json",
             },
             [
+                GaugeGroup(
+                    "edge911_limit_used_ratio",
+                    "how much of a limit is used, 1 is all",
+                    "limit",
+                    lambda: {limit.name: limit.share for limit in self.limits},
+                ),
+                GaugeGroup(
+                    "edge911_waiting_messages",
+                    "messages that wait for their turn in an overload",
+                    "kind",
+                    lambda: {kind: len(getattr(self.overload, kind)) for kind in MOST},
+                ),
                 GaugeGroup(
                     "edge911_trunk_up", "1 where a probed trunk answers, 0 where it is down", "trunk", self.probes.up
                 ),

@@ -22,6 +22,7 @@ from router.earlier import EarlierCall, EarlierCalls, EarlierRoute
 from router.emergency import EmergencyCall
 from router.floods import Floods
 from router.flow_tokens import FlowTokens
+from router.limits import MOST_TRANSACTIONS, Rates, Strangers
 from router.listening import ListeningPoints
 from router.next_hop import NextHops, Resolve
 from router.ordinary import OrdinaryCall, routed_request
@@ -56,6 +57,8 @@ from sip.uri import SipUri, parse_sip_uri, scheme_of
 
 log = logging.getLogger(__name__)
 
+SHUNNED_SECONDS = 1.0
+"""So long a stranger that floods is not even read."""
 OWN_ALLOW = (
     b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, REFER, INFO, PRACK, UPDATE, MESSAGE"
 )
@@ -85,6 +88,9 @@ class Edge(Protocol):
 
     def is_connected(self, connection: int) -> bool:
         """True while the connection of this number lives."""
+
+    def shun(self, flow: Flow, seconds: float) -> None:
+        """Drop what comes from this flow's address and port unread, for so long."""
 
     def hold(self, flow: Flow, seconds: float) -> None:
         """Keep a connection for so long although nobody uses it."""
@@ -145,6 +151,13 @@ class CallRouter:
         """Calls that were being set up when an earlier process of this node ended."""
         self.refusals = RefusalLimit()
         self.floods = Floods()
+        self.strangers = Strangers()
+        self.rates = Rates(0)
+        self.is_restricting = False
+        """True where new ordinary requests are looked at more closely than who they are from."""
+        self.is_shedding = False
+        """True while a message is treated that waited too long in an overload."""
+        self.is_full = False
         self.blocks: Blocks | None = None
         """Whose 911 calls a person has blocked; None blocks nobody."""
         self.use(setup)
@@ -157,6 +170,10 @@ class CallRouter:
         self.trunks = setup.trunks
         self.points = setup.points
         self.node = setup.rules.config.node
+        per_source = setup.rules.config.limits.per_source
+        if per_source != self.rates.per_second:
+            self.rates = Rates(per_source)
+        self.is_restricting = self.is_full or per_source > 0
         self.next_hops = NextHops(setup.points, setup.sources, self.resolve, self)
         keys = setup.token_keys or TokenKeys((derived_key(self.key),))
         self.record_routing = RecordRouting(keys)
@@ -169,9 +186,10 @@ class CallRouter:
         if request.has("route") and request.method == b"INVITE" and not request.to_tag:
             self._find_strictly_routed_call(request)
         source = self.sources.classify(flow.host, flow.port)
-        if source.side is not Side.UNLISTED and flow.peer is None and not self.draining:
-            return None  # the usual request, spared the questions below
-        return refusal(
+        is_usual = source.side is not Side.UNLISTED and flow.peer is None and not self.draining
+        if is_usual and not self.is_restricting:
+            return None  # spared the questions below
+        error = refusal(
             self.rules,
             request,
             flow,
@@ -180,6 +198,53 @@ class CallRouter:
             has_token=lambda request: self._has_token(request) or self.dialogs.is_from(request, flow.host),
             note_refused=lambda kind: self._note_refused(request, flow.host, source, kind),
         )
+        if error is None:
+            return self._restriction(request, flow, source) if self.is_restricting else None
+        if error.reason is Reason.SOURCE_NOT_LISTED and not self.strangers.hears(flow.host, self.now()):
+            # A flood: no more answers, and for a moment nothing more of it is even read.
+            if self.edge is not None:
+                self.edge.shun(flow, SHUNNED_SECONDS)
+            return RemoteError(Reason.SOURCE_NOT_LISTED, 0, "too many of them to answer")
+        return error
+
+    def _restriction(self, request: Request, flow: Flow, source: Source) -> RemoteError | None:
+        """Why a new ordinary request is not served although its source is: too much of everything, or of it."""
+        if request.to_tag or request.method in (b"ACK", b"CANCEL"):
+            return None
+        may_be_emergency = request.method in (b"INVITE", b"MESSAGE") and source.side is not Side.OUTSIDE
+        if may_be_emergency and self.rules.kind_of(request, source) is not CallKind.ORDINARY:
+            return None
+        if self.is_shedding:
+            return RemoteError(Reason.OVERLOADED, 503, "more calls than can be served; 911 goes first")
+        if self.is_full:
+            return RemoteError(Reason.OVERLOADED, 503, "too many requests at a time; 911 is served")
+        most = self.rates.per_second
+        if most and not source.is_trunk_address and not self.rates.allows(flow.host, self.now()):
+            return RemoteError(Reason.RATE_LIMITED, 503, f"more than {most:g} new requests a second")
+        return None
+
+    def refuse_if_new(self, take: Callable[[bytes, Flow], None], data: bytes, flow: Flow) -> None:
+        """Treat a message that has waited too long: a new ordinary request is refused, anything else is served."""
+        before = self.is_restricting
+        self.is_restricting = self.is_shedding = True
+        try:
+            take(data, flow)
+        finally:
+            self.is_restricting, self.is_shedding = before, False
+
+    def looks_like_emergency(self, method: bytes, uri: bytes, flow: Flow) -> bool:
+        """True for the method and Request-URI of a new emergency call, as far as these tell; cheap."""
+        if method not in (b"INVITE", b"MESSAGE"):
+            return False
+        source = self.sources.classify(flow.host, flow.port)
+        if source.side is Side.OUTSIDE:
+            return False
+        return source.is_all_emergency or classify(uri.decode("latin-1"), self.rules.numbers) is not CallKind.ORDINARY
+
+    def look_at_limits(self) -> None:
+        """Once a second: whether there is room for new ordinary requests."""
+        self.is_full = len(self.stack.servers) >= MOST_TRANSACTIONS
+        self.is_restricting = self.is_full or self.rates.per_second > 0
 
     def _find_strictly_routed_call(self, request: Request) -> None:
         """An emergency call is one also where a strict router moved its number to the end of the Route."""

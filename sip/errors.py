@@ -40,6 +40,8 @@ class Reason(StrEnum):
     UNKNOWN_TRANSACTION = "unknown-transaction"
     SOURCE_NOT_LISTED = "source-not-listed"
     BLOCKED = "blocked"
+    OVERLOADED = "overloaded"
+    RATE_LIMITED = "rate-limited"
     NO_ROUTE = "no-route"
     BAD_FLOW_TOKEN = "bad-flow-token"
     FLOW_FAILED = "flow-failed"

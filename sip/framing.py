@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from sip.errors import Reason, RemoteError
-from sip.message import MAX_HEADER_BYTES
+from sip.message import MAX_HEADER_BYTES, near_limits
 
 MAX_BODY_BYTES = 1_048_576
 """Larger than any body with a location in it; a stream that announces more is not a phone."""
@@ -149,4 +149,6 @@ def _body_length(head: bytes, max_body: int) -> int | None:
     length = int(text)
     if length > max_body:
         raise RemoteError(Reason.MESSAGE_TOO_LARGE, 413, f"{length} bytes")
+    if length > max_body * 4 // 5:
+        near_limits["body-bytes"] += 1
     return length

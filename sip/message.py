@@ -8,6 +8,7 @@ Rules of this file:
 A fully typed object model costs ten times as much a message; see docs/decisions/0002-messages.md.
 """
 
+from collections import Counter
 from collections.abc import KeysView, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,6 +28,10 @@ from sip.headers import (
 
 MAX_HEADER_BYTES = 65_535
 MAX_FIELDS = 512
+NEAR_HEADER_BYTES = MAX_HEADER_BYTES * 4 // 5
+NEAR_FIELDS = MAX_FIELDS * 4 // 5
+near_limits: Counter[str] = Counter()
+"""Messages taken that were near a limit, by its name: somebody may need to know before one is refused."""
 
 # RFC 3261 section 7.3.3 and the registrations of RFC 3265, 3515, 3892, 3911, 4028, 4474, 6442 and 8224.
 COMPACT_FORMS = {
@@ -356,12 +361,12 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return _parse_message_oddly_ended(data)
-    if end > MAX_HEADER_BYTES and not own:
-        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{end} bytes")
+    if end > NEAR_HEADER_BYTES and not own:
+        _check_size("header-bytes", end, MAX_HEADER_BYTES)
     lines = data[:end].split(b"\r\n")
     start = lines.pop(0)
-    if len(lines) >= MAX_FIELDS and not own:
-        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(lines) + 1} fields")
+    if len(lines) > NEAR_FIELDS and not own:
+        _check_size("header-fields", len(lines), MAX_FIELDS - 1)
     # The usual message: every line begins with a name seen before. What can be done for all lines at once is a
     # fifth of the price of a loop over them; a line with no colon has the name b"", which is never known.
     get = _KEYS.get
@@ -378,6 +383,12 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
             False,
         )
     return _parse_unusual(start, lines, data, end + 4)
+
+
+def _check_size(name: str, size: int, most: int) -> None:
+    if size > most:
+        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{size} {name.partition('-')[2]}")
+    near_limits[name] += 1
 
 
 def _parse_unusual(start: bytes, lines: list[bytes], data: bytes, body_start: int) -> Request | Response:

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from sip.errors import RemoteError
 from sip.stack import ClientTransaction, Flow, ListeningPoint, Stack, TlsPeer
@@ -42,6 +43,33 @@ _UNREACHABLE = frozenset(
 """What the kernel makes of ICMP errors that say a datagram has not arrived (Linux net/ipv4/icmp.c, net/ipv6/icmp.c).
 The others, EMSGSIZE above all, are about how, not whether."""
 _MESSAGE_TOO_LONG = errno.EMSGSIZE
+
+
+READ_AT_ONCE = 400
+"""Datagrams of one wake-up while there is an overload: they are only sorted, and treated by turns."""
+FULL_READS = 8
+"""After so many full wake-ups in a row there is one."""
+
+SHUNNED = Flow(ListeningPoint("udp", "", 0), "", 0)
+"""In place of the flow of a source whose datagrams are dropped unread for a moment."""
+
+
+class Waiting(Protocol):
+    """Where messages wait for their turn while more comes than can be treated (router.overload)."""
+
+    is_on: bool
+
+    def begin(self) -> None:
+        """The sockets hold more than can be treated at once."""
+
+    def end(self) -> None:
+        """All has been treated."""
+
+    def add(self, data: bytes, flow: Flow) -> None:
+        """One message that waits."""
+
+    def turn(self) -> bool:
+        """Treat what is due, for some milliseconds; True where something is left."""
 
 
 Tap = Callable[[bytes, Flow, bool], None]
@@ -76,6 +104,8 @@ class UdpEndpoint:
         self.socket.bind((bind_host, point.port))
         self.flows: dict[tuple[str, int] | tuple[str, int, int, int], Flow] = {}
         self.buffer = memoryview(bytearray(MAX_DATAGRAM))
+        self.full_reads = 0
+        """Wake-ups in a row that left something unread."""
 
     def _ask_for_errors(self, level: int, option: int) -> None:
         # ICMP errors then come with the datagram they are about: a closed port is known in one round trip.
@@ -93,23 +123,32 @@ class UdpEndpoint:
         buffer = self.buffer
         edge = self.edge
         flows = self.flows
-        take = edge.take
-        for _ in range(DATAGRAMS_PER_WAKEUP):
+        waiting = edge.waiting
+        if waiting is not None and waiting.is_on:
+            take, most = waiting.add, READ_AT_ONCE
+        else:
+            take, most = edge.take, DATAGRAMS_PER_WAKEUP
+        for _ in range(most):
             try:
                 size, address = receive(buffer)
             except BlockingIOError:
+                self.full_reads = 0
                 break
             except OSError:
                 self.read_errors()
                 continue
+            flow = flows.get(address)
+            if flow is SHUNNED:
+                continue
             may_be_none = not size or buffer[0] < _LEAST_SIP
             if may_be_none and self.is_keep_alive(buffer[:size].tobytes(), address[0], address[1]):
                 continue
-            flow = flows.get(address)
             if flow is None:
                 flow = self.flow_of(address)
             take(buffer[:size].tobytes(), flow)
-        edge.flush()
+        else:
+            self.full_reads += 1
+        edge.after_reading(self)
 
     def is_keep_alive(self, data: bytes, host: str, port: int) -> bool:
         """True for what only keeps a NAT open (RFC 5626 section 4.4): line breaks, zeros, nothing, or STUN, which is
@@ -133,6 +172,12 @@ class UdpEndpoint:
         host = address[0].partition("%")[0]
         flow = self.flows[address] = Flow(self.edge.localise(self.point, host), host, address[1])
         return flow
+
+    def shun(self, host: str, port: int, seconds: float) -> None:
+        """Drop what comes from this address and port unread, for so long."""
+        for address in [one for one in self.flows if one[0].partition("%")[0] == host and one[1] == port]:
+            self.flows[address] = SHUNNED
+            self.edge.loop.call_later(seconds, self.flows.pop, address, None)
 
     def forget_sources(self) -> None:
         """Of a wildcard: the address that a peer sees of us may have changed since its flow was made."""
@@ -208,6 +253,9 @@ class SipEdge:
         """Called before what is ready is sent: what must be on the disk first is written once for all of it."""
         self.tap: Tap | None = None
         """Who follows the messages; None, as nearly always, costs one test per message."""
+        self.waiting: Waiting | None = None
+        """Where messages wait while there is an overload; None treats each as it comes, whatever comes."""
+        self._has_turn = False
         self.streams = Streams(self, tls, peer_of, may_alias)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
@@ -249,6 +297,42 @@ class SipEdge:
             self.stack.receive(data, flow, self.now())
         except Exception as error:
             self.on_error(f"{type(error).__name__}: {error}", data)
+
+    def after_reading(self, endpoint: UdpEndpoint) -> None:
+        """Send what the messages read asked for; where there is an overload, treat some first."""
+        waiting = self.waiting
+        if waiting is not None:
+            if waiting.is_on:
+                if not self._has_turn:
+                    self._take_turn()
+                return
+            if endpoint.full_reads >= FULL_READS:
+                waiting.begin()
+        self.flush()
+
+    def _take_turn(self) -> None:
+        """A turn of what waits; then the sockets and timers have theirs, and so on until nothing waits."""
+        self._has_turn = False
+        waiting = self.waiting
+        if waiting is None or self.closed:
+            return
+        try:
+            is_left = waiting.turn()
+        except Exception as error:
+            self.on_error(f"{type(error).__name__}: {error}", b"")
+            is_left = True
+        if is_left:
+            self._has_turn = True
+            self.loop.call_soon(self._take_turn)
+        elif not any(endpoint.full_reads for endpoint in self.udp.values()):
+            waiting.end()
+        self.flush()
+
+    def shun(self, flow: Flow, seconds: float) -> None:
+        """Drop what comes from a flow's address unread, for so long; of datagrams only."""
+        endpoint = self.udp.get(flow.point.base)
+        if endpoint is not None:
+            endpoint.shun(flow.host, flow.port, seconds)
 
     def on_message(self, data: bytes, flow: Flow) -> None:
         """One message from the network: to the stack, then send what it asks, then wait for its next timer."""

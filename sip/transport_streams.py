@@ -401,7 +401,7 @@ class Streams:
         for connection in list(self.slow):
             if connection.unread_since is not None and now - connection.unread_since > limits.MAX_UNSENT_SECONDS:
                 connection.cut_off("connections_cut_off")
-        held = {one: len(one.framer.buffer) + one.unsent for one in self.begun | self.slow}
+        held = self._held()
         excess = sum(held.values()) - limits.MAX_BUFFERED_BYTES
         for connection in sorted(held, key=held.__getitem__, reverse=True):
             if excess <= 0:
@@ -423,6 +423,13 @@ class Streams:
             most,
             host,
         )
+
+    def _held(self) -> dict[Connection, int]:
+        return {one: len(one.framer.buffer) + one.unsent for one in self.begun | self.slow}
+
+    def held_bytes(self) -> int:
+        """Bytes of messages begun and not whole yet, and of those not sent yet, of all connections."""
+        return sum(self._held().values())
 
     def close_idle(self) -> None:
         """Close connections that nobody used for IDLE_SECONDS (strangers sooner); called now and then."""

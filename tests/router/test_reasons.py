@@ -18,7 +18,7 @@ from router.outbox import NoticeState
 from sip.errors import Reason
 from sip.framing import StreamFramer
 from sip.message import Request, build_response, parse_message
-from sip.stack import UNCERTIFIED
+from sip.stack import UNCERTIFIED, Flow
 from tests.support.call_world import CallWorld, Sent
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +188,22 @@ def blocked(world: CallWorld) -> list[Sent]:
     return world.receive(request("INVITE sip:911@10.0.0.5 SIP/2.0"))
 
 
+def overloaded(world: CallWorld) -> list[Sent]:
+    """A new call that has waited too long for its turn."""
+    call = request("INVITE sip:+12125550199@10.0.0.5 SIP/2.0")
+    flow = Flow(world.points.points[0], "10.1.3.7", 5060)
+    world.router.refuse_if_new(lambda data, flow: world.router.stack.receive(data, flow, world.now), call, flow)
+    return world.sent()
+
+
+def too_fast(world: CallWorld) -> list[Sent]:
+    """More from one phone than the configuration allows."""
+    calls = [request("INVITE sip:+12125550199@10.0.0.5 SIP/2.0", Call_ID=str(number)) for number in range(3)]
+    return [world.receive(call.replace(b"branch=z9hG4bK", b"branch=z9hG4bK%d" % n)) for n, call in enumerate(calls)][
+        -1
+    ]
+
+
 def broken(world: CallWorld) -> list[Sent]:
     """A fault of our own."""
 
@@ -276,6 +292,8 @@ REFUSED = [
         act=came(request(Route=f"<sip:{'x' * 32}@10.0.0.5:5060;lr>"), source=("203.0.113.20", 5060)),
     ),
     Refused(reason=Reason.FLOW_FAILED, status=430, act=connection_gone),
+    Refused(reason=Reason.OVERLOADED, status=503, act=overloaded),
+    Refused(reason=Reason.RATE_LIMITED, status=503, act=too_fast, sections={"limits": {"per_source": 1}}),
     Refused(reason=Reason.BLOCKED, status=403, act=blocked),
     Refused(reason=Reason.SHUTTING_DOWN, status=503, act=draining),
     Refused(reason=Reason.SIPS_NOT_ALLOWED, status=480, act=came(request("INVITE sips:4@10.0.0.5:5060 SIP/2.0"))),
