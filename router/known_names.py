@@ -17,7 +17,7 @@ def read_answers(directory: Path) -> dict[Question, tuple[Record, ...]]:
     """The answers kept; none where there is no file or it is not ours. Never raises."""
     try:
         document = json.loads((directory / FILE_NAME).read_bytes())
-        if document["edge911-names"] != _FORMAT:
+        if document["edge911 names"] != _FORMAT:
             return {}
         return {
             Question(str(name), kind): tuple(_record(kind, data) for data in records)
