@@ -31,7 +31,7 @@ def read_answers(directory: Path) -> dict[Question, tuple[Record, ...]]:
 def write_answers(directory: Path, answers: Mapping[Question, tuple[Record, ...]]) -> None:
     """Write the file anew; a crash leaves the old one or the new one. Raises OSError."""
     document = {
-        "edge911-names": _FORMAT,
+        "edge911 names": _FORMAT,
         "answers": [[name, kind, records] for (name, kind), records in sorted(answers.items())],
     }
     path = directory / FILE_NAME
