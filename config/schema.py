@@ -239,7 +239,11 @@ class Trunk(Section):
         description="in place of target, for a peer without a name that has several addresses: tried in order",
     )
     side: Literal["inside", "outside"] = Field("outside", description="a PBX or phones: inside; a carrier: outside")
-    trust_identity: bool = Field(False, description="believe P-Asserted-Identity from this peer (RFC 3325)")
+    trust_identity: bool | None = Field(
+        None,
+        description="true: P-Asserted-Identity from this peer is believed, and goes to it (RFC 3325); false: it is "
+        "removed from and towards it; left out: not believed, and passed on as it came unless privacy is asked for",
+    )
     probe: Probe = Field("30s", description="interval of OPTIONS probes, or off")
     large_messages: Literal["tcp", "udp"] = Field(
         "tcp", description="requests above 1,300 bytes on UDP: try TCP first, or never (RFC 3261 18.1.1)"

@@ -22,6 +22,7 @@ from router.earlier import EarlierCall, EarlierCalls, EarlierRoute
 from router.emergency import EmergencyCall
 from router.floods import Floods
 from router.flow_tokens import FlowTokens
+from router.identity import Trust
 from router.limits import MOST_TRANSACTIONS, Rates, Strangers
 from router.listening import ListeningPoints
 from router.next_hop import NextHops, Resolve
@@ -796,9 +797,12 @@ class CallRouter:
 
     # ---- where to ----
 
-    def trusts_identity(self, flow: Flow) -> bool:
-        """True where P-Asserted-Identity is believed from, and passed on to, the peer of this flow (RFC 3325)."""
-        return self.sources.classify(flow.host, flow.port).trust_identity
+    def identity_trust(self, flow: Flow) -> Trust:
+        """Whether the peer of this flow is in our trust domain (RFC 3325)."""
+        source = self.sources.classify(flow.host, flow.port)
+        if source.trust_identity:
+            return Trust.TRUSTED
+        return Trust.DISTRUSTED if source.is_distrusted else Trust.NOT_SAID
 
     def is_own_uri(self, uri: bytes) -> bool:
         """True where a URI names this router."""

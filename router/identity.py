@@ -3,6 +3,7 @@
 import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Sequence
+from enum import Enum
 
 import orjson
 
@@ -15,14 +16,30 @@ from sip.uri import scheme_of
 KEY = "p-asserted-identity"
 
 
-def asserted_onward(request: Request, *, from_trusted: bool, to_trusted: bool) -> Request:
-    """An ordinary request as it goes on: P-Asserted-Identity stays between two that are trusted.
+class Trust(Enum):
+    """What the configuration says of a peer's part in our trust domain (RFC 3325 section 2.3)."""
 
-    What an untrusted source asserts is removed whoever it goes to (RFC 3325 section 5). What a trusted one asserts is
-    removed towards the untrusted (section 7), unless the caller has asked for no privacy (`Privacy: none`, which
-    forbids to remove it).
+    TRUSTED = "trusted"
+    DISTRUSTED = "distrusted"
+    NOT_SAID = "not-said"
+
+
+def asserted_onward(request: Request, *, source: Trust, target: Trust) -> Request:
+    """An ordinary request as it goes on: with P-Asserted-Identity, or without.
+
+    What a source outside the trust domain asserts is removed whoever it goes to (RFC 3325 section 5). Towards a peer
+    outside it, it is removed unless `Privacy: none` forbids to (section 7). Where the configuration does not say, it
+    goes on as it came, unless the caller asks for privacy: `Privacy: id` (section 9.3).
     """
-    if from_trusted and (to_trusted or b"none" in _privacy(request)):
+    if source is Trust.DISTRUSTED:
+        stays = False
+    elif target is Trust.TRUSTED:
+        stays = True
+    elif target is Trust.DISTRUSTED:
+        stays = b"none" in _privacy(request)
+    else:
+        stays = b"id" not in _privacy(request)
+    if stays:
         return request
     replace: dict[str, Sequence[bytes]] = {KEY: ()}
     drop_unsigned(request, replace)

@@ -85,8 +85,8 @@ class OrdinaryCall(ResponseContext):
             self.router.trunks.note_media(name, flow.host, self.request.body, self.router.counts)
         request = self.routed
         if request.has(ASSERTED):
-            trusts = self.router.trusts_identity
-            request = asserted_onward(request, from_trusted=trusts(self.server.flow), to_trusted=trusts(flow))
+            trust = self.router.identity_trust
+            request = asserted_onward(request, source=trust(self.server.flow), target=trust(flow))
         timeout = None
         self.started += 1
         # RFC 5393 section 5.3: no more branches at a time than Max-Breadth allows; one after another is no breadth.

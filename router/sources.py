@@ -26,8 +26,11 @@ class Source:
     is_trunk_address: bool
     """True where the address is a trunk's: never taken for a phone's."""
     trust_identity: bool
+    """True where its P-Asserted-Identity is believed (RFC 3325)."""
     is_all_emergency: bool = False
     """True where every INVITE and MESSAGE from there is an emergency (`emergency.all_calls_from`)."""
+    is_distrusted: bool = False
+    """True where the configuration says that it is outside the trust domain, and does not merely say nothing."""
 
 
 _CACHE_LIMIT = 50_000
@@ -125,16 +128,21 @@ class Sources:
         trusted = _contains(self._trusted, address)
         if trunk is not None:
             is_all = trunk.side == "inside" and _contains(self._all_emergency, address)
-            return Source(Side(trunk.side), True, trunk.trust_identity or trusted, is_all)
+            trusts = bool(trunk.trust_identity) or trusted
+            return Source(Side(trunk.side), True, trusts, is_all, trunk.trust_identity is False and not trusted)
         if _contains(self._all_emergency, address):
             # Whoever sends nothing but emergencies is served, whatever list it is in.
             return Source(Side.INSIDE, bool(trunks), trusted or any(item.trust_identity for item in trunks), True)
+        distrusted = False
         if trunks:
             trusted = trusted or any(item.trust_identity for item in trunks)
+            distrusted = not trusted and any(item.trust_identity is False for item in trunks)
             if not (address.is_loopback and listed is not Side.UNLISTED):
                 side = Side.INSIDE if any(item.side == "inside" for item in trunks) else Side.OUTSIDE
-                return Source(side, True, trusted)
-        return Source(listed, bool(trunks), trusted)
+                return Source(side, True, trusted, is_distrusted=distrusted)
+        if self._trusted and not trusted:
+            distrusted = True  # networks that are trusted were named, and this is none of them
+        return Source(listed, bool(trunks), trusted, is_distrusted=distrusted)
 
     def _network_side(self, address: IPv4Address | IPv6Address) -> Side:
         for network, side in self._networks:

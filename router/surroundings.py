@@ -6,6 +6,7 @@ from typing import Protocol
 
 from e911.record import CallOutcome, JournalEvent
 from router.decision import Rules
+from router.identity import Trust
 from router.path import Paths
 from router.trunks import Trunks
 from sip.message import Request, Response
@@ -69,8 +70,8 @@ class Surroundings(Protocol):
     ) -> Sequence[bytes]:
         """Our Record-Route lines for a request that arrived by a flow and leaves by a listening point."""
 
-    def trusts_identity(self, flow: Flow) -> bool:
-        """True where P-Asserted-Identity is believed from, and passed on to, the peer of this flow (RFC 3325)."""
+    def identity_trust(self, flow: Flow) -> Trust:
+        """Whether the peer of this flow is in our trust domain (RFC 3325)."""
 
     def is_own_uri(self, uri: bytes) -> bool:
         """True where a URI names this router."""

@@ -29,21 +29,30 @@ def passport(number: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("source", "carrier_is_trusted", "privacy", "stays"),
+    ("source", "carrier_trust", "privacy", "stays"),
     [
+        # Not said: as it came, unless privacy is asked for.
+        (PBX, None, "", True),
+        (PBX, None, "Privacy: none", True),
+        (PBX, None, "Privacy: id", False),
+        (PBX, None, "Privacy: user; id", False),
+        (PHONE, None, "", True),
+        (PHONE, None, "Privacy: id;critical", False),
+        # Outside the trust domain, and said so.
         (PBX, False, "", False),
         (PBX, False, "Privacy: id", False),
         (PBX, False, "Privacy: none", True),
+        (PHONE, False, "", False),
+        # Within it.
         (PBX, True, "", True),
         (PBX, True, "Privacy: id;critical", True),
-        (PHONE, True, "", False),
-        (PHONE, False, "Privacy: none", False),
+        (PHONE, True, "", True),
     ],
 )
 def test_an_ordinary_call_to_the_carrier(
-    tmp_path: Path, source: tuple[str, int], carrier_is_trusted: bool, privacy: str, stays: bool
+    tmp_path: Path, source: tuple[str, int], carrier_trust: bool | None, privacy: str, stays: bool
 ) -> None:
-    world = CallWorld(tmp_path, trunks=trunks(trust_identity=carrier_is_trusted))
+    world = CallWorld(tmp_path, trunks=trunks() if carrier_trust is None else trunks(trust_identity=carrier_trust))
     extra = (ASSERTED, "P-Preferred-Identity: <sip:1@x>", "Remote-Party-ID: <sip:2@x>;privacy=full")
     raw = invite("sip:2125550177@10.0.0.5", extra=(*extra, privacy) if privacy else extra, source=source)
     sent = one(world.receive(raw, source), "INVITE", CARRIER).message
@@ -51,6 +60,17 @@ def test_an_ordinary_call_to_the_carrier(
     assert sent.all("p-preferred-identity") == ["<sip:1@x>"], "the rest of an ordinary call stays as it came"
     assert sent.all("remote-party-id") == ["<sip:2@x>;privacy=full"]
     assert sent.all("privacy") == ([privacy.partition(": ")[2]] if privacy else [])
+
+
+@pytest.mark.parametrize("privacy", ["", "Privacy: none"])
+def test_what_a_phone_outside_the_trusted_networks_asserts_goes_to_nobody(tmp_path: Path, privacy: str) -> None:
+    networks = {**CONFIG["networks"], "trust_identity": ["10.0.0.10/32"]}
+    world = CallWorld(tmp_path, networks=networks, trunks=trunks(trust_identity=True))
+    extra = (ASSERTED, privacy) if privacy else (ASSERTED,)
+    raw = invite("sip:2125550177@10.0.0.5", extra=extra, source=PHONE)
+    assert not one(world.receive(raw, PHONE), "INVITE", CARRIER).message.all("p-asserted-identity")
+    raw = invite("sip:2125550177@10.0.0.5", extra=extra, source=PBX)
+    assert one(world.receive(raw, PBX), "INVITE", CARRIER).message.all("p-asserted-identity")
 
 
 def test_a_call_from_the_carrier_to_the_pbx(tmp_path: Path) -> None:
@@ -83,7 +103,7 @@ def test_each_trunk_in_turn_gets_what_it_may_see(tmp_path: Path) -> None:
 )
 def test_an_identity_goes_with_the_number_it_signs(tmp_path: Path, identity: str, stays: bool) -> None:
     """From says 4102; +12125550142 was in P-Asserted-Identity alone, which does not go to this carrier."""
-    world = CallWorld(tmp_path)
+    world = CallWorld(tmp_path, trunks=trunks(trust_identity=False))
     extra = (ASSERTED, identity)
     sent = one(world.receive(invite("sip:2125550177@10.0.0.5", extra=extra, source=PBX), PBX), "INVITE").message
     assert (identity.encode() in sent.lines) is stays
