@@ -35,6 +35,7 @@ from sip.message import Edits, Request
 from sip.uri import scheme_of
 
 KINDS_KEPT = 10_000
+LONGEST_KIND_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +119,11 @@ class Rules:
         """What an INVITE or MESSAGE without To tag is for. From some sources each is an emergency, but for tests."""
         kind = self._kinds.get(request.uri)
         if kind is None:
+            kind = classify(request.uri.decode("latin-1"), self.numbers)
             if len(self._kinds) >= KINDS_KEPT:
                 self._kinds.clear()
-            kind = self._kinds[request.uri] = classify(request.uri.decode("latin-1"), self.numbers)
+            if len(request.uri) <= LONGEST_KIND_KEPT:
+                self._kinds[request.uri] = kind
         if kind is CallKind.ORDINARY and source is not None and source.is_all_emergency:
             return CallKind.EMERGENCY
         return kind

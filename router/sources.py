@@ -151,7 +151,7 @@ class Sources:
         return Side.UNLISTED
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=8_192)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """An IP address, an IPv4 one mapped into IPv6 as IPv4; None where it is none."""
     try:

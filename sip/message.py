@@ -61,6 +61,8 @@ _SINGLE = frozenset({"call-id", "cseq", "from", "to", "max-forwards", "content-l
 _KEYS: dict[bytes, str] = {}
 """Name as written, with its colon → key; grows with the spellings seen, up to a bound."""
 _KEYS_LIMIT = 4096
+CACHED_BYTES = 128
+"""Lines up to this length are kept once read; names of fields, half of it."""
 _NAME_BYTES = frozenset(b"!%'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_`abcdefghijklmnopqrstuvwxyz~")
 
 Field = tuple[str, bytes]
@@ -74,9 +76,20 @@ def field_key(name: bytes) -> str:
         raise RemoteError(Reason.BAD_FIELD_LINE, 400, f"field name {name[:40]!r}")
     key = stripped.decode("ascii").lower()
     key = COMPACT_FORMS.get(key, key)
-    if len(_KEYS) < _KEYS_LIMIT:
+    if len(_KEYS) < _KEYS_LIMIT and len(name) <= CACHED_BYTES // 2:
         _KEYS[name + b":"] = key
     return key
+
+
+_USUAL_NAMES = (
+    b"Via v To t From f Call-ID i CSeq Max-Forwards Contact m Content-Type c Content-Length l Route Record-Route "
+    b"Allow Supported k User-Agent Server Expires Date Require Proxy-Require Unsupported Warning Reason Retry-After "
+    b"Authorization Proxy-Authorization WWW-Authenticate Proxy-Authenticate Accept Privacy P-Asserted-Identity "
+    b"P-Preferred-Identity Remote-Party-ID Identity Session-Expires Min-SE RSeq RAck Geolocation Geolocation-Routing "
+    b"Call-Info Resource-Priority Priority Path Service-Route Event Subscription-State Refer-To Referred-By Replaces"
+)
+for _name in _USUAL_NAMES.split():
+    field_key(_name)  # known from the start, whatever names somebody sends first
 
 
 @dataclass(slots=True, kw_only=True)
@@ -442,19 +455,21 @@ def _finish(
 ) -> Request | Response:
     message: Request | Response
     if start[:8] == b"SIP/2.0 ":
-        status, reason = _status_of(start)
+        status, reason = _status_of(start) if len(start) <= CACHED_BYTES else _read_status(start)
         message = Response(status, reason, fields, b"", index=index)
     else:
         message = _parse_request_line(start, fields, index)
     position = index.get("content-length")
     message.body = data[body_start:]
     if position is not None:
-        length = _length_of(fields[position][1])
+        line = fields[position][1]
+        length = _length_of(line) if len(line) <= CACHED_BYTES else _read_length(line)
         if length != len(message.body):
             _cut_body(message, length)
     position = index.get("cseq")
     if position is not None:
-        number, method = _cseq_of(fields[position][1])
+        line = fields[position][1]
+        number, method = _cseq_of(line) if len(line) <= CACHED_BYTES else _read_cseq(line)
         message.cseq = number
         if not method:
             # A CSeq that cannot be read leaves 0; validation refuses it with its name.
@@ -471,8 +486,7 @@ def _finish(
 # The same few start lines, CSeq and Content-Length lines come again and again: they are read once.
 
 
-@lru_cache(maxsize=1024)
-def _status_of(start: bytes) -> tuple[int, bytes]:
+def _read_status(start: bytes) -> tuple[int, bytes]:
     """Status and reason phrase of a status line. Raises RemoteError BAD_STATUS, never to be answered."""
     code, _, reason = start[8:].partition(b" ")
     if len(code) != 3 or not code.isdigit() or not b"100" <= code <= b"699":
@@ -480,8 +494,7 @@ def _status_of(start: bytes) -> tuple[int, bytes]:
     return int(code), reason
 
 
-@lru_cache(maxsize=1024)
-def _cseq_of(line: bytes) -> tuple[int, bytes]:
+def _read_cseq(line: bytes) -> tuple[int, bytes]:
     """Number and method of a CSeq line; 0 and b"" where it cannot be read."""
     try:
         return parse_cseq(value_of(line))
@@ -489,18 +502,23 @@ def _cseq_of(line: bytes) -> tuple[int, bytes]:
         return 0, b""
 
 
-@lru_cache(maxsize=1024)
-def _length_of(line: bytes) -> int:
+def _read_length(line: bytes) -> int:
     """The number in a Content-Length line, or -1."""
     value = value_of(line)
     return int(value) if value.isdigit() and len(value) <= 10 else -1
+
+
+# Longer lines are read each time: what a peer can make us keep has an end.
+_status_of = lru_cache(maxsize=1024)(_read_status)
+_cseq_of = lru_cache(maxsize=1024)(_read_cseq)
+_length_of = lru_cache(maxsize=1024)(_read_length)
 
 
 def _cut_body(message: Request | Response, length: int) -> None:
     """The body where Content-Length is not what came: bytes after it are dropped (section 18.3)."""
     if length < 0:
         message.oddities += (Reason.BAD_CONTENT_LENGTH,)
-    elif any(_length_of(line) != length for key, line in message.fields if key == "content-length"):
+    elif any(_read_length(line) != length for key, line in message.fields if key == "content-length"):
         return  # two of them: neither is believed, and validation names the fault
     elif length > len(message.body):
         message.oddities += (Reason.BODY_INCOMPLETE,)

@@ -15,7 +15,7 @@ from enum import IntEnum
 from functools import lru_cache
 
 from sip.errors import Reason, RemoteError
-from sip.message import Edits, Request, Response, value_of
+from sip.message import CACHED_BYTES, Edits, Request, Response, value_of
 from sip.stack import ClientTransaction, Flow, ServerTransaction, Stack
 from sip.timers import Entry, cancel_timer
 from sip.transaction import State
@@ -698,12 +698,17 @@ def has_way_back(response: Response) -> bool:
 def max_forwards(request: Request) -> int:
     """Max-Forwards as a number, 70 where it is missing. Raises RemoteError BAD_MAX_FORWARDS (400)."""
     index = request._first.get("max-forwards")
-    return DEFAULT_MAX_FORWARDS if index is None else _max_forwards_of(request.fields[index][1])
+    if index is None:
+        return DEFAULT_MAX_FORWARDS
+    line = request.fields[index][1]
+    return _max_forwards_of(line) if len(line) <= CACHED_BYTES else _read_max_forwards(line)
 
 
-@lru_cache(maxsize=1024)
-def _max_forwards_of(line: bytes) -> int:
+def _read_max_forwards(line: bytes) -> int:
     value = value_of(line)
     if not value.isdigit() or len(value) > 9 or int(value) > 255:
         raise RemoteError(Reason.BAD_MAX_FORWARDS, 400, f"Max-Forwards {value[:20]!r}")
     return int(value)
+
+
+_max_forwards_of = lru_cache(maxsize=1024)(_read_max_forwards)

@@ -53,7 +53,7 @@ def scheme_of(uri: bytes) -> str:
     return match[1].decode("latin-1").lower() if match else ""
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def parse_sip_uri(uri: bytes) -> SipUri:
     """Read a sip: or sips: URI.
 
@@ -76,7 +76,7 @@ def parse_sip_uri(uri: bytes) -> SipUri:
     return SipUri(head.scheme, head.user, head.host, head.port, parse_parameters(parameters))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def _parse_head(uri: bytes) -> SipUri:
     return _parse_whole(uri)
 

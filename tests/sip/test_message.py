@@ -3,6 +3,8 @@
 names and no others, whatever their spelling, folds and characters.
 """
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -240,3 +242,29 @@ def test_the_top_via_comes_off_and_the_others_stay() -> None:
         bare = response.without_top_via()
         assert bare.lines("via") == left
         assert [line for key, line in bare.fields if key != "via"] == [b"X: 1", b"Y: 2"]
+
+
+def test_what_a_peer_can_make_us_keep_has_an_end() -> None:
+    """Names and lines are kept once read, but not long ones, and the usual names whatever came before."""
+    from sip import message
+
+    before = dict(message._KEYS)
+    try:
+        for number in range(6000):
+            name = b"X-%d" % number
+            parse_message(b"OPTIONS sip:a SIP/2.0\r\n%b: 1\r\n%b: 2\r\n\r\n" % (name, name + b"y" * 60_000))
+        assert len(message._KEYS) <= message._KEYS_LIMIT
+        assert max(map(len, message._KEYS)) <= message.CACHED_BYTES
+        assert all(name in message._KEYS for name in (b"Via:", b"v:", b"Call-ID:", b"Contact:", b"Route:"))
+    finally:
+        message._KEYS.clear()
+        message._KEYS.update(before)
+    for function in (message._cseq_of, message._length_of, message._status_of):
+        size = function.cache_info().currsize
+        for number in range(50):
+            long = b"9" * 500 + b"%d" % number
+            with contextlib.suppress(RemoteError):
+                parse_message(b"OPTIONS sip:a SIP/2.0\r\nCSeq: %b A\r\nContent-Length: %b\r\n\r\n" % (long, long))
+            with contextlib.suppress(RemoteError):
+                parse_message(b"SIP/2.0 200 %b\r\n\r\n" % long)
+        assert function.cache_info().currsize == size
