@@ -21,7 +21,7 @@ class Trust(Enum):
 
     TRUSTED = "trusted"
     DISTRUSTED = "distrusted"
-    NOT_SAID = "not-said"
+    NOT_SAID = "unsaid"
 
 
 def asserted_onward(request: Request, *, source: Trust, target: Trust) -> Request:

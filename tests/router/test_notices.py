@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from e911.record import CallOutcome
+from router.channels import LANE_THREADS
 from router.journal import JournalWriter
 from router.outbox import NoticeState
 from router.record import CallRecord
