@@ -17,6 +17,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 _CLONE_NEWNET = 0x40000000
@@ -122,6 +123,11 @@ class Networks:
         return full
 
     def __enter__(self) -> "Networks":
+        for name in Path("/run/netns").glob("e9*x*-*"):
+            # Of a test process that was killed.
+            owner = name.name[2:].partition("x")[0]
+            if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+                subprocess.run(["ip", "netns", "delete", name.name], capture_output=True, check=False)
         return self
 
     def __exit__(
