@@ -66,7 +66,10 @@ class RawReceiver:
         while (line := stream.readline().decode().strip()) != "":
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        body = stream.read(int(headers.get("content-length", 0)))
+        length = int(headers.get("content-length", 0))
+        body = stream.read(length)
+        if len(body) < length:
+            return False  # the sender was ended, or gave up, in the middle of it
         with self._lock:
             self.requests.append((start.strip(), headers, json.loads(body)))
             behaviour = self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
