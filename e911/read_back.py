@@ -1,0 +1,153 @@
+"""What was heard on a test call: a voice that reads the location back, or one of the sounds of a call that failed.
+
+Pure: 16-bit samples at 8 kHz in, a verdict out. The tones are North America's precise tone plan (ANSI T1.401, ITU-T
+E.180 supplement 2): busy 480 + 620 Hz, half a second on and off; reorder the same, a quarter; ringing 440 + 480 Hz;
+dial tone 350 + 440 Hz; special information tones (E.180 section 7) 950, 1400 and 1800 Hz, or those near them
+that North America uses.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+RATE = 8000
+"""Samples a second."""
+WINDOW = 400
+"""Samples that are judged together: 50 ms, short enough for the cadence of a reorder tone."""
+QUIET = 100.0
+"""Root mean square of 16-bit samples below which a window is silent: about -50 dBm0 of G.711."""
+VOICE_SECONDS = 0.6
+"""So much that is neither silent nor a tone makes a voice."""
+TONE_SECONDS = 0.4
+"""So much of a tone makes that tone."""
+IS_TONE = 0.75
+"""Share of a window's energy that must be at the frequencies of a tone."""
+
+
+class Heard(StrEnum):
+    """What a recording is. Only VOICE proves that somebody or something answered who speaks."""
+
+    VOICE = "voice"
+    NOTHING = "no-media"
+    SILENCE = "silence"
+    BUSY = "busy-tone"
+    REORDER = "reorder-tone"
+    RINGING = "ringing-tone"
+    DIAL_TONE = "dial-tone"
+    INFORMATION_TONE = "special-information-tone"
+    TONE = "steady-tone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """A verdict. Times in seconds."""
+
+    heard: Heard
+    seconds: float
+    """How long the recording is."""
+    voice_seconds: float
+    """How much of it is neither silent nor a tone."""
+
+    @property
+    def is_good(self) -> bool:
+        """True where a voice was heard."""
+        return self.heard is Heard.VOICE
+
+
+_PAIRS = {
+    "busy": (480.0, 620.0),
+    Heard.RINGING: (440.0, 480.0),
+    Heard.DIAL_TONE: (350.0, 440.0),
+}
+_INFORMATION = (913.8, 950.0, 985.2, 1370.6, 1400.0, 1428.5, 1776.7, 1800.0)
+_TONAL = 0.85
+"""A window that has so much of its energy at one frequency, whichever, is a tone and no voice."""
+_NEAR = 8.0
+"""Hertz that a tone may be off."""
+
+
+def judge(samples: Sequence[int]) -> ReadBack:
+    """What these samples are: 16-bit, 8 kHz, one channel."""
+    seconds = len(samples) / RATE
+    if len(samples) < WINDOW:
+        return ReadBack(heard=Heard.NOTHING, seconds=seconds, voice_seconds=0.0)
+    kinds = [_kind(samples[start : start + WINDOW]) for start in range(0, len(samples) - WINDOW + 1, WINDOW)]
+    kinds = [_without_edges(kinds, number) for number in range(len(kinds))]
+    window_seconds = WINDOW / RATE
+    time_of = {kind: kinds.count(kind) * window_seconds for kind in set(kinds)}
+    voice = time_of.get("voice", 0.0)
+    heard = Heard.SILENCE
+    if voice >= VOICE_SECONDS:
+        heard = Heard.VOICE
+    elif time_of.get("information", 0.0) >= TONE_SECONDS:
+        heard = Heard.INFORMATION_TONE
+    elif time_of.get("busy", 0.0) >= TONE_SECONDS:
+        heard = _cadence(kinds)
+    else:
+        for kind in (Heard.RINGING, Heard.DIAL_TONE, Heard.TONE):
+            if time_of.get(kind, 0.0) >= TONE_SECONDS:
+                heard = kind
+                break
+    return ReadBack(heard=heard, seconds=round(seconds, 2), voice_seconds=round(voice, 2))
+
+
+def _kind(window: Sequence[int]) -> str:
+    """What a window is: `silence`, `busy` (or reorder), `information`, another tone's name, or `voice`."""
+    energy = sum(sample * sample for sample in window)
+    if energy < QUIET * QUIET * len(window):
+        return "silence"
+    for kind, (low, high) in _PAIRS.items():
+        one, other = _share(window, low, energy), _share(window, high, energy)
+        # Both must be there: a voice may have much of its energy near one of them.
+        if one + other >= IS_TONE and min(one, other) >= IS_TONE / 6:
+            return str(kind)
+    hertz = _single_tone(window, energy)
+    if hertz is None:
+        return "voice"
+    if any(abs(hertz - known) <= _NEAR for known in _INFORMATION):
+        return "information"
+    return Heard.TONE
+
+
+def _single_tone(window: Sequence[int], energy: int) -> float | None:
+    """The frequency of a window that is one sine; None where it is none. A sine shows it in its zero crossings."""
+    crossings = sum((one < 0) != (other < 0) for one, other in pairwise(window))
+    guess = crossings * RATE / (2.0 * (len(window) - 1))
+    tried = [guess + offset for offset in (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)]
+    best = max(tried, key=lambda hertz: _share(window, hertz, energy))
+    return best if _share(window, best, energy) >= _TONAL else None
+
+
+def _without_edges(kinds: Sequence[str], number: int) -> str:
+    """The kind of a window; one alone that looks like a voice is the edge of a tone's burst, or a click."""
+    kind = kinds[number]
+    if kind != "voice" or "voice" in (*kinds[max(0, number - 1) : number], *kinds[number + 1 : number + 2]):
+        return kind
+    return "silence"
+
+
+def _share(window: Sequence[int], hertz: float, energy: int) -> float:
+    """How much of the energy is at a frequency, 0 to about 1 (Goertzel's algorithm)."""
+    coefficient = 2.0 * math.cos(2.0 * math.pi * hertz / RATE)
+    one = two = 0.0
+    for sample in window:
+        one, two = sample + coefficient * one - two, one
+    power = one * one + two * two - coefficient * one * two
+    return 2.0 * power / (len(window) * energy)
+
+
+def _cadence(kinds: Sequence[str]) -> Heard:
+    """Busy or reorder: by how long the tone is on at a time. The first and the last burst may be cut."""
+    bursts: list[int] = []
+    length = 0
+    for kind in [*kinds, "end"]:
+        if kind == "busy":
+            length += 1
+        elif length:
+            bursts.append(length)
+            length = 0
+    whole = bursts[1:-1] or bursts
+    # 0.5 s are ten windows, 0.25 s five; the edges of a burst may fall into windows that count as neither.
+    return Heard.REORDER if sum(whole) / len(whole) < 7.5 else Heard.BUSY

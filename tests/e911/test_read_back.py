@@ -1,0 +1,85 @@
+"""The judge of test calls: voices pass, the sounds of failed calls do not."""
+
+import math
+import random
+
+import pytest
+
+from e911.read_back import RATE, Heard, judge
+
+
+def tone(*hertz: float, seconds: float, level: float = 6000) -> list[int]:
+    return [
+        round(sum(level * math.sin(2 * math.pi * f * n / RATE) for f in hertz)) for n in range(int(RATE * seconds))
+    ]
+
+
+def silence(seconds: float, noise: int = 0) -> list[int]:
+    dice = random.Random(1)
+    return [dice.randint(-noise, noise) if noise else 0 for _ in range(int(RATE * seconds))]
+
+
+def cadence(on: float, off: float, *hertz: float, times: int = 8) -> list[int]:
+    return (tone(*hertz, seconds=on) + silence(off)) * times
+
+
+def voice(seconds: float, seed: int = 3) -> list[int]:
+    """Something voiced: a low pitch with many harmonics whose strengths change, in syllables."""
+    dice = random.Random(seed)
+    samples: list[int] = []
+    while len(samples) < RATE * seconds:
+        pitch, length = dice.uniform(90, 220), int(RATE * dice.uniform(0.08, 0.25))
+        strengths = [dice.uniform(0.1, 1.0) / (1 + k / 4) for k in range(12)]
+        start = len(samples)
+        for n in range(length):
+            envelope = math.sin(math.pi * n / length)
+            value = sum(
+                s * math.sin(2 * math.pi * pitch * (k + 1) * (start + n) / RATE) for k, s in enumerate(strengths)
+            )
+            samples.append(round(2500 * envelope * value))
+        samples += [0] * int(RATE * dice.uniform(0.02, 0.15))
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("samples", "heard"),
+    [
+        ([], Heard.NOTHING),
+        ([0] * 100, Heard.NOTHING),
+        (silence(5), Heard.SILENCE),
+        (silence(5, noise=60), Heard.SILENCE),
+        (cadence(0.5, 0.5, 480, 620), Heard.BUSY),
+        (cadence(0.25, 0.25, 480, 620), Heard.REORDER),
+        (tone(480, 620, seconds=0.31) + silence(0.5) + cadence(0.5, 0.5, 480, 620), Heard.BUSY),
+        (silence(0.13) + cadence(0.25, 0.25, 480, 620), Heard.REORDER),
+        (cadence(2.0, 4.0, 440, 480, times=2), Heard.RINGING),
+        (tone(350, 440, seconds=3), Heard.DIAL_TONE),
+        (
+            tone(985.2, seconds=0.38) + tone(1428.5, seconds=0.38) + tone(1776.7, seconds=0.38) + silence(1),
+            Heard.INFORMATION_TONE,
+        ),
+        (tone(1000, seconds=3), Heard.TONE),
+        (tone(2010, seconds=3), Heard.TONE),
+        (voice(4), Heard.VOICE),
+        (silence(3) + voice(1.5) + silence(3), Heard.VOICE),
+        (cadence(2.0, 4.0, 440, 480, times=1) + voice(2), Heard.VOICE),
+    ],
+)
+def test_what_is_heard(samples: list[int], heard: Heard) -> None:
+    assert judge(samples).heard is heard
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_voices_of_all_kinds_are_voices(seed: int) -> None:
+    found = judge(voice(3, seed))
+    assert found.is_good
+    assert found.voice_seconds > 1
+
+
+@pytest.mark.parametrize("level", [400, 2000, 12000])
+@pytest.mark.parametrize("on", [0.5, 0.25])
+def test_tones_are_known_at_any_level_and_phase(level: float, on: float) -> None:
+    wanted = Heard.BUSY if on == 0.5 else Heard.REORDER
+    for shift in range(0, 4000, 613):
+        samples = (tone(480, 620, seconds=on, level=level) + silence(on)) * 8
+        assert judge(samples[shift:]).heard is wanted
