@@ -88,7 +88,7 @@ def pdf_of(report: Report) -> bytes:
 
 @lru_cache(maxsize=1)
 def _fonts() -> tuple[str, str, str]:
-    """Names of the plain, the bold and the fixed-width font; the first two come with reportlab and know Latin letters."""
+    """Names of the plain, the bold and the fixed-width font."""
     pdfmetrics.registerFont(TTFont("Vera", "Vera.ttf"))
     pdfmetrics.registerFont(TTFont("VeraBd", "VeraBd.ttf"))
     pdfmetrics.registerFontFamily("Vera", normal="Vera", bold="VeraBd", italic="Vera", boldItalic="VeraBd")
