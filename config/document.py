@@ -19,6 +19,7 @@ MAX_BYTES = 8 * 1024 * 1024
 """Largest file read."""
 MAX_DEPTH = 32
 """Deepest nesting; a configuration needs about eight levels."""
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep; no setting is that deep"
 MAX_VALUES = 500_000
 """Most keys and values in one file, aliases written out: what a file of aliases of aliases runs into."""
 MAX_PROBLEMS = 1000
@@ -183,7 +184,7 @@ class _Tree:
     def _begin(self, event: Any, place: Place) -> None:
         self._refuse_tag(event.tag, place)
         if len(self.open) >= MAX_DEPTH:
-            self._stop(place, f"nested more than {MAX_DEPTH} levels deep; no setting is that deep")
+            self._stop(place, _TOO_DEEP)
         if event.anchor is not None:
             self.anchors.pop(event.anchor, None)
         self.open.append(_Open(place, event.anchor, isinstance(event, yaml.MappingStartEvent)))
@@ -292,6 +293,8 @@ _SYNTAX = (
 
 def _syntax_message(error: yaml.MarkedYAMLError, character: str) -> str:
     problem = error.problem or error.context or "unreadable"
+    if "maximum nesting depth" in problem:  # libyaml looks ahead further than it tells
+        return _TOO_DEEP
     if "cannot start any token" in problem:
         if character == "\t":
             return "not YAML: a tab in the indentation; indent with spaces"
