@@ -31,6 +31,7 @@ from router.store.devices import (
 )
 from router.store.engine import open_store, parse_url, reading, sqlite_path
 from router.store.errors import StoreError, database_name
+from router.store.followed import ChangeSignal
 from router.structured_log import structlog
 
 HEALTHY: Final = "ok"
@@ -44,6 +45,8 @@ FAULT: Final = "device-feed-fault"
 _USING_LAST_KNOWN_GOOD: Final = "-using-last-known-good"
 
 _INTERVAL: Final = 0.3
+_WHILE_TOLD: Final = 5.0
+"""Between two looks where the database tells of changes (LISTEN): for what it could not tell."""
 _RETRY_AFTER: Final = 1.0
 _WAIT_FOR_LOCK: Final = 1.0
 _SLICE: Final = 200
@@ -80,7 +83,8 @@ class DeviceFeed:
     removed): devices changed or new and names gone, on the event loop, at most 200 a turn. on_health(reason): ok, or
     what is wrong (`database-locked`, `database-corrupt`, …), with `-using-last-known-good` at its end while
     calls use devices that the database did not confirm; called when it changes. directory: where the last
-    known good table is kept; None keeps none. interval: seconds between two looks at the database.
+    known good table is kept; None keeps none. interval: seconds between two looks at the database; PostgreSQL tells
+    of changes itself.
     """
 
     def __init__(
@@ -98,6 +102,9 @@ class DeviceFeed:
         self._on_health = on_health
         self._interval = interval
         self._source = _Source(url, self._pause)
+        self._signal: ChangeSignal | None = None
+        """The thread's own."""
+        self._url = url
         self._kept = LastKnownGood(directory, _name(url)) if directory is not None else None
         self._keep_whole = True
         """The file must be written anew, not appended to."""
@@ -200,11 +207,24 @@ class DeviceFeed:
             self._keep()
             while not self._stopping.is_set():
                 healthy = self._look()
-                self._stopping.wait(self._interval if healthy else max(self._interval, _RETRY_AFTER))
+                if healthy:
+                    self._await_change()
+                else:
+                    self._stopping.wait(max(self._interval, _RETRY_AFTER))
         except _StoppedError:
             pass
         finally:
             self._source.close()
+            if self._signal is not None:
+                self._signal.close()
+
+    def _await_change(self) -> None:
+        """Until the database says that something changed, or it is time to look."""
+        if self._signal is None:
+            self._signal = ChangeSignal(self._url)
+        if self._signal.listen():
+            return  # what changed before we listened is looked for at once
+        self._signal.wait(_WHILE_TOLD if self._signal.is_listening else self._interval, self._stopping)
 
     def _look(self) -> bool:
         """One look at the database; True where it could be read."""

@@ -35,6 +35,7 @@ from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.telemetry import DeferredLog, configure_logging
 
 if TYPE_CHECKING:
+    from router.node_beat import NodeBeat
     from router.recorder import Recorder
 
 LAST_GOOD = "notices-settings.json"
@@ -133,6 +134,8 @@ class NoticesProcess:
         self._intake = Intake(self._outbox, self._log, settings.config, self._reread, restored)
         self._channels = Channels(on_delivered=self._note_delivered)
         self._recorder: Recorder | None = None
+        self.node_beat: NodeBeat | None = None
+        """Signs of life of this node in the database, and which others are silent; None while it starts."""
         self._recorder_start = threading.Thread(target=self._start_recorder, daemon=True, name="recorder-start")
         self._settings = settings
         self._replay_end = self._reader.end()
@@ -181,6 +184,11 @@ class NoticesProcess:
         recorder = Recorder(settings.database_url, settings.config.node, settings.state_directory / "journal")
         recorder.start()
         self._recorder = recorder
+        from router.node_beat import NodeBeat
+
+        node_beat = NodeBeat(settings.database_url, settings.config.node)
+        node_beat.start()
+        self.node_beat = node_beat
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
@@ -399,6 +407,8 @@ class NoticesProcess:
             self._take_reports(min(left, POLL_SECONDS))
         self._recorder_start.join(STORE_AT_END_SECONDS)
         self._store()
+        if self.node_beat is not None:
+            self.node_beat.stop()
         if self._recorder is not None:
             self._recorder.stop(STORE_AT_END_SECONDS)
         self._store()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-NEWEST_REVISION = "0004"
+NEWEST_REVISION = "0005"
 """The head of the migrations. A database that is there already needs no Alembic, whose import takes longer than all
 else a command does."""
 _MIGRATIONS = Path(__file__).with_name("migrations")
@@ -73,6 +73,19 @@ def _migrate(engine: Engine, wait: float) -> None:
                 config.attributes["connection"] = conn
                 with _ONE_AT_A_TIME:
                     command.upgrade(config, "heads")
+
+
+def upgrade_to(engine: Engine, revision: str) -> None:
+    """Upgrade to a revision and no further, for tests of the migrations. Raises SQLAlchemyError."""
+    from alembic import command
+
+    config = _config()
+    with engine.connect() as conn:
+        conn = conn.execution_options(**{WRITE_OPTION: True})
+        with conn.begin():
+            config.attributes["connection"] = conn
+            with _ONE_AT_A_TIME:
+                command.upgrade(config, revision)
 
 
 def revision_heads() -> tuple[str, ...]:

@@ -1,0 +1,94 @@
+"""Leases of callback numbers in the store: which number which caller had, until when. A row for number and caller.
+
+The call process decides, its journal carries it, and the notices process writes it here, for the other nodes, the
+console, and a node whose disk is lost. A lease is ended early by `release`, which every node then hears of.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Column, Connection, Double, Index, Table, Text, delete, or_, select, update
+
+from e911.elin import REMEMBERED_SECONDS, Lease, lease_data, lease_from, released
+from router.store.metadata import metadata
+from router.store.outbox import storable_text
+from router.store.statements import insert_or_overwrite
+
+_TEXTS: Final = ("kind", "pool", "site", "zone", "call", "node")
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("number", Text, primary_key=True),
+    Column("caller", Text, primary_key=True),
+    *(Column(name, Text, nullable=False, server_default="") for name in _TEXTS),
+    Column("since", Double, nullable=False),
+    Column("until", Double, nullable=False),
+    Column("released_at", Double),
+    Column("document", Text, nullable=False),
+)
+Index("ix_leases_until", leases.c.until)
+
+
+def store_leases(conn: Connection, found: Sequence[Mapping[str, Any]]) -> None:
+    """Write leases (plain data of e911.elin.lease_data) over those of the same number and caller."""
+    last = {(str(data["number"]), str(data["caller"])): data for data in found}
+    insert_or_overwrite(conn, leases, [_row(data) for data in last.values()])
+
+
+def _row(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    texts = [storable_text(str(data.get(name, ""))) for name in ("number", "caller", *_TEXTS)]
+    document = storable_text(orjson.dumps(data, default=str).decode())
+    return (*texts, float(data["since"]), float(data["until"]), data.get("released_at"), document)
+
+
+def all_leases(conn: Connection, *, now: float | None = None) -> list[Lease]:
+    """Every lease that is remembered, or those live at `now`, oldest first; unreadable ones are left out."""
+    query = select(leases.c.document).order_by(leases.c.since, leases.c.number)
+    if now is not None:
+        query = query.where(leases.c.until > now)
+    return _read(conn.execute(query).scalars())
+
+
+def leases_for_node(conn: Connection, node: str, now: float) -> list[dict[str, Any]]:
+    """What a call process need know that it did not decide itself: leases of other nodes that are live or were until
+    lately, and its own that were released by hand, as plain data."""
+    query = (
+        select(leases.c.document)
+        .where(
+            leases.c.until > now - REMEMBERED_SECONDS, or_(leases.c.node != node, leases.c.released_at.is_not(None))
+        )
+        .order_by(leases.c.until)
+    )
+    return [lease_data(lease) for lease in _read(conn.execute(query).scalars())]
+
+
+def _read(documents: Any) -> list[Lease]:
+    found = []
+    for document in documents:
+        try:
+            found.append(lease_from(orjson.loads(document)))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return found
+
+
+def release(conn: Connection, number: str, at: float) -> list[Lease]:
+    """End the live leases of a number now; those that were ended."""
+    ended = []
+    query = select(leases.c.document).where(leases.c.number == number, leases.c.until > at)
+    for lease in _read(conn.execute(query).scalars().all()):
+        lease = released(lease, at)
+        conn.execute(
+            update(leases)
+            .where(leases.c.number == lease.number, leases.c.caller == lease.caller)
+            .values(until=lease.until, released_at=at, document=orjson.dumps(lease_data(lease)).decode())
+        )
+        ended.append(lease)
+    return ended
+
+
+def forget_leases(conn: Connection, now: float) -> None:
+    """Forget leases that were over long ago."""
+    conn.execute(delete(leases).where(leases.c.until < now - REMEMBERED_SECONDS))

@@ -1,0 +1,100 @@
+"""Every migration with data in the tables: from the very first schema on, what people entered comes through."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, text
+
+from router.store.devices import all_devices, changes_since, current_revision, upsert_devices
+from router.store.engine import create_store_engine, migrate, parse_url, reading, sqlite_path, writing
+from router.store.followed import revisions_of
+from router.store.migration import NEWEST_REVISION, revision_heads, upgrade_to
+from router.store.outbox import notices_of
+from router.store.records import list_calls
+
+DOCUMENT = (
+    '{"events":[{"type":"ended","id":"c1","at":1790000000.0,"outcome":"answered","status":200,"route":"primary"}]}'
+)
+OF_0001 = (
+    "INSERT INTO devices (device, name, site, city, latitude, longitude, updated_at) "
+    "VALUES ('4101', 'Réception', 'hq', 'Montréal', 45.5, -73.56, 1790000000)",
+    "INSERT INTO devices (device, name, callback, updated_at) VALUES ('alice@example.com', '', '+12125550142', 7)",
+    "INSERT INTO device_changes (device) VALUES ('4101')",
+    "INSERT INTO device_changes (device) VALUES ('alice@example.com')",
+)
+OF_0002 = (
+    "INSERT INTO calls (id, node, kind, site, started_at, outcome, status, document) "
+    f"VALUES ('c1', 'hq-1', 'emergency', 'hq', 1790000000, 'answered', 200, '{DOCUMENT}')",
+    "INSERT INTO outbox (call, kind, contact, channel, node, site, state, attempts, queued_at, subject, body) "
+    "VALUES ('c1', 'call', 'desk', 0, 'hq-1', 'hq', 'delivered', 1, 1790000000, '911', 'Salle 3')",
+    "INSERT INTO journal_cursors (node, segment, \"offset\") VALUES ('hq-1', 1790000000000000, 512)",
+)
+OF_0003 = (
+    "INSERT INTO folds (call, kind, contact, node, site, at, calls) "
+    "VALUES ('c1', 'call', 'desk', 'hq-1', 'hq', 1790000000, '\nc1\nc2\n')",
+)
+OF_0004 = ("INSERT INTO devices (device, name, updated_at) VALUES ('4102', 'Lobby', 8)",)
+OF_0005 = (
+    "INSERT INTO nodes (name, started_at, seen_at) VALUES ('hq-1', 1, 2)",
+    "INSERT INTO leases (number, caller, kind, since, until, document) "
+    "VALUES ('+12125550191', '4101', 'elin', 1, 2, '{}')",
+)
+ROWS = {"0001": OF_0001, "0002": OF_0002, "0003": OF_0003, "0004": OF_0004, "0005": OF_0005}
+"""What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
+
+
+@pytest.fixture
+def engine(store_url: str) -> Iterator[Engine]:
+    """An empty database, without any schema."""
+    path = sqlite_path(store_url)
+    if path is not None:
+        path.parent.mkdir(parents=True)
+    made = create_store_engine(str(parse_url(store_url).render_as_string(hide_password=False)))
+    yield made
+    made.dispose()
+
+
+def fill(engine: Engine, revision: str) -> None:
+    with writing(engine) as conn:
+        for statement in ROWS[revision]:
+            conn.execute(text(statement.replace(":", r"\:")))
+
+
+def test_rows_of_the_first_schema_come_through_every_migration_one_by_one(engine: Engine) -> None:
+    for revision in sorted(ROWS):
+        upgrade_to(engine, revision)
+        fill(engine, revision)
+    migrate(engine)
+    assert revision_heads() == (NEWEST_REVISION,)
+    with reading(engine) as conn:
+        found = {device.device: device for device in all_devices(conn)}
+        assert found.keys() == {"4101", "4102", "alice@example.com"}
+        assert (found["4101"].name, found["4101"].civic.city, found["4101"].site) == ("Réception", "Montréal", "hq")
+        assert found["4101"].point is not None
+        assert found["alice@example.com"].callback == "+12125550142"
+        assert current_revision(conn) == 3
+        assert [call.id for call in list_calls(conn)] == ["c1"]
+        (notice,) = notices_of(conn, "c1")[:1]
+        assert (notice.contact, notice.body) == ("desk", "Salle 3")
+        assert conn.execute(text("SELECT number FROM leases")).scalar_one() == "+12125550191"
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005"])
+def test_a_database_of_any_revision_is_brought_to_the_newest_and_used(engine: Engine, revision: str) -> None:
+    for step in sorted(ROWS):
+        if step <= revision:
+            upgrade_to(engine, step)
+            fill(engine, step)
+    migrate(engine)
+    with writing(engine) as conn:
+        before = current_revision(conn)
+        counted = revisions_of(conn)["leases"]
+        upsert_devices(conn, [{"device": "4101", "name": "Front"}])
+        conn.execute(text("DELETE FROM leases"))
+        conn.execute(
+            text("INSERT INTO leases (number, caller, since, until, document) VALUES ('+1', 'x', 1, 2, '{}')")
+        )
+        _, changed, removed = changes_since(conn, before)
+        assert [device.name for device in changed] == ["Front"]
+        assert removed == []
+        assert revisions_of(conn)["leases"] > counted
