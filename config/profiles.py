@@ -26,12 +26,13 @@ from e911.provider import (
     LocationPosition,
     ProviderProfile,
 )
+from e911.provider_uris import check_template
 
 BUILT_IN = Path(__file__).parent / "providers"
 
 _DEFAULT = ProviderProfile(name="default")
 _REQUEST_URI = re.compile(
-    r"urn:service:sos(\.[a-z0-9-]+)*|sips?:[0-9A-Za-z+*#._-]+@(\{host\}|[0-9A-Za-z.:\[\]-]+)(;[0-9A-Za-z;=._-]+)?"
+    r"urn:service:sos(\.[a-z0-9-]+)*|sips?:([0-9A-Za-z+*#._-]+|\+?1?\{number\})@(\{host\}|[0-9A-Za-z.:\[\]-]+)(;[0-9A-Za-z;=._-]+)?"
 )
 
 
@@ -48,6 +49,8 @@ class ProfileFile(Section):
     location_position: LocationPosition = _DEFAULT.location_position
     resolve_reference: bool = _DEFAULT.resolve_reference
     identity: IdentityFields = _DEFAULT.identity
+    identity_uri: str = _DEFAULT.identity_uri
+    from_uri: str = _DEFAULT.from_uri
     preferred_identity: CallerField = _DEFAULT.preferred_identity
     remote_party_id: CallerField = _DEFAULT.remote_party_id
     geolocation_routing: Literal["yes", "no", "if-absent", ""] = "yes"
@@ -59,6 +62,14 @@ class ProfileFile(Section):
     def _check_request_uri(cls, value: str) -> str:
         if not _REQUEST_URI.fullmatch(value):
             raise ValueError("not a Request-URI for 911; write sip:911@{host} or urn:service:sos")
+        return value
+
+    @field_validator("identity_uri", "from_uri")
+    @classmethod
+    def _check_template(cls, value: str) -> str:
+        check_template(value)
+        if value and not re.match(r"sips?:[^@]+@[^@]+$|tel:", value):
+            raise ValueError(f"{value!r} is no SIP or tel URI; write one such as sip:{{callback}}@{{domain}}")
         return value
 
     @field_validator("test_number")
@@ -81,6 +92,8 @@ class ProfileFile(Section):
     def _check_whole(self) -> "ProfileFile":
         if re.match(rf"sips?:{re.escape(self.test_number)}@", self.request_uri):
             raise ValueError("request_uri sends 911 calls to the test number; write sip:911@{host}")
+        if self.identity_uri and self.identity is IdentityFields.KEEP:
+            raise ValueError("identity_uri beside identity: keep; take one of them out")
         if self.location is LocationConveyance.NONE and self.geolocation_routing:
             raise ValueError('no location goes along, so nothing can be routed by it; write geolocation_routing: ""')
         return self

@@ -29,6 +29,7 @@ from config.values import (
     NumberToDial,
     PeerAddress,
     Probe,
+    ProviderId,
     Region,
     Size,
     Strings,
@@ -353,6 +354,9 @@ class EmergencyRoute(Section):
         None,
         description="never: the next hop adds a location itself, none of ours goes along; default: the profile's",
     )
+    number: NumberToDial | None = Field(
+        None, description="number that a profile asks for ({number}), such as the ESRN of an i2 gateway"
+    )
 
 
 class BasicRoute(Section):
@@ -495,6 +499,8 @@ class ZoneConfig(Section):
     room: str = Field("", description="room")
     landmark: str = Field("", description="landmark or vanity address")
     additional: str = Field("", description="what else helps to find it")
+    location_id: ProviderId = Field("", description="the provider's id of this place, for profiles that show it")
+    endpoint_id: ProviderId = Field("", description="the provider's id of a line here, for profiles that show it")
 
 
 class SiteConfig(Section):
@@ -516,6 +522,8 @@ class SiteConfig(Section):
     elins: list[str] = Field(
         default_factory=list, description="numbers lent to such phones during and after a 911 call"
     )
+    location_id: ProviderId = Field("", description="as of a zone; for callers in no zone, or one without its own")
+    endpoint_id: ProviderId = Field("", description="as of a zone; for callers in no zone, or one without its own")
     notify: list[str] = Field(default_factory=list, description="names of the contacts told of 911 calls from here")
     routes: list[EmergencyRoute] | None = Field(None, description="replaces emergency.routes for this site")
     basic: list[BasicRoute] | None = Field(None, description="replaces emergency.basic for this site")

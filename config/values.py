@@ -253,6 +253,7 @@ Strings = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+ProviderId = Annotated[str, Field(pattern=r"^([A-Za-z0-9+][A-Za-z0-9+._~-]{0,127})?$")]
 DialString = Annotated[str, AfterValidator(_dial_string)]
 Region = Annotated[str, AfterValidator(_region)]
 NumberPattern = Annotated[str, AfterValidator(_number_pattern)]

@@ -109,6 +109,10 @@ class Zone:
     name: str = ""
     networks: tuple[IPNetwork, ...] = ()
     finer: CivicAddress = field(default_factory=CivicAddress)
+    location_id: str = ""
+    """The provider's id of this place (Bandwidth, Telnyx: location id; Intrado: ERL id)."""
+    endpoint_id: str = ""
+    """The provider's id of a line here (Bandwidth: AEUI; Telnyx: sip_from_id; i2: ESQK)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +129,9 @@ class Site:
     callback: str = ""
     contacts: tuple[str, ...] = ()
     zones: tuple[Zone, ...] = ()
+    location_id: str = ""
+    """As of a zone; for callers in no zone, or in one without its own."""
+    endpoint_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

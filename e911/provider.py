@@ -19,6 +19,7 @@ from e911.locate import LocationDecision
 from e911.location import DispatchableLocation, LocationSource
 from e911.numbers import CallKind, dialable, dialled
 from e911.pidf_lo import build_pidf_lo
+from e911.provider_uris import CallValues, check_template, filled, values_of
 
 _TEST_NUMBER = re.compile(r"\+?[0-9*]{2,16}")
 _REQUEST_URI = re.compile(r"(?:sips?|tel|urn):[!-~]+")
@@ -105,6 +106,12 @@ class ProviderProfile:
     resolve_reference: bool = True
     """A reference of the caller's that was fetched goes along by value, too."""
     identity: IdentityFields = IdentityFields.CALLBACK
+    identity_uri: str = ""
+    """What P-Asserted-Identity names in place of the callback number, such as sip:{endpoint_id}@{domain}; the
+    callback number where something in it is not known. Only with `identity: callback`."""
+    from_uri: str = ""
+    """The URI that From shows, such as sip:{callback}@{domain} or sip:{location_id}@{domain} (decision 0044); From
+    stays as it came where empty, and where something in it is not known."""
     preferred_identity: CallerField = CallerField.REMOVE
     """P-Preferred-Identity: a phone's wish of whom to assert; who asserts takes it off (RFC 3325 section 6)."""
     remote_party_id: CallerField = CallerField.KEEP
@@ -116,6 +123,11 @@ class ProviderProfile:
     resource_priority: str = "esnet.1"
     """Resource-Priority value to add where absent; empty to send none."""
 
+    @property
+    def has_templates(self) -> bool:
+        """True where something in it is filled in for each call."""
+        return bool(self.from_uri or self.identity_uri) or "{" in self.request_uri.replace("{host}", "")
+
     def __post_init__(self) -> None:
         """Refuse, with ValueError, what would make a 911 call a test, a test a 911 call, or a broken header."""
         if not _TEST_NUMBER.fullmatch(self.test_number) or "911" in self.test_number:
@@ -124,6 +136,8 @@ class ProviderProfile:
             raise ValueError(f"request_uri {self.request_uri!r} is not a URI; write sip:911@{{host}}")
         if dialled(self.request_uri) == self.test_number.removeprefix("+"):
             raise ValueError(f"request_uri {self.request_uri!r} would send 911 calls to the test number")
+        for template in (self.request_uri, self.identity_uri, self.from_uri):
+            check_template(template)
         if self.geolocation_routing not in ("", "yes", "no", "if-absent"):
             raise ValueError(
                 f"geolocation_routing {self.geolocation_routing!r} is neither yes, no, if-absent nor empty"
@@ -159,6 +173,10 @@ class ProviderRequest:
     first_fields: tuple[tuple[str, str], ...] = ()
     add_fields: tuple[tuple[str, str], ...] = ()
     location_part: LocationPart | None = None
+    from_uri: str = ""
+    """What From is to name in place of the caller; empty to leave it as it came."""
+    shortfalls: tuple[str, ...] = ()
+    """Why something is not as the profile would have it, by name (`no-endpoint-id`)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,19 +219,26 @@ def provider_request(
     with_location: bool,
     existing: ExistingFields,
     conveyed: Conveyed = NOTHING_CONVEYED,
+    number: str = "",
 ) -> ProviderRequest:
     """The request that `profile` makes of an emergency or test call; never raises.
 
     `host` is the trunk's host (and port), `call_id` our record id, `domain` our FQDN, `timestamp` seconds
-    since 1970. `with_location` False leaves our location out (a second try after 424). `conveyed` is what the
-    caller sent. Sources: RFC 6442 (Geolocation), RFC 3325 (P-Asserted-Identity), RFC 7135 (esnet), NENA-STA-010
-    (Call-Info identifiers). Where no callback number is known the caller's own P-Asserted-Identity stays as it
-    came: no invalid one is made up. Of a caller's `Geolocation-Routing: no` nothing is left where a location is
-    to be used, for an emergency proxy does not obey it (RFC 6881), unless the profile says `if-absent`.
+    since 1970, `number` the route's own. `with_location` False leaves our location out (a second try after 424).
+    `conveyed` is what the caller sent. Sources: RFC 6442 (Geolocation), RFC 3325 (P-Asserted-Identity), RFC 7135
+    (esnet), NENA-STA-010 (Call-Info identifiers). Where no callback number is known the caller's own
+    P-Asserted-Identity stays as it came: no invalid one is made up. Of a caller's `Geolocation-Routing: no` nothing
+    is left where a location is to be used, for an emergency proxy does not obey it (RFC 6881), unless the profile
+    says `if-absent`.
     """
     uid = _uid_string(call_id)
     domain = _safe_domain(domain)
     fields_set, fields_removed = _identity(decision, caller_display_name, domain)
+    from_uri = ""
+    shortfalls: list[str] = []
+    if profile.has_templates:
+        values = values_of(decision, host=host, domain=domain, number=number)
+        from_uri, shortfalls = _templates(profile, values, fields_set)
     if profile.identity is IdentityFields.KEEP:
         fields_removed = []
         if existing.asserted_identity:
@@ -244,6 +269,11 @@ def provider_request(
 
     if kind is CallKind.EMERGENCY:
         request_uri = profile.request_uri.replace("{host}", host)
+        if "{" in request_uri:
+            request_uri, missing = filled(profile.request_uri, values)
+            if missing:
+                request_uri = f"sip:911@{host}"
+                shortfalls.append(missing)
         fields_added += _emergency_marking(profile, existing, uid, domain)
     else:
         # Anything that is not an emergency is a test here, and a test carries nothing that says emergency.
@@ -256,7 +286,25 @@ def provider_request(
         first_fields=tuple(fields_first),
         add_fields=tuple(fields_added),
         location_part=part,
+        from_uri=from_uri,
+        shortfalls=tuple(shortfalls),
     )
+
+
+def _templates(
+    profile: ProviderProfile, values: CallValues, fields_set: list[tuple[str, str]]
+) -> tuple[str, list[str]]:
+    """The URI for From, and what could not be filled in; P-Asserted-Identity is changed in place."""
+    from_uri, missing = filled(profile.from_uri, values)
+    shortfalls = [missing] if missing else []
+    if profile.identity_uri:
+        uri, missing = filled(profile.identity_uri, values)
+        if uri:
+            name = fields_set[0][1].partition("<")[0] if fields_set else ""
+            fields_set[:] = [("P-Asserted-Identity", f"{name}<{uri}>")]
+        elif missing not in shortfalls:
+            shortfalls.append(missing)
+    return from_uri, shortfalls
 
 
 def _show_callers(

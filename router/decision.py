@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from config.load import LoadedConfig
 from config.schema import BasicRoute, EmergencyRoute, SiteConfig
@@ -26,6 +27,7 @@ from e911.provider import (
     user_part,
 )
 from e911.record import Caller
+from router.from_uri import LONGEST_URI, uri_in, with_uri
 from router.identity import drop_unsigned
 from router.sources import Source
 from sip.body import BodyPart, add_part, leaf_parts, media_type
@@ -334,7 +336,7 @@ def _step(
         trunk=route.trunk,
         host=rules.config.trunks[route.trunk].hostport,
         profile=profile,
-        number=(route.number or "") if isinstance(route, BasicRoute) else "",
+        number=route.number or "",
         timeout=route.timeout,
         progress_timeout=route.progress_timeout,
         with_location=carries,
@@ -424,37 +426,56 @@ def call_id_of(key: bytes, request: Request) -> str:
     return hashlib.blake2b(seed, key=key, digest_size=10, person=b"call record").hexdigest()
 
 
+class Outgoing(NamedTuple):
+    """An INVITE for a route."""
+
+    request: Request
+    """But for Via, Record-Route and Max-Forwards."""
+    shortfalls: tuple[str, ...] = ()
+    """Why something in it is not as the route's profile would have it."""
+
+
 def request_for(
     rules: Rules, plan: CallPlan, step: RouteStep, request: Request, timestamp: float, *, with_location: bool
-) -> Request:
-    """The INVITE as it goes to one route, but for Via, Record-Route and Max-Forwards.
+) -> Outgoing:
+    """The INVITE as it goes to one route. timestamp, seconds since 1970, dates the location document."""
+    made = _wishes(rules, plan, step, timestamp, with_location=with_location)
+    return Outgoing(_as_wished(plan, request, made), made.shortfalls)
 
-    timestamp, seconds since 1970, dates the location document.
-    """
+
+def _wishes(
+    rules: Rules, plan: CallPlan, step: RouteStep, timestamp: float, *, with_location: bool
+) -> ProviderRequest:
+    """What the profile of a route makes of a call."""
     if step.profile is None:
-        made = basic_request(
+        return basic_request(
             number=step.number,
             host=step.host,
             decision=plan.decision,
             caller_display_name=plan.caller.display_name,
             domain=rules.domain,
         )
-    else:
-        made = provider_request(
-            step.profile,
-            kind=plan.kind,
-            host=step.host,
-            decision=plan.decision,
-            caller_display_name=plan.caller.display_name,
-            call_id=plan.id,
-            domain=rules.domain,
-            timestamp=timestamp,
-            with_location=with_location,
-            existing=plan.existing,
-            conveyed=plan.conveyed,
-        )
-        if step.number:
-            made = replace(made, request_uri=f"sip:{user_part(step.number)}@{step.host}")
+    made = provider_request(
+        step.profile,
+        kind=plan.kind,
+        host=step.host,
+        decision=plan.decision,
+        caller_display_name=plan.caller.display_name,
+        call_id=plan.id,
+        domain=rules.domain,
+        timestamp=timestamp,
+        with_location=with_location,
+        existing=plan.existing,
+        conveyed=plan.conveyed,
+        number=step.number,
+    )
+    if step.number and step.kind == "basic":
+        made = replace(made, request_uri=f"sip:{user_part(step.number)}@{step.host}")
+    return made
+
+
+def _as_wished(plan: CallPlan, request: Request, made: ProviderRequest) -> Request:
+    """The caller's INVITE with a provider's wishes fulfilled."""
     edits = edits_for(made, request, plan.id)
     if not plan.trusts_identity and request.has("p-asserted-identity") and "p-asserted-identity" not in edits.replace:
         # RFC 3325 section 5: what an untrusted phone asserts of itself is not passed on as asserted by us.
@@ -507,6 +528,10 @@ def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:
             replacing[key] = (*request.lines(key), line)
         else:
             append.append(line)
+    if made.from_uri:
+        line = request.lines("from")[0]
+        if 0 < len(uri_in(line)) <= LONGEST_URI:
+            replacing["from"] = (with_uri(line, made.from_uri.encode("ascii", "replace")),)
     edits.uri = made.request_uri.encode("latin-1", "replace")
     edits.append = append
     return edits
@@ -527,11 +552,15 @@ def _site(site: SiteConfig) -> Site:
         numbers=tuple(site.numbers),
         callback=site.callback,
         contacts=tuple(site.notify),
+        location_id=site.location_id,
+        endpoint_id=site.endpoint_id,
         zones=tuple(
             Zone(
                 id=zone.id,
                 name=zone.name,
                 networks=tuple(zone.networks),
+                location_id=zone.location_id,
+                endpoint_id=zone.endpoint_id,
                 finer=CivicAddress(
                     building=zone.building,
                     floor=zone.floor,

@@ -22,6 +22,7 @@ from router.earlier import EarlierCall, EarlierCalls, EarlierRoute
 from router.emergency import EmergencyCall
 from router.floods import Floods
 from router.flow_tokens import FlowTokens
+from router.from_uri import EditedRequest, FromRewriting
 from router.identity import Trust
 from router.limits import MOST_TRANSACTIONS, Rates, Strangers
 from router.listening import ListeningPoints
@@ -33,6 +34,7 @@ from router.record_route import RecordRouting, sips_not_allowed
 from router.reference_wait import AskReference, ReferenceWait
 from router.refusals import RefusalLimit
 from router.registrations import CallToFlow, Registration
+from router.restoring import RestoringCall, RestoringCallToFlow
 from router.resumed import ResumedCall, invite_of_cancel, invite_of_response
 from router.sources import Side, Source, Sources, parse_address
 from router.text_to_911 import TextTo911
@@ -178,6 +180,7 @@ class CallRouter:
         self.next_hops = NextHops(setup.points, setup.sources, self.resolve, self)
         keys = setup.token_keys or TokenKeys((derived_key(self.key),))
         self.record_routing = RecordRouting(keys)
+        self.from_rewriting = FromRewriting(keys)
         self.paths = Paths(FlowTokens(keys, self.process), setup.points, self.contact_flows, self._is_connected)
 
     # ---- the transaction user ----
@@ -304,6 +307,8 @@ class CallRouter:
             if max_forwards(request) <= 0:
                 raise RemoteError(Reason.TOO_MANY_HOPS, 0)
             decision = process_routes(request, self.next_hops.is_own)
+            if decision.own:
+                request = self.from_rewriting.in_dialog(decision.own, request)
             phone = self.paths.find(decision, flow)
             if phone is not None:
                 decision = replace(decision, uri=phone.uri)
@@ -342,6 +347,7 @@ class CallRouter:
         Those to other requests are never (RFC 4320 section 4.2): whoever waits for one asks again.
         """
         if response.status != 100 and response.method == b"INVITE" and is_own_branch(self.key, response):
+            response = self.from_rewriting.restored(response)
             if self.earlier and self._resume_answered(response, flow, now):
                 return
             if response.has("retry-after") and response.status == 503:
@@ -645,6 +651,8 @@ class CallRouter:
         flow = server.flow
         if request.method == b"BYE" and (decision.own or self.dialogs):
             self._note_bye(decision.own, request, source)
+        if decision.own and request.to_tag:
+            request = self.from_rewriting.in_dialog(decision.own, request)
         phone = self.paths.find(decision, flow)
         if phone is not None:
             self._to_phone(server, request, replace(decision, uri=phone.uri), phone, now)
@@ -699,7 +707,8 @@ class CallRouter:
                 return
             self.counts["ordinary_requests"] += 1
             places = [("", onward) for onward in flows]
-            CallToFlow(self, server, request, places, routed, phone.token).start(self.now())
+            kind = RestoringCallToFlow if isinstance(request, EditedRequest) else CallToFlow
+            kind(self, server, request, places, routed, phone.token).start(self.now())
 
         uri = decision.next_hop or decision.uri
         listens = phone.transport == "tcp" and not phone.outbound and self.next_hops.inside_uri(uri) is not None
@@ -749,6 +758,8 @@ class CallRouter:
                 return
         self.counts["ordinary_requests"] += 1
         kind = Registration if request.method == b"REGISTER" else OrdinaryCall
+        if isinstance(request, EditedRequest):
+            kind = RestoringCall
         kind(self, server, request, places, routed_request(request, decision)).start(now)
 
     def _validate(self, request: Request) -> None:

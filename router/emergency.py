@@ -13,7 +13,8 @@ from e911.record import CallEnded, CallIntent, CallOutcome, RouteEvent, RouteOut
 from router.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
 from router.copies import CopiesRelay, Copy
 from router.credentials import CHALLENGES, with_credentials
-from router.decision import CallPlan, RouteStep, request_for
+from router.decision import CallPlan, Outgoing, RouteStep, request_for
+from router.from_uri import relay_restoring, with_line
 from router.hangup import end_answer
 from router.media import PRIVATE_MEDIA, warns_of_media
 from router.route_try import RouteTry
@@ -69,6 +70,8 @@ class RouteTarget(Target):
     """True where the answer made us ask once more, otherwise."""
     mark: bytes = b""
     """What tells it from the first INVITE to this hop, in the derived branch."""
+    shortfalls: tuple[str, ...] = ()
+    """Why something in it is not as the profile would have it."""
     retried: bool = False
     """True once a connection that broke was replaced by a new one."""
 
@@ -76,6 +79,12 @@ class RouteTarget(Target):
     def step(self) -> RouteStep:
         """The route."""
         return self.route.step
+
+    @property
+    def shows_another_from(self) -> bool:
+        """True where the provider may see another URI in From (decision 0044)."""
+        profile = self.route.step.profile
+        return profile is not None and bool(profile.from_uri)
 
 
 class EmergencyCall(ResponseContext):
@@ -223,11 +232,13 @@ class EmergencyCall(ResponseContext):
         with_location: bool,
         mark: bytes = b"",
     ) -> RouteTarget:
+        outgoing = self._request_for(route.step, hop, with_location=with_location)
         target = RouteTarget(
             name=route.step.name,
             label=route.label(hop, mark),
             flow=hop.flow,
-            request=self._request_for(route.step, hop, with_location=with_location),
+            request=outgoing.request,
+            shortfalls=outgoing.shortfalls,
             timeout=timeout,
             progress_timeout=progress_timeout,
             route=route,
@@ -240,7 +251,7 @@ class EmergencyCall(ResponseContext):
         self._record_route(target)
         return target
 
-    def _request_for(self, step: RouteStep, hop: Hop, *, with_location: bool) -> Request:
+    def _request_for(self, step: RouteStep, hop: Hop, *, with_location: bool) -> Outgoing:
         if hop.peer.hostport != step.host:
             step = replace(step, host=hop.peer.hostport)  # another of the trunk's targets
         try:
@@ -251,7 +262,8 @@ class EmergencyCall(ResponseContext):
             user = step.number or (
                 step.profile.test_number if self.plan.kind is CallKind.TEST and step.profile else "911"
             )
-            return self.request.edited(Edits(uri=f"sip:{user}@{step.host}".encode(), replace={"route": ()}))
+            plain = Edits(uri=f"sip:{user}@{step.host}".encode(), replace={"route": ()})
+            return Outgoing(self.request.edited(plain))
 
     def _record_route(self, target: RouteTarget) -> None:
         target.record_routes = self.router.record_routes(
@@ -261,6 +273,10 @@ class EmergencyCall(ResponseContext):
             b";call=" + self.plan.id.encode(),
             keeps_uri=False,
         )
+        if target.shows_another_from:
+            target.record_routes = self.router.from_rewriting.noted(
+                target.record_routes, self.request, target.request
+            )
 
     # ---- the ways to a hop ----
 
@@ -401,6 +417,10 @@ class EmergencyCall(ResponseContext):
     def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:
         """The first 2xx makes the dialog that is followed; journalled together with the end of the setting-up."""
         copies, client = self.copies, branch.client
+        target = branch.target
+        is_restored = isinstance(target, RouteTarget) and target.shows_another_from and response.status > 100
+        if is_restored:
+            response = with_line(response, "from", self.request.lines("from")[0])
         if 200 <= response.status < 300 and not self.final_status:
             try:
                 self.router.follow(
@@ -411,6 +431,8 @@ class EmergencyCall(ResponseContext):
         super().on_branch_response(branch, response, now)
         if copies:
             self._tell_copies(copies, branch, client, response, now)
+        if is_restored:
+            relay_restoring(client, branch, "from", self.request.lines("from")[0])
 
     # ---- copies of the INVITE ----
 
@@ -475,7 +497,7 @@ class EmergencyCall(ResponseContext):
         trunk = self.trunks.states[target.step.trunk].config
         if trunk.auth is None:
             return None
-        plain = self._request_for(target.step, target.hop, with_location=target.with_location)
+        plain = self._request_for(target.step, target.hop, with_location=target.with_location).request
         request = with_credentials(trunk, plain, response, target.challenged, self.key)
         if request is None:
             return None
@@ -533,6 +555,10 @@ class EmergencyCall(ResponseContext):
         ):
             self.route = None  # the provider has seen the call: not another of its servers, but the next route
         reason = target.hop.reason if outcome is RouteOutcome.STARTED else _reason_of(branch)
+        if target.shortfalls and outcome is RouteOutcome.STARTED:
+            reason = ", ".join(filter(None, (reason, *target.shortfalls)))
+            for shortfall in target.shortfalls:
+                self.router.counts[f"profile_{shortfall.replace('-', '_')}"] += 1
         if outcome is RouteOutcome.STARTED and self._warns_of_media(target):
             reason = f"{reason}, {PRIVATE_MEDIA}" if reason else PRIVATE_MEDIA
             self.router.counts["private_media_address"] += 1
@@ -600,14 +626,24 @@ class EmergencyCall(ResponseContext):
 
     def on_second_success(self, branch: Branch, response: Response, now: float) -> None:
         """Deviation (c): forwarded; ended by us where no ACK for it passes within ACK_WAIT."""
+        response = _as_far_end_knows(branch, response)
         is_shared = response.to_tag == self.answer_tag
         self.router.watch_ack(response, branch.target.flow, branch.target.request.uri, now, is_shared=is_shared)
 
     def on_orphan_success(self, branch: Branch, response: Response, now: float) -> None:
         """An answer after the call had ended otherwise: acknowledge it and hang up; nobody is left waiting."""
         target = branch.target
+        response = _as_far_end_knows(branch, response)
         self.router.counts["answers_ended_by_us"] += 1
         end_answer(self.stack, self.key, response, target.flow, target.request.uri, self.router.is_own_uri, now)
+
+
+def _as_far_end_knows(branch: Branch, response: Response) -> Response:
+    """A response with From as the provider was shown it: for requests of our own in its dialog."""
+    target = branch.target
+    if isinstance(target, RouteTarget) and target.shows_another_from:
+        return with_line(response, "from", target.request.lines("from")[0])
+    return response
 
 
 def _sent_to(flow: Flow) -> str:

@@ -21,6 +21,7 @@ from sip.uri import bracketed, parse_sip_uri, scheme_of
 
 _SDP = b"v=0\r\no=- 0 0 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
 _SHOWN = (
+    "from",
     "p-asserted-identity",
     "geolocation",
     "geolocation-routing",
@@ -183,7 +184,7 @@ def _routes(
 
 
 def _as_sent(rules: Rules, plan: CallPlan, step: RouteStep, request: Request) -> dict[str, Any]:
-    sent = request_for(rules, plan, step, request, time.time(), with_location=step.with_location)
+    sent, shortfalls = request_for(rules, plan, step, request, time.time(), with_location=step.with_location)
     headers = [line.decode("latin-1").replace(plan.id, _DERIVED) for key, line in sent.fields if key in _SHOWN]
     parts = []
     content_type = sent.first("content-type") or b""
@@ -199,6 +200,7 @@ def _as_sent(rules: Rules, plan: CallPlan, step: RouteStep, request: Request) ->
         "headers": headers,
         "body_parts": parts,
         "carries_location": step.with_location,
+        **({"shortfalls": list(shortfalls)} if shortfalls else {}),
     }
 
 

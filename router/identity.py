@@ -55,12 +55,17 @@ def drop_unsigned(request: Request, replace: dict[str, Sequence[bytes]]) -> None
 
     Any other is left as it is, what cannot be read too: a number that was not edited is none of our business.
     """
-    if not request.has("identity") or KEY not in replace:
+    if not request.has("identity") or (KEY not in replace and "from" not in replace):
         return
-    before = _numbers(request.values(KEY))
-    after = _numbers(request.values("from")) | _numbers(line.partition(b":")[2] for line in replace[KEY])
+    before, after = set(), set()
+    for key in (KEY, "from"):
+        numbers = _numbers(request.values(key))
+        before |= numbers
+        after |= _numbers(line.partition(b":")[2] for line in replace[key]) if key in replace else numbers
+    gone = before - after
+    is_from_edited = "from" in replace and bool(_numbers(request.values("from")) - after)
     lines = request.lines("identity")
-    kept = [line for line in lines if not _signed_numbers(line) & (before - after)]
+    kept = [line for line in lines if not (_signed_numbers(line) & gone or (is_from_edited and _is_compact(line)))]
     if len(kept) != len(lines):
         replace["identity"] = kept
 
@@ -77,6 +82,12 @@ def _numbers(values: Iterable[bytes]) -> set[str]:
         if at or scheme_of(uri) == "tel":
             found.add(canonical_user(user if at else rest))
     return found
+
+
+def _is_compact(line: bytes) -> bool:
+    """True for the compact form of a PASSporT (RFC 8224 section 4): what it signs is what From says."""
+    parts = line.partition(b":")[2].partition(b";")[0].strip().strip(b'"').split(b".")
+    return len(parts) == 3 and not parts[1]
 
 
 def _signed_numbers(line: bytes) -> set[str]:

@@ -117,6 +117,7 @@ class ResumedCall(ResponseContext):
 
     def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:
         """The first 2xx makes the dialog that is followed."""
+        response = self.router.from_rewriting.restored(response)
         if 200 <= response.status < 300 and not self.final_status:
             try:
                 self.router.follow(

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from e911.record import CallOutcome, JournalEvent
 from router.decision import Rules
+from router.from_uri import FromRewriting
 from router.identity import Trust
 from router.path import Paths
 from router.trunks import Trunks
@@ -47,6 +48,10 @@ class Surroundings(Protocol):
     @property
     def clock(self) -> Callable[[], float]:
         """The wall clock."""
+
+    @property
+    def from_rewriting(self) -> FromRewriting:
+        """The parameter that brings a rewritten From back."""
 
     @property
     def paths(self) -> Paths:

@@ -20,7 +20,13 @@ PHONES = [
     ),
     "aiosip",
 ]
-PLANS = {f"{phone}-{what}": Plan() for phone in ("pyvoip", "aiosip") for what in ("stays", "restarts")}
+FILES = {"by-from.yaml": 'from_uri: "sip:{callback}@{domain}"\n'}
+"""Half of the calls go to a provider that is shown another From (decision 0044)."""
+BY_FROM = ("pyvoip-stays", "aiosip-restarts")
+PLANS = {
+    name: Plan(profile="by-from.yaml" if name in BY_FROM else "pidf-lo")
+    for name in (f"{phone}-{what}" for phone in ("pyvoip", "aiosip") for what in ("stays", "restarts"))
+}
 
 
 class Phone:
@@ -92,6 +98,7 @@ def test_its_call_is_set_up_and_ended(the_world: World, which: str, restarts: bo
             bye = psap.take("BYE", timeout=25)
             assert own_tag in bye.message.get("to")
             assert bye.message.get("from") == ack.get("from")
+            assert (f"<sip:{place.callback}@" in ack.get("from")) is (place.name in BY_FROM)
             psap.respond(bye, 200)
             phone.says("ended")
         finally:

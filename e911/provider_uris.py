@@ -1,0 +1,91 @@
+"""URIs of a provider profile with `{…}` in them, filled in for one call: From, identity, Request-URI, Geolocation.
+
+A text that names what is not known of this call is not used: what then happens in its stead is the profile's
+default, and the reason has a name. Whatever the values are, what comes out is one URI in printable ASCII.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from e911.locate import LocationDecision
+from e911.location import LocationSource
+from e911.numbers import dialable
+
+PLACEHOLDERS = ("host", "domain", "callback", "number", "location_id", "endpoint_id")
+"""What may stand in braces: the trunk's host (and port), our domain, the callback number (+E.164), the route's
+number, the provider's id of the place, and its id of the caller's line or device."""
+_PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
+_HOSTS = ("host", "domain")
+_SAFE_IN_USER = "-_.!~*'()&=+$,"
+"""Beside letters and digits (RFC 3261 section 25.1, user): what an id may hold unescaped, but for ; ? and /."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallValues:
+    """What the placeholders stand for in one call; empty where it is not known."""
+
+    host: str = ""
+    domain: str = ""
+    callback: str = ""
+    number: str = ""
+    location_id: str = ""
+    endpoint_id: str = ""
+
+
+def values_of(decision: LocationDecision, *, host: str, domain: str, number: str = "") -> CallValues:
+    """The values for a call, from what was decided about it."""
+    return CallValues(
+        host=host,
+        domain=domain,
+        callback=dialable(decision.callback),
+        number=number,
+        location_id=location_id_of(decision),
+        endpoint_id=endpoint_id_of(decision),
+    )
+
+
+def check_template(template: str) -> None:
+    """Refuse, with ValueError, a text with placeholders that there are not, or that could be no URI."""
+    for name in _PLACEHOLDER.findall(template):
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{one}}}" for one in PLACEHOLDERS)
+            raise ValueError(f"{{{name}}} in {template!r} is nothing that is known of a call; there are {known}")
+    bare = _PLACEHOLDER.sub("x", template)
+    if not re.fullmatch(r"[!#-;=?-\[\]_a-z~]*", bare) or "{" in bare or "}" in bare:
+        raise ValueError(f"{template!r} is no URI; write one such as sip:{{callback}}@{{domain}}")
+
+
+def filled(template: str, values: CallValues) -> tuple[str, str]:
+    """The text with its values, and an empty string; or an empty text and the reason, such as `no-endpoint-id`."""
+    text = template
+    for name in _PLACEHOLDER.findall(template):
+        value = getattr(values, name)
+        if not value:
+            return "", f"no-{name.replace('_', '-')}"
+        if name not in _HOSTS:
+            value = quote(value, safe=_SAFE_IN_USER)
+        text = text.replace(f"{{{name}}}", value)
+    return text, ""
+
+
+def location_id_of(decision: LocationDecision) -> str:
+    """The provider's id of the place that was decided on; empty where it has none, or the caller sent the place."""
+    location, device = decision.location, decision.device
+    if location is None or location.source is LocationSource.CONVEYED:
+        return ""
+    own = device if location.source is LocationSource.REGISTERED else None
+    if own is not None and (own.civic.has_street_address or own.point is not None):
+        return ""  # its own address, which is not its site's
+    zone, site = decision.zone, decision.site
+    if zone is not None and location.zone == zone.id and zone.location_id:
+        return zone.location_id
+    return site.location_id if site is not None and location.site == site.id else ""
+
+
+def endpoint_id_of(decision: LocationDecision) -> str:
+    """The provider's id of the caller's line: that of the zone or site decided on."""
+    zone, site = decision.zone, decision.site
+    if zone is not None and zone.endpoint_id:
+        return zone.endpoint_id
+    return site.endpoint_id if site is not None else ""
