@@ -21,7 +21,6 @@ from sip.uri import bracketed, parse_sip_uri, scheme_of
 
 _SDP = b"v=0\r\no=- 0 0 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
 _SHOWN = (
-    "from",
     "p-asserted-identity",
     "geolocation",
     "geolocation-routing",
@@ -185,7 +184,8 @@ def _routes(
 
 def _as_sent(rules: Rules, plan: CallPlan, step: RouteStep, request: Request) -> dict[str, Any]:
     sent, shortfalls = request_for(rules, plan, step, request, time.time(), with_location=step.with_location)
-    headers = [line.decode("latin-1").replace(plan.id, _DERIVED) for key, line in sent.fields if key in _SHOWN]
+    shown = _SHOWN if sent.first("from") == request.first("from") else ("from", *_SHOWN)
+    headers = [line.decode("latin-1").replace(plan.id, _DERIVED) for key, line in sent.fields if key in shown]
     parts = []
     content_type = sent.first("content-type") or b""
     boundary = boundary_of(content_type) if media_type(content_type).startswith(b"multipart/") else None
