@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from router.hangup import contact_uri, end_answer
+from sip.flow import Flow
 from sip.message import Response
-from sip.stack import Flow, Stack
+from sip.stack import Stack
 
 ACK_WAIT = 2.0
 """Deviation (c): seconds in which the caller may acknowledge a second 2xx before we end that call ourselves."""

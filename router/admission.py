@@ -6,8 +6,8 @@ from e911.numbers import CallKind
 from router.decision import Rules
 from router.sources import Side, Source
 from sip.errors import Reason, RemoteError
+from sip.flow import UNCERTIFIED, Flow
 from sip.message import Request
-from sip.stack import UNCERTIFIED, Flow
 
 INSIDE_ONLY = "emergency calls are served from inside networks only"
 

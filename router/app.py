@@ -46,9 +46,9 @@ from router.token_keys import TokenKeys, load_token_keys
 from router.trace import Hello
 from router.trace_server import TraceServer
 from router.trunks import Trunks, known_addresses, names_of
+from sip.flow import ListeningPoint
 from sip.locating import Located, Where
-from sip.message import near_limits
-from sip.stack import ListeningPoint
+from sip.parsing import near_limits
 from sip.stream_limits import MAX_BUFFERED_BYTES, MAX_CONNECTIONS, MAX_STRANGERS
 from sip.transport import SipEdge
 

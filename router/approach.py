@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from router.trunks import Hop, Trunks, TrunkState, Way
-from sip.stack import Flow, ListeningPoint
+from sip.flow import Flow, ListeningPoint
 
 log = logging.getLogger(__name__)
 

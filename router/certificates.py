@@ -14,7 +14,7 @@ from pathlib import Path
 
 from config.load import LoadedConfig
 from router.x509 import not_after
-from sip.stack import TlsPeer
+from sip.flow import TlsPeer
 
 log = logging.getLogger(__name__)
 

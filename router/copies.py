@@ -9,8 +9,10 @@ See docs/decisions/0029-copies-of-a-call.md.
 from collections.abc import Sequence
 from typing import Protocol
 
+from sip.machines import ClientTransaction, ServerTransaction
 from sip.message import Edits, Request, Response
-from sip.stack import ClientOwner, ClientTransaction, ServerTransaction, Stack
+from sip.owners import ClientOwner
+from sip.stack import Stack
 
 
 class Call(Protocol):

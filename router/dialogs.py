@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from e911.record import CallFinished, DialogFormed
+from router.event_lines import decode_event
 from router.hangup import uri_of_contact
-from router.journal import decode_event, segment_path, segments
+from router.segments import segment_path, segments
 from sip.errors import Reason, RemoteError
+from sip.fields import value_of
 from sip.headers import split_values, tag_of
-from sip.message import Edits, Request, Response, value_of
+from sip.message import Edits, Request, Response
 
 log = logging.getLogger(__name__)
 

@@ -41,21 +41,16 @@ from router.text_to_911 import TextTo911
 from router.token_keys import TokenKeys, derived_key
 from router.trunks import Trunks
 from sip.errors import Reason, RemoteError
+from sip.flow import Flow, ListeningPoint
+from sip.forwarding import backward_bytes, derive_branch, forward_bytes, is_own_branch, loop_mark, max_forwards
 from sip.loops import labels_of_passes, max_breadth
+from sip.machines import ServerTransaction
 from sip.mending import mended
 from sip.message import Edits, Request, Response
-from sip.proxy import (
-    ResponseContext,
-    backward_bytes,
-    derive_branch,
-    forward_bytes,
-    is_own_branch,
-    loop_mark,
-    max_forwards,
-)
+from sip.proxy import ResponseContext
 from sip.received import maddr_of
 from sip.routing import RouteDecision, process_routes, strictly_routed_uri
-from sip.stack import Flow, ListeningPoint, ServerTransaction, Stack
+from sip.stack import Stack
 from sip.uri import SipUri, parse_sip_uri, scheme_of
 
 log = logging.getLogger(__name__)

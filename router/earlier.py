@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from e911.record import CallEnded, CallIntent, JournalEvent, RouteEvent, RouteOutcome
-from router.journal import decode_event, segment_path, segments
+from router.event_lines import decode_event
+from router.segments import segment_path, segments
 
 KEPT_SECONDS = 600.0
 """An INVITE does not come again, nor ring, for longer."""

@@ -20,10 +20,12 @@ from router.media import PRIVATE_MEDIA, warns_of_media
 from router.route_try import RouteTry
 from router.surroundings import Surroundings
 from router.trunks import MESSAGE_LIMIT, Hop, Way
+from sip.branch import Branch, Failure, Target
 from sip.errors import Reason, RemoteError
+from sip.flow import Flow
+from sip.machines import ClientTransaction, ServerTransaction
 from sip.message import Edits, Request, Response
-from sip.proxy import Branch, Failure, ResponseContext, Target
-from sip.stack import ClientTransaction, Flow, ServerTransaction
+from sip.proxy import ResponseContext
 from sip.timers import Entry, cancel_timer
 
 PROBE_SECONDS = 0.5

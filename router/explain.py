@@ -16,7 +16,8 @@ from router.sources import Side, Source, Sources
 from router.trunks import Way, where_of
 from sip.body import BodyPart, add_part, boundary_of, media_type, split_parts
 from sip.errors import RemoteError
-from sip.message import Edits, Request, key_of_line, value_of
+from sip.fields import key_of_line, value_of
+from sip.message import Edits, Request
 from sip.uri import bracketed, parse_sip_uri, scheme_of
 
 _SDP = b"v=0\r\no=- 0 0 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"

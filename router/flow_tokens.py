@@ -14,7 +14,7 @@ import struct
 from typing import NamedTuple
 
 from router.token_keys import TokenKeys
-from sip.stack import Flow
+from sip.flow import Flow
 
 _TRANSPORTS = ("udp", "tcp", "tls")
 _VERSION = 0x10

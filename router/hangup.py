@@ -4,10 +4,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from sip.errors import RemoteError
+from sip.fields import Field, value_of
+from sip.flow import Flow
+from sip.forwarding import derive_branch, forward_bytes
 from sip.headers import parse_name_addr, split_values
-from sip.message import Field, Request, Response, value_of
-from sip.proxy import derive_branch, forward_bytes
-from sip.stack import ClientTransaction, Flow, Stack
+from sip.machines import ClientTransaction
+from sip.message import Request, Response
+from sip.stack import Stack
 
 
 def end_answer(

@@ -16,7 +16,7 @@ from config.schema import Config, Contact
 from e911.notice import Notice, NoticeKind, write_notice
 from e911.record import CallEnded, CallIntent, CallRefused
 from router.brief import brief_of
-from router.journal import decode_event
+from router.event_lines import decode_event
 from router.noticelog import NoticeLog, Restored, with_outcome
 from router.outbox import Entry, Fold, Group, Outbox, StormGate
 

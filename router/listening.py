@@ -8,7 +8,7 @@ from functools import lru_cache
 from config.addresses import is_private
 from config.schema import Config
 from router.sources import parse_address
-from sip.stack import ListeningPoint
+from sip.flow import ListeningPoint
 
 ADDRESS_SECONDS = 10.0
 """So long the system's word on our own addresses is believed: addresses and routes change while we run."""

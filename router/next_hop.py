@@ -5,9 +5,9 @@ from typing import Protocol
 
 from router.listening import ListeningPoints
 from router.sources import Sources, parse_address
+from sip.flow import Flow, ListeningPoint
 from sip.locating import Located, Server, Where, in_order
 from sip.routing import RouteDecision
-from sip.stack import Flow, ListeningPoint
 from sip.uri import SipUri, parse_sip_uri, scheme_of
 
 Resolve = Callable[[Where, Callable[[Located], None]], None]

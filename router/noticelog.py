@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from router.journal import START, Cursor, LineReader, LineWriter
 from router.outbox import Entry, Fold, Key, NoticeState, Told, entry_from
+from router.segments import START, Cursor, LineReader, LineWriter
 
 log = logging.getLogger(__name__)
 

@@ -27,10 +27,10 @@ from config.schema import Config
 from router.channels import Channels, Job, Report, prepare_process, privacy_url
 from router.contact_urls import unusable_urls
 from router.intake import Intake, checkpoint_state
-from router.journal import START, Cursor, LineReader
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.parent import die_with_parent
+from router.segments import START, Cursor, LineReader
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.telemetry import DeferredLog, configure_logging
 

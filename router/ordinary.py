@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from router.identity import KEY as ASSERTED
 from router.identity import asserted_onward
 from router.surroundings import Surroundings
+from sip.branch import Branch, Target
+from sip.flow import Flow
 from sip.loops import max_breadth, with_share_of_breadth
+from sip.machines import ServerTransaction
 from sip.message import Edits, Request
-from sip.proxy import Branch, ResponseContext, Target
+from sip.proxy import ResponseContext
 from sip.routing import RouteDecision
-from sip.stack import Flow, ServerTransaction
 from sip.timers import Entry, cancel_timer
 
 FIRST_ANSWER_SECONDS = 4.0

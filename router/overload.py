@@ -20,7 +20,7 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-from sip.stack import Flow
+from sip.flow import Flow
 
 TURN = 0.006
 """Seconds of one turn; then the sockets are read again, and timers run."""

@@ -14,10 +14,10 @@ from router.flow_tokens import FlowToken, FlowTokens
 from router.listening import ListeningPoints
 from router.record_route import with_user
 from sip.errors import RemoteError
+from sip.flow import Flow, ListeningPoint
 from sip.headers import NameAddr, parse_name_addr
 from sip.message import Request, Response
 from sip.routing import RouteDecision
-from sip.stack import Flow, ListeningPoint
 from sip.uri import bracketed, parse_sip_uri, scheme_of
 
 PARAMETER = b"e9"

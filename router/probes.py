@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from router.approach import SIPS_PORT, ways_to
 from router.trunk_health import Place, TrunkHealth, place_of, place_text
 from router.trunks import Hop, Trunks
+from sip.flow import Flow
+from sip.machines import ClientTransaction
 from sip.message import Response
-from sip.stack import ClientTransaction, Flow, Stack
+from sip.stack import Stack
 from sip.timers import Entry, cancel_timer
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from e911.record import (
     RouteOutcome,
     SourceAnswer,
 )
-from router.journal import decode_event
+from router.event_lines import decode_event
 from router.outbox import Entry
 
 

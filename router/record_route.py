@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from router.token_keys import TokenKeys
 from sip.errors import RemoteError
+from sip.flow import ListeningPoint
 from sip.message import Request
 from sip.routing import process_routes
-from sip.stack import ListeningPoint
 from sip.uri import SipUri
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from router.journal import Cursor, LineReader
 from router.outbox import Entry, Fold, Key, Told
+from router.segments import Cursor, LineReader
 from router.store.engine import StoreError, open_store, sqlite_path, writing
 from router.store.folds import store_folds
 from router.store.outbox import queued_entries, store_entries

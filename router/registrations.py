@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from router.ordinary import OrdinaryCall
+from sip.branch import Branch, Target
 from sip.errors import Reason, RemoteError
 from sip.message import Edits, Request, Response
-from sip.proxy import Branch, Target
 
 _EXPIRES = re.compile(rb";\s*expires\s*=\s*(\d{1,9})", re.IGNORECASE)
 _DEFAULT_EXPIRES = 3600

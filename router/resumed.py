@@ -12,10 +12,14 @@ from e911.record import CallEnded, CallOutcome, RouteEvent, RouteOutcome
 from router.earlier import EarlierCall, EarlierRoute
 from router.hangup import end_answer
 from router.surroundings import Surroundings
+from sip.branch import Branch, BranchState, Target
 from sip.errors import Reason, RemoteError
-from sip.message import Request, Response, value_of
-from sip.proxy import TIMER_C, Branch, BranchState, ResponseContext, Target, derive_branch, forward_bytes
-from sip.stack import Flow, ServerTransaction
+from sip.fields import value_of
+from sip.flow import Flow
+from sip.forwarding import derive_branch, forward_bytes
+from sip.machines import ServerTransaction
+from sip.message import Request, Response
+from sip.proxy import TIMER_C, ResponseContext
 
 SILENT_SECONDS = 32.0
 """So long (64*T1) a route that had not rung may stay silent after the restart before nothing is expected of it."""

@@ -9,7 +9,7 @@ from config.findings import emergency_lists
 from config.schema import Config
 from router.approach import Step, ways_to
 from router.trunks import Trunks, TrunkState, Way
-from sip.stack import Flow
+from sip.flow import Flow
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from router.from_uri import FromRewriting
 from router.identity import Trust
 from router.path import Paths
 from router.trunks import Trunks
+from sip.flow import Flow, ListeningPoint
 from sip.message import Request, Response
-from sip.stack import Flow, ListeningPoint, Stack
+from sip.stack import Stack
 
 
 class Surroundings(Protocol):

@@ -17,12 +17,14 @@ from e911.text_to_911 import bounce_back_text
 from router.decision import CallPlan
 from router.refusals import RefusalLimit
 from router.surroundings import Surroundings
+from sip.answers import warning_line
 from sip.body import leaf_parts
 from sip.errors import RemoteError
+from sip.fields import key_of_line
+from sip.forwarding import forward_bytes
 from sip.headers import parse_name_addr
-from sip.message import Request, Response, key_of_line, warning_line
-from sip.proxy import forward_bytes
-from sip.stack import ClientTransaction, ServerTransaction
+from sip.machines import ClientTransaction, ServerTransaction
+from sip.message import Request, Response
 from sip.uri import parse_sip_uri, scheme_of
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ import orjson
 
 from e911.numbers import EmergencyNumbers
 from sip.errors import RemoteError
-from sip.message import Message, parse_message
+from sip.message import Message
+from sip.parsing import parse_message
 
 SOCKET = "trace.sock"
 _LONGEST_ADDRESS = 100

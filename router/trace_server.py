@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 
 from router.trace import SOCKET, Hello, frame, lost_frame, short_address
-from sip.stack import Flow
+from sip.flow import Flow
 from sip.transport import SipEdge
 
 log = logging.getLogger("edge911.trace")

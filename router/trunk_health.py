@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sip.stack import Flow
+from sip.flow import Flow
 
 Place = tuple[str, str, int]
 """Transport, address and port."""

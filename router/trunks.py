@@ -15,8 +15,8 @@ from router.lookups import Resolver
 from router.media import warns_of_media
 from router.sources import parse_address
 from router.trunk_health import TrunkHealth
+from sip.flow import Flow, ListeningPoint, TlsPeer
 from sip.locating import Located, Server, Where, in_order
-from sip.stack import Flow, ListeningPoint, TlsPeer
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sip.answers import build_response
 from sip.errors import LocalError, RemoteError
+from sip.flow import Flow, ListeningPoint
 from sip.headers import MAGIC_COOKIE
-from sip.message import Request, Response, build_response, parse_message
-from sip.stack import ClientTransaction, Flow, ListeningPoint, ServerTransaction, Stack
+from sip.machines import ClientTransaction, ServerTransaction
+from sip.message import Request, Response
+from sip.parsing import parse_message
+from sip.stack import Stack
 from sip.transport import SipEdge
 from sip.uri import bracketed, parse_sip_uri
 

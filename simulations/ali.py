@@ -12,8 +12,9 @@ from e911.pidf_lo import DATA_MODEL
 from e911.pidf_reader import read_pidf_lo
 from sip.body import boundary_of, media_type, split_parts
 from sip.errors import RemoteError
+from sip.fields import value_of
 from sip.headers import parse_name_addr
-from sip.message import Request, value_of
+from sip.message import Request
 
 PIDF_TYPE = b"application/pidf+xml"
 WIDTH = 76

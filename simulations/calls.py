@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from simulations.actor import ALLOW, Actor, Answer, new_branch, new_token, response_bytes
+from sip.flow import Flow
 from sip.headers import parse_name_addr, tag_of
+from sip.machines import ClientTransaction, ServerTransaction
 from sip.message import Request, Response
-from sip.stack import ClientTransaction, Flow, ServerTransaction
 
 SDP = b"Content-Type: application/sdp"
 REASONS = {

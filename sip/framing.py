@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from sip.errors import Reason, RemoteError
-from sip.message import MAX_HEADER_BYTES, near_limits
+from sip.parsing import MAX_HEADER_BYTES, near_limits
 
 MAX_BODY_BYTES = 1_048_576
 """Larger than any body with a location in it; a stream that announces more is not a phone."""

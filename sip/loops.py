@@ -8,8 +8,8 @@ has retargeted it, and it only passes through us twice (a spiral).
 from collections.abc import Sequence
 
 from sip.errors import Reason, RemoteError
+from sip.forwarding import BRANCH_PREFIX, derive_branch
 from sip.message import Edits, Request
-from sip.proxy import BRANCH_PREFIX, derive_branch
 
 
 def labels_of_passes(key: bytes, request: Request) -> list[bytes]:

@@ -7,261 +7,31 @@ clock and touches no socket.
 import hashlib
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, cast
+from collections.abc import Sequence
 
+from sip.answers import build_response, warning_line
 from sip.errors import Reason, RemoteError
+from sip.flow import Flow
 from sip.headers import MAGIC_COOKIE, split_top
-from sip.message import (
-    Edits,
-    Message,
-    Request,
-    Response,
-    build_response,
-    check_request,
-    faults_of,
-    parse_message,
-    warning_line,
-)
+from sip.machines import START_INVITE, START_NON_INVITE, ClientTransaction, ServerTransaction, Transaction, top_via
+from sip.message import Edits, Message, Request, Response
+from sip.owners import ClientOwner, TimerOwner, TransactionUser
+from sip.parsing import parse_message
 from sip.received import maddr_of, with_source
 from sip.timers import Entry, TimerQueue, cancel_timer
 from sip.transaction import (
-    INVITE_CLIENT,
-    INVITE_CLIENT_START,
-    INVITE_SERVER,
-    NON_INVITE_CLIENT,
-    NON_INVITE_CLIENT_START,
-    NON_INVITE_SERVER,
-    Action,
-    Durations,
     Event,
     State,
-    Table,
     Timers,
     durations,
 )
-from sip.uri import bracketed
+from sip.validation import check_request, faults_of
 
 _BRANCH = re.compile(rb";\s*[Bb][Rr][Aa][Nn][Cc][Hh]\s*=\s*([^;,\s]+)")
 _QUOTED_REQUEST = re.compile(rb"([^ \r\n]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
 
 _TAG_MARK = b"e9"
 """How our own To tags begin, so that others are told from them at a glance."""
-
-
-class ListeningPoint:
-    """One transport address of ours, with what Via and Record-Route say of it, ready to be copied.
-
-    name is that of its interface. advertised, host and port, is what others see of it where a NAT stands before us:
-    it goes into messages, while host and port are what the socket is bound to.
-    """
-
-    __slots__ = (
-        "advertised",
-        "base",
-        "host",
-        "name",
-        "port",
-        "record_route_uri",
-        "reliable",
-        "secure_record_route_uri",
-        "sent_by",
-        "transport",
-        "via",
-    )
-
-    def __init__(
-        self,
-        transport: str,
-        host: str,
-        port: int,
-        base: "ListeningPoint | None" = None,
-        *,
-        name: str = "",
-        advertised: tuple[str, int] | None = None,
-    ) -> None:
-        self.base = base or self
-        """The listening point that holds the socket: itself, unless it stands for one address of a wildcard."""
-        self.transport = transport
-        self.host = host
-        self.port = port
-        self.name = name
-        self.advertised = advertised
-        self.reliable = transport != "udp"
-        seen_host, seen_port = advertised or (host, port)
-        self.sent_by = f"{bracketed(seen_host)}:{seen_port}".encode()
-        self.via = b"Via: SIP/2.0/%b %b;branch=" % (transport.upper().encode(), self.sent_by)
-        parameter = b"" if transport == "udp" else b";transport=" + transport.encode()
-        self.record_route_uri = b"sip:%b%b;lr" % (self.sent_by, parameter)
-        self.secure_record_route_uri = b"sips:%b;lr" % self.sent_by if transport == "tls" else self.record_route_uri
-        """The same for requests to a sips: URI (section 16.6 step 4, RFC 5630 section 5.3)."""
-
-    @property
-    def bound_to(self) -> str:
-        """Host and port of the socket."""
-        return f"{bracketed(self.host)}:{self.port}"
-
-    def __repr__(self) -> str:
-        seen = f" (seen as {self.sent_by.decode()})" if self.advertised else ""
-        return f"{self.transport}:{self.bound_to}{seen}"
-
-
-class TlsPeer(NamedTuple):
-    """Whom a TLS connection is to lead to, and what its certificate must prove."""
-
-    name: str
-    """The domain or IP address that the certificate must name (RFC 5922), and the SNI where it is a domain."""
-    verified: bool = True
-    """False where any certificate will do."""
-    authorities: str = ""
-    """PEM file of the authorities believed; empty: the system's."""
-
-
-UNCERTIFIED = TlsPeer("", verified=False)
-"""Of a TLS connection that a client opened without the certificate asked for."""
-
-
-class Flow(NamedTuple):
-    """Where a message came from or goes to. connection is 0 for UDP, and for "any connection, or a new one"."""
-
-    point: ListeningPoint
-    host: str
-    port: int
-    connection: int = 0
-    reply_port: int = 0
-    """Of a server transaction on a connection: where to connect if the connection has gone."""
-    peer: TlsPeer | None = None
-    """Where a TLS connection leads; None: what the edge knows of the address decides. Or UNCERTIFIED."""
-
-
-class ClientOwner(Protocol):
-    """Who sent a request, and hears what became of it."""
-
-    def on_response(self, client: "ClientTransaction", response: Response, now: float) -> None:
-        """A response that the transaction passes up (every 1xx and 2xx, the first other final)."""
-
-    def on_timeout(self, client: "ClientTransaction", now: float) -> None:
-        """Timer B or F: no answer."""
-
-    def on_transport_error(self, client: "ClientTransaction", now: float) -> None:
-        """The request could not be delivered."""
-
-
-class TimerOwner(Protocol):
-    """Who set a timer of its own."""
-
-    def on_timer(self, name: str, now: float) -> None:
-        """The timer of this name fired."""
-
-
-class TransactionUser(Protocol):
-    """The core above the transaction layer (RFC 3261 section 5)."""
-
-    def on_request(self, server: "ServerTransaction", request: Request, now: float) -> None:
-        """A new request; for an INVITE, 100 Trying has gone already."""
-
-    def on_ack(self, request: Request, flow: Flow, invite: "ServerTransaction | None", now: float) -> None:
-        """An ACK that belongs to no failed INVITE: the one for a 2xx."""
-
-    def on_cancel(self, invite: "ServerTransaction", request: Request, now: float) -> None:
-        """A CANCEL for a transaction that has no final answer yet; the CANCEL is answered already."""
-
-    def on_forked_success(self, response: Response, flow: Flow, now: float) -> None:
-        """A second 2xx of one forwarded INVITE, with another To tag; it is forwarded already. flow: of the INVITE."""
-
-    def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
-        """A response that fits no transaction of ours."""
-
-    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> None:
-        """A CANCEL of an INVITE that is not known; the TU may know better and adopt it. flow: where answers go."""
-
-    def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
-        """Asked before a transaction is made: a reason to refuse the request, or None."""
-
-    def forgives(self, request: Request, error: RemoteError) -> bool:
-        """True where a malformed request is to be served all the same (an emergency call)."""
-
-
-class ClientTransaction:
-    """One request sent by us (section 17.1)."""
-
-    __slots__ = (
-        "ack",
-        "branch",
-        "data",
-        "deadline",
-        "durations",
-        "flow",
-        "interval",
-        "machine",
-        "method",
-        "owner",
-        "retransmission",
-        "state",
-        "unsent",
-    )
-
-    def __init__(
-        self, method: bytes, branch: bytes, data: bytes, flow: Flow, owner: ClientOwner, times: Durations
-    ) -> None:
-        self.method = method
-        self.branch = branch
-        self.data = data
-        self.flow = flow
-        self.owner: ClientOwner | None = owner
-        self.durations = times
-        self.machine: Machine = _INVITE_CLIENT if method == b"INVITE" else _NON_INVITE_CLIENT
-        self.state = State.CALLING if method == b"INVITE" else State.TRYING
-        self.interval = 0.0
-        self.retransmission: Entry | None = None
-        self.deadline: Entry | None = None
-        self.ack = b""
-        self.unsent = False
-        """True while it waits for a connection to be opened."""
-
-
-class ServerTransaction:
-    """One request received (section 17.2)."""
-
-    __slots__ = (
-        "deadline",
-        "durations",
-        "flow",
-        "interval",
-        "key",
-        "machine",
-        "method",
-        "owner",
-        "request",
-        "response",
-        "retransmission",
-        "state",
-    )
-
-    def __init__(self, key: bytes, request: Request, flow: Flow, times: Durations) -> None:
-        self.key = key
-        self.method = request.method
-        self.request: Request | None = request
-        self.flow = flow
-        self.durations = times
-        self.machine: Machine = _INVITE_SERVER if request.method == b"INVITE" else _NON_INVITE_SERVER
-        self.state = State.PROCEEDING if request.method == b"INVITE" else State.TRYING
-        self.response = b""
-        self.interval = 0.0
-        self.retransmission: Entry | None = None
-        self.deadline: Entry | None = None
-        self.owner: object = None
-
-    @property
-    def is_answered(self) -> bool:
-        """True once a final response was sent."""
-        return self.state >= State.COMPLETED
-
-
-Transaction = ClientTransaction | ServerTransaction
-Perform = Callable[["Stack", Transaction, Message | None, float], None]
-Machine = list[list[tuple[State, tuple[Perform, ...]] | None]]
-"""By state, then event: the next state, and what is done; None where the event changes nothing."""
 
 
 class Stack:
@@ -371,7 +141,7 @@ class Stack:
         times = self._reliable if flow.point.reliable else self._unreliable
         client = ClientTransaction(method, branch, data, flow, owner, times)
         (self.cancels if method == b"CANCEL" else self.clients)[branch] = client
-        for perform in _START_INVITE if method == b"INVITE" else _START_NON_INVITE:
+        for perform in START_INVITE if method == b"INVITE" else START_NON_INVITE:
             perform(self, client, None, now)
         return client
 
@@ -384,7 +154,7 @@ class Stack:
         request = parse_message(invite.data, own=True)
         lines = [
             b"CANCEL %b SIP/2.0" % request.uri if isinstance(request, Request) else b"",
-            _top_via(request),
+            top_via(request),
         ]
         lines += request.lines("route")
         lines.append(b"Max-Forwards: 70")
@@ -639,141 +409,6 @@ class Stack:
         return self.queue.set(owner, name, seconds, now)
 
 
-# What each action of the tables in sip.transaction does. They are compiled into lists of these functions once, so
-# that an event costs two look-ups and a call for each action: a chain of comparisons cost four times as much.
-
-
-def _deliver(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    if tx.__class__ is ClientTransaction:
-        if tx.owner is not None and message.__class__ is Response:
-            tx.owner.on_response(tx, message, now)
-    elif tx.__class__ is ServerTransaction and message.__class__ is Request:
-        stack.user.on_ack(message, tx.flow, tx, now)
-
-
-def _send(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    if tx.__class__ is ClientTransaction:
-        stack.out.append((tx.flow, tx.data, tx))
-    elif tx.__class__ is ServerTransaction and tx.response:
-        stack.out.append((tx.flow, tx.response, None))
-
-
-def _resend(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    _send(stack, tx, message, now)
-    stack.counts["retransmissions"] += 1
-
-
-def _send_ack(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    client = cast(ClientTransaction, tx)
-    client.ack = _ack_for(client.data, cast(Response, message))
-    stack.out.append((client.flow, client.ack, None))
-
-
-def _resend_ack(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    stack.out.append((tx.flow, cast(ClientTransaction, tx).ack, None))
-
-
-def _double(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    stack._retransmit_after(tx, tx.interval * 2, now)
-
-
-def _double_to_t2(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    stack._retransmit_after(tx, min(tx.interval * 2, stack.timers.t2), now)
-
-
-def _retransmit_at_t2(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    stack._retransmit_after(tx, stack.timers.t2, now)
-
-
-def _stop_retransmitting(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    cancel_timer(tx.retransmission)
-
-
-def _stop_deadline(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    cancel_timer(tx.deadline)
-
-
-def _report_timeout(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    owner = cast(ClientTransaction, tx).owner
-    if owner is not None:
-        owner.on_timeout(cast(ClientTransaction, tx), now)
-
-
-def _report_transport_error(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    owner = cast(ClientTransaction, tx).owner
-    if owner is not None:
-        owner.on_transport_error(cast(ClientTransaction, tx), now)
-
-
-def _start_retransmitting(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    seconds = tx.durations.a  # A, E and G are all T1, or not started on a reliable transport
-    if seconds is not None:
-        stack._retransmit_after(tx, seconds, now)
-
-
-def _start_m(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    cast(ClientTransaction, tx).data = b""  # Accepted (RFC 6026): never sent again, and the transaction lives 32 s
-    stack._deadline_after(tx, tx.durations.m, now)
-
-
-def _ended(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-    stack._end(tx)
-
-
-def _starting(timer: str) -> Perform:
-    """The action that starts one of the timers that end something."""
-
-    def start(stack: Stack, tx: Transaction, message: Message | None, now: float) -> None:
-        stack._deadline_after(tx, getattr(tx.durations, timer), now)
-
-    return start
-
-
-_PERFORM: dict[Action, Perform] = {
-    Action.SEND: _send,
-    Action.RESEND: _resend,
-    Action.SEND_ACK: _send_ack,
-    Action.RESEND_ACK: _resend_ack,
-    Action.DELIVER: _deliver,
-    Action.DOUBLE: _double,
-    Action.DOUBLE_TO_T2: _double_to_t2,
-    Action.RETRANSMIT_AT_T2: _retransmit_at_t2,
-    Action.STOP_RETRANSMITTING: _stop_retransmitting,
-    Action.REPORT_TIMEOUT: _report_timeout,
-    Action.REPORT_TRANSPORT_ERROR: _report_transport_error,
-    Action.START_A: _start_retransmitting,
-    Action.START_B: _starting("b"),
-    Action.START_D: _starting("d"),
-    Action.START_E: _start_retransmitting,
-    Action.START_F: _starting("f"),
-    Action.START_G: _start_retransmitting,
-    Action.START_H: _starting("h"),
-    Action.START_I: _starting("i"),
-    Action.START_J: _starting("j"),
-    Action.START_K: _starting("k"),
-    Action.START_L: _starting("l"),
-    Action.START_M: _start_m,
-    Action.STOP_DEADLINE: _stop_deadline,
-    Action.ENDED: _ended,
-}
-
-
-def _compiled(table: Table) -> Machine:
-    """A table as lists, by state and event."""
-    machine: Machine = [[None] * (max(Event) + 1) for _ in range(max(State) + 1)]
-    for (state, event), (following, actions) in table.items():
-        machine[state][event] = (following, tuple(_PERFORM[action] for action in actions))
-    return machine
-
-
-_INVITE_CLIENT = _compiled(INVITE_CLIENT)
-_NON_INVITE_CLIENT = _compiled(NON_INVITE_CLIENT)
-_INVITE_SERVER = _compiled(INVITE_SERVER)
-_NON_INVITE_SERVER = _compiled(NON_INVITE_SERVER)
-_START_INVITE = tuple(_PERFORM[action] for action in INVITE_CLIENT_START)
-_START_NON_INVITE = tuple(_PERFORM[action] for action in NON_INVITE_CLIENT_START)
-
-
 def _mended(request: Request) -> Request:
     """A forgiven request, so that the next hop need not forgive it: one Max-Forwards, one right Content-Length."""
     replace: dict[str, Sequence[bytes]] = {}
@@ -784,23 +419,3 @@ def _mended(request: Request) -> Request:
     if wrong or len(request.lines("content-length")) > 1:
         return request.edited(Edits(replace=replace, body=request.body))
     return request.edited(Edits(replace=replace)) if replace else request
-
-
-def _top_via(message: Message) -> bytes:
-    top, _ = split_top(message.required("via"))
-    return b"Via: " + top
-
-
-def _ack_for(data: bytes, response: Response) -> bytes:
-    """The ACK for a final response other than 2xx (section 17.1.1.3)."""
-    request = parse_message(data, own=True)
-    uri = request.uri if isinstance(request, Request) else b""
-    lines = [b"ACK %b SIP/2.0" % uri, _top_via(request)]
-    lines += request.lines("route")
-    lines.append(b"Max-Forwards: 70")
-    lines += request.lines("from")
-    lines += response.lines("to")[:1]
-    lines += request.lines("call-id")
-    lines.append(b"CSeq: %d ACK" % request.cseq)
-    lines += [b"Content-Length: 0", b"", b""]
-    return b"\r\n".join(lines)

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sip.errors import RemoteError
-from sip.stack import ClientTransaction, Flow, ListeningPoint, Stack, TlsPeer
+from sip.flow import Flow, ListeningPoint, TlsPeer
+from sip.machines import ClientTransaction
+from sip.stack import Stack
 from sip.stun import binding_response
 from sip.transport_streams import Streams, Told
 from sip.transport_tls import TlsContexts

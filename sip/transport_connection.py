@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 from sip import stream_limits as limits
 from sip.errors import RemoteError
+from sip.flow import UNCERTIFIED, Flow, ListeningPoint, TlsPeer
 from sip.framing import PONG, StreamFramer
+from sip.machines import ClientTransaction
 from sip.server_identity import identifies
-from sip.stack import UNCERTIFIED, ClientTransaction, Flow, ListeningPoint, TlsPeer
 
 if TYPE_CHECKING:
     from sip.transport_streams import Key, Streams

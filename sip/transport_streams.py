@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from sip import stream_limits as limits
 from sip.errors import RemoteError
-from sip.stack import UNCERTIFIED, ClientTransaction, Flow, ListeningPoint, TlsPeer
+from sip.flow import UNCERTIFIED, Flow, ListeningPoint, TlsPeer
+from sip.machines import ClientTransaction
 from sip.transaction import State
 from sip.transport_connection import Connection
 from sip.transport_tls import Pace, TlsContexts, TlsListener, accept_handshake, failure_of, open_tls

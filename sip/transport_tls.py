@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from sip import stream_limits as limits
-from sip.stack import ListeningPoint, TlsPeer
+from sip.flow import ListeningPoint, TlsPeer
 from sip.transport_connection import Connection, set_options
 
 if TYPE_CHECKING:

@@ -29,8 +29,9 @@ from sqlalchemy import (
 
 from e911.record import JournalEvent
 from router.brief import brief_of
-from router.journal import START, Cursor, LineReader, encode_event
+from router.event_lines import encode_event
 from router.record import CallRecord, CallSummary, record_from_lines
+from router.segments import START, Cursor, LineReader
 from router.store.metadata import metadata
 from router.store.outbox import notices_of, storable_text
 from router.store.statements import insert_new, insert_or_overwrite

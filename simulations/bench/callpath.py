@@ -26,7 +26,7 @@ from router.lookups import Resolver
 from router.sources import Sources
 from router.telemetry import configure_logging
 from router.trunks import Trunks
-from sip.stack import Flow, ListeningPoint
+from sip.flow import Flow, ListeningPoint
 
 KEY = b"k" * 32
 PHONE = ("127.0.10.9", 5061)

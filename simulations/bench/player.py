@@ -19,9 +19,11 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal
 
+from sip.answers import build_response
 from sip.errors import RemoteError
 from sip.headers import parse_name_addr
-from sip.message import Request, Response, build_response, parse_message
+from sip.message import Request, Response
+from sip.parsing import parse_message
 
 SO_TIMESTAMPNS = 35
 """asm-generic/socket.h; the socket module has no name for it. Its control message has the same number."""

@@ -22,10 +22,12 @@ import orjson
 from e911.pidf_reader import UnreadableError, read_location
 from sip.body import BodyPart, add_part, leaf_parts
 from sip.errors import RemoteError
+from sip.flow import Flow
 from sip.framing import StreamFramer
 from sip.locating import NOWHERE, Located, Server, Weighted
-from sip.message import Request, check_request, parse_message
-from sip.stack import Flow
+from sip.message import Request
+from sip.parsing import parse_message
+from sip.validation import check_request
 from tests.fuzz.mutation import mutated
 from tests.fuzz.seeds import SOURCES, sent, torture, traffic
 from tests.support.call_world import CallWorld, response

@@ -28,7 +28,7 @@ from router.store.devices import upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
 from router.telemetry import DeferredLog
 from router.trunks import Way
-from sip.stack import Flow, ListeningPoint
+from sip.flow import Flow, ListeningPoint
 from tests.support.call_world import CONFIG
 from tests.support.router_process import EDGE911
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from e911.record import Caller
 from router.brief import brief_of
-from router.journal import decode_event, encode_event
+from router.event_lines import decode_event, encode_event
 from tests.router.notice_events import ended, intent, refused, step, whole_call
 
 TRICKY = st.one_of(st.text(), st.sampled_from([',"location":', ',"first_route":"x"', '"},"location":{', "\\", "\0"]))

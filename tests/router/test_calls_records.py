@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
 from e911.record import CallOutcome, JournalEvent, RouteOutcome
-from router.journal import Cursor, encode_event
+from router.event_lines import encode_event
 from router.outbox import Entry, Fold, NoticeState
 from router.record import call_record
+from router.segments import Cursor
 from router.store import records
 from router.store.engine import open_store, reading, writing
 from router.store.folds import store_folds

@@ -17,7 +17,7 @@ from config.load import load_config
 from router.certificate_files import unusable_certificates
 from router.certificates import Certificates, files_of
 from router.x509 import not_after
-from sip.stack import TlsPeer
+from sip.flow import TlsPeer
 from tests.support.call_world import CONFIG
 from tests.support.certificates import Authority, Pair
 

@@ -6,9 +6,11 @@ import pytest
 
 from e911.record import CallFinished, CallIntent, DialogFormed
 from router.dialogs import DIALOG_SECONDS, DIALOGS_LIMIT, EmergencyDialogs, journalled_dialogs
-from router.journal import JournalWriter, encode_event
+from router.event_lines import encode_event
+from router.journal import JournalWriter
 from router.store.records import CallLines, gather
-from sip.message import Request, Response, parse_message
+from sip.message import Request, Response
+from sip.parsing import parse_message
 from tests.support.call_world import CLOCK, PHONE, PROVIDER_A, CallWorld, Sent, invite, of, one, response
 from tests.support.sip_text import Message
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sip.stack import UNCERTIFIED, TlsPeer
+from sip.flow import UNCERTIFIED, TlsPeer
 from tests.support.call_world import CARRIER, CONFIG, PROVIDER_A, CallWorld, invite, one, response
 
 LISTEN = [*CONFIG["listen"], "tls://10.0.0.5:5061"]

@@ -6,7 +6,8 @@ import pytest
 
 from e911.record import CallEnded, CallOutcome
 from router.earlier import earlier_calls, read_earlier_calls
-from router.journal import JournalWriter, segment_path, segments
+from router.journal import JournalWriter
+from router.segments import segment_path, segments
 from tests.support.call_world import (
     CLOCK,
     PHONE,

@@ -12,7 +12,7 @@ import pytest
 
 from e911.record import CallEnded, CallFinished, CallIntent, CallOutcome, CallRefused, RouteEvent, RouteOutcome
 from router.emergency import EmergencyCall
-from sip.stack import Flow
+from sip.flow import Flow
 from tests.support.call_world import (
     CARRIER,
     CONFIG,

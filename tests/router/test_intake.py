@@ -6,8 +6,8 @@ import pytest
 
 from config.schema import Config, Contact
 from e911.record import CallOutcome, JournalEvent
+from router.event_lines import encode_event
 from router.intake import CORRUPT_TOLD, FOLDED_SHOWN, WHOLE_INTENTS_BYTES, Intake
-from router.journal import encode_event
 from router.noticelog import NoticeLog
 from router.outbox import Entry, Outbox
 from tests.router.notice_events import ended, intent, refused

@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 from e911.location import DispatchableLocation
 from e911.record import CallEnded, Caller, CallFinished, CallOutcome, JournalEvent, RouteEvent, RouteOutcome
 from router import journal
-from router.journal import (
-    START,
-    Cursor,
-    JournalReader,
-    JournalWriter,
-    decode_event,
-    encode_event,
-    segment_path,
-    segments,
-)
+from router.event_lines import decode_event, encode_event
+from router.journal import JournalReader, JournalWriter
+from router.segments import START, Cursor, segment_path, segments
 from tests.router.notice_events import intent, refused, whole_call
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from router.journal import Cursor
 from router.noticelog import NoticeLog, restore, with_outcome
 from router.outbox import Entry, NoticeState
+from router.segments import Cursor
 
 KEY = ("c1", "call", "desk", 0)
 

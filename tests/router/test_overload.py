@@ -16,9 +16,9 @@ import pytest
 
 from router.limits import NEAR, Limit, Rates, Strangers, warn, warn_of_sizes
 from router.overload import FRESH_WAIT, MOST, Overload
+from sip.flow import Flow
 from sip.framing import StreamFramer
-from sip.message import MAX_FIELDS, MAX_HEADER_BYTES, near_limits, parse_message
-from sip.stack import Flow
+from sip.parsing import MAX_FIELDS, MAX_HEADER_BYTES, near_limits, parse_message
 from tests.support.call_world import CARRIER, PBX, PHONE, PROVIDER_A, CallWorld, invite, of, one
 from tests.support.playbook import PHONE as FROM
 

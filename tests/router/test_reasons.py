@@ -15,10 +15,12 @@ import pytest
 from e911.record import CallOutcome, RouteOutcome, SourceOutcome
 from router.blocks import Block, Blocks, write_blocks
 from router.outbox import NoticeState
+from sip.answers import build_response
 from sip.errors import Reason
+from sip.flow import UNCERTIFIED, Flow
 from sip.framing import StreamFramer
-from sip.message import Request, build_response, parse_message
-from sip.stack import UNCERTIFIED, Flow
+from sip.message import Request
+from sip.parsing import parse_message
 from tests.support.call_world import CallWorld, Sent
 
 ROOT = Path(__file__).parents[2]

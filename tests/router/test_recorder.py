@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from e911.record import CallOutcome, JournalEvent
-from router.journal import START, JournalWriter
+from router.journal import JournalWriter
 from router.record import call_record
 from router.recorder import BUSY_LINES, HOLD_SECONDS, Recorder
+from router.segments import START
 from router.store import records
 from router.store.engine import open_store, reading, writing
 from tests.router.notice_events import ended, intent, refused, whole_call

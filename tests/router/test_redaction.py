@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from e911.numbers import EmergencyNumbers
 from router.redaction import Redaction
-from sip.message import parse_message
+from sip.parsing import parse_message
 from tests.router.traces import PIDF, SDP, answer, invite, request
 
 NUMBERS = EmergencyNumbers(emergency=frozenset({"911", "9911"}), test=frozenset({"933"}))

@@ -11,7 +11,7 @@ from router.decision import RouteStep
 from router.explain import explain
 from router.route_try import LEAST_SHARE, RouteTry
 from router.trunks import Hop
-from sip.stack import Flow, ListeningPoint
+from sip.flow import Flow, ListeningPoint
 from tests.support.call_world import CONFIG, PROVIDER_B, RELAY, CallWorld, Sent, invite, of, one, response
 
 FIRST, SECOND, THIRD = (("203.0.113.31", 5060), ("203.0.113.33", 5070), ("203.0.113.34", 5060))

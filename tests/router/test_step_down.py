@@ -9,7 +9,7 @@ import pytest
 from e911.record import RouteEvent, RouteOutcome
 from router.approach import STEPS_WAIT, TLS_WAIT
 from router.trunks import TLS_FAILED_SECONDS, Way
-from sip.stack import TlsPeer
+from sip.flow import TlsPeer
 from tests.support.call_world import CONFIG, PROVIDER_B, CallWorld, Sent, cancel_of, invite, of, one, response
 
 HOST = "203.0.113.31"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sip.errors import Reason
+from sip.flow import ListeningPoint
 from sip.framing import StreamFramer
 from sip.locating import Located, Server, Weighted
-from sip.stack import ListeningPoint
 from tests.sip.torture import EXPECTED, SDP_LENGTHS_SHORT, read
 from tests.support.call_world import CARRIER, CallWorld, Sent, invite, of, one, response
 

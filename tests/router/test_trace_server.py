@@ -11,7 +11,8 @@ import pytest
 from router import trace_server
 from router.trace import SOCKET, FrameReader, Hello, Traced, connect
 from router.trace_server import TraceServer
-from sip.stack import Flow, ListeningPoint, Stack
+from sip.flow import Flow, ListeningPoint
+from sip.stack import Stack
 from sip.transport import SipEdge
 from tests.router.traces import EDGE, PHONE, answer, invite
 from tests.support.call_world import CallWorld

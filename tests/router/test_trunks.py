@@ -8,7 +8,7 @@ from router import listening
 from router.listening import ADDRESS_SECONDS, ListeningPoints
 from router.lookups import Resolver
 from router.trunks import TCP_REFUSED_SECONDS, Trunks, Way
-from sip.stack import ListeningPoint
+from sip.flow import ListeningPoint
 from tests.support.call_world import CallWorld
 
 

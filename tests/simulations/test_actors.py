@@ -21,7 +21,8 @@ from simulations.ladder import ladder
 from simulations.pbx import Pbx
 from simulations.phone import Phone
 from simulations.psap import Psap
-from sip.message import Request, parse_message
+from sip.message import Request
+from sip.parsing import parse_message
 
 QUICK = Script(ring_after=0.0, answer_after=0.01)
 SECONDS = 20.0

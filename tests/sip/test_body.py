@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sip.body import BodyPart, add_part, boundary_of, leaf_parts, media_type, split_parts
-from sip.message import Message, Request, key_of_line, parse_message
+from sip.fields import key_of_line
+from sip.message import Message, Request
+from sip.parsing import parse_message
 from tests.support.playbook import request_bytes
 
 SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sip.digest import Challenge, Credentials, answer, challenges_of
-from sip.message import Response, parse_message
+from sip.message import Response
+from sip.parsing import parse_message
 
 MUFASA = Credentials("Mufasa", "Circle of Life")
 RFC_7616 = b'realm="http-auth@example.org", qop="auth, auth-int", algorithm=%b, ' + (

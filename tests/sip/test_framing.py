@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sip.errors import Reason
 from sip.framing import MAX_BODY_BYTES, OPEN_BODY_BYTES, StreamFramer
-from sip.message import MAX_HEADER_BYTES, parse_message
+from sip.parsing import MAX_HEADER_BYTES, parse_message
 from tests.support.playbook import PHONE_TCP, Playbook, request_bytes
 
 HEAD = b"OPTIONS sip:a SIP/2.0\r\nX: y"

@@ -11,8 +11,10 @@ import pytest
 from sip.body import BodyPart, add_part
 from sip.errors import RemoteError
 from sip.framing import StreamFramer
-from sip.message import Request, check_request, parse_message
+from sip.message import Request
+from sip.parsing import parse_message
 from sip.routing import process_routes
+from sip.validation import check_request
 from tests.fuzz.mutation import mutated
 from tests.sip.test_proxy import INVITE, Call, Tu
 from tests.sip.torture import EXPECTED, read

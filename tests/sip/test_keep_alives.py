@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 from sip import stream_limits
-from sip.stack import ListeningPoint
+from sip.flow import ListeningPoint
 from tests.sip.test_streams import HOST, Client, Node, options, until, within
 from tests.sip.test_stun import REQUEST, TRANSACTION
 

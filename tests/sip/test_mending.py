@@ -3,7 +3,8 @@
 import pytest
 
 from sip.mending import mended
-from sip.message import Request, parse_message
+from sip.message import Request
+from sip.parsing import parse_message
 from tests.support.playbook import request_bytes
 
 

@@ -9,18 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sip.answers import build_response
 from sip.errors import Reason, RemoteError
-from sip.message import (
-    COMPACT_FORMS,
-    MAX_FIELDS,
-    MAX_HEADER_BYTES,
-    Edits,
-    Request,
-    Response,
-    build_response,
-    check_request,
-    parse_message,
-)
+from sip.fields import COMPACT_FORMS
+from sip.message import Edits, Request, Response
+from sip.parsing import MAX_FIELDS, MAX_HEADER_BYTES, parse_message
+from sip.validation import check_request
 from tests.support.playbook import request_bytes
 
 NAMES = [
@@ -246,20 +240,20 @@ def test_the_top_via_comes_off_and_the_others_stay() -> None:
 
 def test_what_a_peer_can_make_us_keep_has_an_end() -> None:
     """Names and lines are kept once read, but not long ones, and the usual names whatever came before."""
-    from sip import message
+    from sip import fields, parsing
 
-    before = dict(message._KEYS)
+    before = dict(fields.KEYS)
     try:
         for number in range(6000):
             name = b"X-%d" % number
             parse_message(b"OPTIONS sip:a SIP/2.0\r\n%b: 1\r\n%b: 2\r\n\r\n" % (name, name + b"y" * 60_000))
-        assert len(message._KEYS) <= message._KEYS_LIMIT
-        assert max(map(len, message._KEYS)) <= message.CACHED_BYTES
-        assert all(name in message._KEYS for name in (b"Via:", b"v:", b"Call-ID:", b"Contact:", b"Route:"))
+        assert len(fields.KEYS) <= fields.KEYS_LIMIT
+        assert max(map(len, fields.KEYS)) <= fields.CACHED_BYTES
+        assert all(name in fields.KEYS for name in (b"Via:", b"v:", b"Call-ID:", b"Contact:", b"Route:"))
     finally:
-        message._KEYS.clear()
-        message._KEYS.update(before)
-    for function in (message._cseq_of, message._length_of, message._status_of):
+        fields.KEYS.clear()
+        fields.KEYS.update(before)
+    for function in (parsing._cseq_of, parsing._length_of, parsing._status_of):
         size = function.cache_info().currsize
         for number in range(50):
             long = b"9" * 500 + b"%d" % number

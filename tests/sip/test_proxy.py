@@ -12,20 +12,14 @@ from collections.abc import Sequence
 
 import pytest
 
+from sip.branch import Branch, Target
 from sip.errors import Reason, RemoteError
-from sip.message import MAX_FIELDS, Request, Response, parse_message
-from sip.proxy import (
-    TIMER_C,
-    Branch,
-    ResponseContext,
-    Target,
-    backward_bytes,
-    derive_branch,
-    forward_bytes,
-    is_own_branch,
-    max_forwards,
-)
-from sip.stack import Flow, ServerTransaction
+from sip.flow import Flow
+from sip.forwarding import backward_bytes, derive_branch, forward_bytes, is_own_branch, max_forwards
+from sip.machines import ServerTransaction
+from sip.message import Request, Response
+from sip.parsing import MAX_FIELDS, parse_message
+from sip.proxy import TIMER_C, ResponseContext
 from sip.timers import cancel_timer
 from tests.support.playbook import (
     FAR_TCP,

@@ -4,7 +4,8 @@ Record-Routes of ours); values that stay keep their bytes; 16.4 last paragraph (
 import pytest
 
 from sip.errors import Reason, RemoteError
-from sip.message import Request, parse_message
+from sip.message import Request
+from sip.parsing import parse_message
 from sip.routing import RouteDecision, process_routes
 from sip.uri import SipUri
 from tests.support.playbook import request_bytes

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sip.message import Request, Response, parse_message
+from sip.flow import Flow, ListeningPoint
+from sip.machines import ClientTransaction, ServerTransaction
+from sip.message import Request, Response
+from sip.parsing import parse_message
 from sip.proxy import ResponseContext
-from sip.stack import ClientTransaction, Flow, ListeningPoint, ServerTransaction, Stack
+from sip.stack import Stack
 from tests.sip.test_proxy import EmergencyLadder, Tu
 from tests.support.playbook import START, Playbook, RecordingUser, answer_to, cancel_of, own_request
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from sip.flow import Flow, ListeningPoint
+from sip.machines import ClientTransaction, ServerTransaction
 from sip.message import Request, Response
-from sip.stack import ClientTransaction, Flow, ListeningPoint, ServerTransaction
 from tests.sip.test_proxy import Tu
 from tests.support.playbook import START, Playbook, RecordingUser, answer_to, cancel_of, own_request
 

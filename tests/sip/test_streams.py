@@ -13,8 +13,10 @@ import pytest
 
 from sip import stream_limits, transport_connection
 from sip.errors import RemoteError
+from sip.flow import UNCERTIFIED, Flow, ListeningPoint, TlsPeer
+from sip.machines import ServerTransaction
 from sip.message import Request, Response
-from sip.stack import UNCERTIFIED, Flow, ListeningPoint, ServerTransaction, Stack, TlsPeer
+from sip.stack import Stack
 from sip.transport import SipEdge
 from tests.support.certificates import Authority, Pair
 

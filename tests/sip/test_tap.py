@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from simulations.actor import Actor, Answer
-from sip.stack import Flow
+from sip.flow import Flow
 
 
 class _Tapped(Actor):

@@ -9,11 +9,13 @@ import hashlib
 import pytest
 
 from sip.errors import Reason, RemoteError
+from sip.flow import Flow
+from sip.forwarding import max_forwards
 from sip.framing import StreamFramer
-from sip.message import Request, Response, check_request, parse_message
-from sip.proxy import max_forwards
-from sip.stack import Flow
+from sip.message import Request, Response
+from sip.parsing import parse_message
 from sip.uri import parse_sip_uri, scheme_of
+from sip.validation import check_request
 from tests.sip.torture import DATA, EXPECTED, RFC4475, SDP_LENGTHS_SHORT, read
 from tests.support.playbook import FAR, PHONE_TCP, Playbook, RecordingUser
 

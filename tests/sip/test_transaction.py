@@ -12,9 +12,12 @@ import itertools
 
 import pytest
 
+from sip.answers import build_response
 from sip.errors import Reason, RemoteError
-from sip.message import Request, Response, build_response, parse_message
-from sip.stack import Flow, Stack
+from sip.flow import Flow
+from sip.message import Request, Response
+from sip.parsing import parse_message
+from sip.stack import Stack
 from sip.transaction import (
     INVITE_CLIENT,
     INVITE_SERVER,

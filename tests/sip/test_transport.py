@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from sip.message import Request, build_response
-from sip.stack import ListeningPoint, Stack
+from sip.answers import build_response
+from sip.flow import ListeningPoint
+from sip.message import Request
+from sip.stack import Stack
 from sip.transport import SipEdge, UdpEndpoint
 from tests.support.ports import free_port
 

@@ -15,13 +15,13 @@ from e911.record import JournalEvent
 from router.decision import Rules
 from router.dispatch import CallRouter, Setup
 from router.earlier import KEPT_SECONDS, earlier_calls
-from router.journal import decode_event, encode_event
+from router.event_lines import decode_event, encode_event
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.sources import Sources
 from router.trunks import Trunks
+from sip.flow import Flow, ListeningPoint, TlsPeer
 from sip.framing import StreamFramer
-from sip.stack import Flow, ListeningPoint, TlsPeer
 from tests.support.sip_text import Message, parse
 
 KEY = b"a key for tests, 32 bytes long.."

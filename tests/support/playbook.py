@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sip.errors import RemoteError
-from sip.message import Request, Response, parse_message
-from sip.stack import ClientTransaction, Flow, ListeningPoint, ServerTransaction, Stack
+from sip.flow import Flow, ListeningPoint
+from sip.machines import ClientTransaction, ServerTransaction
+from sip.message import Request, Response
+from sip.parsing import parse_message
+from sip.stack import Stack
 from sip.transaction import Timers
 
 KEY = b"playbook key 16b"
