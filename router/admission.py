@@ -1,14 +1,22 @@
 """Admission: who is served at all, and whose mistakes are forgiven. Asked before a transaction is made."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from e911.numbers import CallKind
+from e911.numbers import CallKind, classify
 from router.decision import Rules
+from router.limits import MOST_TRANSACTIONS, Rates, Strangers
 from router.sources import Side, Source
 from sip.errors import Reason, RemoteError
 from sip.flow import UNCERTIFIED, Flow
 from sip.message import Request
+from sip.routing import strictly_routed_uri
 
+if TYPE_CHECKING:
+    from router.dispatch import CallRouter
+
+SHUNNED_SECONDS = 1.0
+"""So long a stranger that floods is not even read."""
 INSIDE_ONLY = "emergency calls are served from inside networks only"
 
 FORGIVEN = frozenset(
@@ -23,6 +31,103 @@ FORGIVEN = frozenset(
 )
 """What does not stop an emergency INVITE: broken lines go as they came, a cut body as far as it came (its length is
 what came), the Request-URI is replaced anyway, and a Via need only be readable."""
+
+
+class Admission:
+    """Asked about each new request. router: the transaction user that asks."""
+
+    def __init__(self, router: "CallRouter") -> None:
+        self.router = router
+        self.strangers = Strangers()
+        self.rates = Rates(0)
+        self.is_restricting = False
+        """True where new ordinary requests are looked at more closely than who they are from."""
+        self.is_shedding = False
+        """True while a message is treated that waited too long in an overload."""
+        self.is_full = False
+
+    def use(self, per_source: float) -> None:
+        """Take another configuration: most new ordinary requests a second of one source, 0 for any number."""
+        if per_source != self.rates.per_second:
+            self.rates = Rates(per_source)
+        self.is_restricting = self.is_full or per_source > 0
+
+    def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
+        """Before a transaction is made: requests of sources that are not listed, and new calls while draining."""
+        router = self.router
+        if request.has("route") and request.method == b"INVITE" and not request.to_tag:
+            self._find_strictly_routed_call(request)
+        source = router.sources.classify(flow.host, flow.port)
+        is_usual = source.side is not Side.UNLISTED and flow.peer is None and not router.draining
+        if is_usual and not self.is_restricting:
+            return None  # spared the questions below
+        error = refusal(
+            router.rules,
+            request,
+            flow,
+            source,
+            draining=router.draining,
+            has_token=lambda request: router.has_token(request) or router.dialogs.is_from(request, flow.host),
+            note_refused=lambda kind: router.emergency.note_refused(request, flow.host, source, kind),
+        )
+        if error is None:
+            return self._restriction(request, flow, source) if self.is_restricting else None
+        if error.reason is Reason.SOURCE_NOT_LISTED and not self.strangers.hears(flow.host, router.now()):
+            # A flood: no more answers, and for a moment nothing more of it is even read.
+            if router.edge is not None:
+                router.edge.shun(flow, SHUNNED_SECONDS)
+            return RemoteError(Reason.SOURCE_NOT_LISTED, 0, "too many of them to answer")
+        return error
+
+    def _restriction(self, request: Request, flow: Flow, source: Source) -> RemoteError | None:
+        """Why a new ordinary request is not served although its source is: too much of everything, or of it."""
+        router = self.router
+        if request.to_tag or request.method in (b"ACK", b"CANCEL"):
+            return None
+        may_be_emergency = request.method in (b"INVITE", b"MESSAGE") and source.side is not Side.OUTSIDE
+        if may_be_emergency and router.rules.kind_of(request, source) is not CallKind.ORDINARY:
+            return None
+        if self.is_shedding:
+            return RemoteError(Reason.OVERLOADED, 503, "more calls than can be served; 911 goes first")
+        if self.is_full:
+            return RemoteError(Reason.OVERLOADED, 503, "too many requests at a time; 911 is served")
+        most = self.rates.per_second
+        if most and not source.is_trunk_address and not self.rates.allows(flow.host, router.now()):
+            return RemoteError(Reason.RATE_LIMITED, 503, f"more than {most:g} new requests a second")
+        return None
+
+    def refuse_if_new(self, take: Callable[[bytes, Flow], None], data: bytes, flow: Flow) -> None:
+        """Treat a message that has waited too long: a new ordinary request is refused, anything else is served."""
+        before = self.is_restricting
+        self.is_restricting = self.is_shedding = True
+        try:
+            take(data, flow)
+        finally:
+            self.is_restricting, self.is_shedding = before, False
+
+    def looks_like_emergency(self, method: bytes, uri: bytes, flow: Flow) -> bool:
+        """True for the method and Request-URI of a new emergency call, as far as these tell; cheap."""
+        router = self.router
+        if method not in (b"INVITE", b"MESSAGE"):
+            return False
+        source = router.sources.classify(flow.host, flow.port)
+        if source.side is Side.OUTSIDE:
+            return False
+        return (
+            source.is_all_emergency or classify(uri.decode("latin-1"), router.rules.numbers) is not CallKind.ORDINARY
+        )
+
+    def look_at_limits(self) -> None:
+        """Once a second: whether there is room for new ordinary requests."""
+        self.is_full = len(self.router.stack.servers) >= MOST_TRANSACTIONS
+        self.is_restricting = self.is_full or self.rates.per_second > 0
+
+    def _find_strictly_routed_call(self, request: Request) -> None:
+        """An emergency call is one also where a strict router moved its number to the end of the Route."""
+        router = self.router
+        uri = strictly_routed_uri(request, router.next_hops.is_own)
+        if uri is not None and classify(uri.decode("latin-1"), router.rules.numbers) is not CallKind.ORDINARY:
+            request.uri = uri  # the Route goes: this router chooses where an emergency call leads
 
 
 def refusal(

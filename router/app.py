@@ -25,7 +25,7 @@ from router.contact_urls import unusable_urls_apart
 from router.decision import Rules
 from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dialogs import journalled_dialogs
-from router.dispatch import CallRouter, Setup
+from router.dispatch import CallRouter
 from router.earlier import KEPT_SECONDS, EarlierCalls, read_earlier_calls
 from router.health import Answer, HealthServer, json_answer
 from router.held_client import HeldClient, HostRules
@@ -38,6 +38,7 @@ from router.lookups import Resolver
 from router.overload import MOST, Overload
 from router.parent import die_with_parent
 from router.probes import Probes
+from router.setup import Setup
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
 from router.standing import StandingConnections, emergency_trunks, steps_down
@@ -136,9 +137,9 @@ class App:
         )
         self.router.edge = self.edge
         self.overload = Overload(
-            self.router.looks_like_emergency,
+            self.router.admission.looks_like_emergency,
             self.edge.take,
-            lambda data, flow: self.router.refuse_if_new(self.edge.take, data, flow),
+            lambda data, flow: self.router.admission.refuse_if_new(self.edge.take, data, flow),
             self.loop.time,
             self.router.counts,
             self._say_overloaded,
@@ -543,7 +544,7 @@ class App:
                         log.exception("fault in edge911 itself, while %s; it is tried again", doing)
 
     def _look_at_limits(self) -> None:
-        self.router.look_at_limits()
+        self.router.admission.look_at_limits()
         warn(self.limits, self.loop.time())
 
     def _say_overloaded(self) -> None:

@@ -14,9 +14,11 @@ from collections.abc import Iterable, Sequence
 
 from router.token_keys import TokenKeys
 from sip.errors import RemoteError
+from sip.fields import value_of
 from sip.headers import parse_name_addr
-from sip.message import Edits, Request, Response, value_of
-from sip.stack import ClientOwner, ClientTransaction
+from sip.machines import ClientTransaction
+from sip.message import Edits, Request, Response
+from sip.owners import ClientOwner
 from sip.uri import SipUri, parse_sip_uri
 
 PARAMETER = "f"

@@ -3,9 +3,9 @@
 from router.from_uri import EditedRequest, relay_restoring, with_line
 from router.ordinary import OrdinaryCall
 from router.registrations import CallToFlow
+from sip.branch import Branch
+from sip.machines import ClientTransaction
 from sip.message import Request, Response
-from sip.proxy import Branch
-from sip.stack import ClientTransaction
 
 
 class RestoringCall(OrdinaryCall):

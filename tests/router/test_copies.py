@@ -57,7 +57,7 @@ def test_it_is_one_call_and_both_ways_hear_of_it(tmp_path: Path) -> None:
     assert {answer.to for answer in of(again, 200)} == {PBX, SECOND}, "a 200 that was lost comes again by both"
     assert len(world.events(CallIntent)) == 1
     assert world.router.counts["copies_of_calls"] == 1
-    assert not world.router.being_set_up
+    assert not world.router.emergency.being_set_up
 
 
 def test_a_way_that_is_given_up_ends_nothing(tmp_path: Path) -> None:

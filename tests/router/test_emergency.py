@@ -612,7 +612,7 @@ def test_a_fault_of_ours_stops_no_emergency_call(
 
         monkeypatch.setattr(EmergencyCall, "start", start)
     else:
-        where = "router.dispatch.plan_call" if broken == "plan_call" else "router.emergency.request_for"
+        where = "router.emergency_requests.plan_call" if broken == "plan_call" else "router.route_ladder.request_for"
         monkeypatch.setattr(where, fault)
     out = world.receive(invite())
     sent = one(out, "INVITE")

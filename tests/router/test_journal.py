@@ -1,6 +1,7 @@
 """The journal: what is appended comes back whole, whatever happened to the file in between."""
 
 import os
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -188,7 +189,7 @@ def test_a_directory_that_cannot_be_made_costs_a_count_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     (tmp_path / "state").write_text("a file where the directory should be")
     writer = JournalWriter(tmp_path / "state" / "journal", "n")
     assert not writer.append(intent("late"))
@@ -208,9 +209,9 @@ def test_a_full_disk_costs_a_count_and_no_event(tmp_path: Path, monkeypatch: pyt
     writer = JournalWriter(tmp_path, "n")
     writer.append(intent("c1"))
     real_write = os.write
-    monkeypatch.setattr(journal.os, "write", lambda fd, data: real_write(fd, data[:40]))
+    monkeypatch.setattr(os, "write", lambda fd, data: real_write(fd, data[:40]))
     assert not writer.append(intent("torn"))
-    monkeypatch.setattr(journal.os, "write", real_write)
+    monkeypatch.setattr(os, "write", real_write)
     assert writer.append(intent("c2"))
     assert writer.failures == 1
     reader = JournalReader(tmp_path)
@@ -229,7 +230,7 @@ def test_a_write_that_fails_once_succeeds_in_a_new_segment(tmp_path: Path, monke
             raise OSError(5, "Input/output error")
         return real_write(descriptor, data)
 
-    monkeypatch.setattr(journal.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     assert writer.append(intent("c2"))
     assert writer.segment > first
     assert [event.id for event in everything(JournalReader(tmp_path))[0]] == ["c1", "c2"]
@@ -240,13 +241,13 @@ def test_what_could_not_be_written_is_written_later_in_order_and_said_once_a_min
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     writer, real_write = JournalWriter(tmp_path, "n"), os.write
 
     def full(_descriptor: int, _data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journal.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     for number in range(50):
         assert not writer.append_all([intent(f"a{number}"), intent(f"b{number}")])
         assert not writer.retry()
@@ -257,7 +258,7 @@ def test_what_could_not_be_written_is_written_later_in_order_and_said_once_a_min
     now += 60.0
     assert not writer.retry()
     assert caplog.text.count("journal-not-written") == 2
-    monkeypatch.setattr(journal.os, "write", real_write)
+    monkeypatch.setattr(os, "write", real_write)
     assert writer.retry()
     assert writer.append(intent("last"))
     expected = [f"{letter}{number}" for number in range(50) for letter in "ab"]
@@ -288,12 +289,12 @@ def test_a_close_that_fails_forgets_the_descriptor_and_loses_nothing(
         real_close(descriptor)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journal.os, "close", close)
+    monkeypatch.setattr(os, "close", close)
     for number in range(3):
         assert writer.append(intent(f"c{number}"))
     writer.close()
     writer.close()
-    monkeypatch.setattr(journal.os, "close", real_close)
+    monkeypatch.setattr(os, "close", real_close)
     assert [event.id for event in everything(JournalReader(tmp_path))[0]] == ["c0", "c1", "c2"]
 
 
@@ -309,9 +310,9 @@ def test_an_append_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not writer.append_all([intent("c2")])
     monkeypatch.setattr(journal, "encode_event", real_encode)
     real_write = os.write
-    monkeypatch.setattr(journal.os, "write", fault)
+    monkeypatch.setattr(os, "write", fault)
     assert not writer.append(intent("c3"))
-    monkeypatch.setattr(journal.os, "write", real_write)
+    monkeypatch.setattr(os, "write", real_write)
     assert writer.append(intent("c4"))
     assert [event.id for event in everything(JournalReader(tmp_path))[0]] == ["c3", "c4"]
     assert writer.lost == 2
@@ -319,7 +320,7 @@ def test_an_append_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_segment_removed_under_the_writer_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     writer = JournalWriter(tmp_path / "journal", "n")
     segment_path(tmp_path / "journal", writer.segment).unlink()
     (tmp_path / "journal").rmdir()

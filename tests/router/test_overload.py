@@ -179,7 +179,9 @@ def test_one_that_is_sent_again_is_treated_once_and_as_new() -> None:
 )
 def test_what_waits_where(tmp_path: Path, data: bytes, kind: str) -> None:
     world = CallWorld(tmp_path)
-    overload = Overload(world.router.looks_like_emergency, lambda *_: None, lambda *_: None, lambda: 0.0, Counter())
+    overload = Overload(
+        world.router.admission.looks_like_emergency, lambda *_: None, lambda *_: None, lambda: 0.0, Counter()
+    )
     overload.add(data, Flow(world.points.points[0], *PHONE))
     assert {name for name in MOST if getattr(overload, name)} == {kind}
 
@@ -204,9 +206,9 @@ def test_what_waited_too_long_is_refused_with_503_and_911_never(tmp_path: Path) 
         router.stack.receive(data, source, world.now)
 
     overload = Overload(
-        router.looks_like_emergency,
+        router.admission.looks_like_emergency,
         take,
-        lambda data, source: router.refuse_if_new(take, data, source),
+        lambda data, source: router.admission.refuse_if_new(take, data, source),
         lambda: world.now,
         router.counts,
     )
@@ -275,15 +277,15 @@ def test_strangers_that_flood_are_not_answered_and_then_not_read(tmp_path: Path)
 
 
 def test_too_many_transactions_leave_911_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.dispatch.MOST_TRANSACTIONS", 3)
+    monkeypatch.setattr("router.admission.MOST_TRANSACTIONS", 3)
     world = CallWorld(tmp_path)
     for _ in range(3):
         world.receive(invite("sip:2125550177@10.0.0.5"))
-    world.router.look_at_limits()
+    world.router.admission.look_at_limits()
     assert one(world.receive(invite("sip:2125550177@10.0.0.5")), 503)
     assert one(world.receive(invite()), "INVITE").to == PROVIDER_A
     world.advance(400)
-    world.router.look_at_limits()
+    world.router.admission.look_at_limits()
     assert one(world.receive(invite("sip:2125550177@10.0.0.5")), "INVITE")
 
 

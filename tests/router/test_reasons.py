@@ -194,7 +194,9 @@ def overloaded(world: CallWorld) -> list[Sent]:
     """A new call that has waited too long for its turn."""
     call = request("INVITE sip:+12125550199@10.0.0.5 SIP/2.0")
     flow = Flow(world.points.points[0], "10.1.3.7", 5060)
-    world.router.refuse_if_new(lambda data, flow: world.router.stack.receive(data, flow, world.now), call, flow)
+    world.router.admission.refuse_if_new(
+        lambda data, flow: world.router.stack.receive(data, flow, world.now), call, flow
+    )
     return world.sent()
 
 
@@ -212,7 +214,7 @@ def broken(world: CallWorld) -> list[Sent]:
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("a fault made by this test")
 
-    world.router._on_ordinary = fails  # type: ignore[method-assign]
+    world.router.ordinary.receive = fails  # type: ignore[method-assign]
     return world.receive(request())
 
 

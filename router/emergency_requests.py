@@ -1,0 +1,235 @@
+"""New emergency requests: who is served, what is decided, and the call set going."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from e911.conveyed import NOTHING_CONVEYED, Conveyed
+from e911.numbers import CallKind
+from e911.record import Caller, CallRefused
+from router.admission import INSIDE_ONLY
+from router.copies import is_copy
+from router.decision import CallPlan, call_id_of, conveyed_by, plan_call, plan_of_unknown
+from router.emergency import EmergencyCall
+from router.floods import Floods
+from router.reference_wait import ReferenceWait
+from router.refusals import RefusalLimit
+from router.returning import came_back
+from router.sources import Side, Source
+from router.text_to_911 import TextTo911
+from sip.errors import Reason, RemoteError
+from sip.forwarding import max_forwards
+from sip.machines import ServerTransaction
+from sip.message import Edits, Request
+
+if TYPE_CHECKING:
+    from router.dispatch import CallRouter
+
+
+class EmergencyRequests:
+    """911 and test calls as they come in, and texts to 911. router: the transaction user."""
+
+    def __init__(self, router: "CallRouter") -> None:
+        self.router = router
+        self.texts = TextTo911(router)
+        self.being_set_up: dict[tuple[bytes, bytes, int], EmergencyCall] = {}
+        """Emergency calls without a final answer, by Call-ID, the caller's tag and CSeq."""
+        self.refusals = RefusalLimit()
+        self.floods = Floods()
+
+    def receive(
+        self, server: ServerTransaction, request: Request, source: Source, kind: CallKind, now: float
+    ) -> None:
+        """One INVITE or MESSAGE to 911 or a test number."""
+        router = self.router
+        if came_back(router.key, request, kind):
+            # A route of ours led back to us. The copy that went out there is refused with this, and goes on to its
+            # next route.
+            again = RemoteError(Reason.LOOP_DETECTED, 482, "this call has been here before")
+            router.stack.refuse_in(server, again, now)
+            router.note(logging.ERROR, "911 call came back to us", {"source_address": server.flow.host})
+            return
+        if source.side is Side.OUTSIDE:
+            self.note_refused(request, server.flow.host, source, kind)
+            router.stack.refuse_in(server, RemoteError(Reason.SOURCE_NOT_LISTED, 403, INSIDE_ONLY), now)
+            return
+        if router.blocks and self._is_blocked(server, request, source, kind, None, now):
+            return
+        if request.method == b"MESSAGE":
+            host = server.flow.host
+            self.texts.receive(
+                server,
+                request,
+                kind,
+                lambda: plan_call(router.rules, router.devices, request, source, host, kind),
+                now,
+            )
+            return
+        try:
+            if max_forwards(request) <= 0:
+                router.stack.refuse_in(server, RemoteError(Reason.TOO_MANY_HOPS, 483, "Max-Forwards is 0"), now)
+                return
+        except RemoteError:
+            request = request.edited(Edits(replace={"max-forwards": ()}))
+        conveyed = NOTHING_CONVEYED
+        try:
+            conveyed = conveyed_by(request)
+        except Exception:
+            router.on_fault("reading the location of a caller")
+        if (
+            conveyed is not NOTHING_CONVEYED
+            and conveyed.references
+            and router.ask_reference is not None
+            and router.rules.asks_references
+        ):
+            wait = ReferenceWait(
+                router.stack,
+                router,
+                conveyed,
+                lambda known: self._decide(server, request, source, kind, known, router.now()),
+            )
+            wait.start(router.ask_reference, server.flow.host, router.rules.config.locations.reference_timeout)
+            return
+        self._decide(server, request, source, kind, conveyed, now)
+
+    def _decide(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        source: Source,
+        kind: CallKind,
+        conveyed: Conveyed,
+        now: float,
+    ) -> None:
+        """Everything about the caller is known that will be: decide, and let the call go."""
+        router = self.router
+        if server.is_answered:
+            return  # cancelled while its location was asked for
+        key = (request.call_id, request.from_tag, request.cseq)
+        going_on = self.being_set_up.get(key)
+        if going_on is not None and is_copy(request, going_on.request):
+            router.counts["copies_of_calls"] += 1
+            going_on.join(server, request)
+            return
+        try:
+            plan = plan_call(router.rules, router.devices, request, source, server.flow.host, kind, conveyed)
+        except Exception:
+            # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
+            router.on_fault("deciding about an emergency call")
+            plan = plan_of_unknown(router.rules, request, server.flow.host, kind)
+        if router.blocks and self._is_blocked(server, request, source, kind, plan.caller, now):
+            return
+        self._watch_for_flood(plan, now)
+        router.counts[f"{kind}_calls"] += 1
+        found_by = str(plan.decision.location.source) if plan.decision.location else "none"
+        router.counts[f"location_{found_by}"] += 1
+        first_route = self._start(server, request, plan, key, now)
+        router.note(
+            logging.INFO,
+            "emergency call" if kind is CallKind.EMERGENCY else "test call",
+            {
+                "call": plan.id,
+                "sip_call_id": request.call_id.decode("latin-1"),
+                "dialled": plan.dialled,
+                "number": plan.caller.number,
+                "callback": plan.caller.callback,
+                "source_address": plan.caller.source_address,
+                "site": plan.decision.site.id if plan.decision.site else "",
+                "location_source": found_by,
+                "route": first_route,
+            },
+        )
+
+    def _start(
+        self, server: ServerTransaction, request: Request, plan: CallPlan, key: tuple[bytes, bytes, int], now: float
+    ) -> str:
+        """Set a call going; where that fails by a fault of ours, once more as simply as can be, else 503. Returns the
+        name of the route tried first."""
+        router = self.router
+        call = self.being_set_up[key] = EmergencyCall(router, server, request, plan, key)
+        try:
+            call.start(now)
+        except Exception:
+            router.on_fault("starting an emergency call")
+            if call.branches or call.final_status:
+                return call.first_route
+            try:
+                simple = plan_of_unknown(router.rules, request, server.flow.host, plan.kind)
+                call = self.being_set_up[key] = EmergencyCall(router, server, request, simple, key)
+                call.start(now)
+            except Exception:
+                router.on_fault("starting an emergency call as a simple one")
+                self.set_up(key)
+                router.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 503, "see the log of edge911"), now)
+        return call.first_route
+
+    def _is_blocked(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        source: Source,
+        kind: CallKind,
+        caller: Caller | None,
+        now: float,
+    ) -> bool:
+        """True where a person has blocked this source, or this caller: refused, recorded, told."""
+        router = self.router
+        host = server.flow.host
+        block = router.blocks.find(host, caller, router.clock()) if router.blocks else None
+        if block is None:
+            return False
+        self.note_refused(request, host, source, kind, "blocked")
+        error = RemoteError(Reason.BLOCKED, 403, f"blocked by hand for a while: {block.reason}")
+        router.stack.refuse_in(server, error, now)
+        return True
+
+    def _watch_for_flood(self, plan: CallPlan, now: float) -> None:
+        """An alarm where one caller calls 911 again and again; the calls are served."""
+        router = self.router
+        caller = plan.caller
+        who = caller.device or caller.number or caller.source_address
+        most = router.rules.config.emergency.flood
+        if self.floods.is_news(f"{who} {caller.source_address}", most, now):
+            router.counts["emergency_floods"] += 1
+            fields: dict[str, object] = {
+                "call": plan.id,
+                "number": who,
+                "source_address": caller.source_address,
+                "calls_a_minute": most,
+                "remedy": "edge911 block add DEVICE|IP --for 1h --reason TEXT",
+            }
+            router.note(logging.ERROR, "911 flood", fields)
+
+    def note_refused(self, request: Request, host: str, source: Source, kind: CallKind, reason: str = "") -> None:
+        """Write down, within limits, that a 911 call was refused; the contacts are told from it."""
+        router = self.router
+        reason = reason or ("from-outside" if source.side is Side.OUTSIDE else "from-unlisted-source")
+        router.counts[f"emergency_refused_{reason}"] += 1
+        try:
+            call = call_id_of(router.key, request)
+            if not self.refusals.allows(host, call, router.now()):
+                router.counts["refused_not_recorded"] += 1
+                return
+            plan = plan_call(router.rules, router.devices, request, source, host, kind)
+        except Exception:
+            router.on_fault("noting a refused call")
+            return
+        router.write(
+            CallRefused(
+                id=plan.id,
+                at=router.clock(),
+                node=router.node,
+                call_id=request.call_id.decode("latin-1"),
+                dialled=plan.dialled,
+                caller=plan.caller,
+                reason=reason,
+                status=403,
+                site=plan.decision.site.id if plan.decision.site else "",
+                contacts=plan.decision.contacts,
+                kind=str(kind),
+            )
+        )
+        router.note(logging.WARNING, "911 call refused", {"call": plan.id, "reason": reason, "source_address": host})
+
+    def set_up(self, key: tuple[bytes, bytes, int]) -> None:
+        """The setting-up of an emergency call has ended: the same INVITE would begin another."""
+        self.being_set_up.pop(key, None)
