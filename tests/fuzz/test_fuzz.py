@@ -46,16 +46,16 @@ def test_a_planted_exception_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_planted_exception_behind_a_catch_all_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """In what the router would survive: the decision about a 911 call."""
-    from router import dispatch
+    from router import emergency_requests
 
-    right: Callable[..., object] = dispatch.plan_call
+    right: Callable[..., object] = emergency_requests.plan_call
 
     def wrong(rules: object, devices: object, request: message.Request, *more: object, **named: object) -> object:
         if len(request.values("contact")) > 1:
             raise KeyError("planted")
         return right(rules, devices, request, *more, **named)
 
-    monkeypatch.setattr(dispatch, "plan_call", wrong)
+    monkeypatch.setattr(emergency_requests, "plan_call", wrong)
     with pytest.raises(FindingError, match="KeyError: 'planted'"):
         bulk.run(100_000, 1, says=False)
 
