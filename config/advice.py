@@ -9,7 +9,7 @@ from config.findings import Finding, Steps, emergency_lists, is_sip_uri, peer_ip
 from config.problem import path_text
 from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
-from e911.location import IPNetwork
+from e911.location import IPNetwork, LocationSource
 from e911.numbers import dialable
 from e911.provider import ProviderProfile
 
@@ -25,6 +25,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _people(config)
     yield from _private_media(config)
     yield from _interfaces(config)
+    yield from _location_from(config)
     default = next((site for site in config.sites if site.id == config.emergency.default.site), None)
     default_callback = dialable(default.callback) if default else ""
     trunks = [
@@ -156,6 +157,21 @@ def _interfaces(config: Config) -> Iterator[Finding]:
                     f"{' and '.join(sorted(names))} fit: calls leave by the one whose address the system sends from; "
                     f"write listen: {min(names)} or another",
                 )
+
+
+def _location_from(config: Config) -> Iterator[Finding]:
+    for key, trunk in config.trunks.items():
+        if trunk.location_from == "none":
+            continue
+        path: Steps = ("trunks", key, "location_from")
+        if trunk.side == "outside":
+            yield Finding(
+                path, "not used: phones are behind inside trunks only; write side: inside, if this is a PBX"
+            )
+        elif LocationSource.NETWORK not in config.locations.sources:
+            yield Finding(path, "not used: locations.sources leaves network out; add it")
+        elif not any(site.networks or any(zone.networks for zone in site.zones) for site in config.sites):
+            yield Finding(path, "not used: no site or zone has networks to find a phone's address in; list them")
 
 
 def _private_media(config: Config) -> Iterator[Finding]:

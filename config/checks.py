@@ -43,11 +43,6 @@ _NO_SIP_MESSAGE = "no notice goes out as a SIP MESSAGE; the contact's other addr
 
 NOT_BUILT = (
     NotBuilt(
-        key="trunks.*.location_from",
-        applies=lambda text: text != "none",
-        consequence="what the PBX says about a phone's address is not used",
-    ),
-    NotBuilt(
         key="sites.*.elins",
         applies=_always,
         consequence="no ELIN is lent; phones without a number show the site's callback",

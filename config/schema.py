@@ -22,6 +22,8 @@ from config.values import (
     Collector,
     DialString,
     Duration,
+    FieldName,
+    LocationFrom,
     Name,
     NameServer,
     Network,
@@ -249,7 +251,11 @@ class Trunk(Section):
     large_messages: Literal["tcp", "udp"] = Field(
         "tcp", description="requests above 1,300 bytes on UDP: try TCP first, or never (RFC 3261 18.1.1)"
     )
-    location_from: str = Field("none", description="what a PBX in between lets through of a phone's address")
+    location_from: LocationFrom = Field(
+        "none",
+        description="where a PBX shows the phone's own address, to look up in the sites' networks: none, sdp, "
+        "contact, via (the bottom one), or header:NAME",
+    )
     auth: TrunkAuth | None = Field(
         None, description="answers the 401 and 407 of this trunk on emergency routes", repr=False
     )
@@ -441,6 +447,40 @@ class Emergency(Section):
         return value
 
 
+class SwitchPortFields(Section):
+    """Header fields in which phones say which switch port they are at."""
+
+    chassis: FieldName = Field(description="field with the chassis ID")
+    port: FieldName = Field(description="field with the port ID")
+
+
+def _parse_switch_port_fields(value: Any) -> Any:
+    """A plain NAME: one field with both."""
+    return {"chassis": value, "port": value} if isinstance(value, str) else value
+
+
+class Wiremap(Section):
+    """What phones say of their access point and switch port; the table itself is kept by `edge911 wiremap`."""
+
+    access_network_info: bool = Field(
+        True, description="read P-Access-Network-Info (RFC 7315): access point of Wi-Fi phones, switch port"
+    )
+    bssid_headers: list[FieldName] = Field(
+        default_factory=list, description="further header fields with the BSSID of the phone's access point"
+    )
+    lldp_headers: list[Annotated[SwitchPortFields, BeforeValidator(_parse_switch_port_fields)]] = Field(
+        default_factory=list,
+        description="header fields with switch and port as the phone heard them (LLDP): NAME of one with both, such "
+        "as chassis=00:1b:54:aa:bb:cc;port=Gi1/0/14, or {chassis: NAME, port: NAME}",
+    )
+    bssid_ignored_bits: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="so many of its last bits tell apart only the networks of one access point: 4 for the last digit",
+    )
+
+
 class Locations(Section):
     """The registered devices, and the order in which location sources are asked."""
 
@@ -457,6 +497,7 @@ class Locations(Section):
         description="who is asked where the caller is; the first that knows decides",
     )
 
+    wiremap: Wiremap = Field(default_factory=Wiremap, description="access points and switch ports that phones name")
     reference_timeout: Duration = Field(
         0.3, le=5, description="a location that the caller only refers to (https://…) is waited for so long"
     )

@@ -236,6 +236,41 @@ def _probe(value: str) -> str:
     return value
 
 
+_NOT_OF_THE_PHONE = {
+    "contact": "write contact",
+    "m": "write contact",
+    "via": "write via",
+    "v": "write via",
+    **dict.fromkeys(
+        ("from", "f", "to", "t", "call-id", "i", "cseq", "route", "record-route", "content-length", "l"),
+        "a field of the PBX's own call; name the field in which it passes the phone's address on",
+    ),
+}
+"""Fields that say nothing of a phone behind a PBX, or that have a word of their own."""
+
+
+def field_name(value: str) -> str:
+    """The name of a header field, in lower case; ValueError for what cannot be one (RFC 3261 section 25.1)."""
+    name = value.strip().rstrip(":").strip()
+    if not re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]{1,64}", name):
+        raise ValueError(f"{value!r} is not the name of a header field; write one such as X-Phone-IP")
+    return name.lower()
+
+
+def _location_from(value: str) -> str:
+    text = value.strip()
+    scheme, colon, name = text.partition(":")
+    if scheme.lower() == "header" and colon:
+        key = field_name(name)
+        if key in _NOT_OF_THE_PHONE:
+            raise ValueError(f"header:{name.strip()}: {_NOT_OF_THE_PHONE[key]}")
+        return f"header:{key}"
+    if text.lower() not in ("none", "sdp", "contact", "via"):
+        remedy = "write none, sdp, contact, via or header:NAME, such as header:X-Phone-IP"
+        raise ValueError(f"{value!r} is no place in a request; {remedy}")
+    return text.lower()
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
@@ -267,3 +302,9 @@ Size = Annotated[
 ]
 Collector = Annotated[str, AfterValidator(check_collector)]
 Target = Annotated[str, AfterValidator(check_target)]
+LocationFrom = Annotated[
+    str,
+    AfterValidator(_location_from),
+    WithJsonSchema({"type": "string", "pattern": r"^(none|sdp|contact|via|header:\s*[^\s:]+)$"}),
+]
+FieldName = Annotated[str, AfterValidator(field_name)]

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from e911.attached import attached_at
+from e911.attachment import Attachment
+from e911.completing import complete
+from e911.confidence import confidence_of
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.devices import DeviceMatch, DeviceTable
+from e911.finer import refined, with_desk
 from e911.location import (
-    CivicAddress,
     Device,
     DeviceKind,
     DispatchableLocation,
@@ -22,6 +26,7 @@ from e911.location import (
 from e911.numbers import canonical_user, dialable
 from e911.places import Places, SitePlace
 from e911.record import SourceAnswer, SourceOutcome
+from e911.wiremap import NO_WIREMAP, WiremapTable
 
 __all__ = [
     "CallerIdentity",
@@ -46,6 +51,19 @@ class CallerIdentity:
     source: str = "from"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldAnswer:
+    """What a location server (LIS) said of a caller."""
+
+    location: DispatchableLocation | None = None
+    reason: str = ""
+    detail: str = ""
+    """Which server, and by what the caller was named to it."""
+
+
+NOT_ASKED = HeldAnswer(reason="no-lis")
+
+
 @dataclass(slots=True, kw_only=True)
 class LocationQuery:
     """What is known of a caller: the identity believed, and the IP address the INVITE came from."""
@@ -56,6 +74,16 @@ class LocationQuery:
     """True where the INVITE came from a trunk (a PBX), so that its address is not the phone's."""
     conveyed: Conveyed = NOTHING_CONVEYED
     """The location the caller sent, read and judged."""
+    phone_address: str = ""
+    """Of a phone behind a trunk: its own IP address, where the trunk lets it through."""
+    phone_address_reason: str = ""
+    """Why there is no such address, where there should be."""
+    attachment: Attachment | None = None
+    """What the phone says that it is attached to; None where it says nothing."""
+    held: HeldAnswer = NOT_ASKED
+    """What the location server says."""
+    now: float = 0.0
+    """Seconds since 1970, for what ages."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,14 +113,24 @@ _Found = tuple[DispatchableLocation | None, SitePlace | None, str]
 
 
 def locate(
-    query: LocationQuery, devices: DeviceTable, places: Places, sources: Sequence[LocationSource]
+    query: LocationQuery,
+    devices: DeviceTable,
+    places: Places,
+    sources: Sequence[LocationSource],
+    wiremap: WiremapTable = NO_WIREMAP,
 ) -> LocationDecision:
     """Decide who calls, from where, and who is told; `sources` is the configured order. Never raises."""
     user = canonical_user(query.identity.user)
-    seen = places.source(query.source_address)
-    behind_trunk = query.behind_trunk or seen.is_trunk
-    network = None if behind_trunk else seen.place
-    network_reason = "behind-pbx" if behind_trunk else seen.reason
+    network, network_reason = _seen_in(query, places)
+    at_network = _at_network(network, network_reason)
+    if query.attachment is not None:
+        # What a phone is plugged into says more than the network it is in: a network may reach several places.
+        attached, place, reason = attached_at(query.attachment, wiremap, places)
+        network = place or network
+        if attached is not None:
+            at_network = attached, place, reason
+        elif at_network[0] is None:
+            at_network = None, None, reason
 
     match = devices.match_canonical(user, query.identity.host)
     device, device_reason, device_site = _choose_device(match, network)
@@ -102,13 +140,21 @@ def locate(
 
     found: dict[LocationSource, _Found] = {
         LocationSource.CONVEYED: (query.conveyed.location, None, query.conveyed.reason),
-        LocationSource.NETWORK: _at_network(network, network_reason),
+        LocationSource.NETWORK: at_network,
         LocationSource.REGISTERED: _registered(device, device_reason, places),
         LocationSource.SITE: _at_site(site, places),
     }
-    location, place, answers = _ask(found, sources)
-    if location and place and device and location.source is not LocationSource.REGISTERED:
-        location, place = _with_desk(location, place, device, places, seen=network)
+    if LocationSource.HELD in sources:
+        found[LocationSource.HELD] = query.held.location, None, query.held.reason
+    winner = _first(found, sources)
+    location, place, _ = found[winner] if winner is not None else (None, None, "")
+    if location is not None and winner is not LocationSource.CONVEYED:
+        if place and device and winner is not LocationSource.REGISTERED:
+            location, place = with_desk(location, place, device, places, seen=network)
+        if not location.finer_from:
+            desk = device if place is None and device and _may_be_at_desk(device, network, places) else None
+            location, place = _refined(location, place, found, sources, desk)
+    answers = _answers(found, sources, winner, query, device, location.finer_from if location else "")
     if place is None:
         place = network  # nobody knows, or the caller does: the network still says in which zone they were seen
     callback, callback_source = _callback(device, user, site, places)
@@ -172,43 +218,113 @@ def _claim(device_site: str, user: str, network: SitePlace | None, places: Place
     return None, "no-site"
 
 
-def _ask(
-    found: dict[LocationSource, _Found], sources: Sequence[LocationSource]
-) -> tuple[DispatchableLocation | None, SitePlace | None, tuple[SourceAnswer, ...]]:
-    """The first source, in order, that knows; and what every one of them said."""
-    won: DispatchableLocation | None = None
-    won_place: SitePlace | None = None
+def _seen_in(query: LocationQuery, places: Places) -> tuple[SitePlace | None, str]:
+    """The site or zone in whose network the phone is, and the reason. The address of a trunk is never a phone's."""
+    seen = places.source(query.source_address)
+    if not (query.behind_trunk or seen.is_trunk):
+        return seen.place, seen.reason
+    if not query.phone_address:
+        return None, query.phone_address_reason or "behind-pbx"
+    seen = places.source(query.phone_address)
+    return (None, "phone-address-of-pbx") if seen.is_trunk else (seen.place, seen.reason)
+
+
+def _first(found: dict[LocationSource, _Found], sources: Sequence[LocationSource]) -> LocationSource | None:
+    """The first source, in order, that knows."""
+    return next((source for source in sources if found[source][0] is not None), None)
+
+
+def _refined(
+    location: DispatchableLocation,
+    place: SitePlace | None,
+    found: dict[LocationSource, _Found],
+    sources: Sequence[LocationSource],
+    desk: Device | None,
+) -> tuple[DispatchableLocation, SitePlace | None]:
+    """The location with finer parts of another source: a desk phone's, what a phone is attached to, or what the
+    location server says now."""
+    for source in sources:
+        other, other_place, reason = found[source]
+        if other is None or source is location.source or other == location:
+            continue
+        if source is LocationSource.REGISTERED and desk is None:
+            continue
+        if source not in _FINER_SOURCES or (source is LocationSource.HELD and reason != "held-answered"):
+            continue
+        finer = refined(location, other)
+        if finer is not None:
+            return finer, place if place is not None and place.zone is not None else other_place or place
+    return location, place
+
+
+def _may_be_at_desk(device: Device, seen: SitePlace | None, places: Places) -> bool:
+    """True for a fixed device that is not seen elsewhere: in another site's network, or outside its own zone's."""
+    if device.kind is not DeviceKind.FIXED:
+        return False
+    if seen is None:
+        return True
+    own = places.find(device.site, device.zone)
+    is_elsewhere = own is not None and own.zone is not None and own.zone.networks and seen is not own
+    return seen.site.id == device.site and not is_elsewhere
+
+
+_FINER_SOURCES = frozenset({LocationSource.REGISTERED, LocationSource.NETWORK, LocationSource.HELD})
+
+
+def _answers(
+    found: dict[LocationSource, _Found],
+    sources: Sequence[LocationSource],
+    winner: LocationSource | None,
+    query: LocationQuery,
+    device: Device | None,
+    finer_from: str,
+) -> tuple[SourceAnswer, ...]:
+    """What every source said, and why it did or did not decide."""
     answers = []
     for source in sources:
-        location, place, reason = found.pop(source, (None, None, "named-twice"))
+        location, _, reason = found.pop(source, (None, None, "named-twice"))
+        detail = ""
+        if source is LocationSource.NETWORK:
+            detail = _network_detail(query)
+        elif source is LocationSource.HELD:
+            detail = query.held.detail
         if location is None:
-            outcome = SourceOutcome.MISSED
-        elif won is None:
-            outcome = SourceOutcome.WON
-            won, won_place = location, place
-        else:
-            outcome = SourceOutcome.KNEW
-        answers.append(_answer(source, outcome, reason))
-    answers += [_answer(source, SourceOutcome.MISSED, "not-configured") for source in found]
-    return won, won_place, tuple(answers)
+            answers.append(_missed(source, reason, detail))
+            continue
+        lost = ""
+        if source is not winner:
+            lost = "finer-parts-taken" if source == finer_from else "later-in-order"
+        moves = source is LocationSource.REGISTERED and device is not None and device.kind is not DeviceKind.FIXED
+        answers.append(
+            SourceAnswer(
+                source=source.value,
+                outcome=SourceOutcome.WON if source is winner else SourceOutcome.KNEW,
+                reason=reason,
+                lost=lost,
+                confidence=confidence_of(reason, location.updated_at, query.now, moves=moves),
+                as_of=location.updated_at,
+                detail=detail,
+                location=location,
+            )
+        )
+    answers += [_missed(source, "not-configured", "") for source in found]
+    return tuple(answers)
+
+
+def _network_detail(query: LocationQuery) -> str:
+    """What the network was asked with, beyond the address that the call came from."""
+    if query.attachment is None:
+        return query.phone_address
+    text = query.attachment.text or query.attachment.reason
+    return f"{text}, {query.phone_address}" if query.phone_address else text
 
 
 @lru_cache(maxsize=512)
-def _answer(source: LocationSource, outcome: SourceOutcome, reason: str) -> SourceAnswer:
-    return SourceAnswer(source=source.value, outcome=outcome, reason=reason)
+def _missed(source: LocationSource, reason: str, detail: str) -> SourceAnswer:
+    return SourceAnswer(source=source.value, outcome=SourceOutcome.MISSED, reason=reason, detail=detail)
 
 
 # The registered location (method Manual).
-
-CACHED_LOCATIONS = 8192
-"""Made-up locations remembered: making one up costs more than all the rest of a decision."""
-
-_NOTHING = CivicAddress()
-
-_LOCALITY = ("country", "state", "county", "city")
-_STREET = ("pre_directional", "street", "street_suffix", "post_directional")
-_HOUSE = ("house_number", "house_number_suffix")
-_FINER_CONFLICT = ("building", "floor", "unit")
 
 
 def _registered(device: Device | None, device_reason: str, places: Places) -> _Found:
@@ -222,7 +338,7 @@ def _registered(device: Device | None, device_reason: str, places: Places) -> _F
 def _registered_at(device: Device, place: SitePlace | None) -> _Found:
     civic = device.civic
     point = device.point
-    completed = _complete(place, civic) if place and place.network_location else None
+    completed = complete(place, civic) if place and place.network_location else None
     if place and completed:
         civic = completed
         point = point or place.site.point
@@ -243,48 +359,6 @@ def _registered_at(device: Device, place: SitePlace | None) -> _Found:
     return location, place, "registered-device"
 
 
-@lru_cache(maxsize=CACHED_LOCATIONS)
-def _complete(place: SitePlace, given: CivicAddress) -> CivicAddress | None:
-    """The place's address with the given parts over it; None where the given parts are of another place.
-
-    Parts of two streets are never mixed: a street of its own brings its directionals and its house number.
-    """
-    base = place.civic
-    if given == _NOTHING:
-        return base
-    if _differ(given, base, _LOCALITY) or _other_postal_code(given.postal_code, base.postal_code):
-        return None
-    if given.street and _gives_another_street(given, base):
-        if given.city:
-            return None
-        base = replace(place.site.address, **dict.fromkeys(_STREET + _HOUSE, ""))
-    elif given.house_number and not _same(given.house_number, base.house_number):
-        base = replace(base, house_number_suffix="")
-    return base.overlaid(given)
-
-
-def _gives_another_street(given: CivicAddress, base: CivicAddress) -> bool:
-    """True where a given part of street or house number is not that of `base`."""
-    return any(not _same(part, getattr(base, name)) for name in _STREET + _HOUSE if (part := getattr(given, name)))
-
-
-def _same(one: str, other: str) -> bool:
-    return one == other or one.casefold().split() == other.casefold().split()
-
-
-def _differ(given: CivicAddress, base: CivicAddress, names: tuple[str, ...]) -> bool:
-    """True where both give one of the named fields and they are not the same."""
-    return any(
-        not _same(one, other) for name in names if (one := getattr(given, name)) and (other := getattr(base, name))
-    )
-
-
-def _other_postal_code(one: str, other: str) -> bool:
-    """True where both are given and differ; 10118 and 10118-0110 do not, nor do H3B2Y5 and h3b 2y5."""
-    one, other = ("".join(text.upper().split()) for text in (one, other))
-    return not one.startswith(other) and not other.startswith(one)
-
-
 # The place where the caller's network is, and the site's own.
 
 
@@ -303,46 +377,6 @@ def _at_site(site: Site | None, places: Places) -> _Found:
     if place.site_location is None:
         return None, None, "no-address"
     return place.site_location, place, "site-address"
-
-
-def _with_desk(
-    location: DispatchableLocation,
-    place: SitePlace,
-    device: Device,
-    places: Places,
-    *,
-    seen: SitePlace | None,
-) -> tuple[DispatchableLocation, SitePlace]:
-    """The location with the desk phone's own finer parts, so that its room is not lost to its floor's subnet.
-
-    Only where nothing speaks against it: the device is fixed, of this site and (where both are known) this
-    zone, its civic parts are of the site's address and not of another building, floor or unit than the
-    place says; and it is not seen in a network that its own zone does not have.
-    """
-    unchanged = location, place
-    if device.kind is not DeviceKind.FIXED or device.site != place.site.id:
-        return unchanged
-    if seen and seen.site is not place.site:
-        return unchanged
-    if device.zone and not (place.zone and place.zone.id == device.zone):
-        own = places.find(device.site, device.zone)
-        if place.zone or own is None or (seen and own.zone and own.zone.networks):
-            return unchanged
-        place = own
-    at_desk = _at_desk(location, place, device)
-    return (at_desk, place) if at_desk else unchanged
-
-
-@lru_cache(maxsize=CACHED_LOCATIONS)
-def _at_desk(location: DispatchableLocation, place: SitePlace, device: Device) -> DispatchableLocation | None:
-    given = device.civic
-    if _differ(given, place.civic, _FINER_CONFLICT) or _gives_another_street(given, place.site.address):
-        return None
-    completed = _complete(place, given)
-    if completed is None:
-        return None
-    zone_id = place.zone.id if place.zone else ""
-    return replace(location, civic=completed, point=device.point or location.point, zone=zone_id)
 
 
 def _callback(device: Device | None, user: str, site: Site | None, places: Places) -> tuple[str, str]:

@@ -15,6 +15,7 @@ class LocationSource(StrEnum):
     """Who can be asked where the caller is; the configured order decides."""
 
     CONVEYED = "conveyed"
+    HELD = "held"
     NETWORK = "network"
     REGISTERED = "registered"
     SITE = "site"
@@ -138,9 +139,10 @@ class Site:
 class DispatchableLocation:
     """The place that goes to the PSAP and into the notice, labelled with where it came from.
 
-    method is the PIDF-LO `method` token (RFC 4119, RFC 6881): Manual for registered devices, Wiremap for a
-    network, Default for a site's own address. occupant becomes NAM. age is seconds since it was confirmed,
-    None where nobody recorded it.
+    method is the PIDF-LO `method` token (RFC 4119, RFC 6881, IANA): Manual for registered devices, Wiremap for a
+    network or a switch port, 802.11 for an access point, Default for a site's own address, and whatever the caller
+    or a location server wrote. occupant becomes NAM. updated_at is when it was last confirmed, seconds since 1970, 0
+    where nobody recorded it. finer_from is the source whose floor, unit or room was put to it, or empty.
     """
 
     civic: CivicAddress
@@ -151,3 +153,4 @@ class DispatchableLocation:
     zone: str = ""
     occupant: str = ""
     updated_at: float = 0.0
+    finer_from: str = ""

@@ -23,13 +23,23 @@ class SourceOutcome(StrEnum):
     MISSED = "missed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)  # never changed; to freeze it triples the price of making one
 class SourceAnswer:
     """One location source's answer and why it did or did not win (a reason such as `behind-pbx`)."""
 
     source: str
     outcome: SourceOutcome
     reason: str
+    lost: str = ""
+    """Of one that knew and did not decide: why (`later-in-order`, `finer-parts-taken`, ...)."""
+    confidence: str = ""
+    """How sure it is (e911.confidence), or empty where it knows nothing."""
+    as_of: float = 0.0
+    """From when its answer is, seconds since 1970; 0 where it does not say, or is asked anew each time."""
+    detail: str = ""
+    """What it was asked with: an address, a BSSID, a switch port."""
+    location: DispatchableLocation | None = None
+    """What it said."""
 
 
 class RouteOutcome(StrEnum):
@@ -81,6 +91,8 @@ class Caller:
     identity_source: str = ""
     source_address: str = ""
     """The IP address the INVITE came from."""
+    phone_address: str = ""
+    """The phone's own IP address, where a PBX lets it through (`trunks.*.location_from`)."""
     privacy: str = ""
     """The Privacy value that was overridden, or empty."""
     reason: str = ""

@@ -656,6 +656,12 @@ class App:
                 CounterGroup("edge911_near_limits", "messages near a limit of size", "limit", near_limits),
                 CounterGroup("edge911_dropped", "messages dropped or refused, by reason", "reason", stack.drops),
                 CounterGroup("edge911_events", "what happened to calls, by name", "event", router.counts),
+                CounterGroup(
+                    "edge911_location_answers",
+                    "what location sources said of calls",
+                    "answer",
+                    router.location_answers,
+                ),
                 CounterGroup("edge911_transactions_events", "transaction layer, by name", "event", stack.counts),
                 CounterGroup("edge911_transport_events", "sockets, by name", "event", self.edge.counts),
                 CounterGroup("edge911_probe_events", "probes of trunks, by name", "event", self.probes.counts),

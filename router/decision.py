@@ -13,7 +13,16 @@ from typing import NamedTuple
 from config.load import LoadedConfig
 from config.schema import BasicRoute, EmergencyRoute, SiteConfig
 from e911.conveyed import NOTHING_CONVEYED, Conveyed, LocationDocument, read_conveyed
-from e911.locate import CallerIdentity, DeviceTable, LocationDecision, LocationQuery, Places, locate
+from e911.locate import (
+    NOT_ASKED,
+    CallerIdentity,
+    DeviceTable,
+    HeldAnswer,
+    LocationDecision,
+    LocationQuery,
+    Places,
+    locate,
+)
 from e911.location import CivicAddress, LocationSource, Site, Zone
 from e911.numbers import CallKind, EmergencyNumbers, classify, dialable, dialled
 from e911.provider import (
@@ -27,8 +36,11 @@ from e911.provider import (
     user_part,
 )
 from e911.record import Caller
+from e911.wiremap import NO_WIREMAP, WiremapTable
+from router.attachment_fields import AttachmentFields
 from router.from_uri import LONGEST_URI, uri_in, with_uri
 from router.identity import drop_unsigned
+from router.phone_address import NO_PHONE_ADDRESS, SAYS_NOTHING, phone_address
 from router.sources import Source
 from sip.body import BodyPart, add_part, leaf_parts, media_type
 from sip.errors import RemoteError
@@ -103,6 +115,7 @@ class Rules:
         self.sources: tuple[LocationSource, ...] = tuple(config.locations.sources)
         self.asks_references = LocationSource.CONVEYED in self.sources
         """False where a caller's location decides nothing, so that no call waits for it."""
+        self.attachment_fields = AttachmentFields(config.locations.wiremap)
         self.sites = {site.id: site for site in config.sites}
         self._kinds: dict[bytes, CallKind] = {}
         """By Request-URI: the same few are dialled again and again."""
@@ -172,25 +185,39 @@ def plan_call(
     source_address: str,
     kind: CallKind,
     conveyed: Conveyed | None = None,
+    *,
+    wiremap: WiremapTable = NO_WIREMAP,
+    held: HeldAnswer = NOT_ASKED,
+    now: float = 0.0,
 ) -> CallPlan:
     """Decide about one call. Never raises for what the caller sent: what cannot be read counts as not given.
 
     conveyed: what the caller sent about where they are, where that is read already (and its references asked).
+    held: what the location server says. now: seconds since 1970, for what ages.
     """
     identity, identity_source = identify(request, source)
     if conveyed is None:
         conveyed = conveyed_by(request)
     existing = _existing(request, source)
+    phone = NO_PHONE_ADDRESS
+    if source.location_from != SAYS_NOTHING:
+        phone = phone_address(request, source.location_from, source_address)
     decision = locate(
         LocationQuery(
             identity=identity,
             source_address=source_address,
             behind_trunk=source.is_trunk_address,
             conveyed=conveyed,
+            phone_address=phone.address,
+            phone_address_reason=phone.reason,
+            attachment=rules.attachment_fields.read(request, source) if wiremap else None,
+            held=held,
+            now=now,
         ),
         devices,
         rules.places,
         rules.sources,
+        wiremap,
     )
     device = decision.device
     caller = Caller(
@@ -202,6 +229,7 @@ def plan_call(
         callback_source=decision.callback_source,
         identity_source=identity_source,
         source_address=source_address,
+        phone_address=phone.address,
         privacy=", ".join(_texts(request, "privacy")),
         reason="" if device else decision.device_reason,
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from e911.record import CallOutcome, JournalEvent
+from e911.wiremap import NO_WIREMAP
 from router.acks import Acks
 from router.admission import Admission, forgives
 from router.blocks import Blocks
@@ -82,6 +83,10 @@ class CallRouter:
         self.draining = False
         self.earlier = EarlierCalls()
         """Calls that were being set up when an earlier process of this node ended."""
+        self.wiremap = NO_WIREMAP
+        """Which place access points and switch ports serve."""
+        self.location_answers: Counter[str] = Counter()
+        """What location sources said of emergency calls: source, outcome and reason."""
         self.blocks: Blocks | None = None
         """Whose 911 calls a person has blocked; None blocks nobody."""
         self.admission = Admission(self)

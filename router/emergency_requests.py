@@ -60,7 +60,7 @@ class EmergencyRequests:
                 server,
                 request,
                 kind,
-                lambda: plan_call(router.rules, router.devices, request, source, host, kind),
+                lambda: self._plan(request, source, host, kind),
                 now,
             )
             return
@@ -111,7 +111,7 @@ class EmergencyRequests:
             going_on.join(server, request)
             return
         try:
-            plan = plan_call(router.rules, router.devices, request, source, server.flow.host, kind, conveyed)
+            plan = self._plan(request, source, server.flow.host, kind, conveyed)
         except Exception:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
             router.on_fault("deciding about an emergency call")
@@ -122,6 +122,8 @@ class EmergencyRequests:
         router.counts[f"{kind}_calls"] += 1
         found_by = str(plan.decision.location.source) if plan.decision.location else "none"
         router.counts[f"location_{found_by}"] += 1
+        for answer in plan.decision.answers:
+            router.location_answers[f"{answer.source} {answer.outcome} {answer.reason}"] += 1
         first_route = self._start(server, request, plan, key, now)
         router.note(
             logging.INFO,
@@ -137,6 +139,22 @@ class EmergencyRequests:
                 "location_source": found_by,
                 "route": first_route,
             },
+        )
+
+    def _plan(
+        self, request: Request, source: Source, host: str, kind: CallKind, conveyed: Conveyed | None = None
+    ) -> CallPlan:
+        router = self.router
+        return plan_call(
+            router.rules,
+            router.devices,
+            request,
+            source,
+            host,
+            kind,
+            conveyed,
+            wiremap=router.wiremap,
+            now=router.clock(),
         )
 
     def _start(
@@ -209,7 +227,7 @@ class EmergencyRequests:
             if not self.refusals.allows(host, call, router.now()):
                 router.counts["refused_not_recorded"] += 1
                 return
-            plan = plan_call(router.rules, router.devices, request, source, host, kind)
+            plan = self._plan(request, source, host, kind)
         except Exception:
             router.on_fault("noting a refused call")
             return

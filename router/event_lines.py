@@ -57,22 +57,24 @@ def _intent_values(event: CallIntent) -> dict[str, Any]:
             "callback_source": caller.callback_source,
             "identity_source": caller.identity_source,
             "source_address": caller.source_address,
+            "phone_address": caller.phone_address,
             "privacy": caller.privacy,
             "reason": caller.reason,
         },
         "site": event.site,
         "zone": event.zone,
-        "location": None if location is None else _location_values(location),
+        "location": None if location is None else _location_json(location),
         "location_sent": event.location_sent,
-        "sources": [_answer_json(answer) for answer in event.sources],
+        "sources": [_answer_values(answer) for answer in event.sources],
         "first_route": event.first_route,
         "contacts": event.contacts,
     }
 
 
-def _location_values(location: DispatchableLocation) -> dict[str, Any]:
+@lru_cache(maxsize=4096)
+def _location_json(location: DispatchableLocation) -> orjson.Fragment:
     civic = location.civic
-    return {
+    values = {
         # Of an address only what is given: readers take the rest as empty.
         "civic": {name: value for name in CIVIC_FIELDS if (value := getattr(civic, name))},
         "point": location.point,
@@ -82,11 +84,29 @@ def _location_values(location: DispatchableLocation) -> dict[str, Any]:
         "zone": location.zone,
         "occupant": location.occupant,
         "updated_at": location.updated_at,
+        "finer_from": location.finer_from,
+    }
+    return orjson.Fragment(orjson.dumps(values))
+
+
+def _answer_values(answer: SourceAnswer) -> dict[str, Any] | orjson.Fragment:
+    location = answer.location
+    if location is None:
+        return _miss_json(answer)
+    return {
+        "source": answer.source,
+        "outcome": answer.outcome,
+        "reason": answer.reason,
+        "lost": answer.lost,
+        "confidence": answer.confidence,
+        "as_of": answer.as_of,
+        "detail": answer.detail,
+        "location": _location_json(location),
     }
 
 
 @lru_cache(maxsize=1024)
-def _answer_json(answer: SourceAnswer) -> orjson.Fragment:
+def _miss_json(answer: SourceAnswer) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps(answer))
 
 
@@ -183,6 +203,7 @@ def _location(data: dict[str, Any] | None) -> DispatchableLocation | None:
 
 def _source(data: dict[str, Any]) -> SourceAnswer:
     data["outcome"] = SourceOutcome(data["outcome"])
+    data["location"] = _location(data.get("location"))
     return _known(SourceAnswer, data)
 
 

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from config.addresses import is_private
 from config.schema import Config, Trunk
-from e911.locate import DeviceTable
+from e911.locate import NOT_ASKED, DeviceTable, HeldAnswer
+from e911.location import DispatchableLocation
 from e911.numbers import CallKind
+from e911.record import SourceAnswer
+from e911.wiremap import NO_WIREMAP, WiremapTable
 from router.decision import CallPlan, RouteStep, Rules, plan_call, request_for
 from router.listening import ListeningPoints, is_public
 from router.media import PRIVATE_MEDIA
@@ -34,30 +37,50 @@ _DERIVED = "…"
 """Stands for what is derived from the call itself (ids)."""
 
 
-def synthetic_invite(
-    caller: str, dialled: str, source_address: str, document: bytes = b"", reference: str = ""
-) -> Request:
-    """The INVITE that the call would begin with: from and to are users, numbers, or whole URIs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaidOfPlace:
+    """What the caller's INVITE would say about where they are."""
 
-    document: a PIDF-LO that the caller sends; reference: a URI of one.
-    """
+    document: bytes = b""
+    """A PIDF-LO."""
+    reference: str = ""
+    """A URI of one; it is not asked."""
+    phone_address: str = ""
+    """Of a phone behind a PBX: its own address, as the PBX would let it through in SDP, Contact and Via."""
+    fields: tuple[str, ...] = ()
+    """Further header field lines, such as `P-Access-Network-Info: IEEE-802.11;i-wlan-node-id=001b2c3d4e5f`."""
+
+
+SAID_NOTHING = SaidOfPlace()
+
+
+def synthetic_invite(caller: str, dialled: str, source_address: str, said: SaidOfPlace = SAID_NOTHING) -> Request:
+    """The INVITE that the call would begin with: from and to are users, numbers, or whole URIs."""
     from_uri = caller if scheme_of(caller.encode()) in ("sip", "sips", "tel") else _as_uri(caller, "pbx.example.com")
     scheme = scheme_of(dialled.encode())
     to_uri = dialled if scheme in ("sip", "sips", "tel", "urn") else _as_uri(dialled, "edge911.example.com")
     host = source_address or "192.0.2.1"
-    lines = [
-        b"Via: SIP/2.0/UDP %b:5060;branch=z9hG4bKexplain" % (f"[{host}]" if ":" in host else host).encode(),
+    phone = said.phone_address or host
+    family = "IP6" if ":" in phone else "IP4"
+    sdp = _SDP.replace(b"IP4 192.0.2.1", f"{family} {phone}".encode())
+    lines = [b"Via: SIP/2.0/UDP %b:5060;branch=z9hG4bKexplain" % bracketed(host).encode()]
+    if said.phone_address:
+        lines.append(b"Via: SIP/2.0/UDP %b:5060;branch=z9hG4bKphone" % bracketed(phone).encode())
+    lines += [
         b"Max-Forwards: 70",
         b"From: <%b>;tag=explain" % from_uri.encode(),
         b"To: <%b>" % to_uri.encode(),
         b"Call-ID: explain",
         b"CSeq: 1 INVITE",
+        b"Contact: <sip:explain@%b:5060>" % bracketed(phone).encode(),
+        *(line.encode() for line in said.fields),
         b"Content-Type: application/sdp",
-        b"Content-Length: %d" % len(_SDP),
+        b"Content-Length: %d" % len(sdp),
     ]
-    request = Request(b"INVITE", to_uri.encode(), [(key_of_line(line), line) for line in lines], _SDP, 1)
-    if document:
-        part = BodyPart(content_type=b"application/pidf+xml", content_id=b"caller@explain", body=document)
+    request = Request(b"INVITE", to_uri.encode(), [(key_of_line(line), line) for line in lines], sdp, 1)
+    reference = said.reference
+    if said.document:
+        part = BodyPart(content_type=b"application/pidf+xml", content_id=b"caller@explain", body=said.document)
         request = request.edited(add_part(request, part, b"explain"))
         reference = reference or "cid:caller@explain"
     if reference:
@@ -77,16 +100,17 @@ def explain(
     dialled: str,
     source_address: str = "",
     *,
-    document: bytes = b"",
-    reference: str = "",
+    said: SaidOfPlace = SAID_NOTHING,
+    wiremap: WiremapTable = NO_WIREMAP,
+    held: HeldAnswer = NOT_ASKED,
     interfaces: "Interfaces | None" = None,
 ) -> dict[str, Any]:
     """The decision as one dictionary, ready for JSON. Raises RemoteError where the call could not even be read.
 
-    document, reference: the location that the caller would send; a reference is not asked. interfaces: how
+    said: what the caller would send about where they are. held: what the location server says. interfaces: how
     trunks are reached, to be shown too.
     """
-    request = synthetic_invite(caller, dialled, source_address, document, reference)
+    request = synthetic_invite(caller, dialled, source_address, said)
     if source_address:
         source = sources.classify(source_address, 5060)
     else:
@@ -101,7 +125,8 @@ def explain(
     }
     if kind is CallKind.ORDINARY:
         return found | _ordinary(rules, sources, request, source, interfaces, source_address)
-    plan = plan_call(rules, devices, request, source, source_address, kind)
+    now = time.time()
+    plan = plan_call(rules, devices, request, source, source_address, kind, wiremap=wiremap, held=held, now=now)
     accepted = source.side is Side.INSIDE or (
         source.side is Side.UNLISTED and rules.config.emergency.from_unlisted == "accept"
     )
@@ -123,11 +148,8 @@ def explain(
         "site": site.id if site else None,
         "site_reason": decision.site_reason,
         "zone": decision.zone.id if decision.zone else None,
-        "location": _location(plan),
-        "location_sources": [
-            {"source": answer.source, "outcome": answer.outcome.value, "reason": answer.reason}
-            for answer in decision.answers
-        ],
+        "location": _location(decision.location),
+        "location_sources": [_answer(answer, now) for answer in decision.answers],
         "callback": decision.callback or None,
         "callback_source": decision.callback_source or None,
         "told": list(decision.contacts),
@@ -140,11 +162,25 @@ def explain(
     return found
 
 
-def _location(plan: CallPlan) -> dict[str, Any] | None:
-    location = plan.decision.location
+def _answer(answer: SourceAnswer, now: float) -> dict[str, Any]:
+    found: dict[str, Any] = {"source": answer.source, "outcome": answer.outcome.value, "reason": answer.reason}
+    if answer.lost:
+        found["lost"] = answer.lost
+    if answer.detail:
+        found["detail"] = answer.detail
+    if answer.location is not None:
+        found |= {"confidence": answer.confidence, "said": _location(answer.location)}
+        if answer.as_of:
+            found["age_seconds"] = max(round(now - answer.as_of), 0)
+    return found
+
+
+def _location(location: DispatchableLocation | None) -> dict[str, Any] | None:
     if location is None:
         return None
     found: dict[str, Any] = {"source": location.source.value, "method": location.method}
+    if location.finer_from:
+        found["finer_from"] = location.finer_from
     found |= {key: value for key, value in asdict(location.civic).items() if value}
     if location.point is not None:
         found |= {"latitude": location.point.latitude, "longitude": location.point.longitude}

@@ -31,6 +31,8 @@ class Source:
     """True where every INVITE and MESSAGE from there is an emergency (`emergency.all_calls_from`)."""
     is_distrusted: bool = False
     """True where the configuration says that it is outside the trust domain, and does not merely say nothing."""
+    location_from: str = "none"
+    """Of a PBX: where its requests show the phone's own address (`trunks.*.location_from`)."""
 
 
 _CACHE_LIMIT = 50_000
@@ -129,17 +131,19 @@ class Sources:
         if trunk is not None:
             is_all = trunk.side == "inside" and _contains(self._all_emergency, address)
             trusts = bool(trunk.trust_identity) or trusted
-            return Source(Side(trunk.side), True, trusts, is_all, trunk.trust_identity is False and not trusted)
+            distrusted = trunk.trust_identity is False and not trusted
+            return Source(Side(trunk.side), True, trusts, is_all, distrusted, trunk.location_from)
         if _contains(self._all_emergency, address):
             # Whoever sends nothing but emergencies is served, whatever list it is in.
-            return Source(Side.INSIDE, bool(trunks), trusted or any(item.trust_identity for item in trunks), True)
+            trusted = trusted or any(item.trust_identity for item in trunks)
+            return Source(Side.INSIDE, bool(trunks), trusted, True, location_from=_location_from(trunks))
         distrusted = False
         if trunks:
             trusted = trusted or any(item.trust_identity for item in trunks)
             distrusted = not trusted and any(item.trust_identity is False for item in trunks)
             if not (address.is_loopback and listed is not Side.UNLISTED):
                 side = Side.INSIDE if any(item.side == "inside" for item in trunks) else Side.OUTSIDE
-                return Source(side, True, trusted, is_distrusted=distrusted)
+                return Source(side, True, trusted, is_distrusted=distrusted, location_from=_location_from(trunks))
         if self._trusted and not trusted:
             distrusted = True  # networks that are trusted were named, and this is none of them
         return Source(listed, bool(trunks), trusted, is_distrusted=distrusted)
@@ -149,6 +153,12 @@ class Sources:
             if address.version == network.version and address in network:
                 return side
         return Side.UNLISTED
+
+
+def _location_from(trunks: Iterable[Trunk]) -> str:
+    """Where the one peer at an address shows phones' addresses; `none` where several there do not agree."""
+    shown = {trunk.location_from for trunk in trunks}
+    return shown.pop() if len(shown) == 1 else "none"
 
 
 @lru_cache(maxsize=8_192)

@@ -12,7 +12,7 @@ import typer
 from e911.record import NO_TEXT_SERVICE
 from router.cli.common import ConfigOption, fail, load_or_exit
 from router.cli.table import print_table
-from router.printable import printable
+from router.printable import age_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from config.load import LoadedConfig
+    from e911.location import DispatchableLocation
+    from e911.record import SourceAnswer
     from router.outbox import Entry
     from router.record import CallRecord, CallSummary
 
@@ -228,6 +230,7 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
             ("Callback", f"{caller.callback or 'none'}{_because(caller.callback_source)}"),
             ("Dialled", record.dialled),
             ("Came from", caller.source_address),
+            ("Phone's address", caller.phone_address),
             ("Identity from", caller.identity_source),
             ("Privacy overridden", caller.privacy),
         ],
@@ -245,8 +248,10 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
             ("Zone", record.zone),
         ],
     )
-    _print_rows(
-        console, ("Source", "Answer", "Reason"), [(item.source, item.outcome, item.reason) for item in record.sources]
+    _print_filled_rows(
+        console,
+        ("Source", "Answer", "Reason", "Asked with", "Why not", "Confidence", "Age", "It said"),
+        [_answer_row(item, record) for item in record.sources],
     )
 
     _heading(console, "Routes tried")
@@ -277,6 +282,15 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
     untold = [name for name in record.contacts if name not in {entry.contact for entry in record.notices}]
     if untold:
         console.print(f"  no notice is recorded for: {_escaped(', '.join(untold))}")
+
+
+def _answer_row(answer: "SourceAnswer", record: "CallRecord") -> tuple[str, ...]:
+    """What one location source said, and why it did not decide."""
+    age = age_text(max(record.started_at - answer.as_of, 0.0)) if answer.as_of else ""
+    said = ""
+    if answer.location is not None and answer.lost:
+        said = _place_of(answer.location).replace("\n", ", ")
+    return (answer.source, answer.outcome, answer.reason, answer.detail, answer.lost, answer.confidence, age, said)
 
 
 def _notice_row(entry: "Entry", record: "CallRecord", zone: tzinfo) -> tuple[str, ...]:
@@ -314,15 +328,21 @@ def _outcome(outcome: str, status: int) -> str:
 
 
 def _place(record: "CallRecord") -> str:
-    from e911.notice import address_lines
-
     location = record.location
     if location is None:
         return ""
+    finer = f", finer parts from {location.finer_from}" if location.finer_from else ""
+    method = f" ({location.method})" if location.method else ""
+    return f"{_place_of(location)}\nfrom {location.source.value}{method}{finer}"
+
+
+def _place_of(location: "DispatchableLocation") -> str:
+    from e911.notice import address_lines
+
     lines = address_lines(location.civic)
     if location.point:
         lines.append(f"{location.point.latitude}, {location.point.longitude}")
-    return "\n".join([*lines, f"from {location.source.value} ({location.method})"])
+    return "\n".join(lines)
 
 
 def _print_pairs(console: "Console", pairs: "Sequence[tuple[str, str]]") -> None:
@@ -351,6 +371,16 @@ def _print_rows(console: "Console", headings: tuple[str, ...], rows: "Sequence[t
         cells[0] = _text(f"  {row[0]}")
         table.add_row(*cells)
     console.print(table)
+
+
+def _print_filled_rows(console: "Console", headings: tuple[str, ...], rows: "Sequence[tuple[str, ...]]") -> None:
+    """Without the columns in which nothing stands."""
+    kept = [number for number in range(len(headings)) if number < 3 or any(row[number] for row in rows)]
+    _print_rows(
+        console,
+        tuple(headings[number] for number in kept),
+        [tuple(row[number] for number in kept) for row in rows],
+    )
 
 
 def _heading(console: "Console", text: str) -> None:

@@ -1,11 +1,14 @@
 """`edge911 explain`: the decision a call would get."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from router.cli.common import ConfigOption, fail, load_or_exit
+
+if TYPE_CHECKING:
+    from router.explain import SaidOfPlace
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +31,19 @@ def register(app: typer.Typer) -> None:
                 help="The location the caller sends: a PIDF-LO file, or a URI (which is not asked).",
             ),
         ] = "",
+        phone: Annotated[
+            str,
+            typer.Option(
+                metavar="IP", help="Of a phone behind a PBX: its own address, where the PBX lets it through."
+            ),
+        ] = "",
+        bssid: Annotated[
+            str, typer.Option(metavar="MAC", help="Access point that the phone names in P-Access-Network-Info.")
+        ] = "",
+        header: Annotated[
+            list[str] | None,
+            typer.Option(metavar="'NAME: VALUE'", help="A further header field of the INVITE; may be repeated."),
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON document.")] = False,
         config: ConfigOption = None,
     ) -> None:
@@ -42,28 +58,25 @@ def register(app: typer.Typer) -> None:
           edge911 explain 4102 911
           edge911 explain 4102 911 --source 10.1.3.7
           edge911 explain sip:alice@example.com urn:service:sos
+          edge911 explain 4102 911 --source 10.0.0.10 --phone 10.1.3.7
+          edge911 explain 4102 911 --source 10.1.3.7 --bssid 00:1b:2c:3d:4e:5f
           edge911 explain +12125550123 933 --json
         """
         for name, text in (("FROM", caller), ("TO", dialled)):
             if not text.isprintable():
                 fail(f"{name}: a character of it cannot be sent in an INVITE; write a number, a user or a SIP URI")
+        from router.explain import SaidOfPlace
+
         if not dialled.strip():
             fail("TO is empty; write 911, 933, a number or a URI")
         loaded = load_or_exit(config)
-        if source:
-            from router.sources import parse_address
-
-            if parse_address(source) is None:
-                fail(f"--source {source}: not an IP address")
-        document, reference = b"", ""
-        if ":" in location and not Path(location).exists():
-            reference = location
-        elif location:
-            try:
-                document = Path(location).read_bytes()
-            except OSError as error:
-                fail(f"--location {location}: {error.strerror or error}")
-        decision, health = _decide(loaded, caller, dialled, source, document, reference)
+        _check_addresses(("--source", source), ("--phone", phone))
+        fields = [_field(text) for text in header or ()]
+        if bssid:
+            fields.append(f"P-Access-Network-Info: IEEE-802.11;i-wlan-node-id={_bssid(bssid)}")
+        document, reference = _conveyed(location)
+        said = SaidOfPlace(document=document, reference=reference, phone_address=phone, fields=tuple(fields))
+        decision, health = _decide(loaded, caller, dialled, source, said)
         if as_json:
             import json
 
@@ -74,9 +87,42 @@ def register(app: typer.Typer) -> None:
             _print(decision)
 
 
-def _decide(
-    loaded: Any, caller: str, dialled: str, source: str, document: bytes, reference: str
-) -> tuple[dict[str, Any], str]:
+def _check_addresses(*given: tuple[str, str]) -> None:
+    from router.sources import parse_address
+
+    for option, text in given:
+        if text and parse_address(text) is None:
+            fail(f"{option} {text}: not an IP address")
+
+
+def _field(text: str) -> str:
+    """A header field as it would be sent. Ends the command where it is none."""
+    name, colon, value = text.partition(":")
+    if not colon or not text.isprintable() or not name.strip().replace("-", "").isalnum():
+        fail(f"--header {text}: not a header field; write 'NAME: VALUE'")
+    return f"{name.strip()}: {value.strip()}"
+
+
+def _bssid(text: str) -> str:
+    from e911.attachment import normal_bssid
+
+    found = normal_bssid(text)
+    if not found:
+        fail(f"--bssid {text}: not the MAC address of an access point; write 00:1b:2c:3d:4e:5f")
+    return found
+
+
+def _conveyed(location: str) -> tuple[bytes, str]:
+    """The document, or the reference, that --location gives."""
+    if ":" in location and not Path(location).exists():
+        return b"", location
+    try:
+        return (Path(location).read_bytes() if location else b""), ""
+    except OSError as error:
+        fail(f"--location {location}: {error.strerror or error}")
+
+
+def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPlace") -> tuple[dict[str, Any], str]:
     import structlog
 
     from e911.locate import DeviceTable
@@ -116,8 +162,7 @@ def _decide(
             caller,
             dialled,
             source,
-            document=document,
-            reference=reference,
+            said=said,
             interfaces=Interfaces(loaded.config, points, addresses),
         )
         return found, health[-1]
@@ -166,7 +211,9 @@ def _print(decision: dict[str, Any]) -> None:
     line("Location", _place(location) if location else "not known", "bold" if location else "bold red")
     for answer in decision["location_sources"]:
         mark = {"won": "✔", "knew": "·", "missed": "✘"}[answer["outcome"]]
-        console.print(f"{'':<10}{mark} {answer['source']:<11}{answer['outcome']:<7}{answer['reason']}")
+        console.print(
+            Text(f"{'':<10}{mark} {answer['source']:<11}{answer['outcome']:<7}{answer['reason']}{_why(answer)}")
+        )
     for number, route in enumerate(decision.get("routes", []), 1):
         _print_route(console, line, number, route)
     if not any("skipped" not in route for route in decision.get("routes", [])) and served:
@@ -212,6 +259,20 @@ def _way(route: dict[str, Any]) -> list[str]:
     if "private-media-address" in route.get("warnings", ()):
         found.append("warning: private-media-address: SDP names an address for media that means nothing there")
     return found
+
+
+def _why(answer: dict[str, Any]) -> str:
+    """What else is to be known of a source's answer: what it was asked with, how sure and old it is, what it said."""
+    parts = [answer[key] for key in ("detail", "lost") if key in answer]
+    if "confidence" in answer:
+        parts.append(answer["confidence"])
+    if answer.get("age_seconds", 0) >= 60:
+        from router.printable import age_text
+
+        parts.append(age_text(answer["age_seconds"]))
+    if answer.get("lost"):
+        parts.append(_place(answer["said"]))
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _zone(decision: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from e911.conveyed import ReferenceAnswer
 from e911.record import CallIntent
-from router.explain import explain
+from router.explain import SaidOfPlace, explain
 from tests.e911.pidf_documents import GOOD, POINT
 from tests.support.call_world import (
     CONFIG,
@@ -358,14 +358,16 @@ def test_a_number_beside_a_profile_is_dialled(tmp_path: Path) -> None:
 
 def explained(world: CallWorld, **sent: Any) -> dict[str, Any]:
     setup = world.router.setup
-    return explain(setup.rules, setup.sources, world.devices, "4102", "911", "10.1.3.7", **sent)
+    return explain(setup.rules, setup.sources, world.devices, "4102", "911", "10.1.3.7", said=SaidOfPlace(**sent))
 
 
 def test_explain_shows_what_the_callers_location_decides(tmp_path: Path) -> None:
     world, _ = world_of(tmp_path)
     found = explained(world, document=GOOD)
     assert found["location"]["source"] == "conveyed"
-    assert found["location_sources"][0] == {"source": "conveyed", "outcome": "won", "reason": "conveyed-by-value"}
+    first = found["location_sources"][0]
+    assert (first["source"], first["outcome"], first["reason"]) == ("conveyed", "won", "conveyed-by-value")
+    assert first["said"]["street"] == "Lake"
     assert found["location_sources"][1]["outcome"] == "knew"
     assert found["routes"][0]["carries_location"]
     assert found["routes"][0]["body_parts"] == ["application/sdp", "application/pidf+xml"]

@@ -49,7 +49,11 @@ no-store latin-1 utf-8 log-writer recorder-start device-feed table-feed node-bea
 off-premises top-most winner-only no-number ambiguous-number named-twice
 """
 """Values of fields, character sets, names of threads, and what is never given to anybody."""
-NO_REASONS = frozenset(FIELDS.split() + OTHERS.split())
+IDENTIFIERS = """
+eth-location dsl-location i-wlan-node-id wlan-node-id ap-mac port-channel chassis-id switch-id port-id
+"""
+"""Parameters with which phones name what they are attached to."""
+NO_REASONS = frozenset(FIELDS.split() + OTHERS.split() + IDENTIFIERS.split())
 """Hyphenated, and no reasons."""
 
 
