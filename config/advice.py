@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from config.addresses import is_private
-from config.findings import Finding, Steps, emergency_lists, is_sip_uri, peer_ip, trunk_targets
+from config.findings import Finding, Steps, emergency_lists, peer_ip, trunk_targets
 from config.problem import path_text
 from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
@@ -132,9 +132,11 @@ def _people(config: Config) -> Iterator[Finding]:
                 "no contacts of its own: those of the default site are told of 911 calls from here, else all",
             )
     for name, contact in config.contacts.items():
-        if all(is_sip_uri(address) for address in contact.send):
-            which = "no address to send to" if not contact.send else "no address but SIP ones, not built yet"
-            yield Finding(("contacts", name, "send"), f"{which}: this contact is never told; add mailto: or json:")
+        if not contact.send:
+            yield Finding(
+                ("contacts", name, "send"),
+                "no address to send to: this contact is never told; add mailto:, json: or sip:",
+            )
 
 
 def _interfaces(config: Config) -> Iterator[Finding]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from config.advice import advice
+from config.channel_urls import is_ours, read_receiver
 from config.document import Mapping, Node, Scalar, Sequence
-from config.findings import Finding, Findings, Steps, emergency_lists, is_sip_uri, peer_ip, trunk_targets
+from config.findings import Finding, Findings, Steps, emergency_lists, peer_ip, trunk_targets
 from config.messages import did_you_mean
 from config.problem import ConfigError, Problem, path_text, quoted
 from config.profiles import BUILT_IN, find_profile, not_found, read_profile
@@ -39,8 +40,6 @@ def _always(_: str) -> bool:
     return True
 
 
-_NO_SIP_MESSAGE = "no notice goes out as a SIP MESSAGE; the contact's other addresses are used"
-
 NOT_BUILT = (
     NotBuilt(
         key="sites.*.elins",
@@ -50,8 +49,6 @@ NOT_BUILT = (
     NotBuilt(
         key="contacts.*.escalate_after", applies=_always, consequence="a notice nobody confirms is not passed on"
     ),
-    NotBuilt(key="contacts.*.send", applies=is_sip_uri, consequence=_NO_SIP_MESSAGE),
-    NotBuilt(key="contacts.*.send.*", applies=is_sip_uri, consequence=_NO_SIP_MESSAGE),
     NotBuilt(key="console", applies=_always, consequence="there is no web console and no REST API"),
 )
 """Keys accepted today whose feature is yet to come. Building the feature ends with deleting its line here."""
@@ -108,6 +105,7 @@ def check(config: Config, root: Mapping, directory: Path, incomplete: frozenset[
         *_duplicate_ids(config),
         *([] if "listen" in incomplete else _interfaces(config)),
         *_numbers(config),
+        *_channels(config),
         *_networks_on_both_sides(config),
         *_countries(config),
         *_route_names(config),
@@ -275,6 +273,17 @@ def _numbers(config: Config) -> Iterator[Finding]:
                 ("emergency", "test_numbers", position),
                 f"{number} is also in emergency.numbers; a number is either an emergency or a test, remove one",
             )
+
+
+def _channels(config: Config) -> Iterator[Finding]:
+    """URLs of contacts that are ours to read. What they hold is not shown: it may be a password."""
+    for name, contact in config.contacts.items():
+        for position, url in enumerate(contact.send):
+            if is_ours(url):
+                try:
+                    read_receiver(url)
+                except ValueError as error:
+                    yield Finding(("contacts", name, "send", position), str(error))
 
 
 def _networks_on_both_sides(config: Config) -> Iterator[Finding]:

@@ -37,11 +37,6 @@ def emergency_lists(
             yield ("sites", number, "basic"), site.basic
 
 
-def is_sip_uri(text: str) -> bool:
-    """Whether a contact's address is a SIP one."""
-    return text.lower().startswith(("sip:", "sips:"))
-
-
 def peer_ip(peer: PeerAddress) -> IPv4Address | IPv6Address | None:
     """The IP address of a trunk's target, where it is one (localhost is); None for a host name."""
     try:

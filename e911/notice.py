@@ -85,7 +85,9 @@ def _address_lines(words: NoticeWords, civic: CivicAddress) -> list[str]:
     county = civic.county if not civic.city else ""
     city = _join(", ", civic.city, county, _join(" ", civic.state, civic.postal_code), civic.country)
     finer = [
-        f"{words.parts[name]}{words.colon} {value}" for name in FINER_FIELDS if (value := _line(getattr(civic, name)))
+        f"{words.parts[name]}{words.colon} {value}"
+        for name in FINER_FIELDS
+        if (value := one_line(getattr(civic, name)))
     ]
     return [line for line in (street, city, *finer) if line]
 
@@ -112,19 +114,19 @@ def _call(
         (False, True): (words.failed_subject, words.failed_first, words.failed_advice),
         (True, True): (words.failed_test_subject, words.failed_test_first, words.failed_test_advice),
     }[is_test, has_failed]
-    site_name, zone_name = _line(site_name or intent.site), _line(zone_name or intent.zone)
+    site_name, zone_name = one_line(site_name or intent.site), one_line(zone_name or intent.zone)
     who = _who(words, intent.caller, _join(", ", site_name, zone_name))
-    dialled = _line(intent.dialled)
+    dialled = one_line(intent.dialled)
     rows = [
         (words.when, _when(intent.at, zone)),
         (words.dialled, dialled),
         (words.device, _device(words, intent.caller)),
-        (words.callback, _line(intent.caller.callback) or words.no_callback),
+        (words.callback, one_line(intent.caller.callback) or words.no_callback),
         *_location_rows(words, intent.location, is_sent=intent.location_sent, zone=zone),
         (words.site, site_name or words.no_site),
         (words.zone, zone_name),
         (words.route, _route(words, intent, status, has_failed=has_failed)),
-        (words.record, _line(intent.id)),
+        (words.record, one_line(intent.id)),
     ]
     return _notice(
         words,
@@ -136,21 +138,21 @@ def _call(
 
 
 def _refused(words: NoticeWords, event: CallRefused, zone: tzinfo, site_name: str) -> Notice:
-    who = _who(words, event.caller, _line(event.caller.source_address) or _line(site_name))
+    who = _who(words, event.caller, one_line(event.caller.source_address) or one_line(site_name))
     rows = [
         (words.when, _when(event.at, zone)),
-        (words.dialled, _line(event.dialled)),
+        (words.dialled, one_line(event.dialled)),
         (words.device, _device(words, event.caller)),
-        (words.callback, _line(event.caller.callback) or words.no_callback),
-        (words.source_address, _line(event.caller.source_address)),
-        (words.text, _line(event.text)),
-        (words.why, words.reasons.get(event.reason, _line(event.reason))),
+        (words.callback, one_line(event.caller.callback) or words.no_callback),
+        (words.source_address, one_line(event.caller.source_address)),
+        (words.text, one_line(event.text)),
+        (words.why, words.reasons.get(event.reason, one_line(event.reason))),
         (words.status, str(event.status) if event.status else ""),
         (words.location_unknown, None),
-        (words.site, _line(site_name)),
-        (words.record, _line(event.id)),
+        (words.site, one_line(site_name)),
+        (words.record, one_line(event.id)),
     ]
-    dialled = _line(event.dialled)
+    dialled = one_line(event.dialled)
     is_test = event.kind == CallKind.TEST
     if event.reason == NO_TEXT_SERVICE:
         subject = words.text_test_subject if is_test else words.text_subject
@@ -181,7 +183,7 @@ def _folded(
     calls = folded or (event,)
     count = max(count, 1)
     is_test = all(call.kind == CallKind.TEST for call in (event, *calls))
-    where = _line(site_name or event.site) or words.no_site
+    where = one_line(site_name or event.site) or words.no_site
     has_failed = kind is NoticeKind.FAILED
     subject, first, advice = _folded_words(words, event, is_test=is_test, has_failed=has_failed)
     lines = [
@@ -192,7 +194,7 @@ def _folded(
     ]
     if count > min(len(calls), FOLDED_LINES):
         lines.append(words.folded_more.format(count=count - min(len(calls), FOLDED_LINES)))
-    return Notice(subject=_line(subject.format(count=count, where=where)), body="\n".join(lines) + "\n")
+    return Notice(subject=one_line(subject.format(count=count, where=where)), body="\n".join(lines) + "\n")
 
 
 def _folded_words(
@@ -224,8 +226,8 @@ def _folded_line(words: NoticeWords, call: CallIntent | CallRefused, zone: tzinf
             _when(call.at, zone),
             "TEST" if call.kind == CallKind.TEST else "911",
             _device(words, call.caller),
-            _line(call.caller.callback) or words.no_callback,
-            _line(place) or "-",
+            one_line(call.caller.callback) or words.no_callback,
+            one_line(place) or "-",
         )
     )
 
@@ -235,13 +237,13 @@ _Rows = Sequence[tuple[str, str | None]]
 
 
 def _notice(words: NoticeWords, subject: str, first: str, advice: str, rows: _Rows) -> Notice:
-    lines = [_line(first), advice, ""]
+    lines = [one_line(first), advice, ""]
     for label, value in rows:
         if value is None:
             lines.append(label)
         elif value:
             lines.append(f"{label}{words.colon} {value}")
-    return Notice(subject=_line(subject), body="\n".join(lines) + "\n")
+    return Notice(subject=one_line(subject), body="\n".join(lines) + "\n")
 
 
 def _location_rows(
@@ -250,8 +252,8 @@ def _location_rows(
     if location is None:
         return [(words.location_unknown, None)]
     heading = words.location_sent if is_sent else words.location_not_sent
-    lines = [_line(line) for line in (location.occupant, *_location_lines(words, location))]
-    source = words.sources.get(location.source, _line(location.source))
+    lines = [one_line(line) for line in (location.occupant, *_location_lines(words, location))]
+    source = words.sources.get(location.source, one_line(location.source))
     if location.updated_at:
         source += f" ({words.confirmed.format(when=_when(location.updated_at, zone))})"
     return [
@@ -272,7 +274,7 @@ def _location_lines(words: NoticeWords, location: DispatchableLocation) -> list[
 
 
 def _route(words: NoticeWords, intent: CallIntent, status: int, *, has_failed: bool) -> str:
-    route = _line(intent.first_route) or words.no_route
+    route = one_line(intent.first_route) or words.no_route
     return f"{route} ({words.failed_status.format(status=status)})" if has_failed and status else route
 
 
@@ -283,8 +285,8 @@ def _who(words: NoticeWords, caller: Caller, where: str) -> str:
 
 def _device(words: NoticeWords, caller: Caller) -> str:
     """Name and number: `Front desk (4102)`."""
-    name = _line(caller.device_name or caller.display_name)
-    number = _line(caller.device or caller.number)
+    name = one_line(caller.device_name or caller.display_name)
+    number = one_line(caller.device or caller.number)
     if name and number and name != number:
         return f"{name} ({number})"
     return name or number or words.unknown_caller
@@ -307,7 +309,7 @@ def _timezone(name: str) -> tzinfo:
         return UTC
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text from outside as part of one line: no line breaks, nothing unprintable, not without end."""
     plain = "".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST_TEXT])
     return " ".join(plain.split())[:_LONGEST_TEXT]

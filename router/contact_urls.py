@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from config.channel_urls import is_ours
 from config.document import Mapping, Scalar, Sequence
 from config.files import read_source
 from config.problem import Problem
@@ -50,7 +51,7 @@ def unusable_urls(path: Path) -> list[Problem]:
     found: list[Problem] = []
     for name, index, value in _urls(path):
         url = value.text or ""
-        if not url or value.broken or url.lower().startswith(("sip:", "sips:")):
+        if not url or value.broken or is_ours(url):  # config/checks.py has looked at ours
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # modules that some plugins still import
@@ -62,7 +63,7 @@ def unusable_urls(path: Path) -> list[Problem]:
                     value.place,
                     ("contacts", name, "send") if index is None else ("contacts", name, "send", index),
                     f"not a channel that Apprise knows, or its URL is incomplete ({scheme}:…); "
-                    "write mailto://HOST?from=…&to=…, json://HOST/PATH, or another URL of Apprise's",
+                    "write mailto://HOST?from=…&to=…, json://HOST/PATH, sip:USER@HOST, or another URL of Apprise's",
                 )
             )
     return found

@@ -4,24 +4,21 @@ Reads no clock and sends nothing; router.notices feeds it lines and the time.
 """
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from config.schema import Config, Contact
-from e911.notice import Notice, NoticeKind, write_notice
-from e911.record import CallEnded, CallIntent, CallRefused
+from e911.notice import Notice, NoticeKind
 from router.brief import brief_of
-from router.event_lines import decode_event
+from router.notice_writer import FOLDED_SHOWN, NoticeWriter, Occurrence, occurrence_from
 from router.noticelog import NoticeLog, Restored, with_outcome
 from router.outbox import Entry, Fold, Group, Outbox, StormGate
+from router.receivers.forms import Form, form_of
 
-FOLDED_SHOWN = 50
-"""Calls that a folded notice is given to name; its count is of all."""
 OPEN_CALLS = 50_000
 """Calls whose end is waited for, at most."""
 WHOLE_INTENTS_BYTES = 8 * 1024 * 1024
@@ -35,30 +32,8 @@ _INTENT = b'{"type":"intent"'
 _REFUSED = b'{"type":"refused"'
 _FINISHED = b'{"type":"finished"'
 _DIALOG = b'{"type":"dialog"'
-_ENDED = b'{"type":"ended"'
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, kw_only=True)
-class Occurrence:
-    """Something that contacts are told: a call, a test, a failure, a refusal."""
-
-    kind: str
-    call: str
-    site: str
-    is_test: bool
-    line: bytes
-    """The journal line of the intent or the refusal; of the end, where a failed call's intent is not known."""
-    status: int = 0
-
-    def as_data(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {**asdict(self), "line": self.line.decode()}
-
-
-def _occurrence(data: dict[str, Any]) -> Occurrence:
-    return Occurrence(**{**data, "line": data["line"].encode()})
 
 
 Gathered = Occurrence | str
@@ -102,7 +77,7 @@ class Intake:
     def _resume_gathered(self, data: dict[str, Any], now: float, at: float) -> None:
         """Fold what was being gathered for one group, but for what the log says was folded since."""
         group: Group = (data["contact"], data["site"], data["kind"])
-        found: list[Gathered] = [*map(_occurrence, data["shown"]), *data["calls"]]
+        found: list[Gathered] = [*map(occurrence_from, data["shown"]), *data["calls"]]
         left = [item for item in found if (_call_of(item), data["kind"], data["contact"]) not in self.restored.folded]
         if left:
             self._fold(group, left, now, at)
@@ -197,7 +172,7 @@ class Intake:
     def _offer(self, occurrence: Occurrence, contacts: Sequence[str], now: float, at: float) -> None:
         call, kind, site = occurrence.call, occurrence.kind, occurrence.site
         restored = self.restored
-        written: dict[str, Notice] = {}
+        written: dict[tuple[str, Form], Notice] = {}
         for name in self._known(contacts):
             contact = self.config.contacts[name]
             if occurrence.is_test and not contact.tests:
@@ -214,10 +189,10 @@ class Intake:
             )
             item: Gathered = occurrence if self.gate.count(group) < FOLDED_SHOWN else call
             if was_told or self.gate.offer(group, item, now):
-                language = contact.language
-                if language not in written:
-                    written[language] = self._write(occurrence, language)
-                self._queue(occurrence, name, contact, written[language], now, at)
+                self._queue(occurrence, name, contact, written, now, at)
+
+    def _writer(self) -> NoticeWriter:
+        return NoticeWriter(self.config)
 
     def _known(self, contacts: Sequence[str]) -> Sequence[str]:
         """Those of the contacts that are in the configuration, each once; everybody, where none of them is."""
@@ -239,9 +214,20 @@ class Intake:
         return [name for name in names if name in known] or list(known)
 
     def _queue(
-        self, occurrence: Occurrence, name: str, contact: Contact, notice: Notice, now: float, at: float
+        self,
+        occurrence: Occurrence,
+        name: str,
+        contact: Contact,
+        written: dict[tuple[str, Form], Notice],
+        now: float,
+        at: float,
     ) -> None:
-        for channel in range(len(contact.send)):
+        """An entry for each channel; what is written in one form and language is written once for all contacts."""
+        for channel, url in enumerate(contact.send):
+            form = form_of(url)
+            notice = written.get((contact.language, form))
+            if notice is None:
+                notice = written[contact.language, form] = self._writer().write(occurrence, contact, form)
             entry = Entry(
                 call=occurrence.call,
                 kind=occurrence.kind,
@@ -268,12 +254,16 @@ class Intake:
             shown = [Occurrence(kind=kind, call=_call_of(gathered[0]), site=site, is_test=is_test, line=b"{}")]
         first = shown[0]
         if len(gathered) == 1:
-            self._queue(first, name, contact, self._write(first, contact.language), now, at)
+            self._queue(first, name, contact, {}, now, at)
             return
         self.folded_total += len(gathered)
         fold = Fold(call=first.call, kind=kind, contact=name, site=site, at=at, calls=tuple(map(_call_of, gathered)))
-        notice = self._write_fold(shown, fold, contact.language)
-        for channel in range(len(contact.send)):
+        written: dict[Form, Notice] = {}
+        for channel, url in enumerate(contact.send):
+            form = form_of(url)
+            if form not in written:
+                written[form] = self._writer().write_fold(shown, fold, contact, form)
+            notice = written[form]
             entry = Entry(
                 call=first.call,
                 kind=f"folded-{kind}",
@@ -290,55 +280,6 @@ class Intake:
         self.outbox.folds[fold.key] = fold
         self.notice_log.note_fold(fold)
 
-    def _write(
-        self, occurrence: Occurrence, language: str, gathered: Sequence[Occurrence] = (), count: int = 0
-    ) -> Notice:
-        """The notice of one occurrence, or of `count`, of which the first were gathered."""
-        try:
-            return self._in_words(occurrence, language, gathered, count)
-        except Exception as error:  # a notice in poor words is better than none
-            fields = {"call": occurrence.call, "kind": occurrence.kind, "reason": type(error).__name__}
-            log.error("notice-not-written", extra={"event_fields": fields}, exc_info=True)
-            test = "TEST " if occurrence.is_test else ""
-            return Notice(
-                subject=f"{test}911 {occurrence.kind}: {occurrence.site}",
-                body=f"911: {occurrence.kind}\nsite: {occurrence.site}\nrecord: {occurrence.call}\n",
-            )
-
-    def _write_fold(self, shown: Sequence[Occurrence], fold: Fold, language: str) -> Notice:
-        """The notice of all that were gathered."""
-        # Those of which more is known than their end say what happened.
-        telling = [item for item in shown if not item.line.startswith(_ENDED)]
-        if telling:
-            return self._write(telling[0], language, telling, len(fold.calls))
-        notice = self._write(shown[0], language)
-        records = "\n".join(fold.calls[:FOLDED_SHOWN])
-        subject = f"{len(fold.calls)} × {notice.subject}"
-        return Notice(subject=subject, body=f"{subject}\n\n{notice.body}\n{records}\n")
-
-    def _in_words(self, occurrence: Occurrence, language: str, gathered: Sequence[Occurrence], count: int) -> Notice:
-        event = decode_event(occurrence.line)
-        if isinstance(event, CallEnded):
-            return _of_unknown_call(event)
-        if not isinstance(event, (CallIntent, CallRefused)):
-            raise TypeError("neither an intent nor a refusal")
-        site = next((site for site in self.config.sites if site.id == occurrence.site), None)
-        zone = event.zone if isinstance(event, CallIntent) else ""
-        zones = {item.id: item.name for item in site.zones} if site else {}
-        is_call = occurrence.kind in (NoticeKind.CALL.value, NoticeKind.TEST.value)
-        shown = [decode_event(other.line) for other in gathered]
-        return write_notice(
-            NoticeKind.FOLDED if gathered and is_call else NoticeKind(occurrence.kind),
-            event,
-            language=language,
-            site_name=(site.name if site else "") or occurrence.site,
-            timezone=site.timezone if site else "UTC",
-            zone_name=zones.get(zone, "") or zone,
-            status=occurrence.status,
-            folded=[found for found in shown if isinstance(found, (CallIntent, CallRefused))],
-            folded_count=count,
-        )
-
 
 def _call_of(item: Gathered) -> str:
     """The record id."""
@@ -353,22 +294,6 @@ def _slim(line: bytes) -> bytes:
     if location:
         location["civic"] = {name: value for name, value in location["civic"].items() if value}
     return orjson.dumps(event)
-
-
-def _of_unknown_call(event: CallEnded) -> Notice:
-    """The alarm for a failed call of which only the end is in the journal."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(event.at))
-    return Notice(
-        subject="911 CALL DID NOT GO THROUGH: caller unknown",
-        body=(
-            "A 911 call did NOT go through. Who called and from where is not known: the journal has lost it.\n"
-            "Find out who needs help, and call 911 from another phone. The log of the call process may name the "
-            "caller.\n\n"
-            f"When: {when}\n"
-            + (f"Last answer: {event.status}\n" if event.status else "")
-            + f"Call record: {event.id}\n"
-        ),
-    )
 
 
 def checkpoint_state(intake: Intake) -> Mapping[str, Any]:

@@ -30,6 +30,7 @@ from router.intake import Intake, checkpoint_state
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.parent import die_with_parent
+from router.receivers.job import base_kind
 from router.segments import START, Cursor, LineReader
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.telemetry import DeferredLog, configure_logging
@@ -132,7 +133,8 @@ class NoticesProcess:
         self._log = NoticeLog(log_directory)
         self._outbox = Outbox()
         self._intake = Intake(self._outbox, self._log, settings.config, self._reread, restored)
-        self._channels = Channels(on_delivered=self._note_delivered)
+        self._channels = Channels(on_delivered=self._note_delivered, node=settings.config.node)
+        self._channels.prepare(_urls(settings.config))
         self._recorder: Recorder | None = None
         self.node_beat: NodeBeat | None = None
         """Signs of life of this node in the database, and which others are silent; None while it starts."""
@@ -232,8 +234,13 @@ class NoticesProcess:
             url=contact.send[entry.channel],
             subject=entry.subject,
             body=entry.body,
-            notify_type=_NOTIFY_TYPES.get(entry.kind.removeprefix("folded-"), "warning"),
+            notify_type=_NOTIFY_TYPES.get(base_kind(entry.kind), "warning"),
             is_retry=entry.attempts > 0,
+            call=entry.call,
+            kind=entry.kind,
+            contact=entry.contact,
+            site=entry.site,
+            language=contact.language,
         )
         self._channels.send(job)
 
@@ -358,6 +365,7 @@ class NoticesProcess:
             _say(logging.ERROR, "configuration-refused", problems=str(error), used="the old one")
             return self._intake.config
         self._intake.config = settings.config
+        self._channels.prepare(_urls(settings.config))
         self._intake.unknown_contacts.clear()
         self._logs.finish()
         self._logs = _start_logging(settings.config)
@@ -438,6 +446,10 @@ def take_turn(state_directory: Path) -> int | None:
                 os.close(lock)
                 return None
             time.sleep(0.05)
+
+
+def _urls(config: Config) -> list[str]:
+    return [url for contact in config.contacts.values() for url in contact.send]
 
 
 def _start_logging(config: Config) -> DeferredLog:

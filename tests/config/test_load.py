@@ -40,7 +40,6 @@ def test_the_example_loads_and_says_only_what_is_not_built_yet_and_where_media_m
     assert [problem.path for problem in loaded.warnings] == [
         "trunks.carrier.target",
         "sites[0].elins",
-        "contacts.security.send[1]",
         "contacts.security.escalate_after",
         "console",
     ]

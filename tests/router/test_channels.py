@@ -8,7 +8,8 @@ import apprise
 import pytest
 
 from router import channels as channels_module
-from router.channels import Channels, Job, Report, attempt_from_words, prepare_process, privacy_url
+from router.channels import Channels, Job, Report, prepare_process, privacy_url
+from router.receivers.apprise_way import attempt_from_words
 from router.webhook import KeepAliveWebhook
 from tests.router.raw_receiver import RawReceiver
 from tests.support.smtp_sink import SmtpSink
@@ -194,8 +195,8 @@ def test_first_attempts_go_before_retries() -> None:
     assert order.index("new") < order.index("old10")
 
 
-@pytest.mark.parametrize("url", ["sip:100@10.0.0.10", "SIPS:100@pbx.example"])
-def test_a_sip_channel_is_refused_by_name(url: str) -> None:
+@pytest.mark.parametrize("url", ["sip:10.0.0.10", "snmp://u@10.0.0.9?version=4", "syslog://10.0.0.9?facility=none"])
+def test_a_url_of_ours_that_cannot_be_read_is_refused_by_name(url: str) -> None:
     attempt = send(url).attempt
     assert (attempt.unusable, attempt.reason) == (True, "channel-not-available")
 

@@ -22,6 +22,7 @@ from router.record import CallRecord
 from tests.router.notice_events import intent, refused, whole_call
 from tests.router.notices_runner import ROOT, NoticesRunner, wait_until
 from tests.router.raw_receiver import RawReceiver
+from tests.support.desk_phone import DeskPhone
 from tests.support.smtp_sink import SmtpSink
 from tests.support.webhook_sink import WebhookSink
 
@@ -355,17 +356,19 @@ def test_told_to_end_it_tries_what_is_left_once_and_ends_with_0(tmp_path: Path, 
         assert runner.record("call-29") is not None
 
 
-def test_a_sip_contact_is_refused_by_name_and_said_once(tmp_path: Path, web: WebhookSink) -> None:
-    with NoticesRunner(tmp_path, {"front-desk": ["sip:100@10.0.0.10", web.url("desk")]}) as runner:
+def test_a_phone_is_sent_a_message_beside_the_other_channels(tmp_path: Path, web: WebhookSink) -> None:
+    with (
+        DeskPhone() as phone,
+        NoticesRunner(tmp_path, {"front-desk": [f"sip:100@{phone.endpoint}", web.url("desk")]}) as runner,
+    ):
         runner.start_and_wait()
-        runner.append(intent("call-1"), intent("call-2"))
-        web.wait_for("desk", 2)
-        record = runner.wait_for_record(
-            "call-2", lambda record: {entry.state.value for entry in record.notices} == {"refused", "delivered"}
-        )
-        assert record.notices[0].reason == "channel-not-available"
-        wait_until(lambda: "channel-not-available" in runner.log_names(), "it is said")
-        assert runner.log_names().count("channel-not-available") == 1
+        runner.append(intent("call-1"))
+        web.wait_for("desk")
+        message = phone.wait_for("MESSAGE")
+        record = runner.wait_for_record("call-1", is_delivered)
+    assert "911 was dialled by Accueil, 3ᵉ étage (4102)" in message
+    assert "+12125550123" in message
+    assert record.notices[0].words == "SIP 200 OK"
 
 
 def test_it_dies_with_its_parent(tmp_path: Path, web: WebhookSink) -> None:

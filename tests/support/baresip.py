@@ -177,6 +177,13 @@ class Baresip:
             if said.get("event"):
                 self.events.append(said)
 
+    def seconds_heard(self, seconds: float, timeout: float = 40) -> None:
+        """Wait until it has recorded so much."""
+        deadline = time.monotonic() + timeout
+        while not any(file.stat().st_size > 16_000 * seconds for file in self.folder.glob("dump-*-dec.wav")):
+            assert time.monotonic() < deadline, f"less than {seconds} s heard within {timeout} s:\n{self.log[-5000:]}"
+            time.sleep(0.05)
+
     def heard(self) -> list[int]:
         """What came out of its loudspeaker, 16-bit samples at 8 kHz; whole once the call has ended."""
         files = sorted(self.folder.glob("dump-*-dec.wav"))

@@ -1,0 +1,149 @@
+"""Apprise's channels: mail, SMS gateways, chat, pagers, webhooks. What it logs is kept as the receiver's words."""
+
+import logging
+import os
+import re
+import socket
+import threading
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import apprise
+
+from router import mail_tls
+from router.outbox import Attempt
+from router.receivers.job import Job
+from router.webhook import TRY_LATER, KeepAliveWebhook
+
+SOCKET_SECONDS = 12
+_HTTP_STATUS = re.compile(r"\berror=(\d{3})\b|\bHTTP (\d{3})\b")
+_SMTP_STATUS = re.compile(r"(?:refused: |\()([245]\d\d)\b")
+_SKIPPED_WORDS = ("Sent ", "Sending email to", "Connection error while submitting")
+
+log = logging.getLogger(__name__)
+
+
+class AppriseWay:
+    """One thread's way to one URL."""
+
+    def __init__(self, url: str) -> None:
+        self._plugin = _plugin(url)
+        mail_tls.use_for(self._plugin)
+        self._webhook = KeepAliveWebhook.of(self._plugin) if self._plugin is not None else None
+
+    def send(self, job: Job) -> Attempt:
+        if self._plugin is None:
+            return Attempt(
+                delivered=False,
+                permanent=True,
+                reason="channel-unknown",
+                words="not a channel URL that Apprise knows; `edge911 check` says more",
+            )
+        if self._webhook is not None:
+            attempt = self._webhook.send(job.subject, job.body, notify_type=job.notify_type)
+            if attempt is not None:
+                return attempt
+        _heard.lines = []
+        delivered = bool(
+            self._plugin.notify(
+                body=job.body,
+                title=job.subject,
+                notify_type=apprise.NotifyType(job.notify_type),
+                body_format=apprise.NotifyFormat.TEXT,
+            )
+        )
+        lines: list[str] = _heard.lines
+        return attempt_from_words(delivered, lines)
+
+    def close(self) -> None:
+        """End the connection, if any."""
+        if self._webhook is not None:
+            self._webhook.close()
+
+
+def attempt_from_words(delivered: bool, lines: list[str]) -> Attempt:
+    """What came of an attempt, from Apprise's yes or no and the lines it logged meanwhile."""
+    telling = [line for line in lines if not line.startswith(_SKIPPED_WORDS)] or lines
+    words = " | ".join(dict.fromkeys(telling))[:500]
+    if delivered:
+        return Attempt(delivered=True, words=words)
+    http = [int(first or second) for first, second in _HTTP_STATUS.findall(words)]
+    smtp = [int(code) for code in _SMTP_STATUS.findall(words)]
+    if http:
+        permanent = 400 <= http[-1] < 500 and http[-1] not in TRY_LATER
+    else:
+        permanent = bool(smtp) and smtp[-1] >= 500
+    reason = "refused" if http or smtp else "unreachable"
+    return Attempt(delivered=False, permanent=permanent, reason=reason, words=words)
+
+
+def privacy_url(url: str) -> str:
+    """The URL as it may be logged: without passwords and tokens."""
+    with suppress(Exception):  # whatever a plugin's parser raises: then not even the URL is shown
+        plugin = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        if plugin is not None:
+            shown: Any = plugin
+            return str(shown.url(privacy=True)).partition("?")[0]
+    return f"{url.partition(':')[0]}://…"
+
+
+def prepare_process() -> None:
+    """Set up what plugins share in this process: their log, and how they see the network. Call it once."""
+    logger = logging.getLogger("apprise")
+    logger.handlers = [_Listener(level=logging.DEBUG)]
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    # The first plugin loads all of them, which takes a quarter of a second: before the first call, then.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # modules that some plugins still import
+        apprise.Apprise.instantiate("json://127.0.0.1:9/")
+    mail_tls.keep_contexts()
+    # A proxy for the outside world must not be asked to reach this machine.
+    for name in ("no_proxy", "NO_PROXY"):
+        given = os.environ.get(name, "")
+        os.environ[name] = ",".join(filter(None, (given, "127.0.0.0/8", "localhost", "::1", "[::1]")))
+    # smtplib asks DNS for our own name before each mail; a dead DNS would hold the notice back for long.
+    own_name = socket.gethostname()
+    socket.getfqdn = lambda name="": own_name if name in ("", "0.0.0.0", "::") else name
+
+
+def _plugin(url: str) -> Any:
+    """Apprise's plugin for a URL, or None where it knows none."""
+    plugin = apprise.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
+    if plugin is None:
+        return None
+    # The pause between two sends of one plugin: a second call must not wait for it.
+    plugin.request_rate_per_sec = 0
+    if "rto=" not in url:
+        plugin.socket_read_timeout = SOCKET_SECONDS
+    if "cto=" not in url:
+        plugin.socket_connect_timeout = min(plugin.socket_connect_timeout, SOCKET_SECONDS)
+    return plugin
+
+
+def _asset() -> Any:
+    return apprise.AppriseAsset(app_id="edge911", app_desc="edge911", app_url="", async_mode=False)
+
+
+class _Heard(threading.local):
+    """Lines that the plugin of this thread logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+
+_heard = _Heard()
+
+
+class _Listener(logging.Handler):
+    """Keeps warnings, and of the debug lines those that quote the receiver."""
+
+    _quotes = ("Response Details", "Socket Exception", "SMTP recipient")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and not str(record.msg).startswith(self._quotes):
+            return
+        with suppress(Exception):  # a log line that cannot be formatted tells nothing
+            line = " ".join(record.getMessage().replace("\\r\\n", " ").split())
+            _heard.lines.append(line[:300])

@@ -1,0 +1,76 @@
+"""Just enough SDP (RFC 8866, RFC 3264) for a call that speaks: µ-law out, keys in."""
+
+from dataclasses import dataclass
+
+KEYS_TYPE = 101
+"""Payload type we offer for telephone-events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio:
+    """Where the other end wants its audio, and as what."""
+
+    host: str
+    port: int
+    payload_type: int
+    keys_type: int | None
+    """Payload type of its telephone-events; None where it has none."""
+
+
+def offer(host: str, port: int, session: int, version: int = 1) -> bytes:
+    """What we say of ourselves: µ-law and telephone-events, 20 ms."""
+    family = "IP6" if ":" in host else "IP4"
+    lines = (
+        "v=0",
+        f"o=edge911 {session} {version} IN {family} {host}",
+        "s=911",
+        f"c=IN {family} {host}",
+        "t=0 0",
+        f"m=audio {port} RTP/AVP 0 {KEYS_TYPE}",
+        "a=rtpmap:0 PCMU/8000",
+        f"a=rtpmap:{KEYS_TYPE} telephone-event/8000",
+        f"a=fmtp:{KEYS_TYPE} 0-15",
+        "a=ptime:20",
+        "a=sendrecv",
+    )
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def read_audio(body: bytes) -> Audio | None:
+    """The first audio stream of an SDP body that takes µ-law; None where there is none."""
+    host, stream_host, port = "", "", 0
+    formats: list[str] = []
+    names: dict[str, str] = {}
+    in_audio = in_media = False
+    for raw in body.decode("utf-8", "replace").splitlines():
+        kind, _, value = raw.strip().partition("=")
+        words = value.split()
+        if kind == "m":
+            in_media = True
+            in_audio = not formats and len(words) > 3 and words[0].lower() == "audio"
+            if in_audio:
+                text = words[1].partition("/")[0]
+                port = int(text) if text.isdigit() and len(text) < 6 else 0
+                formats = words[3:]
+        elif kind == "c" and len(words) >= 3 and (in_audio or not in_media):
+            address = words[2].partition("/")[0]
+            if in_audio:
+                stream_host = address
+            else:
+                host = address
+        elif kind == "a" and in_audio and value.lower().startswith("rtpmap:") and len(words) > 1:
+            names[words[0].partition(":")[2]] = words[1].lower()
+    host = stream_host or host
+    if not host or not 0 < port < 65536:
+        return None
+    mulaw = next((one for one in formats if one == "0" or names.get(one, "").startswith("pcmu/8000")), None)
+    keys = next((one for one in formats if names.get(one, "").startswith("telephone-event/8000")), None)
+    if mulaw is None:
+        return None
+    return Audio(
+        host=host, port=port, payload_type=_number(mulaw), keys_type=_number(keys) if keys is not None else None
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) & 0x7F if text.isdigit() else 0
