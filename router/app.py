@@ -158,6 +158,7 @@ class App:
         self.blocks.look()
         self.router.blocks = self.blocks
         self.trace = TraceServer(self.edge, loaded.state_directory, self._hello)
+        self.router.call_began = self.trace.call_began
         self.edge.before_sending = self.router.before_sending
         self.standing = StandingConnections(
             self.edge, self.loop.time, lambda: self.router.trunks, lambda: self.loaded.config
@@ -693,6 +694,11 @@ class App:
                 Gauge("edge911_draining", "1 while stopping", lambda: float(router.draining)),
                 Gauge("edge911_trace_listeners", "who follows messages now", lambda: self.trace.listeners),
                 Gauge("edge911_trace_lost", "messages that some listener missed", lambda: self.trace.lost),
+                Gauge(
+                    "edge911_trace_not_followed",
+                    "emergency calls of a storm whose messages are not kept for the console",
+                    lambda: self.trace.not_followed,
+                ),
                 Gauge("edge911_log_lines_lost", "log lines nobody could take", lambda: self.logs.lost),
                 Gauge("edge911_log_lines_not_rendered", "log lines put plainly", lambda: self.logs.not_rendered),
             ],

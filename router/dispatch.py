@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
-from e911.record import CallOutcome, JournalEvent
+from e911.record import CallIntent, CallOutcome, JournalEvent
 from e911.wiremap import NO_WIREMAP
 from router.acks import Acks
 from router.admission import Admission, forgives
@@ -74,6 +74,8 @@ class CallRouter:
         self.counts: Counter[str] = Counter()
         self.later: deque[JournalEvent] = deque()
         """Events that wait to be written: at the latest when the loop has a moment."""
+        self.call_began: Callable[[str], None] | None = None
+        """Told the Call-ID of each emergency and test call that is served; must not raise."""
         self._must_write = False
         """True where one of them must be written before anything is sent."""
         self.process = int.from_bytes(os.urandom(4))
@@ -335,6 +337,8 @@ class CallRouter:
         """Append to the journal before anything more is sent: with the edge, once for all that came together."""
         self.later.append(event)
         self._must_write = True
+        if self.call_began is not None and type(event) is CallIntent:
+            self.call_began(event.call_id)
 
     def before_sending(self) -> None:
         """Write what must be written before the messages that wait may leave."""

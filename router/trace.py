@@ -1,7 +1,8 @@
 """What a trace is made of: SIP messages as they came and went, and how the call process tells others of them.
 
 The call process listens on a Unix socket, `trace.sock` in its state directory. Who connects sends one JSON line,
-what it wants (`{"contains": ""}`: only messages with these bytes in them), and gets one JSON line that says who
+what it wants (`{"contains": ""}`: only messages with these bytes in them; `{"emergency": true}`: only those of
+emergency and test calls, as far as there is no storm), and gets one JSON line that says who
 speaks (`Hello`), then for each message a JSON line with the length of what follows it, and the message. While
 nobody is connected nothing is kept. All that is made of it (filters, redaction, pcap, HEP, ladders) is made by
 whoever listens, off the way of calls.
@@ -195,8 +196,9 @@ def short_address(path: Path) -> Iterator[str]:
         os.close(directory)
 
 
-def connect(state_directory: Path, contains: str = "") -> socket.socket:
-    """Connect to the call process of this state directory, and ask for messages with this text in them.
+def connect(state_directory: Path, contains: str = "", *, emergency: bool = False) -> socket.socket:
+    """Connect to the call process of this state directory, and ask for messages with this text in them, or for those
+    of emergency and test calls.
 
     Raises OSError where it does not run (FileNotFoundError, ConnectionRefusedError) or is not ours to follow
     (PermissionError).
@@ -205,7 +207,9 @@ def connect(state_directory: Path, contains: str = "") -> socket.socket:
     try:
         with short_address(state_directory / SOCKET) as address:
             listener.connect(address)
-        listener.sendall(orjson.dumps({"contains": contains}, option=orjson.OPT_APPEND_NEWLINE))
+        listener.sendall(
+            orjson.dumps({"contains": contains, "emergency": emergency}, option=orjson.OPT_APPEND_NEWLINE)
+        )
     except BaseException:
         listener.close()
         raise

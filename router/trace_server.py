@@ -17,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from router.followed_calls import FollowedCalls, Seen
 from router.trace import SOCKET, Hello, frame, lost_frame, short_address
 from sip.flow import Flow
 from sip.transport import SipEdge
@@ -38,9 +39,11 @@ LAST_WORDS_SECONDS = 1.0
 class _Listener:
     """One connection to the socket."""
 
-    def __init__(self, writer: asyncio.StreamWriter, contains: bytes) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, contains: bytes, emergency_only: bool) -> None:
         self.writer = writer
         self.contains = contains
+        self.emergency_only = emergency_only
+        """Wants the messages of emergency and test calls, no others."""
         self.lost = 0
         """Not told of yet."""
 
@@ -63,11 +66,20 @@ class TraceServer:
         self.lost = 0
         """Messages that some listener was not told of, in all."""
         self._listeners: list[_Listener] = []
-        self._waiting: deque[tuple[float, bytes, Flow, bool]] = deque()
+        self._waiting: deque[tuple[Seen, bool]] = deque()
+        """Each with whether it is of an emergency call."""
         self._waiting_bytes = 0
         self._is_due = False
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._followed: FollowedCalls | None = None
+        """There while somebody wants emergency calls."""
+        self._wants_all = False
+
+    @property
+    def not_followed(self) -> int:
+        """Emergency calls whose messages were not kept for the console, for a storm."""
+        return self._followed.not_followed if self._followed is not None else 0
 
     @property
     def listeners(self) -> int:
@@ -109,11 +121,37 @@ class TraceServer:
     # ---- on the way of calls ----
 
     def seen(self, data: bytes, flow: Flow, sent: bool) -> None:
-        """The tap: keep a message until it is shipped."""
+        """The tap: keep a message that somebody wants until it is shipped."""
+        message = (self.clock(), data, flow, sent)
+        followed = self._followed
+        is_emergency = followed is not None and followed.feed(message)
+        if is_emergency or self._wants_all:
+            self._keep(message, is_emergency)
+
+    def call_began(self, call_id: str) -> None:
+        """An emergency or test call begins. Never raises."""
+        followed = self._followed
+        if followed is not None:
+            wanted = call_id.encode("latin-1", "replace")
+            for message in followed.begin(wanted, self.clock()):
+                if self._wants_all:
+                    self._mark(message)
+                else:
+                    self._keep(message, True)
+
+    def _mark(self, message: Seen) -> None:
+        """What waits to be shipped is of an emergency call after all."""
+        for index, (waiting, _) in enumerate(self._waiting):
+            if waiting is message:
+                self._waiting[index] = (message, True)
+                return
+
+    def _keep(self, message: Seen, is_emergency: bool) -> None:
+        data = message[1]
         if len(self._waiting) >= WAITING_MESSAGES or self._waiting_bytes > WAITING_BYTES:
             self._lose(1)
             return
-        self._waiting.append((self.clock(), data, flow, sent))
+        self._waiting.append((message, is_emergency))
         self._waiting_bytes += len(data)
         if not self._is_due:
             self._is_due = True
@@ -131,16 +169,20 @@ class TraceServer:
         waiting = self._waiting
         frames: list[bytes] = []
         texts: list[bytes] = []
+        of_emergencies: list[bool] = []
         while waiting and len(frames) < MESSAGES_AT_ONCE:
-            at, data, flow, sent = waiting.popleft()
+            (at, data, flow, sent), is_emergency = waiting.popleft()
             self._waiting_bytes -= len(data)
             point = flow.point
             own, peer = (point.host, point.port), (flow.host, flow.port)
             frames.append(frame(at, sent, point.transport, own, peer, flow.connection, data))
             texts.append(data)
+            of_emergencies.append(is_emergency)
         for listener in self._listeners:
             wanted = frames
-            if listener.contains:
+            if listener.emergency_only:
+                wanted = [made for made, is_wanted in zip(frames, of_emergencies, strict=True) if is_wanted]
+            elif listener.contains:
                 wanted = [made for made, data in zip(frames, texts, strict=True) if listener.contains in data]
             if listener.is_behind:
                 listener.lost += len(wanted)
@@ -164,12 +206,13 @@ class TraceServer:
             async with asyncio.timeout(ASKING_SECONDS):
                 asked = orjson.loads(await reader.readline())
             contains = asked.get("contains", "").encode()
+            emergency_only = bool(asked.get("emergency", False))
             if len(self._listeners) >= MAX_LISTENERS:
                 return
             writer.write(self.hello().to_line())
-            listener = _Listener(writer, contains)
+            listener = _Listener(writer, contains, emergency_only)
             self._listeners.append(listener)
-            self.edge.tap = self.seen
+            self._look_who_listens()
             while await reader.read(1024):
                 pass  # nothing more is asked; the end is what is waited for
             while self._waiting:
@@ -181,8 +224,18 @@ class TraceServer:
             self._tasks.discard(task)
             if listener is not None:
                 self._listeners.remove(listener)
-            if not self._listeners:
-                self.edge.tap = None
-                self._waiting.clear()
-                self._waiting_bytes = 0
+                self._look_who_listens()
             writer.close()
+
+    def _look_who_listens(self) -> None:
+        """Open the tap as far as somebody wants what comes out."""
+        listeners = self._listeners
+        self._wants_all = any(not listener.emergency_only for listener in listeners)
+        if not any(listener.emergency_only for listener in listeners):
+            self._followed = None
+        elif self._followed is None:
+            self._followed = FollowedCalls()
+        self.edge.tap = self.seen if listeners else None
+        if not listeners:
+            self._waiting.clear()
+            self._waiting_bytes = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from router.ladder_view import Step
-from simulations.ali import Ali
+from router.psap_view import Ali
 from simulations.calls import OutgoingCall
 from simulations.demo_checks import (
     Check,

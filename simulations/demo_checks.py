@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e911.notice import address_lines
+from router.psap_view import Ali, body_parts, location_part
 from simulations.actor import Actor
-from simulations.ali import Ali, body_parts, location_part
 from simulations.calls import OutgoingCall
 from simulations.demo_world import RELAY_NUMBER, Extension, World
 from simulations.front_desk import Mail

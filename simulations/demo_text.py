@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from router.ladder_view import Step, draw
-from simulations.ali import ali_document, ali_lines, frame
+from router.psap_view import ali_document, ali_lines, frame
 from simulations.demo import CallReport
 from simulations.demo_checks import Check
 from simulations.demo_world import ROUTER, TIMEZONE

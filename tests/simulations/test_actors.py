@@ -10,8 +10,8 @@ import pytest
 
 import simulations.demo
 from router.ladder_view import Step, draw
+from router.psap_view import ali_lines, read_ali
 from simulations.actor import Actor
-from simulations.ali import ali_lines, read_ali
 from simulations.callee import Callee, Script, sdp
 from simulations.calls import Call
 from simulations.demo import SCENES, CallReport, Stage, play

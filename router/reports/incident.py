@@ -1,0 +1,380 @@
+"""Everything about one call in a file to hand on: the record as JSON, its messages as pcap, and a summary as PDF.
+
+Redacted, numbers, names and places are x, as in `edge911 trace --redact`; what happened and when stays.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+import orjson
+
+from e911.location import CIVIC_FIELDS
+from e911.notice import address_lines
+from e911.numbers import EmergencyNumbers
+from e911.record import RouteOutcome
+from router.pcap import PcapEncoder, file_header
+from router.psap_view import ali_lines, location_part, read_ali
+from router.record import CallRecord
+from router.redaction import Redaction
+from router.reports.document import Block, Facts, Grid, Heading, Paragraph, Preformatted, Report
+from router.reports.ladder import ladder_of, ladder_text
+from router.reports.pdf import pdf_of
+from router.trace import Traced
+from sip.message import Request
+
+Messages = Sequence[tuple[Traced, str]]
+"""What is kept of a call, each with the name of its trunk."""
+
+_PRIVATE = frozenset(
+    {
+        *CIVIC_FIELDS,
+        "body",
+        "by",
+        "callback",
+        "device",
+        "device_name",
+        "display_name",
+        "name",
+        "number",
+        "occupant",
+        "source_address",
+        "subject",
+        "text",
+        "words",
+    }
+) - {"country", "state"}
+"""Fields of a record that say who or where somebody is, or that others wrote."""
+_COORDINATES = frozenset({"latitude", "longitude"})
+
+WORDS = {
+    "en": {
+        "title": "911 call {id}",
+        "test_title": "933 test call {id}",
+        "made": "Made {when} by edge911, node {node}",
+        "call": "The call",
+        "when": "When",
+        "dialled": "Dialled",
+        "caller": "Caller",
+        "device": "Device",
+        "callback": "Callback number",
+        "none": "none",
+        "site": "Site",
+        "outcome": "Outcome",
+        "setup": "Time to the outcome",
+        "ended": "Ended",
+        "where": "Location",
+        "unknown": "No location was known; the call went without one.",
+        "not_sent": "Known, but not sent: the route that took the call carries none.",
+        "sources": "Location sources",
+        "source": "Source",
+        "answer": "Answer",
+        "why": "Why",
+        "routes": "Routes",
+        "after": "After",
+        "route": "Route",
+        "what": "What happened",
+        "notices": "Notices",
+        "contact": "Contact",
+        "kind": "Notice",
+        "state": "State",
+        "first": "First attempt",
+        "said": "The receiver’s words",
+        "nobody": "Nobody was told.",
+        "ladder": "SIP ladder",
+        "sent": "INVITE as sent to {trunk}",
+        "psap": "As the PSAP sees it",
+        "not_kept": "No SIP messages of this call were kept: no console ran then, there was a storm of calls, or "
+        "they are older than messages are kept.",
+        "redacted": "Redacted: numbers, names and places are hidden.",
+        "footer": "edge911 · call {id}",
+    },
+    "fr": {
+        "title": "Appel au 911 {id}",
+        "test_title": "Appel d’essai au 933 {id}",
+        "made": "Fait le {when} par edge911, nœud {node}",
+        "call": "L’appel",
+        "when": "Quand",
+        "dialled": "Numéro composé",
+        "caller": "Appelant",
+        "device": "Appareil",
+        "callback": "Numéro de rappel",
+        "none": "aucun",
+        "site": "Site",
+        "outcome": "Résultat",
+        "setup": "Temps jusqu’au résultat",
+        "ended": "Fin",
+        "where": "Emplacement",
+        "unknown": "Aucun emplacement n’était connu; l’appel est parti sans.",
+        "not_sent": "Connu, mais non transmis : la route qui a pris l’appel n’en transporte pas.",
+        "sources": "Sources d’emplacement",
+        "source": "Source",
+        "answer": "Réponse",
+        "why": "Pourquoi",
+        "routes": "Routes",
+        "after": "Après",
+        "route": "Route",
+        "what": "Ce qui s’est passé",
+        "notices": "Avis",
+        "contact": "Contact",
+        "kind": "Avis",
+        "state": "État",
+        "first": "Premier essai",
+        "said": "Les mots du destinataire",
+        "nobody": "Personne n’a été avisé.",
+        "ladder": "Échelle SIP",
+        "sent": "INVITE tel qu’envoyé à {trunk}",
+        "psap": "Tel que le centre d’appels (CASP) le voit",
+        "not_kept": "Aucun message SIP de cet appel n’a été conservé (pas de console alors, une tempête d’appels, ou "
+        "ils sont plus vieux que la durée de conservation).",
+        "redacted": "Caviardé : numéros, noms et lieux sont cachés.",
+        "footer": "edge911 · appel {id}",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentInvite:
+    """One INVITE as it went to a provider: its trunk, its lines, and which of them carry the location."""
+
+    trunk: str
+    at: float
+    text: str
+    marked: frozenset[int]
+    request: Request
+
+
+def bundle(
+    record: CallRecord,
+    messages: Messages,
+    *,
+    numbers: EmergencyNumbers,
+    zone: tzinfo,
+    language: str = "en",
+    redacted: bool = False,
+    now: float,
+    site_name: str = "",
+) -> bytes:
+    """The zip file: record.json, messages.pcap, messages.txt, summary.pdf. `now` is seconds since 1970."""
+    if redacted:
+        hide = Redaction(numbers)
+        messages = [(traced.replaced(hide.message(traced.data)), trunk) for traced, trunk in messages]
+    document = redacted_record(record.as_document()) if redacted else record.as_document()
+    report = summary(record, messages, zone=zone, language=language, redacted=redacted, now=now, site_name=site_name)
+    encoder = PcapEncoder()
+    pcap = file_header() + b"".join(encoder.records(traced) for traced, _ in messages)
+    text = b"\n".join(_message_text(traced, trunk) for traced, trunk in messages)
+    made = io.BytesIO()
+    stamp = datetime.fromtimestamp(now, UTC)
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (
+            ("record.json", orjson.dumps(document, option=orjson.OPT_INDENT_2)),
+            ("messages.pcap", pcap),
+            ("messages.txt", text),
+            ("summary.pdf", pdf_of(report)),
+        ):
+            entry = zipfile.ZipInfo(f"call-{record.id}/{name}", stamp.timetuple()[:6])
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o600 << 16
+            archive.writestr(entry, content)
+    return made.getvalue()
+
+
+def summary(
+    record: CallRecord,
+    messages: Messages,
+    *,
+    zone: tzinfo,
+    language: str,
+    redacted: bool,
+    now: float,
+    site_name: str = "",
+) -> Report:
+    """The call on a few pages."""
+    words = WORDS[language]
+    shown = (lambda text: hidden(text)) if redacted else (lambda text: text)
+
+    def when(at: float | None) -> str:
+        return "" if at is None else f"{datetime.fromtimestamp(at, zone):%Y-%m-%d %H:%M:%S %Z}"
+
+    caller = record.caller
+    who = " ".join(text for text in (shown(caller.display_name), shown(caller.number)) if text)
+    blocks: list[Block] = [Paragraph(text=words["redacted"])] if redacted else []
+    facts = [
+        (words["when"], when(record.started_at)),
+        (words["dialled"], record.dialled),
+        (words["caller"], who),
+        (words["device"], shown(caller.device_name or caller.device)),
+        (words["callback"], shown(caller.callback) or words["none"]),
+        (words["site"], site_name or record.site),
+        (words["outcome"], f"{record.outcome or '…'} {record.status or ''} {record.route}".strip()),
+    ]
+    if record.setup_ended_at is not None:
+        facts.append((words["setup"], f"{record.setup_ended_at - record.started_at:.3f} s"))
+    if record.finished_at is not None:
+        facts.append((words["ended"], f"{when(record.finished_at)} ({record.finished_by})"))
+    blocks += [Heading(text=words["call"]), Facts(pairs=tuple((n, v) for n, v in facts if v))]
+    blocks.append(Heading(text=words["where"]))
+    blocks += _where(record, words, shown, language)
+    blocks += [
+        Heading(text=words["sources"], level=2),
+        Grid(
+            headers=(words["source"], words["answer"], words["why"]),
+            rows=tuple((s.source, str(s.outcome), s.reason) for s in record.sources),
+            nothing=words["none"],
+        ),
+        Heading(text=words["routes"]),
+        Grid(
+            headers=(words["after"], words["route"], words["what"], words["why"]),
+            widths=(0.12, 0.3, 0.28, 0.3),
+            rows=tuple(
+                (f"{r.after:.3f} s", f"{r.route} ({r.kind})", f"{r.outcome} {r.status or ''}".strip(), r.reason)
+                for r in record.routes
+            ),
+            nothing=words["none"],
+        ),
+        Heading(text=words["notices"]),
+        Grid(
+            headers=(words["contact"], words["kind"], words["state"], words["first"], words["said"]),
+            rows=tuple(
+                (
+                    notice.contact,
+                    notice.kind,
+                    f"{notice.state.value} {notice.reason}".strip(),
+                    when(notice.first_attempt_at),
+                    shown(notice.words)[:300],
+                )
+                for notice in record.notices
+            ),
+            nothing=words["nobody"],
+        ),
+    ]
+    blocks += _on_the_wire(record, messages, words, zone)
+    title = words["test_title" if record.kind == "test" else "title"].format(id=record.id)
+    return Report(
+        title=title,
+        subtitle=words["made"].format(when=when(now), node=record.node),
+        language=language,
+        blocks=tuple(blocks),
+        footer=words["footer"].format(id=record.id),
+    )
+
+
+def _where(record: CallRecord, words: Mapping[str, str], shown: Any, language: str) -> list[Block]:
+    location = record.location
+    if location is None:
+        return [Paragraph(text=words["unknown"])]
+    lines = [shown(line) for line in address_lines(location.civic, language)]
+    if location.point is not None:
+        point = f"{location.point.latitude:.6f}, {location.point.longitude:.6f}"
+        lines.append(hidden(point) if shown("a") != "a" else point)
+    found: list[Block] = [Paragraph(text="\n".join([*lines, f"{location.source.value} ({location.method})"]))]
+    if not record.location_sent:
+        found.append(Paragraph(text=words["not_sent"]))
+    return found
+
+
+def _on_the_wire(record: CallRecord, messages: Messages, words: Mapping[str, str], zone: tzinfo) -> list[Block]:
+    if not messages:
+        return [Heading(text=words["ladder"]), Paragraph(text=words["not_kept"])]
+    blocks: list[Block] = [
+        Heading(text=words["ladder"]),
+        Preformatted(text="\n".join(ladder_text(ladder_of(messages)))),
+    ]
+    for sent in sent_invites(messages):
+        blocks += [
+            Heading(text=words["sent"].format(trunk=sent.trunk)),
+            Preformatted(text=sent.text, marked=sent.marked),
+        ]
+    screen = psap_screen(record, messages, zone)
+    if screen:
+        blocks += [Heading(text=words["psap"]), Preformatted(text="\n".join(screen))]
+    return blocks
+
+
+def sent_invites(messages: Messages) -> list[SentInvite]:
+    """The INVITEs that went to providers: initial ones that we sent to anybody but the caller; each only once."""
+    callers = {traced.source for traced, _ in messages if not traced.sent and _is_initial(traced)}
+    found: list[SentInvite] = []
+    seen: set[bytes] = set()
+    for traced, trunk in messages:
+        request = traced.message
+        if not traced.sent or not _is_initial(traced) or traced.destination in callers or traced.data in seen:
+            continue
+        assert isinstance(request, Request)
+        seen.add(traced.data)
+        text = traced.data.decode("utf-8", "replace").replace("\r\n", "\n")
+        found.append(
+            SentInvite(
+                trunk=trunk or f"{traced.destination[0]}:{traced.destination[1]}",
+                at=traced.at,
+                text=text,
+                marked=_location_lines(request, text),
+                request=request,
+            )
+        )
+    return found
+
+
+def _is_initial(traced: Traced) -> bool:
+    request = traced.message
+    return isinstance(request, Request) and request.method == b"INVITE" and not request.to_tag
+
+
+def _location_lines(request: Request, text: str) -> frozenset[int]:
+    """Numbers of the lines that carry the location: Geolocation fields, and the document."""
+    marked: set[int] = set()
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if line[:11].lower() == "geolocation":
+            marked.add(number)
+    part = location_part(request)
+    if part is not None:
+        document = part.data.decode("utf-8", "replace").replace("\r\n", "\n")
+        at = text.find(document)
+        if at >= 0:
+            first = text.count("\n", 0, at)
+            marked.update(range(first, first + document.rstrip("\n").count("\n") + 1))
+    return frozenset(marked)
+
+
+def psap_screen(record: CallRecord, messages: Messages, zone: tzinfo) -> list[str]:
+    """The ALI screen that the INVITE of the route that took the call makes; of the last one where none did."""
+    sent = sent_invites(messages)
+    if not sent:
+        return []
+    answered = [r for r in record.routes if r.outcome == RouteOutcome.ANSWERED.value]
+    chosen = sent[-1]
+    if answered:
+        before = [one for one in sent if one.at <= answered[-1].at + 0.5]
+        chosen = (before or sent)[-1]
+    ali = read_ali(chosen.request, received_at=chosen.at, received_from="edge911", provider=chosen.trunk)
+    return ali_lines(ali, zone)
+
+
+def _message_text(traced: Traced, trunk: str) -> bytes:
+    when = datetime.fromtimestamp(traced.at, UTC).isoformat(timespec="microseconds")
+    ends = f"{traced.source[0]}:{traced.source[1]} -> {traced.destination[0]}:{traced.destination[1]}"
+    head = f"===== {when} {'sent' if traced.sent else 'received'} {traced.transport} {ends} {trunk}".rstrip()
+    return head.encode() + b"\n" + traced.data + b"\n"
+
+
+def hidden(text: str) -> str:
+    """The text with every letter and digit as x."""
+    return "".join("x" if char.isalnum() else char for char in text)
+
+
+def redacted_record(document: Any, name: str = "") -> Any:
+    """A record's plain data with what is private hidden. Routes, states, sites and times stay."""
+    if isinstance(document, Mapping):
+        return {key: redacted_record(value, str(key)) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [redacted_record(item, name) for item in document]
+    if name in _COORDINATES:
+        return None
+    if name in _PRIVATE and isinstance(document, str):
+        return hidden(document)
+    return document
