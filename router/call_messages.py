@@ -43,7 +43,7 @@ class MessageKeeper(threading.Thread):
         writing: Callable[[], AbstractContextManager[Connection]],
         keep_seconds: float,
     ) -> None:
-        super().__init__(daemon=True, name="call-messages")
+        super().__init__(daemon=True, name="messages")
         self.lost = 0
         """Messages that were not kept."""
         self.problem = ""
