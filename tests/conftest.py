@@ -2,8 +2,13 @@
 
 import os
 import shutil
+import sys
 
 import pytest
+
+# Compiled once, not by each worker and each of some hundred processes started here.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _PACKAGES = {
     "sipp": "package sip-tester",
@@ -16,6 +21,15 @@ _PACKAGES = {
 }
 
 REQUIRED = os.environ.get("EDGE911_REQUIRE_PEERS") == "1"
+
+
+_FIRST = ("tests/interop/", "tests/simulations/", "tests/fuzz/", "tests/router/test_notices")
+"""Files that start processes and wait for them: they begin, so that no worker is left with a long one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that wait before files that compute."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
 
 
 def _is_there(name: str) -> bool:

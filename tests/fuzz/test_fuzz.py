@@ -15,7 +15,7 @@ from sip.stack import Stack
 from tests.fuzz import bulk, target
 from tests.fuzz.target import FindingError
 
-MESSAGES = 15_000
+MESSAGES = 8_000
 """Of each run here."""
 
 

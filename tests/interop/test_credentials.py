@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kamailio_auth import AuthenticatingKamailio
+from tests.support import kamailio_hosts
 from tests.support.raw_sip import answers
 from tests.support.sipp import running
 from tests.support.world import Plan, World
@@ -30,7 +30,7 @@ PLANS = {
 def test_kamailio_lets_the_call_through(the_world: World, tmp_path: Path, name: str) -> None:
     here = the_world[name]
     kind, _, algorithm = name.partition("-")
-    gate = AuthenticatingKamailio(
+    gate = kamailio_hosts.asking(
         tmp_path / "kamailio",
         at=here.street["provider_a"],
         behind=here.street["carrier"],
@@ -65,7 +65,7 @@ def test_kamailio_refuses_a_wrong_password_and_the_next_route_takes_the_call(
     the_world: World, tmp_path: Path
 ) -> None:
     here = the_world["wrong"]
-    gate = AuthenticatingKamailio(
+    gate = kamailio_hosts.asking(
         tmp_path / "kamailio",
         at=here.street["provider_a"],
         behind=here.street["carrier"],

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.kamailio import Kamailio, kamailio
+from tests.support import kamailio_hosts
+from tests.support.kamailio import Kamailio
 from tests.support.netns import Host, Networks
 from tests.support.ports import Endpoint
 from tests.support.raw_sip import Call, Peer, answers, sdp
@@ -137,9 +138,10 @@ def peer(host: Host, at: Endpoint, **options: Any) -> Iterator[Peer]:
 
 
 @contextmanager
-def platform(town: Town, **options: Any) -> Iterator[Kamailio]:
-    with town.platform.inside(), kamailio([f"udp:{PLATFORM}", f"tcp:{PLATFORM}"], DOMAIN, **options) as started:
-        yield started
+def platform(town: Town, folder: Path, **options: Any) -> Iterator[Kamailio]:
+    registrar = kamailio_hosts.registrar(folder, at=PLATFORM, domain=DOMAIN, tcp=True, **options)
+    with town.platform.inside(), registrar:
+        yield registrar
 
 
 def register(phone: Peer, number: int, *, transport: str = "udp", extra: tuple[str, ...] = ()) -> bytes:
@@ -223,7 +225,7 @@ def test_a_phone_behind_nat_is_called_also_after_our_restart(
     town: Town, tmp_path: Path, mode: str, options: dict[str, Any]
 ) -> None:
     with (
-        platform(town, **options) as registrar,
+        platform(town, tmp_path / "platform", **options) as registrar,
         Router(tmp_path, town.router, configuration(registrar=mode)) as router,
         peer(town.phone, PHONE) as phone,
         peer(town.friend, FRIEND) as friend,
@@ -237,7 +239,7 @@ def test_a_phone_behind_nat_is_called_also_after_our_restart(
         called(friend, phone)
         registered(phone, 2)
         called(friend, phone, hangs_up="phone")
-        path = re.findall(r"RX REGISTER \S+ from udp:203\.0\.113\.10:\d+ path=(\S*) contact=(\S*)", registrar.log)
+        path = re.findall(r"RX REGISTER \S+ by udp:203\.0\.113\.10:\d+ path=(\S*) contact=(\S*)", registrar.log)
         assert path, registrar.log
         seen, contact = path[-1]
         if mode == "path":
@@ -251,7 +253,7 @@ def test_a_phone_behind_nat_is_called_also_after_our_restart(
 
 def test_a_phone_on_tcp_is_called_over_its_connection(town: Town, tmp_path: Path) -> None:
     with (
-        platform(town) as registrar,
+        platform(town, tmp_path / "platform") as registrar,
         Router(tmp_path, town.router, configuration()) as router,
         peer(town.friend, FRIEND) as friend,
     ):

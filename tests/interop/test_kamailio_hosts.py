@@ -6,7 +6,7 @@ import pytest
 
 from tests.interop.wire import assert_identity
 from tests.support import kamailio_hosts
-from tests.support.kamailio_process import KamailioProcess
+from tests.support.kamailio import Kamailio
 from tests.support.sip_text import PIDF
 from tests.support.sipp import Sipp, running
 from tests.support.world import Plan, World
@@ -25,7 +25,7 @@ HANGS_UP = [
 ]
 
 
-def assert_content(kamailio: KamailioProcess) -> None:
+def assert_content(kamailio: Kamailio) -> None:
     """Nothing that came was wrong in its eyes, and it knew where every request in a dialog had to go."""
     for complaint in ("INSANE", "LOST", "NO LOCATION", "ERROR"):
         assert not kamailio.said(complaint), kamailio.said(complaint)

@@ -14,7 +14,7 @@ import pytest
 from tests.support import kamailio_hosts
 from tests.support.baresip import Baresip
 from tests.support.certificates import Authority
-from tests.support.kamailio_process import KamailioProcess
+from tests.support.kamailio import Kamailio
 from tests.support.linphone import Linphone
 from tests.support.ports import endpoint
 from tests.support.sound import best
@@ -56,9 +56,7 @@ def port_at_localhost(the_world: World) -> int:
 
 
 @contextmanager
-def psap_behind_a_provider(
-    place: Place, folder: Path, encryption: str = ""
-) -> Iterator[tuple[Baresip, KamailioProcess]]:
+def psap_behind_a_provider(place: Place, folder: Path, encryption: str = "") -> Iterator[tuple[Baresip, Kamailio]]:
     """A baresip that answers, and the provider that hands the place's calls to it."""
     at = place.street["provider_c"]
     desk = Baresip(folder / "psap", at=at, user="911", hertz=PSAP_TONE, answers=True, encryption=encryption)

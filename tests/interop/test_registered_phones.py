@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import kamailio_hosts
 from tests.support.baresip import Baresip
 from tests.support.certificates import Authority
-from tests.support.kamailio import Kamailio, kamailio
+from tests.support.kamailio import Kamailio
 from tests.support.linphone import Linphone
 from tests.support.ports import endpoint
 from tests.support.sound import best
@@ -54,10 +55,11 @@ def the_world(
 
 
 @contextmanager
-def platform(the_world: World) -> Iterator[Kamailio]:
+def platform(the_world: World, folder: Path) -> Iterator[Kamailio]:
     """The registrar, at the carrier's address."""
     path = the_world.router.config["trunks"]["carrier"]["registrar"] == "path"
-    with kamailio([f"udp:{the_world.street['carrier']}"], DOMAIN, use_path=path) as started:
+    at = the_world.street["carrier"]
+    with kamailio_hosts.registrar(folder, at=at, domain=DOMAIN, use_path=path) as started:
         yield started
 
 
@@ -98,7 +100,11 @@ def test_a_baresip_phone_registers_and_is_called(
         answers=True,
         certificate=authority.issue("phone", f"IP:{at.address}").both if transport == "tls" else None,
     )
-    with platform(the_world) as registrar, phone, a_friend(the_world, tmp_path / "friend") as friend:
+    with (
+        platform(the_world, tmp_path / "platform") as registrar,
+        phone,
+        a_friend(the_world, tmp_path / "friend") as friend,
+    ):
         phone.registered()
         friend.dial(f"b{transport}")
         friend.wait_for("CALL_ESTABLISHED")
@@ -128,7 +134,11 @@ def test_a_linphone_registers_and_is_called(
         registers=True,
         ca=authority.certificate,
     )
-    with platform(the_world) as registrar, phone, a_friend(the_world, tmp_path / "friend") as friend:
+    with (
+        platform(the_world, tmp_path / "platform") as registrar,
+        phone,
+        a_friend(the_world, tmp_path / "friend") as friend,
+    ):
         phone.wait_for("LinphoneRegistrationOk")
         friend.dial(f"l{transport}")
         friend.wait_for("CALL_ESTABLISHED")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import kamailio_hosts
 from tests.support.certificates import Authority
-from tests.support.kamailio_tls import KamailioTls
 from tests.support.ports import Endpoint, free_port
 from tests.support.raw_sip import Call, answers
 from tests.support.tls_front import TlsFront
@@ -45,7 +45,7 @@ def test_kamailio_as_the_provider_takes_a_call_by_tls_and_hangs_up_by_it(
         sbc = place.street["provider_a"]
         psap = place.peer("provider_b", tcp=False, rule=answers(180, 200))
         pair = authority.issue("sbc", f"IP:{sbc.address}")
-        kamailio = KamailioTls(
+        kamailio = kamailio_hosts.border(
             tmp_path / "k",
             udp=at(sbc.address),
             tls=sbc,
@@ -114,7 +114,7 @@ def test_kamailio_as_the_pbx_dials_911_by_tls(tmp_path: Path, authority: Authori
             provider.at,
             authority.issue("provider", f"IP:{place.street['provider_a'].address}"),
         )
-        kamailio = KamailioTls(
+        kamailio = kamailio_hosts.border(
             tmp_path / "k",
             udp=pbx,
             tls=at(pbx.address),

@@ -1,7 +1,6 @@
 """The notices process as `edge911 run` starts it, on a configuration and a journal of the test's own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -85,7 +84,6 @@ class NoticesRunner:
                 ],
                 cwd=ROOT,
                 stderr=log,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )
         self._started.append(self.process)
 

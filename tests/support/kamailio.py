@@ -1,15 +1,20 @@
-"""Kamailio as a hosted platform: registrar and proxy, outside. Its own parser is a judge of what we send."""
+"""Kamailio as any host of a test: a routing script and modules in, a running process out. Roles: kamailio_hosts."""
 
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
+
+from tests.support.certificates import Authority, Pair
+from tests.support.ports import Endpoint, is_bound
 
 _MODULES = "/usr/lib/x86_64-linux-gnu/kamailio/modules/"
-_CONFIG = """#!KAMAILIO
+LOADED = ("tm", "sl", "rr", "pv", "maxfwd", "textops", "siputils", "xlog")
+"""What every script may use."""
+_HEAD = """#!KAMAILIO
 debug=1
 log_stderror=yes
 fork=yes
@@ -18,90 +23,118 @@ tcp_children=1
 auto_aliases=no
 dns=no
 rev_dns=no
-alias="{domain}"
+tcp_source_ipv4={address}
 {listen}
 mpath="{modules}"
 {load}
-modparam("usrloc", "db_mode", 0)
-modparam("registrar", "gruu_enabled", 0)
-modparam("registrar", "outbound_mode", 0)
-modparam("registrar", "use_path", {use_path})
-modparam("registrar", "path_mode", {path_mode})
-modparam("tm", "failure_reply_mode", 3)
-request_route {{
-    if (!mf_process_maxfwd_header("70")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
-    xlog("L_ALERT", "RX $rm $ru from $pr:$si:$sp path=$hdr(Path) contact=$hdr(Contact)\\n");
-    if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
-    if (!is_method("ACK")) t_check_trans();
-    if (has_totag()) {{
-        if (loose_route()) {{ t_relay(); exit; }}
-        if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); exit; }}
-        sl_send_reply("404", "Not here"); exit;
-    }}
-    if (is_method("OPTIONS")) {{ sl_send_reply("200", "OK"); exit; }}
-    if (is_method("REGISTER")) {{ save("location"); exit; }}
-    remove_hf("Route");
-    if (is_method("INVITE")) record_route();
-    if (!lookup("location")) {{ sl_send_reply("404", "Not Found"); exit; }}
-    xlog("L_ALERT", "TO $ru by $du route=$hdr(Route)\\n");
-    if (!t_relay()) sl_reply_error();
-}}
 """
-_LOADED = ("tm", "sl", "rr", "pv", "maxfwd", "textops", "siputils", "xlog", "usrloc", "registrar", "path")
+_TLS_HEAD = """enable_tls=yes
+loadmodule "tls.so"
+modparam("tls", "config", "{folder}/tls.cfg")
+"""
+_TLS = """method = TLSv1.2+
+verify_certificate = yes
+require_certificate = yes
+private_key = {key}
+certificate = {certificate}
+ca_list = {ca}
+"""
 
 
 class Kamailio:
-    """A running Kamailio; `log` is what it said."""
+    """A Kamailio; a context manager. `log` is what it said (xlog at L_ALERT is shown).
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
-        self.folder, self.process = folder, process
+    Started in a network namespace where its `with` stands in one (tests.support.netns).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        script: str,
+        *,
+        udp: Endpoint | None = None,
+        tcp: Endpoint | None = None,
+        tls: Endpoint | None = None,
+        modules: Iterable[str] = (),
+        authority: Authority | None = None,
+        pair: Pair | None = None,
+    ) -> None:
+        """script: modparams and routes, as they stand in kamailio.cfg. modules: beside LOADED.
+
+        tls: where it speaks TLS with the certificate of `pair`, and asks for one of `authority`.
+        """
+        assert shutil.which("kamailio"), "no kamailio on the PATH (package kamailio)"
+        self.folder = folder
+        self.points = [(name, at) for name, at in (("udp", udp), ("tcp", tcp), ("tls", tls)) if at is not None]
+        head = _HEAD.format(
+            address=self.points[-1][1].address,
+            listen="\n".join(f"listen={name}:{at}" for name, at in self.points),
+            modules=_MODULES,
+            load="\n".join(f'loadmodule "{name}.so"' for name in (*LOADED, *modules)),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        if tls is not None:
+            assert authority is not None
+            assert pair is not None
+            head += _TLS_HEAD.format(folder=folder)
+            keys = _TLS.format(key=pair.key, certificate=pair.certificate, ca=authority.certificate)
+            (folder / "tls.cfg").write_text(f"[server:default]\n{keys}[client:default]\n{keys}")
+        self._config = folder / "kamailio.cfg"
+        self._config.write_text(head + script)
 
     @property
     def log(self) -> str:
         """Standard error so far."""
         return (self.folder / "log").read_text(errors="replace")
 
+    def said(self, *words: str) -> list[str]:
+        """The lines of the log that hold every one of these words."""
+        return [line for line in self.log.splitlines() if all(word in line for word in words)]
 
-@contextmanager
-def kamailio(
-    listen: Sequence[str], domain: str, *, use_path: bool = True, path_mode: int = 2, prefix: Sequence[str] = ()
-) -> Iterator[Kamailio]:
-    """Start it on these `udp:ADDRESS:PORT`, wait until it answers, end it at the end.
-
-    path_mode 2, its default: REGISTER with a Path is refused where the phone does not say `Supported: path`.
-    """
-    assert shutil.which("kamailio"), "no kamailio on the PATH (package kamailio)"
-    folder = Path(tempfile.mkdtemp(prefix="edge911-kamailio-"))
-    (folder / "run").mkdir()
-    config = folder / "k.cfg"
-    config.write_text(
-        _CONFIG.format(
-            domain=domain,
-            listen="\n".join(f"listen={one}" for one in listen),
-            modules=_MODULES,
-            load="\n".join(f'loadmodule "{one}.so"' for one in _LOADED),
-            use_path=int(use_path),
-            path_mode=path_mode,
-        )
-    )
-    run, pid = folder / "run", folder / "run" / "k.pid"
-    command = [*prefix, "kamailio", "-DD", "-E", "-f", str(config), "-m", "32", "-M", "8", "-P", str(pid)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, "-Y", str(run), "-w", str(run)], stdout=log, stderr=log)
-    started = Kamailio(folder, process)
-    try:
-        deadline = time.monotonic() + 20
-        while not pid.exists():
-            assert process.poll() is None, started.log
-            assert time.monotonic() < deadline, started.log
+    def wait_for(self, *words: str, timeout: float = 20) -> str:
+        """The first such line, as soon as there is one."""
+        deadline = time.monotonic() + timeout
+        while not (found := self.said(*words)):
+            assert time.monotonic() < deadline, f"no line with {words} from Kamailio:\n{self.log[-4000:]}"
             time.sleep(0.02)
-        time.sleep(0.3)  # its children begin to read a moment after the file is there
-        yield started
-    finally:
-        process.terminate()
+        return found[0]
+
+    def _listens(self) -> bool:
+        return all(is_bound(at, "udp" if name == "udp" else "tcp") for name, at in self.points)
+
+    def __enter__(self) -> "Kamailio":
+        # Its control socket has a path that must be short.
+        self._run = Path(tempfile.mkdtemp(prefix="edge911-kamailio-"))
+        run = str(self._run)
+        command = ["kamailio", "-DD", "-E", "-f", str(self._config), "-m", "32", "-M", "8"]
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "-P", f"{run}/pid", "-Y", run, "-w", run],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         try:
-            process.wait(10)
+            deadline = time.monotonic() + 60
+            while not self._listens():  # what arrives before its children read waits in the socket
+                assert self.process.poll() is None, self.log
+                assert time.monotonic() < deadline, self.log
+                time.sleep(0.02)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-        shutil.rmtree(folder, ignore_errors=True)
+            self.process.kill()
+            self.process.wait(5)
+        shutil.rmtree(self._run, ignore_errors=True)

@@ -134,7 +134,7 @@ def is_bound(point: Endpoint, transport: str = "udp") -> bool:
     """True where a socket of any process is bound (UDP) or listening (TCP) on `point` (from /proc/net)."""
     octets = "".join(f"{int(octet):02X}" for octet in reversed(point.address.split(".")))
     wanted = {f"{octets}:{point.port:04X}", f"00000000:{point.port:04X}"}
-    with open(f"/proc/net/{transport}") as table:
+    with open(f"/proc/thread-self/net/{transport}") as table:
         for line in table:
             columns = line.split()
             if columns[1] in wanted and (transport == "udp" or columns[3] == "0A"):
