@@ -84,10 +84,10 @@ def test_its_call_is_set_up_and_ended(the_world: World, which: str, restarts: bo
     with Peer(place.street["provider_a"]) as psap:
         phone = Phone(which, place)
         try:
-            invite = psap.take("INVITE", timeout=25)
+            invite = psap.take("INVITE")
             psap.respond(invite, 180)
             psap.respond(invite, 200, body=sdp(psap.at.address))
-            ack = psap.take("ACK", timeout=15).message
+            ack = psap.take("ACK").message
             assert ack.get("cseq") == invite.message.get("cseq").replace("INVITE", "ACK")
             own_tag = f"tag=to-{psap.at.port}"
             assert own_tag in ack.get("to"), "the PSAP's own tag, whatever the phone made of it"
@@ -95,7 +95,7 @@ def test_its_call_is_set_up_and_ended(the_world: World, which: str, restarts: bo
             if restarts:
                 the_world.router.restart()
             phone.hang_up()
-            bye = psap.take("BYE", timeout=25)
+            bye = psap.take("BYE")
             assert own_tag in bye.message.get("to")
             assert bye.message.get("from") == ack.get("from")
             assert (f"<sip:{place.callback}@" in ack.get("from")) is (place.name in BY_FROM)

@@ -49,10 +49,10 @@ def test_reinvites_and_byes_from_both_sides_across_a_restart(the_world: World) -
                 "INVITE", f"Contact: <sip:{call.user}@{phone.at}>", body=sdp(phone.at.address, 40002)
             )
             call.send(raw)
-            again = psap.take("INVITE", timeout=15)
+            again = psap.take("INVITE")
             assert uri(again.message.get("from")) == shown(place)
             psap.respond(again, 200, body=sdp(psap.at.address))
-            answer = phone.take(200, call_id=call.call_id, timeout=15).message
+            answer = phone.take(200, call_id=call.call_id).message
             assert uri(answer.get("from")) == own
             call.send(call.in_dialog("ACK", cseq=int(answer.get("cseq").split()[0])))
             assert uri(psap.take("ACK").message.get("from")) == shown(place)
@@ -75,11 +75,11 @@ def test_reinvites_and_byes_from_both_sides_across_a_restart(the_world: World) -
                 "",
             ]
             psap.send("\r\n".join(lines).encode(), place.router)
-            arrived = phone.take(method, call_id=call.call_id, timeout=15)
+            arrived = phone.take(method, call_id=call.call_id)
             assert uri(arrived.message.get("to")) == own, "the phone is called what it called itself"
             assert arrived.message.tag("to") == call.tag
             phone.respond(arrived, 200)
-            answer = psap.take(200, call_id=call.call_id, method=method, timeout=15).message
+            answer = psap.take(200, call_id=call.call_id, method=method).message
             assert uri(answer.get("to")) == shown(place)
 
         caller_reinvites()

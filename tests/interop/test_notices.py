@@ -129,11 +129,11 @@ def test_a_notice_is_retried_until_it_is_delivered(the_world: World) -> None:
         before = the_world.desk.attempts
         posts = len(the_world.desk.posts("patience"))
         dial(the_world, "patience")
-        the_world.desk.wait_for_attempts(before + 2, timeout=30)
+        the_world.desk.wait_for_attempts(before + 2)
         assert len(the_world.desk.posts("patience")) == posts
     finally:
         the_world.desk.mode = "accept"
-    the_world.desk.wait_for("patience", posts + 1, timeout=40)
+    the_world.desk.wait_for("patience", posts + 1)
 
 
 def test_a_storm_is_folded_and_every_call_is_in_the_record(the_world: World) -> None:

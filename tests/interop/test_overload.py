@@ -39,9 +39,9 @@ def test_911_overtakes_a_flood_of_ordinary_calls_and_those_that_wait_too_long_ge
             emergency = place.call(phone)
             emergency.dial()
             os.kill(router.sip_pid(), signal.SIGCONT)
-            provider.respond(provider.take("INVITE", timeout=20), 200)
+            provider.respond(provider.take("INVITE"), 200)
             before = len(carrier.messages("INVITE"))
-            emergency.answered(timeout=20)
+            emergency.answered()
             assert before < FLOOD / 2, "it did not wait for all that came before it"
             refusals = answered_with(flooder, b"SIP/2.0 503")
         assert refusals, "who cannot be served is told so"

@@ -113,7 +113,7 @@ class Baresip:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (is_bound(self.control, "tcp") and is_bound(self.at)):
             assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
@@ -141,14 +141,14 @@ class Baresip:
         """Dial through the outbound proxy."""
         self.command("dial", f"sip:{number}@{self.domain}")
 
-    def registered(self, timeout: float = 20) -> None:
+    def registered(self, timeout: float = 60) -> None:
         """Wait until the registrar has said yes. (Read from the log: the event may come before anybody listens.)"""
         deadline = time.monotonic() + timeout
         while "200 OK" not in self.log or "[1 binding]" not in self.log:
             assert time.monotonic() < deadline, f"not registered within {timeout} s:\n{self.log[-5000:]}"
             time.sleep(0.02)
 
-    def wait_for(self, event: str, timeout: float = 20) -> dict[str, Any]:
+    def wait_for(self, event: str, timeout: float = 60) -> dict[str, Any]:
         """The first event of that type since the last one waited for, such as CALL_ESTABLISHED or CALL_CLOSED."""
         deadline = time.monotonic() + timeout
         while True:

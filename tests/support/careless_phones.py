@@ -47,7 +47,7 @@ def pyvoip(router: str, port: int, own: str, own_port: int, user: str, number: s
     )  # fmt: skip
     phone.start()
     call = phone.call(number)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while call.state is not CallState.ANSWERED and time.monotonic() < end:
         time.sleep(0.02)
     if call.state is not CallState.ANSWERED:
@@ -95,10 +95,10 @@ async def aiosip(router: str, port: int, own: str, own_port: int, user: str, num
     )
     sdp = f"v=0\r\no=- 1 1 IN IP4 {own}\r\ns=-\r\nc=IN IP4 {own}\r\nt=0 0\r\nm=audio {own_port + 10} RTP/AVP 0\r\n"
     headers = CIMultiDict({"Content-Type": "application/sdp"})
-    call = await asyncio.wait_for(library.Call.invite(dialog, headers=headers, sdp=sdp), 15)
+    call = await asyncio.wait_for(library.Call.invite(dialog, headers=headers, sdp=sdp), 60)
     say("answered")
     await asyncio.to_thread(sys.stdin.readline)
-    await asyncio.wait_for(call.close(), 15)
+    await asyncio.wait_for(call.close(), 60)
     say("ended")
 
 

@@ -91,7 +91,7 @@ class Kamailio:
         """The lines of the log that hold every one of these words."""
         return [line for line in self.log.splitlines() if all(word in line for word in words)]
 
-    def wait_for(self, *words: str, timeout: float = 20) -> str:
+    def wait_for(self, *words: str, timeout: float = 60) -> str:
         """The first such line, as soon as there is one."""
         deadline = time.monotonic() + timeout
         while not (found := self.said(*words)):

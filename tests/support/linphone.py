@@ -125,7 +125,7 @@ class Linphone:
         self.process.stdin.write(f"{line}\n".encode())
         self.process.stdin.flush()
 
-    def wait_for(self, text: str, timeout: float = 20) -> None:
+    def wait_for(self, text: str, timeout: float = 60) -> None:
         """Until it has said `text`."""
         deadline = time.monotonic() + timeout
         while text not in self.log:

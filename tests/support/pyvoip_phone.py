@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> None:
     )  # fmt: skip
     phone.start()
     call = phone.call(number)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while call.state is not CallState.ANSWERED and time.monotonic() < end:
         time.sleep(0.02)
     answered = call.state is CallState.ANSWERED

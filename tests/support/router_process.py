@@ -23,7 +23,9 @@ from router.cli import build_app
 from tests.support.ports import Endpoint, is_bound
 
 EDGE911 = Path(sys.executable).parent / "edge911"
-START_SECONDS = 30
+START_SECONDS = 90
+_STANDS = ("", "answered")
+"""Outcomes of records to which more may be added."""
 
 
 class RouterProcess:
@@ -64,7 +66,7 @@ class RouterProcess:
         self.config = dict(config)
         self.config_file.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
-    def command(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
         """Run `edge911 ARGUMENTS -c edge911.yaml` beside the router."""
         return subprocess.run(
             [str(EDGE911), *arguments, "-c", str(self.config_file)],
@@ -93,13 +95,23 @@ class RouterProcess:
         found: list[dict[str, Any]] = json.loads(self._asked("calls", "list", "--json", "--limit", "1000"))["calls"]
         return found
 
-    def records(self, call_id: str, timeout: float = 10) -> list[dict[str, Any]]:
-        """`calls show` of every record with that SIP Call-ID, as soon as there is one."""
-        deadline = time.monotonic() + timeout
+    def records(self, call_id: str, timeout: float = 40, *, whole: bool = True) -> list[dict[str, Any]]:
+        """`calls show` of every record with that SIP Call-ID, as soon as there is one.
+
+        whole: as soon as it says how the call was set up, and a moment longer for the end of an answered one: what
+        the call process does is written down by another.
+        """
+        now = time.monotonic()
+        deadline, standing_until = now + timeout, 0.0
         while True:
-            found = [one["id"] for one in self.calls() if one["call_id"] == call_id]
-            if found or time.monotonic() > deadline:
-                return [self.call(record_id) for record_id in found]
+            found = [self.call(one["id"]) for one in self.calls() if one["call_id"] == call_id]
+            now = time.monotonic()
+            if found and (not whole or all(one["finished_at"] or one["outcome"] not in _STANDS for one in found)):
+                return found
+            if found and all(one["outcome"] for one in found):
+                standing_until = standing_until or now + 5
+            if now > (standing_until or deadline):
+                return found
             time.sleep(0.05)
 
     def call(self, record_id: str) -> dict[str, Any]:
@@ -158,7 +170,7 @@ class RouterProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of a GET on the health listener; 0 where it cannot be reached."""
         try:
-            with urllib.request.urlopen(f"http://{self.health}{path}", timeout=3) as response:
+            with urllib.request.urlopen(f"http://{self.health}{path}", timeout=10) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -289,7 +301,7 @@ class RouterProcess:
             self.terminate()
         self.start()
 
-    def wait_for_log(self, text: str, timeout: float = 10) -> None:
+    def wait_for_log(self, text: str, timeout: float = 40) -> None:
         """Wait until the log holds `text`."""
         deadline = time.monotonic() + timeout
         while text not in self.log:

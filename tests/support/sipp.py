@@ -69,7 +69,7 @@ class Sipp:
         keys: Mapping[str, str] | None = None,
         pause_ms: int = 0,
         rate: int = 10,
-        timeout: float = 20,
+        timeout: float = 60,
     ) -> None:
         """`to` makes it a caller; without it, it waits for calls. `calls=None`: until it is stopped."""
         self.scenario, self.at, self.timeout = scenario, at, timeout
@@ -185,7 +185,7 @@ class Sipp:
         assert len(found) == 1, f"{len(found)} different {method} requests arrived\n{self.describe()}"
         return next(iter(found.values()))
 
-    def wait_for(self, method: str, timeout: float = 10, count: int = 1) -> list[Message]:
+    def wait_for(self, method: str, timeout: float = 40, count: int = 1) -> list[Message]:
         """The requests of that method, as soon as `count` different ones have been received."""
         deadline = time.monotonic() + timeout
         while True:
@@ -196,7 +196,7 @@ class Sipp:
                 raise AssertionError(f"{len(found)} of {count} {method} requests arrived\n{self.describe()}")
             time.sleep(0.01)
 
-    def wait_for_status(self, status: int, method: str = "INVITE", timeout: float = 10) -> Message:
+    def wait_for_status(self, status: int, method: str = "INVITE", timeout: float = 40) -> Message:
         """The first response with that status."""
         deadline = time.monotonic() + timeout
         while True:

@@ -74,7 +74,7 @@ class SmtpSink:
         with self._arrived:
             return [mail for mail in self._mails if recipient is None or recipient in mail.recipients]
 
-    def wait_for(self, recipient: str, count: int = 1, timeout: float = 15) -> list[Mail]:
+    def wait_for(self, recipient: str, count: int = 1, timeout: float = 40) -> list[Mail]:
         """The mails to a recipient, as soon as there are `count`."""
         deadline = time.monotonic() + timeout
         while len(self.mails(recipient)) < count and (left := deadline - time.monotonic()) > 0:

@@ -70,7 +70,7 @@ class TlsFront:
 
     def _serve(self, plain: socket.socket, source: tuple[str, int]) -> None:
         try:
-            plain.settimeout(10)
+            plain.settimeout(40)
             connection = self._context.wrap_socket(plain, server_side=True)
         except OSError:
             self.failed += 1
@@ -90,7 +90,7 @@ class TlsFront:
             )
         )
         try:
-            onward = socket.create_connection(self.behind.pair, timeout=5)
+            onward = socket.create_connection(self.behind.pair, timeout=30)
         except OSError:
             connection.close()
             return
@@ -101,11 +101,14 @@ class TlsFront:
 
     def close(self) -> None:
         """End all."""
-        for one in self._sockets:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join(5)  # it takes no more connections
+        for one in self._sockets[1:]:
             with contextlib.suppress(OSError):
                 # The socket itself: an SSLSocket would first say goodbye to a peer that may be gone.
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
-        for thread in self._threads:
+        for thread in self._threads[1:]:
             thread.join(5)
         for one in self._sockets:
             one.close()
@@ -170,7 +173,7 @@ class TlsTunnel:
 
     def _serve(self, plain: socket.socket, source: tuple[str, int]) -> None:
         with contextlib.suppress(OSError, ValueError):
-            out = socket.create_connection(self.to.pair, timeout=5, source_address=(source[0], 0))
+            out = socket.create_connection(self.to.pair, timeout=30, source_address=(source[0], 0))
             connection = self.context.wrap_socket(out)
             connection.settimeout(None)
             self._sockets.append(connection)

@@ -81,14 +81,14 @@ class WebhookSink:
         with self._arrived:
             return [post for post in self._posts if path in (None, post.path.strip("/"))]
 
-    def wait_for(self, path: str, count: int = 1, timeout: float = 15) -> list[Post]:
+    def wait_for(self, path: str, count: int = 1, timeout: float = 40) -> list[Post]:
         """The posts to a path, as soon as there are `count`."""
         self._wait(lambda: len(self.posts(path)) >= count, timeout)
         found = self.posts(path)
         assert len(found) >= count, f"{len(found)} of {count} posts to {path} within {timeout} s: {found}"
         return found
 
-    def wait_for_attempts(self, count: int, timeout: float = 15) -> None:
+    def wait_for_attempts(self, count: int, timeout: float = 40) -> None:
         """Wait until `count` requests came, refused ones included."""
         self._wait(lambda: self.attempts >= count, timeout)
         assert self.attempts >= count, f"{self.attempts} of {count} attempts within {timeout} s"

@@ -121,7 +121,7 @@ class Place:
         """A call from the registered extension by a raw peer."""
         return Call(peer=phone, router=self.router, user=options.pop("user", self.device), **options)
 
-    def notices(self, count: int = 1, timeout: float = 15) -> list[str]:
+    def notices(self, count: int = 1, timeout: float = 40) -> list[str]:
         """The texts of the notices told to this place's desk, as soon as there are `count`."""
         return [post.text for post in self.desk.wait_for(self.name, count, timeout)]
 
