@@ -11,7 +11,7 @@ from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
 from e911.location import IPNetwork, LocationSource
 from e911.numbers import dialable
-from e911.provider import ProviderProfile
+from e911.provider import LocationConveyance, ProviderProfile
 
 _NORTH_AMERICA = ("US", "CA")
 
@@ -46,6 +46,29 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _tls_trunks(config)
     yield from _i3_without_tls(config)
     yield from _shadowed_profiles(profiles, directory)
+    yield from _reference_server(config, profiles, directory)
+
+
+def _reference_server(config: Config, profiles: dict[str, ProviderProfile], directory: Path) -> Iterator[Finding]:
+    server = config.locations.reference_server
+    path: Steps = ("locations", "reference_server")
+    if server is None:
+        for steps, routes in emergency_lists(config):
+            for position, route in enumerate(routes):
+                profile = profiles.get(route.profile or "")
+                if profile is not None and profile.location is LocationConveyance.REFERENCE:
+                    yield Finding(
+                        (*steps, position, "profile"),
+                        "it sends locations by reference, and nothing answers them: they go along by value; "
+                        "add locations.reference_server",
+                    )
+        return
+    if not any(profile.location is LocationConveyance.REFERENCE for profile in profiles.values()):
+        yield Finding(path, "no route's profile says location: reference, so nobody will ask it")
+    for key in ("certificate", "private_key", "client_ca"):
+        name = getattr(server, key)
+        if name is not None and not (directory / name).is_file():
+            yield Finding((*path, key), "there is no such file; locations go along by value until there is")
 
 
 def _networks(config: Config) -> Iterator[Finding]:

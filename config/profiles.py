@@ -43,6 +43,7 @@ class ProfileFile(Section):
     request_uri: str = _DEFAULT.request_uri
     test_number: str = _DEFAULT.test_number
     location: LocationConveyance = _DEFAULT.location
+    geolocation: str = _DEFAULT.geolocation
     needs_location: bool = _DEFAULT.needs_location
     caller_location: CallerLocation = _DEFAULT.caller_location
     add_location: AddLocation = _DEFAULT.add_location
@@ -62,6 +63,14 @@ class ProfileFile(Section):
     def _check_request_uri(cls, value: str) -> str:
         if not _REQUEST_URI.fullmatch(value):
             raise ValueError("not a Request-URI for 911; write sip:911@{host} or urn:service:sos")
+        return value
+
+    @field_validator("geolocation")
+    @classmethod
+    def _check_geolocation(cls, value: str) -> str:
+        check_template(value.removeprefix("<").removesuffix(">"))
+        if "{location_id}" not in value:
+            raise ValueError("nothing of the place is in it; write {location_id}, or <https://HOST/{location_id}>")
         return value
 
     @field_validator("identity_uri", "from_uri")

@@ -7,6 +7,7 @@ values in config/values.py. Durations are seconds, written `300ms`, `2s`, `1m` o
 import re
 from functools import cached_property
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -62,6 +63,7 @@ __all__ = [
     "Name",
     "Network",
     "Networks",
+    "ReferenceServer",
     "Routes",
     "Section",
     "SiteConfig",
@@ -481,6 +483,58 @@ class Wiremap(Section):
     )
 
 
+class ReferenceServer(Section):
+    """Where references to locations are answered (HELD, RFC 6753), for profiles with `location: reference`. A process
+    of its own; where it does not live the location goes along by value."""
+
+    listen: str = Field(description="https://ADDRESS:PORT; http:// only where a proxy in front speaks TLS")
+    url: str = Field(
+        pattern=r"^https://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~-]+)*$",
+        description="what providers and PSAPs reach it by, such as https://e911.example.com:8443/held",
+    )
+    certificate: str | None = Field(None, description="PEM file with the certificate and its chain, for https://")
+    private_key: str | None = Field(None, description="PEM file with its private key")
+    client_ca: str | None = Field(None, description="PEM file with the CAs whose clients may ask; none: all may")
+    lifetime: Duration = Field(6 * 3600.0, ge=60, le=86_400, description="a reference is answered for so long")
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        remedy = "write https://ADDRESS:PORT, such as https://192.0.2.10:8443"
+        parts, port = split_url(value, remedy)
+        if parts.scheme not in ("http", "https") or port is None:
+            raise ValueError(f"not a listening point; {remedy}")
+        check_address(parts.hostname or "", remedy)
+        return value
+
+    @model_validator(mode="after")
+    def _check_certificate(self) -> "ReferenceServer":
+        if (self.certificate is None) != (self.private_key is None):
+            missing = "private_key" if self.private_key is None else "certificate"
+            raise ValueError(f"{missing} is missing; certificate and private_key belong together")
+        is_https = self.listen.lower().startswith("https:")
+        if is_https and self.certificate is None:
+            raise ValueError("https:// needs a certificate; add certificate: FILE and private_key: FILE")
+        if not is_https and (self.certificate is not None or self.client_ca is not None):
+            raise ValueError("a certificate or client_ca, and listen is http://; write https:// there")
+        return self
+
+    @property
+    def host(self) -> str:
+        """The address listened on."""
+        return split_url(self.listen, "")[0].hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return split_url(self.listen, "")[1] or 443
+
+    @property
+    def path(self) -> str:
+        """The path of `url`, below which references are; empty where it has none."""
+        return urlsplit(self.url).path.rstrip("/")
+
+
 class Locations(Section):
     """The registered devices, and the order in which location sources are asked."""
 
@@ -504,6 +558,10 @@ class Locations(Section):
     reference_hosts: list[str] = Field(
         default_factory=list,
         description="hosts such locations are asked of: names, *.example.com, networks; empty: see decision 0012",
+    )
+
+    reference_server: ReferenceServer | None = Field(
+        None, description="answers references of ours, for provider profiles with `location: reference`"
     )
 
     @field_validator("reference_hosts")

@@ -39,6 +39,10 @@ class LocationConveyance(StrEnum):
 
     VALUE = "value"
     """A PIDF-LO body part, named by a Geolocation cid: URI (RFC 6442)."""
+    REFERENCE = "reference"
+    """A Geolocation https: URI, which our HELD server answers (RFC 6753); by value where it cannot."""
+    ID = "id"
+    """The provider's own id of the place in Geolocation (`geolocation`); by value where the place has none."""
     NONE = "none"
     """Not at all: the provider knows the address by the callback number."""
 
@@ -98,6 +102,9 @@ class ProviderProfile:
     test_number: str = "933"
     """Test calls go to sip:TEST_NUMBER@{host}, without any emergency marking."""
     location: LocationConveyance = LocationConveyance.VALUE
+    geolocation: str = "{location_id}"
+    """With `location: id`, the Geolocation value, such as <https://lis.example.com/{location_id}>; in angle brackets
+    where the provider wants them."""
     needs_location: bool = True
     """False where the call may go to this provider with no location known."""
     caller_location: CallerLocation = CallerLocation.KEEP
@@ -126,7 +133,8 @@ class ProviderProfile:
     @property
     def has_templates(self) -> bool:
         """True where something in it is filled in for each call."""
-        return bool(self.from_uri or self.identity_uri) or "{" in self.request_uri.replace("{host}", "")
+        is_id = self.location is LocationConveyance.ID
+        return is_id or bool(self.from_uri or self.identity_uri) or "{" in self.request_uri.replace("{host}", "")
 
     def __post_init__(self) -> None:
         """Refuse, with ValueError, what would make a 911 call a test, a test a 911 call, or a broken header."""
@@ -138,12 +146,16 @@ class ProviderProfile:
             raise ValueError(f"request_uri {self.request_uri!r} would send 911 calls to the test number")
         for template in (self.request_uri, self.identity_uri, self.from_uri):
             check_template(template)
+        check_template(self.geolocation.removeprefix("<").removesuffix(">"))
         if self.geolocation_routing not in ("", "yes", "no", "if-absent"):
             raise ValueError(
                 f"geolocation_routing {self.geolocation_routing!r} is neither yes, no, if-absent nor empty"
             )
         if self.resource_priority and not _RESOURCE_PRIORITY.fullmatch(self.resource_priority):
             raise ValueError(f"resource_priority {self.resource_priority!r} is not like esnet.1")
+
+
+_NO_VALUES = CallValues()
 
 
 # Made on every emergency call and never changed; not frozen, for that triples the price of making one.
@@ -173,6 +185,8 @@ class ProviderRequest:
     first_fields: tuple[tuple[str, str], ...] = ()
     add_fields: tuple[tuple[str, str], ...] = ()
     location_part: LocationPart | None = None
+    reference: bytes = b""
+    """The document that the reference in Geolocation stands for; empty where there is no such reference."""
     from_uri: str = ""
     """What From is to name in place of the caller; empty to leave it as it came."""
     shortfalls: tuple[str, ...] = ()
@@ -193,10 +207,10 @@ class ExistingFields:
 
 
 def adds_location(profile: ProviderProfile, decision: LocationDecision, conveyed: Conveyed) -> bool:
-    """True where a location part of ours goes along: the place that we decided on, or the document that a caller's
-    reference gave. A location that the caller sent by value goes along by itself."""
+    """True where a location of ours goes along, in whatever form: the place that we decided on, or the document that
+    a caller's reference gave. A location that the caller sent by value goes along by itself."""
     location = decision.location
-    if location is None or profile.location is not LocationConveyance.VALUE:
+    if location is None or profile.location is LocationConveyance.NONE:
         return False
     if profile.add_location is AddLocation.NEVER:
         return False
@@ -220,13 +234,16 @@ def provider_request(
     existing: ExistingFields,
     conveyed: Conveyed = NOTHING_CONVEYED,
     number: str = "",
+    reference: str = "",
+    no_reference: str = "reference-server-not-configured",
 ) -> ProviderRequest:
     """The request that `profile` makes of an emergency or test call; never raises.
 
     `host` is the trunk's host (and port), `call_id` our record id, `domain` our FQDN, `timestamp` seconds
     since 1970, `number` the route's own. `with_location` False leaves our location out (a second try after 424).
-    `conveyed` is what the caller sent. Sources: RFC 6442 (Geolocation), RFC 3325 (P-Asserted-Identity), RFC 7135
-    (esnet), NENA-STA-010 (Call-Info identifiers). Where no callback number is known the caller's own
+    `conveyed` is what the caller sent. `reference` is the URI under which our location would be answered, empty where
+    none is to be had (`no_reference` says why). Sources: RFC 6442 (Geolocation), RFC 3325 (P-Asserted-Identity),
+    RFC 7135 (esnet), NENA-STA-010 (Call-Info identifiers). Where no callback number is known the caller's own
     P-Asserted-Identity stays as it came: no invalid one is made up. Of a caller's `Geolocation-Routing: no` nothing
     is left where a location is to be used, for an emergency proxy does not obey it (RFC 6881), unless the profile
     says `if-absent`.
@@ -236,6 +253,7 @@ def provider_request(
     fields_set, fields_removed = _identity(decision, caller_display_name, domain)
     from_uri = ""
     shortfalls: list[str] = []
+    values = _NO_VALUES
     if profile.has_templates:
         values = values_of(decision, host=host, domain=domain, number=number)
         from_uri, shortfalls = _templates(profile, values, fields_set)
@@ -248,19 +266,30 @@ def provider_request(
     fields_added: list[tuple[str, str]] = []
 
     part: LocationPart | None = None
+    document = b""
+    shows_location = False
     is_conveyed = decision.location is not None and decision.location.source is LocationSource.CONVEYED
     if with_location and decision.location and adds_location(profile, decision, conveyed):
-        part = _location_part(decision.location, decision, conveyed, uid, domain, timestamp)
-        geolocation = ("Geolocation", f"<cid:{part.content_id}>")
+        value, shortfall = _by_other_than_value(profile, values, reference, no_reference)
+        if shortfall and shortfall not in shortfalls:
+            shortfalls.append(shortfall)
+        if not value:
+            part = _location_part(decision.location, decision, conveyed, uid, domain, timestamp)
+            value = f"<cid:{part.content_id}>"
+        elif profile.location is LocationConveyance.REFERENCE:
+            document = _location_part(decision.location, decision, conveyed, uid, domain, timestamp).body
+        geolocation = ("Geolocation", value)
         if profile.caller_location is CallerLocation.WINNER_ONLY:
             fields_set.append(geolocation)
         elif profile.location_position is LocationPosition.TOP_MOST and conveyed.location is None:
             fields_first.append(geolocation)
         else:
             fields_added.append(geolocation)  # RFC 6442 section 4.2: the added value goes last
-    elif is_conveyed and profile.location is LocationConveyance.VALUE:
+        shows_location = True
+    elif is_conveyed and profile.location is not LocationConveyance.NONE:
+        shows_location = True
         _show_callers(profile, conveyed, fields_set, fields_added)
-    if part is not None or (is_conveyed and profile.location is LocationConveyance.VALUE):
+    if shows_location:
         if profile.geolocation_routing == "if-absent":
             if not existing.geolocation_routing:
                 fields_set.append(("Geolocation-Routing", "yes"))
@@ -286,9 +315,21 @@ def provider_request(
         first_fields=tuple(fields_first),
         add_fields=tuple(fields_added),
         location_part=part,
+        reference=document,
         from_uri=from_uri,
         shortfalls=tuple(shortfalls),
     )
+
+
+def _by_other_than_value(
+    profile: ProviderProfile, values: CallValues, reference: str, no_reference: str
+) -> tuple[str, str]:
+    """The Geolocation value that says where the location is; empty where it goes along by value, with the reason."""
+    if profile.location is LocationConveyance.ID:
+        return filled(profile.geolocation, values)
+    if profile.location is LocationConveyance.REFERENCE:
+        return (f"<{reference}>", "") if reference else ("", no_reference)
+    return "", ""
 
 
 def _templates(

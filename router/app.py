@@ -105,7 +105,6 @@ class App:
         self.database_health = "starting"
         self.journal = JournalWriter(loaded.state_directory / "journal", loaded.config.node)
         self.held = HeldClient(self.resolver.find_addresses, [point.host for point in self.points.points])
-        self._use_references(loaded)
         self.router = CallRouter(
             self._setup(loaded, self._trunk_addresses(loaded)),
             key=self.key,
@@ -117,6 +116,7 @@ class App:
             ask_reference=self.held,
         )
         self.held.counts = self.router.counts
+        self._use_references(loaded)
         self.probes = Probes(
             self.router.stack,
             self.router.trunks.health,
@@ -182,6 +182,7 @@ class App:
             (1, "writing to the journal", self.router.write_waiting),
             (1, "writing the log", self.logs.render),
             (10, "looking at limits", self._look_at_limits),
+            (10, "looking whether references are answered", self._look_at_references),
             (600, "looking at the sizes of messages", lambda: warn_of_sizes(near_limits, self._sizes_said)),
             (5, "looking for callers that were blocked by hand", self.blocks.look),
             (10, "showing that the process lives", self.heartbeat.beat),
@@ -248,6 +249,8 @@ class App:
 
     def _use_references(self, loaded: LoadedConfig) -> None:
         locations = loaded.config.locations
+        self.router.references.use(locations.reference_server, loaded.state_directory, self.key)
+        self._look_at_references()
         self.held.use(HostRules(locations.reference_hosts), locations.reference_timeout)
 
     def _probe(self) -> None:
@@ -543,6 +546,9 @@ class App:
                     self._job_faults[doing] += 1
                     if self._job_faults[doing] % 600 == 1:  # the first, then one a minute: the log may be what fails
                         log.exception("fault in edge911 itself, while %s; it is tried again", doing)
+
+    def _look_at_references(self) -> None:
+        self.router.references.look(time.time())
 
     def _look_at_limits(self) -> None:
         self.router.admission.look_at_limits()

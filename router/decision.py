@@ -5,9 +5,10 @@ Everything here is made of the request, the tables in memory and the configurati
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from config.load import LoadedConfig
@@ -41,6 +42,7 @@ from router.attachment_fields import AttachmentFields
 from router.from_uri import LONGEST_URI, uri_in, with_uri
 from router.identity import drop_unsigned
 from router.phone_address import NO_PHONE_ADDRESS, SAYS_NOTHING, phone_address
+from router.reference_spool import LOCATION
 from router.sources import Source
 from sip.body import BodyPart, add_part, leaf_parts, media_type
 from sip.errors import RemoteError
@@ -355,7 +357,7 @@ def _step(
     located: bool,
     is_conveyed: bool,
 ) -> RouteStep:
-    carries = located and profile is not None and profile.location is LocationConveyance.VALUE
+    carries = located and profile is not None and profile.location is not LocationConveyance.NONE
     if carries and profile is not None and profile.add_location is AddLocation.NEVER:
         carries = is_conveyed
     return RouteStep(
@@ -454,6 +456,9 @@ def call_id_of(key: bytes, request: Request) -> str:
     return hashlib.blake2b(seed, key=key, digest_size=10, person=b"call record").hexdigest()
 
 
+NO_DOCUMENTS: Mapping[str, bytes] = MappingProxyType({})
+
+
 class Outgoing(NamedTuple):
     """An INVITE for a route."""
 
@@ -461,18 +466,38 @@ class Outgoing(NamedTuple):
     """But for Via, Record-Route and Max-Forwards."""
     shortfalls: tuple[str, ...] = ()
     """Why something in it is not as the route's profile would have it."""
+    documents: Mapping[str, bytes] = NO_DOCUMENTS
+    """What the reference in it stands for, by name."""
+
+
+class Reference(NamedTuple):
+    """Under which URI a location would be answered, or why under none."""
+
+    uri: str
+    reason: str = ""
+
+
+NO_SERVER = Reference("", "reference-server-not-configured")
 
 
 def request_for(
-    rules: Rules, plan: CallPlan, step: RouteStep, request: Request, timestamp: float, *, with_location: bool
+    rules: Rules,
+    plan: CallPlan,
+    step: RouteStep,
+    request: Request,
+    timestamp: float,
+    *,
+    with_location: bool,
+    reference: Reference = NO_SERVER,
 ) -> Outgoing:
     """The INVITE as it goes to one route. timestamp, seconds since 1970, dates the location document."""
-    made = _wishes(rules, plan, step, timestamp, with_location=with_location)
-    return Outgoing(_as_wished(plan, request, made), made.shortfalls)
+    made = _wishes(rules, plan, step, timestamp, with_location=with_location, reference=reference)
+    documents = {LOCATION: made.reference} if made.reference else NO_DOCUMENTS
+    return Outgoing(_as_wished(plan, request, made), made.shortfalls, documents)
 
 
 def _wishes(
-    rules: Rules, plan: CallPlan, step: RouteStep, timestamp: float, *, with_location: bool
+    rules: Rules, plan: CallPlan, step: RouteStep, timestamp: float, *, with_location: bool, reference: Reference
 ) -> ProviderRequest:
     """What the profile of a route makes of a call."""
     if step.profile is None:
@@ -496,6 +521,8 @@ def _wishes(
         existing=plan.existing,
         conveyed=plan.conveyed,
         number=step.number,
+        reference=reference.uri,
+        no_reference=reference.reason,
     )
     if step.number and step.kind == "basic":
         made = replace(made, request_uri=f"sip:{user_part(step.number)}@{step.host}")

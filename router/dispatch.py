@@ -28,6 +28,7 @@ from router.path import Paths
 from router.reach import check_reach
 from router.record_route import RecordRouting
 from router.reference_wait import AskReference
+from router.references import References
 from router.setup import Edge, Journal, Setup
 from router.sources import Side
 from router.strays import Strays
@@ -89,6 +90,7 @@ class CallRouter:
         """Which place access points and switch ports serve."""
         self.location_answers: Counter[str] = Counter()
         """What location sources said of emergency calls: source, outcome and reason."""
+        self.references = References()
         self.blocks: Blocks | None = None
         """Whose 911 calls a person has blocked; None blocks nobody."""
         self.admission = Admission(self)

@@ -12,7 +12,7 @@ from e911.location import DispatchableLocation
 from e911.numbers import CallKind
 from e911.record import SourceAnswer
 from e911.wiremap import NO_WIREMAP, WiremapTable
-from router.decision import CallPlan, RouteStep, Rules, plan_call, request_for
+from router.decision import NO_SERVER, CallPlan, Reference, RouteStep, Rules, plan_call, request_for
 from router.listening import ListeningPoints, is_public
 from router.media import PRIVATE_MEDIA
 from router.sources import Side, Source, Sources
@@ -220,7 +220,11 @@ def _routes(
 
 
 def _as_sent(rules: Rules, plan: CallPlan, step: RouteStep, request: Request) -> dict[str, Any]:
-    sent, shortfalls = request_for(rules, plan, step, request, time.time(), with_location=step.with_location)
+    sent, shortfalls, documents = request_for(
+        *(rules, plan, step, request, time.time()),
+        with_location=step.with_location,
+        reference=_reference(rules, plan),
+    )
     shown = _SHOWN if sent.first("from") == request.first("from") else ("from", *_SHOWN)
     headers = [line.decode("latin-1").replace(plan.id, _DERIVED) for key, line in sent.fields if key in shown]
     parts = []
@@ -237,8 +241,15 @@ def _as_sent(rules: Rules, plan: CallPlan, step: RouteStep, request: Request) ->
         "headers": headers,
         "body_parts": parts,
         "carries_location": step.with_location,
+        **({"by_reference": list(documents)} if documents else {}),
         **({"shortfalls": list(shortfalls)} if shortfalls else {}),
     }
+
+
+def _reference(rules: Rules, plan: CallPlan) -> Reference:
+    """As it would be while references are answered."""
+    server = rules.config.locations.reference_server
+    return NO_SERVER if server is None else Reference(f"{server.url.rstrip('/')}/{plan.id}")
 
 
 def _ordinary(

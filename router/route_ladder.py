@@ -8,7 +8,8 @@ from dataclasses import replace
 from e911.numbers import CallKind
 from e911.record import RouteEvent, RouteOutcome
 from router.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
-from router.decision import CallPlan, Outgoing, RouteStep, request_for
+from router.decision import CallPlan, Outgoing, Reference, RouteStep, request_for
+from router.references import NOT_KEPT
 from router.route_target import RouteTarget, sent_to
 from router.route_try import RouteTry
 from router.surroundings import Surroundings
@@ -144,7 +145,12 @@ class RouteLadder(ResponseContext):
         if hop.peer.hostport != step.host:
             step = replace(step, host=hop.peer.hostport)  # another of the trunk's targets
         try:
-            return request_for(self.rules, self.plan, step, self.request, self.began_at, with_location=with_location)
+            references = self.router.references
+            reference = references.to(self.plan.id, step, with_location=with_location)
+            outgoing = self._made(step, reference, with_location=with_location)
+            if outgoing.documents and not references.hand_over(self.plan.id, outgoing.documents, self.began_at):
+                outgoing = self._made(step, NOT_KEPT, with_location=with_location)
+            return outgoing
         except Exception:
             # A fault of ours stops no emergency call: it goes as it came, to where this route leads.
             self.router.on_fault("making the INVITE for a route")
@@ -153,6 +159,13 @@ class RouteLadder(ResponseContext):
             )
             plain = Edits(uri=f"sip:{user}@{step.host}".encode(), replace={"route": ()})
             return Outgoing(self.request.edited(plain))
+
+    def _made(self, step: RouteStep, reference: Reference, *, with_location: bool) -> Outgoing:
+        return request_for(
+            *(self.rules, self.plan, step, self.request, self.began_at),
+            with_location=with_location,
+            reference=reference,
+        )
 
     def record_route(self, target: RouteTarget) -> None:
         """Have the target say by our Record-Route lines how it is left."""

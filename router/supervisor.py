@@ -1,5 +1,5 @@
-"""`edge911 run`: starts the call process, the notices process and, where messages are to be exported, the trace
-process; and starts again what dies or hangs.
+"""`edge911 run`: starts the call process, the notices process and, where they are configured, the trace process and
+the server of location references; and starts again what dies or hangs.
 
 Deliberately small: it imports nothing of the product, so there is next to nothing in it that can fail. The children
 die with it (the kernel sees to that), so that after a kill -9 the addresses are free for the next start.
@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 STARTED_SECONDS = 3.0
 """A call process that ends within so long of the very first start cannot serve: its reason is ours."""
@@ -24,6 +25,7 @@ CALLS_SILENT_SECONDS = 10.0
 """So long the call process may give no sign of life (it gives one a second) before it counts as hung. A phone goes on
 sending its INVITE for 32 s: time enough for a new process to take it."""
 NOTICES_SILENT_SECONDS = 60.0
+REFERENCES_SILENT_SECONDS = 30.0
 PAUSED_SECONDS = 5.0
 """A turn of the supervisor that took longer says that the whole machine stood still, not a child."""
 LAST_WORDS_SECONDS = 0.3
@@ -37,16 +39,23 @@ class Child:
     """One supervised process.
 
     silent_seconds: so long it may give no sign of life on the pipe that `--heartbeat` names; None watches nothing.
-    wanted: False where it is started at SIGHUP only, which may give it something to do; the trace process ends with
-    exit code 0 where it has nothing to do, and is not wanted from then on.
+    wanted: False where it is started at SIGHUP only, which may give it something to do. may_end: it ends with exit
+    code 0 where it has nothing to do (trace, references), and is not wanted from then on.
     """
 
     def __init__(
-        self, name: str, command: list[str], silent_seconds: float | None = None, *, wanted: bool = True
+        self,
+        name: str,
+        command: list[str],
+        silent_seconds: float | None = None,
+        *,
+        wanted: bool = True,
+        may_end: bool = False,
     ) -> None:
         self.name = name
         self.command = command
         self.wanted = wanted
+        self.may_end = may_end
         self.silent_seconds = silent_seconds
         self.last_sign = 0.0
         self.has_shown_life = False
@@ -165,7 +174,7 @@ def say(text: str) -> None:
         print(f"edge911: {text}", file=sys.stderr, flush=True)
 
 
-def supervise(calls: Child, notices: Child, trace: Child | None = None) -> int:
+def supervise(calls: Child, notices: Child, *others: Child) -> int:
     """Keep them running until SIGTERM or SIGINT; SIGHUP goes to all. Returns the exit code."""
     reading, writing = socket.socketpair()
     with reading, writing:
@@ -177,15 +186,13 @@ def supervise(calls: Child, notices: Child, trace: Child | None = None) -> int:
             signal.signal(wanted, lambda received, _frame: caught.append(received))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)  # those that came while we were being started count too
         try:
-            return _keep_running(calls, notices, reading, caught, trace)
+            return _keep_running((calls, notices, *others), reading, caught)
         finally:
             signal.set_wakeup_fd(-1)
 
 
-def _keep_running(
-    calls: Child, notices: Child, reading: socket.socket, caught: list[int], trace: Child | None = None
-) -> int:
-    children = [child for child in (calls, notices, trace) if child is not None]
+def _keep_running(children: Sequence[Child], reading: socket.socket, caught: list[int]) -> int:
+    calls = children[0]
     for child in children:
         if child.wanted:
             child.start()
@@ -218,7 +225,7 @@ def _keep_running(
                 if child is calls and calls.starts == 1 and lived < STARTED_SECONDS and code == 1:
                     stop_all(children)
                     return code
-                if child is trace and code == 0:
+                if child.may_end and code == 0:
                     child.wanted = False
                 else:
                     say(f"the {child.name} process ended ({describe(code)}); it is started again")
@@ -226,7 +233,7 @@ def _keep_running(
                 child.start()
 
 
-def stop_all(children: list[Child]) -> int:
+def stop_all(children: Sequence[Child]) -> int:
     """One after the other: calls first, so that the notices of the last calls are made too, and messages written."""
     for child in children:
         child.signal(signal.SIGTERM)
@@ -250,10 +257,12 @@ def main() -> int:
     parser.add_argument("--config", required=True, metavar="FILE")
     parser.add_argument("--state", required=True, metavar="DIRECTORY")
     parser.add_argument("--trace", action="store_true", help="start the process of captures and HEP, too")
+    parser.add_argument("--references", action="store_true", help="start the server of location references, too")
     options = parser.parse_args()
     os.umask(0o077)  # what the children write says where people are
     python = [sys.executable, "-m"]
     parent = str(os.getpid())
+    state = ("--state", options.state)
     return supervise(
         Child(
             "call",
@@ -270,6 +279,14 @@ def main() -> int:
             [*python, "router.trace_export", "--config", options.config, "--parent", parent],
             silent_seconds=NOTICES_SILENT_SECONDS,
             wanted=options.trace,
+            may_end=True,
+        ),
+        Child(
+            "references",
+            [*python, "router.reference_server", "--config", options.config, *state, "--parent", parent],
+            silent_seconds=REFERENCES_SILENT_SECONDS,
+            wanted=options.references,
+            may_end=True,
         ),
     )
 

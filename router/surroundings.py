@@ -9,6 +9,7 @@ from router.decision import Rules
 from router.from_uri import FromRewriting
 from router.identity import Trust
 from router.path import Paths
+from router.references import References
 from router.trunks import Trunks
 from sip.flow import Flow, ListeningPoint
 from sip.message import Request, Response
@@ -53,6 +54,10 @@ class Surroundings(Protocol):
     @property
     def from_rewriting(self) -> FromRewriting:
         """The parameter that brings a rewritten From back."""
+
+    @property
+    def references(self) -> References:
+        """References of ours to locations."""
 
     @property
     def paths(self) -> Paths:

@@ -45,6 +45,8 @@ def register(app: typer.Typer) -> None:
         arguments = ["--config", path, "--state", str(state)]
         if loaded.config.trace.pcap is not None or loaded.config.trace.hep is not None:
             arguments.append("--trace")
+        if loaded.config.locations.reference_server is not None:
+            arguments.append("--references")
         os.execv(sys.executable, [sys.executable, "-m", "router.supervisor", *arguments])
 
 

@@ -39,7 +39,8 @@ OF_0005 = (
     "INSERT INTO leases (number, caller, kind, since, until, document) "
     "VALUES ('+12125550191', '4101', 'elin', 1, 2, '{}')",
 )
-ROWS = {"0001": OF_0001, "0002": OF_0002, "0003": OF_0003, "0004": OF_0004, "0005": OF_0005}
+OF_REFERENCES = ("INSERT INTO location_references (key, call, expires_at, documents) VALUES ('k', 'c1', 9, '{}')",)
+ROWS = {"0001": OF_0001, "0002": OF_0002, "0003": OF_0003, "0004": OF_0004, "0005": OF_0005, "0007": OF_REFERENCES}
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 
 

@@ -208,7 +208,7 @@ def test_a_machine_that_stood_still_makes_no_child_hung(monkeypatch: pytest.Monk
     reading, writing = socket.socketpair()
     with reading, writing:
         reading.setblocking(False)
-        supervisor._keep_running(calls, notices, reading, caught)
+        supervisor._keep_running((calls, notices), reading, caught)
     assert calls.ended_at == notices.ended_at == [1072.5], "ten seconds after the machine went on, not at once"
 
 

@@ -1,0 +1,48 @@
+"""References of ours to locations, as calls use them: which URI, and whether it will be answered."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from config.schema import ReferenceServer
+from e911.provider import LocationConveyance
+from router.decision import NO_SERVER, Reference, RouteStep
+from router.reference_spool import ReferenceSpool
+
+SERVER_DOWN = Reference("", "reference-server-down")
+NOT_KEPT = Reference("", "reference-not-kept")
+
+
+class References:
+    """What the call process knows of the process that answers references; nothing where there is none."""
+
+    def __init__(self) -> None:
+        self._server: ReferenceServer | None = None
+        self._spool: ReferenceSpool | None = None
+
+    def use(self, server: ReferenceServer | None, state: Path, key: bytes) -> None:
+        """Take another configuration."""
+        self._server = server
+        if server is not None and self._spool is None:
+            self._spool = ReferenceSpool(state, key)
+
+    def look(self, now: float) -> None:
+        """See whether references are answered (now: seconds since 1970). Once a second."""
+        if self._spool is not None and self._server is not None:
+            self._spool.look(now)
+
+    def to(self, call: str, step: RouteStep, *, with_location: bool) -> Reference:
+        """Under which URI the location of a call would be answered, where the route's profile asks for that."""
+        profile = step.profile
+        if not with_location or profile is None or profile.location is not LocationConveyance.REFERENCE:
+            return NO_SERVER
+        if self._server is None or self._spool is None:
+            return NO_SERVER
+        if not self._spool.is_answered:
+            return SERVER_DOWN
+        return Reference(f"{self._server.url.rstrip('/')}/{self._spool.reference_of(call)}")
+
+    def hand_over(self, call: str, documents: Mapping[str, bytes], at: float) -> bool:
+        """Have the reference of a call that began at this moment answered; False where that cannot be."""
+        if self._server is None or self._spool is None:
+            return False
+        return self._spool.hand_over(call, documents, at + self._server.lifetime)
