@@ -24,6 +24,8 @@ _BY_REASON: Final = {
     "zone-network": MEDIUM,
     "site-network": LOW,
     "registered-device": HIGH,
+    "location-unconfirmed": LOW,
+    "location-expired": LOW,
     "site-address": LOW,
 }
 _AGES = frozenset({"conveyed-by-value", "conveyed-by-reference", "held-kept"})

@@ -9,6 +9,8 @@ from e911.numbers import canonical_user
 
 _SCHEME = re.compile(r"(?:sips?|tel):(?://)?", re.IGNORECASE)
 
+_NO_MAC_SEPARATORS = str.maketrans("", "", ":-.")
+
 _Entry = Device | dict[str, Device]
 """One device, or several by key: nearly every user part has one, and a dict for each would cost too much."""
 
@@ -65,12 +67,13 @@ class DeviceTable:
     For one thread (the call process's event loop). 100,000 devices are some tens of megabytes.
     """
 
-    __slots__ = ("_by_aor", "_by_key", "_by_user")
+    __slots__ = ("_by_aor", "_by_key", "_by_mac", "_by_user")
 
     def __init__(self) -> None:
         self._by_key: dict[str, Device] = {}
         self._by_user: dict[str, _Entry] = {}
         self._by_aor: dict[str, _Entry] = {}
+        self._by_mac: dict[str, _Entry] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -78,26 +81,50 @@ class DeviceTable:
     def __iter__(self) -> Iterator[Device]:
         return iter(self._by_key.values())
 
+    @property
+    def has_hardware(self) -> bool:
+        """True where any device has a hardware address, so that it is worth looking for in a request."""
+        return bool(self._by_mac)
+
     def put(self, device: Device) -> None:
         """Add a device, or replace the one with the same key."""
-        self.remove(device.device)
-        user, host = _split(device.device)
-        key = f"{user}@{host}" if host else user
+        key = device_key(device.device)
+        self._remove(key)
         self._by_key[key] = device
-        _add(self._by_user, user, key, device)
-        if host:
-            _add(self._by_aor, f"{user}@{canonical_host(host)}", key, device)
+        for index, at in self._entries(device):
+            _add(index, at, key, device)
 
     def remove(self, device_name: str) -> bool:
         """Forget the device of this text (any spelling with the same key); False where there was none."""
-        user, host = _split(device_name)
-        key = f"{user}@{host}" if host else user
-        if self._by_key.pop(key, None) is None:
+        return self._remove(device_key(device_name))
+
+    def _remove(self, key: str) -> bool:
+        device = self._by_key.pop(key, None)
+        if device is None:
             return False
-        _discard(self._by_user, user, key)
-        if host:
-            _discard(self._by_aor, f"{user}@{canonical_host(host)}", key)
+        for index, at in self._entries(device):
+            _discard(index, at, key)
         return True
+
+    def _entries(self, device: Device) -> list[tuple[dict[str, _Entry], str]]:
+        """Where a device stands in the indexes, each place once."""
+        user, host = _split(device.device)
+        found = [(self._by_user, user)]
+        if host:
+            found.append((self._by_aor, f"{user}@{canonical_host(host)}"))
+        if device.mac:
+            found.append((self._by_mac, device.mac.lower().translate(_NO_MAC_SEPARATORS)))
+        if device.aor or device.number or device.username:
+            users = {user}
+            if device.aor:
+                other, host = _split(device.aor)
+                aor = f"{other}@{canonical_host(host)}"
+                if (self._by_aor, aor) not in found:
+                    found.append((self._by_aor, aor))
+                users.add(other)
+            users.update(canonical_user(text) for text in (device.number, device.username))
+            found += [(self._by_user, other) for other in users if other and other != user]
+        return found
 
     def get(self, name: str) -> Device | None:
         """The device of this text, or None."""
@@ -121,6 +148,11 @@ class DeviceTable:
             if exact is not None:
                 return DeviceMatch(_devices(exact), True)
         return DeviceMatch(_devices(entry), False)
+
+    def with_hardware(self, mac: str) -> tuple[Device, ...]:
+        """The devices (lines) of the phone with this hardware address, 12 lower-case hexadecimal digits."""
+        entry = self._by_mac.get(mac)
+        return _devices(entry) if entry is not None else ()
 
 
 def _devices(entry: _Entry) -> tuple[Device, ...]:

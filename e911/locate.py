@@ -80,6 +80,8 @@ class LocationQuery:
     """Why there is no such address, where there should be."""
     attachment: Attachment | None = None
     """What the phone says that it is attached to; None where it says nothing."""
+    hardware: str = ""
+    """The phone's hardware address as it says itself, 12 lower-case hexadecimal digits; empty where it does not."""
     held: HeldAnswer = NOT_ASKED
     """What the location server says."""
     now: float = 0.0
@@ -92,8 +94,8 @@ class LocationDecision:
 
     device: Device | None
     device_reason: str
-    """How the device was matched (`address-of-record`, `user`, `network`, `same-place`), or why none was
-    (`unknown-device`, `ambiguous-device`, `no-identity`)."""
+    """How the device was matched (`address-of-record`, `user`, `network`, `same-place`, `mac-address`), or why none
+    was (`unknown-device`, `ambiguous-device`, `no-identity`)."""
     site: Site | None
     site_reason: str
     """`device`, `number`, `network`, `default-site` or `no-site`."""
@@ -136,12 +138,15 @@ def locate(
     device, device_reason, device_site = _choose_device(match, network)
     if not user:
         device_reason = "no-identity"
+    owner = device
+    if query.hardware and (here := devices.with_hardware(query.hardware)):
+        device, device_reason, device_site = _at_phone(here, match, network)
     site, site_reason = _claim(device_site, user, network, places)
 
     found: dict[LocationSource, _Found] = {
         LocationSource.CONVEYED: (query.conveyed.location, None, query.conveyed.reason),
         LocationSource.NETWORK: at_network,
-        LocationSource.REGISTERED: _registered(device, device_reason, places),
+        LocationSource.REGISTERED: _registered(device, device_reason, places, query.now),
         LocationSource.SITE: _at_site(site, places),
     }
     if LocationSource.HELD in sources:
@@ -157,7 +162,7 @@ def locate(
     answers = _answers(found, sources, winner, query, device, location.finer_from if location else "")
     if place is None:
         place = network  # nobody knows, or the caller does: the network still says in which zone they were seen
-    callback, callback_source = _callback(device, user, site, places)
+    callback, callback_source = _callback(owner or device, user, site, places)
     return LocationDecision(
         device=device,
         device_reason=device_reason,
@@ -202,6 +207,18 @@ def _choose_device(match: DeviceMatch, network: SitePlace | None) -> tuple[Devic
     return None, "ambiguous-device", sites.pop() if len(sites) == 1 else ""
 
 
+def _at_phone(
+    here: tuple[Device, ...], match: DeviceMatch, network: SitePlace | None
+) -> tuple[Device | None, str, str]:
+    """As _choose_device, among the lines of the very phone that calls: the caller's own line where it has one.
+
+    A phone is where it stands, whoever has logged in to it.
+    """
+    own = tuple(device for device in here if device in match.devices)
+    device, reason, site = _choose_device(DeviceMatch(own or here, False), network)
+    return device, "mac-address" if device else reason, site
+
+
 def _claim(device_site: str, user: str, network: SitePlace | None, places: Places) -> tuple[Site | None, str]:
     """The site a caller belongs to: by device, by number, by network, else the default."""
     if device_site:
@@ -230,8 +247,20 @@ def _seen_in(query: LocationQuery, places: Places) -> tuple[SitePlace | None, st
 
 
 def _first(found: dict[LocationSource, _Found], sources: Sequence[LocationSource]) -> LocationSource | None:
-    """The first source, in order, that knows."""
-    return next((source for source in sources if found[source][0] is not None), None)
+    """The first source, in order, that knows.
+
+    A registered location in doubt stands behind every source that sees where the phone is now, and before the
+    site's own address (decision 0041).
+    """
+    doubtful: LocationSource | None = None
+    for source in sources:
+        location = found[source][0]
+        if location is None or (doubtful is not None and source is LocationSource.SITE):
+            continue
+        if not location.doubt:
+            return source
+        doubtful = doubtful or source
+    return doubtful
 
 
 def _refined(
@@ -293,7 +322,7 @@ def _answers(
             continue
         lost = ""
         if source is not winner:
-            lost = "finer-parts-taken" if source == finer_from else "later-in-order"
+            lost = "finer-parts-taken" if source == finer_from else "in-doubt" if location.doubt else "later-in-order"
         moves = source is LocationSource.REGISTERED and device is not None and device.kind is not DeviceKind.FIXED
         answers.append(
             SourceAnswer(
@@ -327,15 +356,15 @@ def _missed(source: LocationSource, reason: str, detail: str) -> SourceAnswer:
 # The registered location (method Manual).
 
 
-def _registered(device: Device | None, device_reason: str, places: Places) -> _Found:
+def _registered(device: Device | None, device_reason: str, places: Places, now: float) -> _Found:
     """What is registered for the device, completed from its site and zone where it names that same place."""
     if device is None:
         return None, None, device_reason
     place = places.find(device.site, device.zone) or places.find(device.site)
-    return _registered_at(device, place)
+    return _registered_at(device, place, device.doubt(now))
 
 
-def _registered_at(device: Device, place: SitePlace | None) -> _Found:
+def _registered_at(device: Device, place: SitePlace | None, doubt: str) -> _Found:
     civic = device.civic
     point = device.point
     completed = complete(place, civic) if place and place.network_location else None
@@ -354,9 +383,11 @@ def _registered_at(device: Device, place: SitePlace | None) -> _Found:
         site=place.site.id if place else "",
         zone=place.zone.id if place and place.zone else "",
         occupant=place.site.name if place and not device.civic.has_street_address else "",
-        updated_at=device.updated_at,
+        updated_at=device.confirmed_at or device.updated_at,
+        doubt=doubt,
+        validation=device.validation,
     )
-    return location, place, "registered-device"
+    return location, place, doubt or "registered-device"
 
 
 # The place where the caller's network is, and the site's own.

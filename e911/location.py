@@ -93,13 +93,46 @@ class Device:
     device: str
     name: str = ""
     kind: DeviceKind = DeviceKind.FIXED
+    aor: str = ""
+    """Another address of record it is known by, or empty."""
+    number: str = ""
+    """Another number it is known by, canonical."""
+    username: str = ""
+    """Another user part it is known by, canonical."""
+    mac: str = ""
+    """Its hardware address, 12 lower-case hexadecimal digits."""
     callback: str = ""
+    language: str = ""
+    """Of the person it is of: `en`, `fr`, or empty."""
+    email: str = ""
+    """Where that person is written to."""
     site: str = ""
     zone: str = ""
+    elin_zone: str = ""
+    """The zone of its site that lends it an ELIN, where that is not `zone`."""
     civic: CivicAddress = field(default_factory=CivicAddress)
     point: GeoPoint | None = None
+    confirmed_at: float = 0.0
+    """When somebody last said that it is there, seconds since 1970; 0 where it is not known."""
+    confirmed_by: str = ""
+    """Who said so."""
+    expires_at: float = 0.0
+    """From when on its location must be confirmed anew; 0: never."""
+    unconfirmed: str = ""
+    """Why its location is in doubt until somebody confirms it (`new-network`), or empty."""
+    validation: str = ""
+    """What the location validation function said of its location, or empty: see router/validation.py."""
+    validated_at: float = 0.0
+    acknowledged_at: float = 0.0
+    """When its user last acknowledged what 911 cannot do there."""
     updated_at: float = 0.0
     """Seconds since 1970 of the last change; 0 where it is not known."""
+
+    def doubt(self, now: float) -> str:
+        """Why its location is not to be relied on at `now`: `location-unconfirmed`, `location-expired`, or empty."""
+        if self.unconfirmed:
+            return "location-unconfirmed"
+        return "location-expired" if 0 < self.expires_at <= now else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +187,7 @@ class DispatchableLocation:
     occupant: str = ""
     updated_at: float = 0.0
     finer_from: str = ""
+    doubt: str = ""
+    """`location-unconfirmed` or `location-expired`: better than nothing, but ask the caller."""
+    validation: str = ""
+    """What the location validation function said of a registered location, or empty."""

@@ -256,11 +256,14 @@ def _location_rows(
     source = words.sources.get(location.source, one_line(location.source))
     if location.updated_at:
         source += f" ({words.confirmed.format(when=_when(location.updated_at, zone))})"
-    return [
+    rows: list[tuple[str, str | None]] = [
         (f"{heading}{words.colon}", None),
         *((f"    {line}", None) for line in lines if line),
         (words.location_from, source),
     ]
+    if location.doubt:
+        rows.append((words.doubts.get(location.doubt, one_line(location.doubt)), None))
+    return rows
 
 
 def _location_lines(words: NoticeWords, location: DispatchableLocation) -> list[str]:

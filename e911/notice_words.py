@@ -3,6 +3,7 @@
 A placeholder in braces is filled by e911.notice. Labels stand before a value on a line of its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -69,6 +70,7 @@ class NoticeWords:
     location_unknown: str
     location_from: str
     confirmed: str
+    doubts: Mapping[str, str]
     coordinates: str
     unknown_caller: str
     colon: str
@@ -137,6 +139,10 @@ ENGLISH = NoticeWords(
     location_unknown="Location given to 911: NONE, none is known. Ask the caller where they are.",
     location_from="Location from",
     confirmed="last changed {when}",
+    doubts={
+        "location-unconfirmed": "DOUBTFUL: the phone was seen elsewhere since this was given. Ask the caller.",
+        "location-expired": "DOUBTFUL: nobody has confirmed this location in time. Ask the caller.",
+    },
     coordinates="Coordinates",
     unknown_caller="unknown caller",
     colon=":",
@@ -222,6 +228,11 @@ FRENCH = NoticeWords(
     location_unknown="Emplacement transmis au 911 : AUCUN, il est inconnu. Demandez à l'appelant où il est.",
     location_from="Emplacement selon",
     confirmed="dernière modification {when}",
+    doubts={
+        "location-unconfirmed": "À VÉRIFIER : le téléphone a été vu ailleurs depuis que cet emplacement a été donné. "
+        "Demandez à l'appelant.",
+        "location-expired": "À VÉRIFIER : personne n'a confirmé cet emplacement à temps. Demandez à l'appelant.",
+    },
     coordinates="Coordonnées",
     unknown_caller="appelant inconnu",
     colon=" :",

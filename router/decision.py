@@ -40,6 +40,7 @@ from e911.record import Caller
 from e911.wiremap import NO_WIREMAP, WiremapTable
 from router.attachment_fields import AttachmentFields
 from router.from_uri import LONGEST_URI, uri_in, with_uri
+from router.hardware import hardware_address
 from router.identity import drop_unsigned
 from router.phone_address import NO_PHONE_ADDRESS, SAYS_NOTHING, phone_address
 from router.reference_spool import LOCATION
@@ -213,6 +214,7 @@ def plan_call(
             phone_address=phone.address,
             phone_address_reason=phone.reason,
             attachment=rules.attachment_fields.read(request, source) if wiremap else None,
+            hardware=hardware_address(request) if devices.has_hardware else "",
             held=held,
             now=now,
         ),

@@ -85,6 +85,8 @@ def _location_json(location: DispatchableLocation) -> orjson.Fragment:
         "occupant": location.occupant,
         "updated_at": location.updated_at,
         "finer_from": location.finer_from,
+        "doubt": location.doubt,
+        "validation": location.validation,
     }
     return orjson.Fragment(orjson.dumps(values))
 

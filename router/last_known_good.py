@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from e911.location import Device
-from router.store.devices import COLUMNS, columns_of, from_columns
+from router.store.devices import COLUMNS, STATE_COLUMNS, columns_of, from_columns, state_of
 
 FILE_NAME: Final = "devices.jsonl"
 _FORMAT: Final = 1
@@ -100,8 +100,8 @@ class LastKnownGood:
 
 
 def _line(device: Device) -> bytes:
-    given = {name: value for name, value in columns_of(device).items() if value not in ("", None)}
-    return orjson.dumps({**given, "updated_at": device.updated_at}) + b"\n"
+    values = columns_of(device) | state_of(device)
+    return orjson.dumps({name: value for name, value in values.items() if value not in ("", None)}) + b"\n"
 
 
 def _parsed(line: bytes) -> Mapping[str, object] | None:
@@ -113,12 +113,15 @@ def _parsed(line: bytes) -> Mapping[str, object] | None:
 
 
 def _device(document: Mapping[str, object]) -> Device | None:
-    values = {name: value for name in COLUMNS if isinstance(value := document.get(name), str | float | int)}
-    updated_at = document.get("updated_at")
+    values = {
+        name: value
+        for name in (*COLUMNS, *STATE_COLUMNS)
+        if isinstance(value := document.get(name), str | float | int)
+    }
     if not values.get("device"):
         return None
     try:
-        return from_columns(values, updated_at if isinstance(updated_at, float) else 0.0)
+        return from_columns(values)
     except ValueError:
         return None
 

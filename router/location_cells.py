@@ -4,15 +4,17 @@ Shared by the CSV import and `edge911 locations set`, so that both refuse the sa
 """
 
 import re
+import time
 import unicodedata
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from e911.devices import device_key
 from e911.location import Device, DeviceKind
 from e911.numbers import dialable
-from router.store.devices import COLUMNS, Value, columns_of
+from router.store.devices import COLUMNS, TIME_COLUMNS, Value, columns_of
 
 if TYPE_CHECKING:
     from config.schema import Config
@@ -29,6 +31,10 @@ _SPREADSHEET_NUMBER = re.compile(r"\d+([.,]\d+)?E\+\d+", re.IGNORECASE | re.ASCI
 _UNFIT_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories without a visible character: they break XML, or make two equal-looking names differ."""
 _LIMITS: Final = {"latitude": 90.0, "longitude": 180.0}
+_ALSO_CALLED: Final = {"user": "username", "address_of_record": "aor", "mac_address": "mac", "expires": "expires_at"}
+_MAC = re.compile(r"[0-9a-f]{12}")
+_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+\.[^@\s<>,;.]+")
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
 def places_of(config: "Config") -> Places:
@@ -42,6 +48,7 @@ def column_named(written: str) -> str:
     Raises ValueError where there is none, with the nearest name.
     """
     name = re.sub(r"[\s_-]+", "_", _plain_text(written).lower())
+    name = _ALSO_CALLED.get(name, name)
     if name in COLUMNS:
         return name
     if not name:
@@ -50,13 +57,15 @@ def column_named(written: str) -> str:
 
 
 def cell_value(column: str, written: str, places: Places) -> Value:
-    """What is stored for the text `written` in `column`; "" (None for a coordinate) where it is empty.
+    """What is stored for the text `written` in `column`; "" (None for a coordinate or a time) where it is empty.
 
     Raises ValueError with what is wrong and what would be right.
     """
     text = _plain_text(written)
     if column in _LIMITS:
         return _coordinate(column, text) if text else None
+    if column in TIME_COLUMNS:
+        return _time(column, text) if text else None
     if column == "device":
         return _device(text)
     if not text:
@@ -64,6 +73,17 @@ def cell_value(column: str, written: str, places: Places) -> Value:
     match column:
         case "kind":
             return _kind(text)
+        case "aor":
+            return _aor(text)
+        case "number" | "username":
+            return _identity(column, text)
+        case "mac":
+            return hardware_key(text)
+        case "language":
+            return _language(text)
+        case "email":
+            if not _EMAIL.fullmatch(text):
+                raise ValueError(f"{text!r} is not a mail address; write name@example.com")
         case "callback":
             if not (number := dialable(text)):
                 raise ValueError(f"{text!r} is not a number a PSAP can call back; write +12125550123")
@@ -87,6 +107,12 @@ def unfitting(values: Mapping[str, Value], places: Places) -> list[tuple[str, st
     elif zone and zone not in places.get(site, frozenset()):
         near = _did_you_mean(zone, places.get(site, ()))
         problems.append(("zone", f"no zone {zone!r} in site {site!r}{near}"))
+    lender = str(values.get("elin_zone") or "")
+    if lender and not site:
+        problems.append(("elin_zone", f"elin_zone {lender!r} needs a site"))
+    elif lender and lender not in places.get(site, frozenset()):
+        near = _did_you_mean(lender, places.get(site, ()))
+        problems.append(("elin_zone", f"no zone {lender!r} in site {site!r}{near}"))
     latitude, longitude = values.get("latitude"), values.get("longitude")
     if latitude is not None and longitude is None:
         problems.append(("longitude", "latitude without longitude; give both, or clear both"))
@@ -129,6 +155,63 @@ def _device(text: str) -> str:
     if any(character.isspace() for character in name):
         raise ValueError(f"{text!r} is neither a number nor a user: there is a space in it")
     return name
+
+
+def _aor(text: str) -> str:
+    name = _device(text)
+    user, _, host = name.rpartition("@")
+    if not user or not host:
+        raise ValueError(f"{text!r} is not an address of record; write alice@example.com")
+    return name
+
+
+def _identity(column: str, text: str) -> str:
+    name = _device(text)
+    if "@" in name:
+        raise ValueError(f"{text!r} is an address of record; write it in the column aor")
+    if column == "number" and not name.removeprefix("+").isdigit():
+        raise ValueError(f"{text!r} is not a number; write +12125550123 or 4102, or use the column username")
+    return name
+
+
+def hardware_key(text: str) -> str:
+    """A hardware address (MAC) in any spelling as its 12 lower-case hexadecimal digits. Raises ValueError."""
+    digits = re.sub(r"[\s:.-]", "", text.lower())
+    if not _MAC.fullmatch(digits):
+        raise ValueError(f"{text!r} is not a MAC address; write 00:0b:82:1a:2b:3c")
+    return digits
+
+
+def _language(text: str) -> str:
+    language = text.lower().replace("_", "-").partition("-")[0]
+    if language not in ("en", "fr"):
+        raise ValueError(f"{text!r} is not a language; write en or fr")
+    return language
+
+
+def _time(column: str, text: str) -> float:
+    """Seconds since 1970. A day alone is its beginning, or its end where it is the last (UTC)."""
+    if text.lower() == "now":
+        return float(int(time.time()))
+    try:
+        found = datetime.fromisoformat(text.upper().replace("Z", "+00:00") if "T" in text.upper() else text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time; write 2026-11-22 or 2026-11-22T21:36:12Z") from None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    if len(text) <= 10 and column == "expires_at":
+        found += timedelta(days=1)
+    seconds = found.timestamp()
+    if not 0 < seconds <= _LATEST:
+        raise ValueError(f"{text!r} is no time in use; write one after 1970")
+    return seconds
+
+
+def written_time(seconds: float | None) -> str:
+    """A time as `cell_value` reads it back; empty for none."""
+    if not seconds:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _kind(text: str) -> str:

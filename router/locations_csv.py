@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from e911.location import Device
-from router.location_cells import Places, cell_value, column_named, unfitting, unfitting_after
-from router.store.devices import COLUMNS, POINT_COLUMNS, Value, columns_of
+from router.location_cells import Places, cell_value, column_named, unfitting, unfitting_after, written_time
+from router.store.devices import COLUMNS, POINT_COLUMNS, TIME_COLUMNS, Value, columns_of
 
 _DELIMITERS = ",;\t"
 _PROGRESS_EVERY = 500
@@ -111,8 +111,15 @@ def written_rows(devices: Iterable[Device]) -> Iterator[str]:
     for device in sorted(devices, key=lambda device: device.device):
         yield _taken(buffer)
         values = columns_of(device)
-        writer.writerow("" if (value := values[name]) is None else value for name in COLUMNS)
+        writer.writerow(written_cell(name, values[name]) for name in COLUMNS)
     yield _taken(buffer)
+
+
+def written_cell(name: str, value: Value) -> str | float:
+    """A value as it stands in a file."""
+    if name in TIME_COLUMNS:
+        return written_time(value if isinstance(value, float) else None)
+    return "" if value is None else value
 
 
 def _taken(buffer: io.StringIO) -> str:

@@ -1,6 +1,8 @@
 """edge911 locations: the registered devices, on the database that the configuration names."""
 
+import getpass
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,13 +61,20 @@ def _import(
       device               number, user or address of record, as the phone calls itself
       name                 who is there; the PSAP and the front desk see it
       kind                 fixed, nomadic, softphone or off-premises
+      aor, number, username, mac
+                           what else the phone is known by: another address of record, number, user, MAC address
       callback             the number a PSAP calls back: +12125550112
+      language, email      of the person whose phone it is: en or fr; where a link to say where it is is sent
       site, zone           as in edge911.yaml; a zone needs its site
+      elin_zone            the zone whose ELIN it is lent, where that is another one
       country, state, county, city, pre_directional, street, street_suffix,
       post_directional, house_number, house_number_suffix, postal_code,
       building, floor, unit, room, landmark, additional
                            the address, where it is not the site's or goes beyond it
       latitude, longitude  degrees, WGS 84, such as 40.7484,-73.9857; both or none
+      confirmed_at, confirmed_by
+                           when somebody last said that it is there, and who; a location that is given is confirmed
+      expires_at           until when that holds: 2027-11-22 or 2027-11-22T21:36:12Z; empty: always
 
     A column that the file does not have keeps the value each device has. An empty cell clears it. A device
     that is not in the file stays as it is; `edge911 locations remove` takes devices away.
@@ -95,7 +104,7 @@ def _import(
                 _refuse(name, CsvError(problems))
             for start in range(0, len(rows), _CHUNK):
                 chunk = rows[start : start + _CHUNK]
-                count = _sum(count, upsert_devices(conn, [row.values for row in chunk]))
+                count = _sum(count, upsert_devices(conn, [row.values for row in chunk], by=_who()))
                 advance(chunk[-1].line)
     typer.echo(f"{_devices(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged")
 
@@ -115,15 +124,16 @@ def _list(
     if as_json:
         import orjson
 
-        from router.store.devices import columns_of
+        from router.store.devices import columns_of, state_of
 
-        documents = [{**columns_of(device), "updated_at": device.updated_at} for device in found]
+        documents = [columns_of(device) | state_of(device) for device in found]
         typer.echo(orjson.dumps(documents, option=orjson.OPT_INDENT_2).decode())
         return
+    now = time.time()
     if found:
         print_table(
-            ("Device", "Name", "Kind", "Callback", "Site", "Zone", "Address", "Point"),
-            [_row(device) for device in found],
+            ("Device", "Name", "Kind", "Callback", "Site", "Zone", "Address", "Point", "State"),
+            [_row(device, now) for device in found],
             cut=("Address", "Name", "Site", "Zone"),
             drop=("Point", "Kind", "Zone"),
         )
@@ -187,7 +197,7 @@ def _set(
         known = get_device(conn, str(values["device"]))
         if unfitting := unfitting_after(known, values, places):
             _refuse_set(device, [f"{name}: {what}" for name, what in unfitting])
-        count = upsert_devices(conn, [values])
+        count = upsert_devices(conn, [values], by=_who())
     outcome = "new" if count.new else "changed" if count.changed else "unchanged"
     typer.echo(f"{values['device']}: {outcome}")
 
@@ -288,6 +298,14 @@ def _sum(one: "UpsertCount", other: "UpsertCount") -> "UpsertCount":
     )
 
 
+def _who() -> str:
+    """Who gives this command: the name of their account on this machine."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "command line"
+
+
 def _devices(number: int) -> str:
     return f"{number:,} device{'' if number == 1 else 's'}"
 
@@ -313,10 +331,15 @@ def _nearest(conn: "Connection", name: str) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _row(device: "Device") -> tuple[str, ...]:
+def _row(device: "Device", now: float) -> tuple[str, ...]:
     point = f"{device.point.latitude}, {device.point.longitude}" if device.point else ""
     who = (device.device, device.name, device.kind.value, device.callback)
-    return (*who, device.site, device.zone, _address(device), point)
+    return (*who, device.site, device.zone, _address(device), point, _state(device, now))
+
+
+def _state(device: "Device", now: float) -> str:
+    """How far its location is to be relied on."""
+    return device.doubt(now).removeprefix("location-")
 
 
 def _address(device: "Device") -> str:

@@ -9,9 +9,10 @@ A device is kept under its key (e911.devices.device_key), so that two spellings 
 here as in the table that calls are matched with. "Any spelling" below means any text with that key.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -37,10 +38,15 @@ from e911.location import CIVIC_FIELDS, CivicAddress, Device, DeviceKind, GeoPoi
 from router.store.metadata import metadata
 
 Value = str | float | None
-TEXT_COLUMNS: Final = ("name", "kind", "callback", "site", "zone", *CIVIC_FIELDS)
+WHO_COLUMNS: Final = ("name", "kind", "aor", "number", "username", "mac", "callback", "language", "email")
+TEXT_COLUMNS: Final = (*WHO_COLUMNS, "site", "zone", "elin_zone", *CIVIC_FIELDS)
 POINT_COLUMNS: Final = ("latitude", "longitude")
-COLUMNS: Final = ("device", *TEXT_COLUMNS, *POINT_COLUMNS)
+TIME_COLUMNS: Final = ("confirmed_at", "expires_at")
+"""Seconds since 1970; None where not given."""
+COLUMNS: Final = ("device", *TEXT_COLUMNS, *POINT_COLUMNS, "confirmed_at", "confirmed_by", "expires_at")
 """Every column people write, in the order of the CSV file."""
+STATE_COLUMNS: Final = ("unconfirmed", "validation", "validated_at", "acknowledged_at", "updated_at")
+"""What edge911 itself writes beside them."""
 KEPT_CHANGES = 100_000
 """Rows of device_changes that the triggers keep; a reader further behind loads the whole table."""
 _BATCH = 500
@@ -59,7 +65,14 @@ devices = Table(
     Column("latitude", Double),
     Column("longitude", Double),
     Column("updated_at", Double, nullable=False),
+    *(
+        Column(name, Text, nullable=False, server_default="")
+        for name in ("confirmed_by", "unconfirmed", "validation")
+    ),
+    *(Column(name, Double) for name in ("confirmed_at", "expires_at", "validated_at", "acknowledged_at")),
 )
+
+_READ = select(*(devices.c[name] for name in (*COLUMNS, *STATE_COLUMNS)))
 
 device_changes = Table(
     "device_changes",
@@ -90,14 +103,14 @@ def all_devices(conn: Connection) -> list[Device]:
 
 def device_batches(conn: Connection, size: int) -> Iterator[list[Device]]:
     """Every device, in lists of at most `size`, so that a reader with other work can pause between them."""
-    with conn.execute(select(devices), execution_options={"yield_per": size}) as result:
+    with conn.execute(_READ, execution_options={"yield_per": size}) as result:
         for rows in result.partitions():
             yield [_device(row) for row in rows]
 
 
 def get_device(conn: Connection, device: str) -> Device | None:
     """The device of that name in any spelling, or None."""
-    found = conn.execute(select(devices).where(devices.c.device == device_key(device))).one_or_none()
+    found = conn.execute(_READ.where(devices.c.device == device_key(device))).one_or_none()
     return _device(found) if found is not None else None
 
 
@@ -136,12 +149,15 @@ def changes_since(
     return last, list(present.values()), sorted(touched - present.keys())
 
 
-def upsert_devices(conn: Connection, rows: Sequence[Mapping[str, Value]], *, now: float | None = None) -> UpsertCount:
+def upsert_devices(
+    conn: Connection, rows: Sequence[Mapping[str, Value]], *, now: float | None = None, by: str = ""
+) -> UpsertCount:
     """Add devices, or change the given columns of those that exist; a column not given keeps its value.
 
     Each row holds `device` (any spelling) and any of COLUMNS; None or "" clears. A device named twice takes
     the later row on top of the earlier. `now` is seconds since 1970, for updated_at of what is new or
-    changed. Raises ValueError for a column that does not exist and for half a point.
+    changed. A location that is given is confirmed by that, `by` whoever gives it (see `settled`). Raises
+    ValueError for a column that does not exist and for half a point.
     """
     at = time.time() if now is None else now
     take_turn(conn)
@@ -151,14 +167,18 @@ def upsert_devices(conn: Connection, rows: Sequence[Mapping[str, Value]], *, now
         name = device_key(str(row["device"]))
         base = merged.get(name) or known.get(name) or Device(device=name)
         merged[name] = overlaid(base, row)
-    added = [device for name, device in merged.items() if name not in known]
-    changed = [device for name, device in merged.items() if name in known and device != known[name]]
+    added = [settled(None, device, at, by) for name, device in merged.items() if name not in known]
+    changed = [
+        settled(known[name], device, at, by)
+        for name, device in merged.items()
+        if name in known and device != known[name]
+    ]
     if added:
-        conn.execute(insert(devices), [{**columns_of(device), "updated_at": at} for device in added])
+        conn.execute(insert(devices), [_written(device) for device in added])
     if changed:
         conn.execute(
             update(devices).where(devices.c.device == bindparam("key")),
-            [{**columns_of(device), "key": device.device, "updated_at": at} for device in changed],
+            [{**_written(device), "key": device.device} for device in changed],
         )
     return UpsertCount(new=len(added), changed=len(changed), unchanged=len(merged) - len(added) - len(changed))
 
@@ -181,9 +201,45 @@ def trim_changes(conn: Connection, keep: int = KEPT_CHANGES) -> None:
 
 def overlaid(device: Device, row: Mapping[str, Value]) -> Device:
     """The device with the columns of `row` put over its own. Raises ValueError as upsert_devices does."""
-    if unknown := sorted(row.keys() - set(COLUMNS)):
+    if unknown := sorted(row.keys() - _COLUMNS):
         raise ValueError(f"no such column: {', '.join(unknown)}")
-    return from_columns({**columns_of(device), **row, "device": device.device}, device.updated_at)
+    return from_columns({**columns_of(device), **row, "device": device.device, **state_of(device)})
+
+
+def settled(before: Device | None, after: Device, now: float, by: str) -> Device:
+    """The device as it is kept once it has changed from `before` to `after` at `now`.
+
+    Another location ends what was known of the old one (its validation, a doubt); it is confirmed by being given,
+    unless the change says itself when it was confirmed. To confirm a location ends a doubt about it.
+    """
+    if before is None or _location(before) != _location(after):
+        after = replace(after, unconfirmed="", validation="", validated_at=0.0)
+        is_given = after.site or after.point or not after.civic.is_empty
+        if is_given and after.confirmed_at == (before.confirmed_at if before else 0.0):
+            after = replace(after, confirmed_at=float(int(now)), confirmed_by=by)
+    elif after.confirmed_at > before.confirmed_at:
+        after = replace(after, unconfirmed="")
+    return replace(after, updated_at=now)
+
+
+def _location(device: Device) -> tuple[object, ...]:
+    return device.site, device.zone, device.civic, device.point
+
+
+def mark_devices(conn: Connection, marks: Mapping[str, Mapping[str, Value]]) -> None:
+    """Set STATE_COLUMNS of devices, by canonical name, and nothing else; a device that is gone stays away.
+
+    Every row names the same columns.
+    """
+    if marks:
+        take_turn(conn)
+        names = next(iter(marks.values()))
+        conn.execute(
+            update(devices)
+            .where(devices.c.device == bindparam("key"))
+            .values({name: bindparam(name) for name in names}),
+            [{"key": device_key(device), **values} for device, values in marks.items()],
+        )
 
 
 def columns_of(device: Device) -> dict[str, Value]:
@@ -192,35 +248,61 @@ def columns_of(device: Device) -> dict[str, Value]:
         "device": device.device,
         "name": device.name,
         "kind": device.kind.value,
+        "aor": device.aor,
+        "number": device.number,
+        "username": device.username,
+        "mac": device.mac,
         "callback": device.callback,
+        "language": device.language,
+        "email": device.email,
         "site": device.site,
         "zone": device.zone,
+        "elin_zone": device.elin_zone,
         **{name: getattr(device.civic, name) for name in CIVIC_FIELDS},
         "latitude": device.point.latitude if device.point else None,
         "longitude": device.point.longitude if device.point else None,
+        "confirmed_at": device.confirmed_at or None,
+        "confirmed_by": device.confirmed_by,
+        "expires_at": device.expires_at or None,
     }
 
 
-def from_columns(values: Mapping[str, Value], updated_at: float = 0.0) -> Device:
-    """The device that columns say; a missing one is empty. Raises ValueError for half a point, a bad kind."""
+def state_of(device: Device) -> dict[str, Value]:
+    """What edge911 itself writes of the device (STATE_COLUMNS)."""
+    return {
+        "unconfirmed": device.unconfirmed,
+        "validation": device.validation,
+        "validated_at": device.validated_at or None,
+        "acknowledged_at": device.acknowledged_at or None,
+        "updated_at": device.updated_at,
+    }
+
+
+def _written(device: Device) -> dict[str, Value]:
+    return columns_of(device) | state_of(device)
+
+
+def from_columns(values: Mapping[str, Value]) -> Device:
+    """The device that columns say (COLUMNS and STATE_COLUMNS); a missing one is empty.
+
+    Raises ValueError for half a point, a bad kind.
+    """
 
     def text(name: str) -> str:
         value = values.get(name)
         return "" if value is None else str(value)
 
+    plain: dict[str, Any] = {name: text(name) for name in _PLAIN}
+    plain |= {name: _number(values.get(name)) or 0.0 for name in _TIMES}
     latitude, longitude = (_number(values.get(name)) for name in POINT_COLUMNS)
     if (latitude is None) != (longitude is None):
         raise ValueError("latitude and longitude go together")
     return Device(
         device=text("device"),
-        name=text("name"),
         kind=DeviceKind(text("kind") or DeviceKind.FIXED),
-        callback=text("callback"),
-        site=text("site"),
-        zone=text("zone"),
+        **plain,
         civic=CivicAddress(**{name: text(name) for name in CIVIC_FIELDS}),
         point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
-        updated_at=updated_at,
     )
 
 
@@ -237,12 +319,16 @@ def _present(conn: Connection, keys: Sequence[str], batch: int, pause: Callable[
     found: dict[str, Device] = {}
     for start in range(0, len(keys), batch):
         some = keys[start : start + batch]
-        for row in conn.execute(select(devices).where(devices.c.device.in_(some))):
+        for row in conn.execute(_READ.where(devices.c.device.in_(some))):
             found[row[0]] = _device(row)
         pause()
     return found
 
 
+_COLUMNS = frozenset(COLUMNS)
+_PLAIN = (*(name for name in (*WHO_COLUMNS, "site", "zone", "elin_zone") if name != "kind"), "confirmed_by")
+_PLAIN += ("unconfirmed", "validation")
+_TIMES = (*TIME_COLUMNS, "validated_at", "acknowledged_at", "updated_at")
 _EMPTY_CIVIC = CivicAddress()
 _BEFORE_CIVIC = 1 + TEXT_COLUMNS.index(CIVIC_FIELDS[0])
 _AFTER_CIVIC = _BEFORE_CIVIC + len(CIVIC_FIELDS)
@@ -250,23 +336,46 @@ _AFTER_CIVIC = _BEFORE_CIVIC + len(CIVIC_FIELDS)
 
 def _device(row: Row[Any]) -> Device:
     # By position: a full load reads every column of every row, and names cost more than the values.
-    device, name, kind, callback, site, zone = row[:_BEFORE_CIVIC]
+    device, name, kind, aor, number, username, mac, callback, language, email, site, zone, elin_zone = row[
+        :_BEFORE_CIVIC
+    ]
     civic = row[_BEFORE_CIVIC:_AFTER_CIVIC]
-    latitude, longitude, updated_at = row[_AFTER_CIVIC:]
+    latitude, longitude, confirmed_at, confirmed_by, expires_at, *state = row[_AFTER_CIVIC:]
+    unconfirmed, validation, validated_at, acknowledged_at, updated_at = state
     return Device(
         device=device,
         name=name,
         kind=_KINDS.get(kind, DeviceKind.FIXED),
+        aor=aor,
+        number=number,
+        username=username,
+        mac=mac,
         callback=callback,
-        site=site,
-        zone=zone,
-        civic=CivicAddress(**dict(zip(CIVIC_FIELDS, civic, strict=True))) if any(civic) else _EMPTY_CIVIC,
+        language=_shared(language),
+        email=email,
+        site=_shared(site),
+        zone=_shared(zone),
+        elin_zone=_shared(elin_zone),
+        civic=CivicAddress(**dict(zip(CIVIC_FIELDS, map(_shared, civic), strict=True)))
+        if any(civic)
+        else _EMPTY_CIVIC,
         point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
+        confirmed_at=confirmed_at or 0.0,
+        confirmed_by=_shared(confirmed_by),
+        expires_at=expires_at or 0.0,
+        unconfirmed=_shared(unconfirmed),
+        validation=_shared(validation),
+        validated_at=validated_at or 0.0,
+        acknowledged_at=acknowledged_at or 0.0,
         updated_at=updated_at,
     )
 
 
 _KINDS = {kind.value: kind for kind in DeviceKind}
+
+
+_shared = sys.intern
+"""The one copy of a text that many devices have: a city, a street, a floor."""
 
 
 def _number(value: Value) -> float | None:

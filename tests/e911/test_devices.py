@@ -82,6 +82,32 @@ def test_replacing_leaves_nothing_of_the_old() -> None:
     assert devices.get("alice@pbx.example") is None
 
 
+def test_a_device_is_found_by_each_of_its_names_and_by_none_that_it_had() -> None:
+    devices = DeviceTable()
+    whole = Device(
+        device="4102",
+        aor="sip:nora@pbx.example",
+        number="2125550123",
+        username="NQ",
+        mac="00:0B:82:1A:2B:3C",
+    )
+    devices.put(whole)
+    devices.put(Device(device="4103", username="nq"))
+    for user in ("4102", "+12125550123", "nora"):
+        assert matched(devices, user, "192.0.2.7") == ["4102"]
+    assert devices.match("nora", "PBX.example:5070").exact
+    assert matched(devices, "nq", "") == ["4102", "4103"]
+    assert [device.device for device in devices.with_hardware("000b821a2b3c")] == ["4102"]
+    devices.put(Device(device="4102", number="+12125550199"))
+    assert matched(devices, "nora", "pbx.example") == matched(devices, "2125550123", "") == []
+    assert matched(devices, "nq", "") == ["4103"]
+    assert matched(devices, "2125550199", "") == ["4102"]
+    assert not devices.has_hardware
+    assert devices.remove("4102")
+    assert devices.remove("4103")
+    assert matched(devices, "2125550199", "") == matched(devices, "nq", "") == []
+
+
 NAMES = st.sampled_from(
     ["4102", "4102@a", "4102@b", "4102@b:5070", "41-02", "+12125550123", "2125550123", "Bob@a", "bob@A", "bob"]
 )
@@ -93,7 +119,10 @@ def test_indexes_agree_with_what_was_put(changes: list[tuple[str, str]]) -> None
     expected: dict[str, Device] = {}
     for number, (change, name) in enumerate(changes):
         if change == "put":
-            expected[device_key(name)] = device = Device(device=name, name=str(number))
+            # A second name never makes a device stand twice, or stay when it goes.
+            expected[device_key(name)] = device = Device(
+                device=name, name=str(number), username=name.partition("@")[0]
+            )
             devices.put(device)
         else:
             assert devices.remove(name) == (expected.pop(device_key(name), None) is not None)

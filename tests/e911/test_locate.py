@@ -488,3 +488,67 @@ def test_remembered_source_addresses_are_bounded() -> None:
         among.source(f"nonsense {number}")
     assert len(among._seen) <= SOURCE_CACHE_SIZE
     assert among.source(ON_FLOOR).reason == "zone-network"
+
+
+def at_home(**values: object) -> Device:
+    home = CivicAddress(
+        country="US", state="NY", city="Albany", house_number="1", street="Example", street_suffix="ST"
+    )
+    return Device(device="4150", kind=DeviceKind.SOFTPHONE, civic=home, **values)  # type: ignore[arg-type]
+
+
+IN_DOUBT = pytest.mark.parametrize(
+    ("device", "doubt"),
+    [
+        (at_home(unconfirmed="new-network"), "location-unconfirmed"),
+        (at_home(expires_at=99.0), "location-expired"),
+    ],
+)
+REGISTERED_FIRST = (LocationSource.REGISTERED, LocationSource.NETWORK, LocationSource.SITE)
+
+
+@IN_DOUBT
+def test_a_location_in_doubt_is_better_than_the_site_s_and_says_so(device: Device, doubt: str) -> None:
+    decision = decide(device, user="4150", sources=REGISTERED_FIRST, now=100.0)
+    assert reasons(decision)["registered"] == f"won {doubt}"
+    assert reasons(decision)["site"] == "knew site-address"
+    assert decision.location is not None
+    assert (decision.location.civic.city, decision.location.doubt) == ("Albany", doubt)
+
+
+@IN_DOUBT
+def test_a_location_in_doubt_gives_way_to_where_the_phone_is_seen(device: Device, doubt: str) -> None:
+    decision = decide(device, user="4150", address="10.1.3.7", sources=REGISTERED_FIRST, now=100.0)
+    assert reasons(decision)["registered"] == f"knew {doubt}"
+    assert reasons(decision)["network"] == "won zone-network"
+    assert decision.location is not None
+    assert (decision.location.civic.floor, decision.location.doubt) == ("3", "")
+
+
+def test_an_order_that_asks_the_site_first_is_kept_and_a_location_without_end_does_not_expire() -> None:
+    order = (LocationSource.SITE, LocationSource.REGISTERED)
+    assert reasons(decide(at_home(unconfirmed="x"), user="4150", sources=order))["site"] == "won site-address"
+    decision = decide(at_home(expires_at=101.0), user="4150", address="10.1.3.7", sources=REGISTERED_FIRST, now=100.0)
+    assert reasons(decision)["registered"] == "won registered-device"
+
+
+def test_the_phone_decides_the_place_and_the_caller_the_number() -> None:
+    desk = Device(device="desk-7", mac="000b821a2b3c", site="hq", zone="hq-4", callback="+12125550177")
+    roamer = Device(device="4150", site="mtl", callback="+15145550150")
+    decision = decide(desk, roamer, user="4150", hardware="000b821a2b3c")
+    assert decision.device == desk
+    assert decision.device_reason == "mac-address"
+    assert decision.site is not None
+    assert (decision.site.id, decision.callback) == ("hq", "+15145550150")
+    elsewhere = decide(desk, roamer, user="4150", hardware="000b821a2bff")
+    assert (elsewhere.device, elsewhere.device_reason) == (roamer, "user")
+    unknown = decide(desk, user="7777", hardware="000b821a2b3c")
+    assert (unknown.device, unknown.callback) == (desk, "+12125550177")
+
+
+def test_a_phone_of_several_lines_is_the_line_that_calls() -> None:
+    lines = [
+        Device(device=name, mac="000b821a2b3c", site="hq", civic=CivicAddress(room=name)) for name in ("41", "42")
+    ]
+    assert decide(*lines, user="42", hardware="000b821a2b3c").device == lines[1]
+    assert decide(*lines, user="43", hardware="000b821a2b3c").device_reason == "ambiguous-device"

@@ -78,6 +78,8 @@ def decide(
     sources: tuple[LocationSource, ...] = ALL_SOURCES,
     behind_trunk: bool = False,
     conveyed: Conveyed = NOTHING_CONVEYED,
+    hardware: str = "",
+    now: float = 0.0,
 ) -> LocationDecision:
     table = DeviceTable()
     for device in devices:
@@ -87,6 +89,8 @@ def decide(
         source_address=address,
         behind_trunk=behind_trunk,
         conveyed=conveyed,
+        hardware=hardware,
+        now=now,
     )
     return locate(query, table, among or places(), sources)
 

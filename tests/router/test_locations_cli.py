@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from router.cli import build_app
-from router.store.devices import COLUMNS
+from router.store.devices import COLUMNS, STATE_COLUMNS
 from router.store.engine import open_store
 
 CONFIG = """
@@ -74,7 +75,7 @@ def test_import_list_export_and_import_again(locations: Locations) -> None:
     result = locations("import", file)
     assert (result.exit_code, result.stdout) == (0, "2 devices: 2 new, 0 changed, 0 unchanged\n")
     first, second = locations.all()
-    assert set(first) == {*COLUMNS, "updated_at"}
+    assert set(first) == {*COLUMNS, *STATE_COLUMNS}
     assert (first["name"], first["zone"], first["latitude"]) == ("Lobby, west", "hq-3e", 40.7484)
     assert (second["name"], second["site"], second["longitude"]) == ("Atelier Hélène", "mtl", None)
     exported = locations("export")
@@ -265,3 +266,33 @@ def test_the_database_lies_beside_the_configuration_wherever_one_stands(
     assert os.listdir() == []
     engine = open_store(f"sqlite:///{on_sqlite.directory}/edge911.db", create=False)
     engine.dispose()
+
+
+def test_the_new_columns_are_read_checked_and_written(locations: Locations) -> None:
+    file = locations.file(
+        "device,kind,aor,number,user,MAC address,language,email,site,elin zone,expires\n"
+        "4001,softphone,sip:Nora@PBX.example,(212) 555-0123,NQ,00-0B-82-1A-2B-3C,fr-CA,nora@example.com,hq,hq-3e,"
+        "2027-11-22\n"
+    )
+    assert locations("import", file).exit_code == 0
+    (found,) = locations.all()
+    assert [found[name] for name in ("kind", "aor", "number", "username", "mac")] == [
+        *("softphone", "nora@pbx.example", "+12125550123", "nq", "000b821a2b3c"),
+    ]
+    assert [found[name] for name in ("language", "email", "elin_zone")] == ["fr", "nora@example.com", "hq-3e"]
+    assert found["expires_at"] == datetime(2027, 11, 23, tzinfo=UTC).timestamp()  # the day is the last
+    assert found["confirmed_by"]
+    exported = locations("export").stdout
+    assert "2027-11-23T00:00:00Z" in exported
+    assert locations("import", "-", stdin=exported).stdout == "1 device: 0 new, 0 changed, 1 unchanged\n"
+    bad = locations("import", locations.file("device,mac,aor,number,language,email,expires_at\n4,x,y,z,w,v,t\n"))
+    assert bad.exit_code == 1
+    assert [line.split(": ")[1] for line in bad.stderr.splitlines()[:-1]] == [
+        *("mac", "aor", "number", "language", "email", "expires_at"),
+    ]
+
+
+def test_an_expired_location_is_shown_as_such(locations: Locations) -> None:
+    locations("import", locations.file("device,site,expires_at\n4001,hq,2020-01-01\n4002,hq,\n"))
+    shown = locations("list").stdout
+    assert [("expired" in line) for line in shown.splitlines() if line.strip().startswith("400")] == [True, False]

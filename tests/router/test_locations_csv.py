@@ -218,6 +218,12 @@ devices = st.builds(
     device=st.from_regex(r"[a-z0-9]{1,8}(@[a-z0-9.-]{1,10})?", fullmatch=True),
     name=legal_text,
     kind=st.sampled_from(DeviceKind),
+    aor=st.sampled_from(["", "nora@pbx.example"]),
+    number=st.sampled_from(["", "+12125550123", "4102"]),
+    mac=st.sampled_from(["", "000b821a2b3c"]),
+    language=st.sampled_from(["", "fr"]),
+    confirmed_at=st.sampled_from([0.0, 1_790_000_000.0, 1_790_000_000.25]),
+    confirmed_by=legal_text,
     callback=st.sampled_from(["", "+12125550123", "+442079460123"]),
     site=st.sampled_from(["", "hq", "mtl"]),
     civic=st.builds(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, text
 
+from e911.location import DeviceKind
 from router.store.devices import all_devices, changes_since, current_revision, upsert_devices
 from router.store.engine import create_store_engine, migrate, parse_url, reading, sqlite_path, writing
 from router.store.followed import revisions_of
@@ -40,7 +41,18 @@ OF_0005 = (
     "VALUES ('+12125550191', '4101', 'elin', 1, 2, '{}')",
 )
 OF_REFERENCES = ("INSERT INTO location_references (key, call, expires_at, documents) VALUES ('k', 'c1', 9, '{}')",)
-ROWS = {"0001": OF_0001, "0002": OF_0002, "0003": OF_0003, "0004": OF_0004, "0005": OF_0005, "0007": OF_REFERENCES}
+OF_DEVICE_FIELDS = (
+    "INSERT INTO devices (device, mac, expires_at, updated_at) VALUES ('4103', '000b821a2b3c', 9, 8)",
+)
+ROWS = {
+    "0001": OF_0001,
+    "0002": OF_0002,
+    "0003": OF_0003,
+    "0004": OF_0004,
+    "0005": OF_0005,
+    "0007": OF_REFERENCES,
+    "0008": OF_DEVICE_FIELDS,
+}
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 
 
@@ -69,11 +81,13 @@ def test_rows_of_the_first_schema_come_through_every_migration_one_by_one(engine
     assert revision_heads() == (NEWEST_REVISION,)
     with reading(engine) as conn:
         found = {device.device: device for device in all_devices(conn)}
-        assert found.keys() == {"4101", "4102", "alice@example.com"}
+        assert found.keys() == {"4101", "4102", "4103", "alice@example.com"}
         assert (found["4101"].name, found["4101"].civic.city, found["4101"].site) == ("Réception", "Montréal", "hq")
         assert found["4101"].point is not None
         assert found["alice@example.com"].callback == "+12125550142"
-        assert current_revision(conn) == 3
+        assert all(device.kind is DeviceKind.FIXED for device in found.values())
+        assert (found["4103"].mac, found["4103"].expires_at, found["4101"].confirmed_at) == ("000b821a2b3c", 9.0, 0.0)
+        assert current_revision(conn) >= 4
         assert [call.id for call in list_calls(conn)] == ["c1"]
         (notice,) = notices_of(conn, "c1")[:1]
         assert (notice.contact, notice.body) == ("desk", "Salle 3")

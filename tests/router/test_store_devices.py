@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 from e911.location import CivicAddress, Device, DeviceKind, GeoPoint
 from router.store.devices import (
     COLUMNS,
+    POINT_COLUMNS,
+    TIME_COLUMNS,
     StaleRevisionError,
     UpsertCount,
     all_devices,
@@ -19,6 +21,7 @@ from router.store.devices import (
     current_revision,
     from_columns,
     get_device,
+    mark_devices,
     remove_devices,
     trim_changes,
     upsert_devices,
@@ -50,7 +53,7 @@ LOBBY = {
 
 def test_a_device_comes_back_as_it_was_given(engine: Engine) -> None:
     with writing(engine) as conn:
-        assert upsert_devices(conn, [LOBBY], now=100.5) == UpsertCount(new=1, changed=0, unchanged=0)
+        assert upsert_devices(conn, [LOBBY], now=100.5, by="nora") == UpsertCount(new=1, changed=0, unchanged=0)
     with reading(engine) as conn:
         assert all_devices(conn) == [
             Device(
@@ -62,6 +65,8 @@ def test_a_device_comes_back_as_it_was_given(engine: Engine) -> None:
                 zone="hq-3e",
                 civic=CivicAddress(city="Montréal", floor="3"),
                 point=GeoPoint(latitude=40.7484, longitude=-73.9857),
+                confirmed_at=100.0,
+                confirmed_by="nora",
                 updated_at=100.5,
             )
         ]
@@ -76,7 +81,8 @@ def test_only_the_given_columns_change(engine: Engine) -> None:
         assert count == UpsertCount(new=0, changed=1, unchanged=0)
         found = get_device(conn, "4001")
     assert found is not None
-    assert columns_of(found) == {**dict.fromkeys(COLUMNS, ""), **LOBBY, "floor": "4", "zone": ""}
+    empty = {**dict.fromkeys(COLUMNS, ""), "expires_at": None}
+    assert columns_of(found) == {**empty, **LOBBY, "floor": "4", "zone": "", "confirmed_at": 2.0}
     assert found.updated_at == 2.0
 
 
@@ -89,6 +95,43 @@ def test_a_point_is_cleared_by_nothing_and_never_halved(engine: Engine) -> None:
         found = get_device(conn, "4001")
     assert found is not None
     assert found.point is None
+
+
+def test_a_location_is_confirmed_by_being_given_and_what_was_known_of_the_old_one_ends(engine: Engine) -> None:
+    doubtful = {"unconfirmed": "new-network", "validation": "valid", "validated_at": 3.0}
+
+    def after(change: dict[str, object], now: float) -> Device:
+        with writing(engine) as conn:
+            mark_devices(conn, {"4001": doubtful})
+            upsert_devices(conn, [{"device": "4001", **change}], now=now, by="ali")  # type: ignore[dict-item]
+            found = get_device(conn, "4001")
+        assert found is not None
+        return found
+
+    with writing(engine) as conn:
+        upsert_devices(conn, [LOBBY], now=1.0, by="nora")
+    renamed = after({"name": "Entrance"}, 5.0)
+    assert (renamed.confirmed_at, renamed.confirmed_by, renamed.unconfirmed) == (1.0, "nora", "new-network")
+    assert (renamed.validation, renamed.validated_at) == ("valid", 3.0)
+    confirmed = after({"confirmed_at": 6.0, "confirmed_by": "luc"}, 7.0)
+    assert (confirmed.confirmed_at, confirmed.confirmed_by, confirmed.unconfirmed) == (6.0, "luc", "")
+    assert confirmed.validation == "valid"
+    moved = after({"floor": "9"}, 8.9)
+    assert (moved.confirmed_at, moved.confirmed_by, moved.unconfirmed) == (8.0, "ali", "")
+    assert (moved.validation, moved.validated_at, moved.updated_at) == ("", 0.0, 8.9)
+    emptied = after(dict.fromkeys(("site", "city", "floor", "latitude", "longitude"), ""), 20.0)
+    assert emptied.confirmed_at == 8.0
+
+
+def test_marks_reach_readers_and_bring_no_device_back(engine: Engine) -> None:
+    with writing(engine) as conn:
+        upsert_devices(conn, [LOBBY], now=1.0)
+        start = current_revision(conn)
+        mark_devices(conn, {"4001": {"unconfirmed": "new-network"}, "4009": {"unconfirmed": "new-network"}})
+        mark_devices(conn, {})
+        _, changed, removed = changes_since(conn, start)
+    assert [(device.device, device.unconfirmed) for device in changed] == [("4001", "new-network")]
+    assert removed == []
 
 
 def test_what_does_not_change_makes_no_revision(engine: Engine) -> None:
@@ -228,7 +271,10 @@ def test_writers_at_once_lose_nothing_and_a_reader_misses_nothing(store_url: str
     assert len(table) == 105
 
 
-@given(st.fixed_dictionaries({}, optional={name: st.text(max_size=5) for name in COLUMNS[:-2] if name != "kind"}))
+TEXTS = [name for name in COLUMNS if name not in {"kind", *POINT_COLUMNS, *TIME_COLUMNS}]
+
+
+@given(st.fixed_dictionaries({}, optional={name: st.text(max_size=5) for name in TEXTS}))
 def test_columns_and_devices_are_two_views_of_one_thing(values: dict[str, str]) -> None:
     device = from_columns(values)
     assert from_columns(columns_of(device)) == device
