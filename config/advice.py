@@ -1,7 +1,7 @@
 """Warnings: a configuration that runs, and what will then not be as its writer may think."""
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from config.addresses import is_private
@@ -24,6 +24,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _default_site(config)
     yield from _people(config)
     yield from _private_media(config)
+    yield from _console(config)
     yield from _interfaces(config)
     yield from _location_from(config)
     default = next((site for site in config.sites if site.id == config.emergency.default.site), None)
@@ -110,6 +111,22 @@ def _routes(config: Config) -> Iterator[Finding]:
 def _apply_somewhere(own: Sequence[object]) -> bool:
     """Whether the general lists are used: by a site without its own, or where there is no site."""
     return not own or None in own
+
+
+def _console(config: Config) -> Iterator[Finding]:
+    console = config.console
+    if console is None or console.is_https or (console.public_url or "").startswith("https:"):
+        return
+    try:
+        is_this_machine = ip_address(console.host).is_loopback
+    except ValueError:
+        is_this_machine = console.host.lower() == "localhost"
+    if not is_this_machine:
+        yield Finding(
+            ("console", "listen"),
+            "passwords and locations cross the network in clear; write https:// and give a certificate, or say "
+            "public_url: https://NAME where a proxy in front speaks TLS",
+        )
 
 
 def _dial_strings(config: Config) -> Iterator[Finding]:

@@ -1,5 +1,5 @@
 """`edge911 run`: starts the call process, the notices process and, where they are configured, the trace process and
-the server of location references; and starts again what dies or hangs.
+the server of location references and the console; and starts again what dies or hangs.
 
 Deliberately small: it imports nothing of the product, so there is next to nothing in it that can fail. The children
 die with it (the kernel sees to that), so that after a kill -9 the addresses are free for the next start.
@@ -26,6 +26,7 @@ CALLS_SILENT_SECONDS = 10.0
 sending its INVITE for 32 s: time enough for a new process to take it."""
 NOTICES_SILENT_SECONDS = 60.0
 REFERENCES_SILENT_SECONDS = 30.0
+CONSOLE_SILENT_SECONDS = 60.0
 PAUSED_SECONDS = 5.0
 """A turn of the supervisor that took longer says that the whole machine stood still, not a child."""
 LAST_WORDS_SECONDS = 0.3
@@ -40,7 +41,7 @@ class Child:
 
     silent_seconds: so long it may give no sign of life on the pipe that `--heartbeat` names; None watches nothing.
     wanted: False where it is started at SIGHUP only, which may give it something to do. may_end: it ends with exit
-    code 0 where it has nothing to do (trace, references), and is not wanted from then on.
+    code 0 where it has nothing to do (trace, references, console), and is not wanted from then on.
     """
 
     def __init__(
@@ -258,6 +259,7 @@ def main() -> int:
     parser.add_argument("--state", required=True, metavar="DIRECTORY")
     parser.add_argument("--trace", action="store_true", help="start the process of captures and HEP, too")
     parser.add_argument("--references", action="store_true", help="start the server of location references, too")
+    parser.add_argument("--console", action="store_true", help="start the web console, too")
     options = parser.parse_args()
     os.umask(0o077)  # what the children write says where people are
     python = [sys.executable, "-m"]
@@ -286,6 +288,13 @@ def main() -> int:
             [*python, "router.reference_server", "--config", options.config, *state, "--parent", parent],
             silent_seconds=REFERENCES_SILENT_SECONDS,
             wanted=options.references,
+            may_end=True,
+        ),
+        Child(
+            "console",
+            [*python, "router.console", "--config", options.config, *state, "--parent", parent],
+            silent_seconds=CONSOLE_SILENT_SECONDS,
+            wanted=options.console,
             may_end=True,
         ),
     )

@@ -14,7 +14,10 @@ from typer.core import TyperGroup
 
 from router.cli.common import EXIT_FAULT, OPTION_BEFORE_COMMAND, ConfigOption
 
-COMMANDS = ("check", "explain", "run", "locations", "calls", "block", "trace", "key", "schema", "demo")
+COMMANDS = (
+    *("check", "explain", "run", "locations", "calls", "block"),
+    *("users", "tokens", "trace", "key", "schema", "demo"),
+)
 """Modules of this package that hold a subcommand, in the order `--help` shows them."""
 
 _HELP = """Gets 911 calls to an E911 provider with the caller's location.

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def run(config: ConfigOption = None) -> None:
-        """Serve: the call process and the notices process, supervised.
+        """Serve: calls, notices and the console, supervised.
 
         It stays in the foreground, for systemd or a terminal; its log goes to standard error. Ctrl-C or SIGTERM
         stops it: no new ordinary calls (503), 911 is served until its transactions end, 30 s at the most.
@@ -47,6 +47,8 @@ def register(app: typer.Typer) -> None:
             arguments.append("--trace")
         if loaded.config.locations.reference_server is not None:
             arguments.append("--references")
+        if loaded.config.console is not None:
+            arguments.append("--console")
         os.execv(sys.executable, [sys.executable, "-m", "router.supervisor", *arguments])
 
 

@@ -35,6 +35,7 @@ from sqlalchemy import (
 
 from e911.devices import device_key
 from e911.location import CIVIC_FIELDS, CivicAddress, Device, DeviceKind, GeoPoint
+from router.store.audit import Author, Change, command_line_author, differences, record_changes
 from router.store.metadata import metadata
 
 Value = str | float | None
@@ -150,13 +151,19 @@ def changes_since(
 
 
 def upsert_devices(
-    conn: Connection, rows: Sequence[Mapping[str, Value]], *, now: float | None = None, by: str = ""
+    conn: Connection,
+    rows: Sequence[Mapping[str, Value]],
+    *,
+    now: float | None = None,
+    by: str = "",
+    via: str = "cli",
 ) -> UpsertCount:
     """Add devices, or change the given columns of those that exist; a column not given keeps its value.
 
     Each row holds `device` (any spelling) and any of COLUMNS; None or "" clears. A device named twice takes
     the later row on top of the earlier. `now` is seconds since 1970, for updated_at of what is new or
-    changed. A location that is given is confirmed by that, `by` whoever gives it (see `settled`). Raises
+    changed. A location that is given is confirmed by that, `by` whoever gives it (see `settled`). What is new or
+    changed leaves a row each in the audit trail: `by` (the system's user where nobody is named) and `via`. Raises
     ValueError for a column that does not exist and for half a point.
     """
     at = time.time() if now is None else now
@@ -180,16 +187,41 @@ def upsert_devices(
             update(devices).where(devices.c.device == bindparam("key")),
             [{**_written(device), "key": device.device} for device in changed],
         )
+    trail = [device_change(known.get(device.device), device) for device in (*added, *changed)]
+    record_changes(conn, _author(by, via), trail, at=at)
     return UpsertCount(new=len(added), changed=len(changed), unchanged=len(merged) - len(added) - len(changed))
 
 
-def remove_devices(conn: Connection, names: Iterable[str]) -> list[str]:
-    """Remove devices by name in any spelling; gives the canonical names of those that were there."""
+def remove_devices(conn: Connection, names: Iterable[str], *, by: str = "", via: str = "cli") -> list[str]:
+    """Remove devices by name in any spelling; gives the canonical names of those that were there. Audited too."""
     take_turn(conn)
-    gone = sorted(get_devices(conn, names))
+    known = get_devices(conn, names)
+    gone = sorted(known)
     for start in range(0, len(gone), _BATCH):
         conn.execute(delete(devices).where(devices.c.device.in_(gone[start : start + _BATCH])))
+    record_changes(conn, _author(by, via), [device_change(known[name], None) for name in gone])
     return gone
+
+
+def device_change(before: Device | None, after: Device | None) -> Change:
+    """The row of the audit trail for this: what is not the same, or all of a device that is new or gone."""
+    device = after or before
+    assert device is not None
+    was, now = differences(_shown(before), _shown(after))
+    action = "change" if before and after else "create" if after else "remove"
+    return Change(action=action, subject=f"device:{device.device}", before=was, after=now, site=device.site)
+
+
+def _author(by: str, via: str) -> Author:
+    return Author(who=by, via=via) if by else command_line_author()
+
+
+def _shown(device: Device | None) -> dict[str, Value]:
+    if device is None:
+        return {}
+    values = columns_of(device)
+    del values["device"]
+    return values
 
 
 def trim_changes(conn: Connection, keep: int = KEPT_CHANGES) -> None:

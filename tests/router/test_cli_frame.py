@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EDGE911_CONFIG", raising=False)
     (tmp_path / "good.yaml").write_text(GOOD)
-    (tmp_path / "warned.yaml").write_text(GOOD + "console: {listen: 'http://127.0.0.1:8911'}\n")
+    (tmp_path / "warned.yaml").write_text(GOOD + "console: {listen: 'http://192.0.2.9:8911'}\n")
     (tmp_path / "bad.yaml").write_text(GOOD + "nodes: hq\nroutes: {outbound: [b]}\n")
     return tmp_path
 
@@ -79,7 +79,8 @@ def test_warnings_are_0(folder: Path) -> None:
     code, out, err = run("check", "-c", "warned.yaml")
     assert (code, out) == (0, "warned.yaml: 0 errors, 1 warning\n")
     assert err == (
-        "warned.yaml:12:10: console: warning: accepted, but not built yet: there is no web console and no REST API\n"
+        "warned.yaml:12:19: console.listen: warning: passwords and locations cross the network in clear; "
+        "write https:// and give a certificate, or say public_url: https://NAME where a proxy in front speaks TLS\n"
     )
 
 
@@ -192,7 +193,7 @@ def test_explain_refuses_what_no_call_can_be(folder: Path, arguments: tuple[str,
 
 def test_every_command_is_named_whole_in_the_overview(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for group in ((), ("locations",), ("calls",)):
+    for group in ((), ("locations",), ("calls",), ("users",), ("tokens",)):
         _, out, _ = run(*group, "--help")
         assert not out.rstrip().endswith("...")
         assert "...\n" not in out.partition("Commands:")[2]

@@ -44,6 +44,12 @@ OF_REFERENCES = ("INSERT INTO location_references (key, call, expires_at, docume
 OF_DEVICE_FIELDS = (
     "INSERT INTO devices (device, mac, expires_at, updated_at) VALUES ('4103', '000b821a2b3c', 9, 8)",
 )
+OF_CONSOLE = (
+    "INSERT INTO users (username, role, sites, created_at) VALUES ('alice', 'engineer', 'hq', 9)",
+    "INSERT INTO sessions (id, username, created_at, seen_at, expires_at) VALUES ('s', 'alice', 9, 9, 10)",
+    "INSERT INTO api_tokens (id, name, role, sites, created_at) VALUES ('1a2b3c4d', 'crm', 'read', '*', 9)",
+    "INSERT INTO audit (at, who, via, action, subject, site) VALUES (9, 'al', 'cli', 'create', 'device:1', 'hq')",
+)
 ROWS = {
     "0001": OF_0001,
     "0002": OF_0002,
@@ -52,6 +58,7 @@ ROWS = {
     "0005": OF_0005,
     "0007": OF_REFERENCES,
     "0008": OF_DEVICE_FIELDS,
+    "0009": OF_CONSOLE,
 }
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 
@@ -94,7 +101,7 @@ def test_rows_of_the_first_schema_come_through_every_migration_one_by_one(engine
         assert conn.execute(text("SELECT number FROM leases")).scalar_one() == "+12125550191"
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005"])
+@pytest.mark.parametrize("revision", sorted(ROWS))
 def test_a_database_of_any_revision_is_brought_to_the_newest_and_used(engine: Engine, revision: str) -> None:
     for step in sorted(ROWS):
         if step <= revision:

@@ -54,7 +54,11 @@ IDENTIFIERS = """
 eth-location dsl-location i-wlan-node-id wlan-node-id ap-mac port-channel chassis-id switch-id port-id
 """
 """Parameters with which phones name what they are attached to."""
-NO_REASONS = frozenset(FIELDS.split() + OTHERS.split() + IDENTIFIERS.split())
+CONSOLE = """
+edge911-language x-csrf-token x-forwarded-for change-password
+"""
+"""Cookies, header fields and actions of the console."""
+NO_REASONS = frozenset(f"{FIELDS} {OTHERS} {IDENTIFIERS} {CONSOLE}".split())
 """Hyphenated, and no reasons."""
 
 
