@@ -18,7 +18,7 @@ from config.findings import Finding, Findings, Steps, emergency_lists, peer_ip, 
 from config.messages import did_you_mean
 from config.problem import ConfigError, Problem, path_text, quoted
 from config.profiles import BUILT_IN, find_profile, not_found, read_profile
-from config.schema import Config, Listen
+from config.schema import Config, EmergencyRoute, Listen
 from config.values import PeerAddress
 from e911.provider import ProviderProfile
 
@@ -205,12 +205,28 @@ def _profile_references(config: Config, profiles: _Profiles) -> Iterator[Finding
                 profiles.seen.add(name)
                 _load(profiles, name, found)
             profile = profiles.loaded.get(name)
+            if profile and isinstance(route, EmergencyRoute):
+                yield from _number_of(route, profile, (*path, position))
             if profile and profile.test_number in config.emergency.numbers:
                 yield Finding(
                     steps,
                     f"the profile sends test calls to {profile.test_number}, an emergency number here; "
                     "give the profile another test_number",
                 )
+
+
+def _number_of(route: EmergencyRoute, profile: ProviderProfile, path: Steps) -> Iterator[Finding]:
+    uses = "{number}" in f"{profile.request_uri} {profile.identity_uri} {profile.from_uri}"
+    if uses and route.number is None:
+        yield Finding(
+            (*path, "profile"),
+            f'{profile.name} needs a number to dial (an ESRN); add number: "+12125550140" to this route',
+        )
+    if route.number is not None and not uses:
+        yield Finding(
+            (*path, "number"),
+            f"{profile.name} does not use it: its request_uri has no {{number}}; take it out",
+        )
 
 
 def _load(profiles: _Profiles, name: str, path: Path) -> None:

@@ -57,12 +57,20 @@ class ProfileFile(Section):
     geolocation_routing: Literal["yes", "no", "if-absent", ""] = "yes"
     call_info: bool = _DEFAULT.call_info
     resource_priority: str = _DEFAULT.resource_priority
+    priority: Literal["emergency", "urgent", ""] = ""
+    occupant: str = _DEFAULT.occupant
 
     @field_validator("request_uri")
     @classmethod
     def _check_request_uri(cls, value: str) -> str:
         if not _REQUEST_URI.fullmatch(value):
             raise ValueError("not a Request-URI for 911; write sip:911@{host} or urn:service:sos")
+        return value
+
+    @field_validator("occupant")
+    @classmethod
+    def _check_occupant(cls, value: str) -> str:
+        check_template(value)
         return value
 
     @field_validator("geolocation")

@@ -7,7 +7,7 @@ ids) are made safe here; none can end a header field or begin another.
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
@@ -129,12 +129,17 @@ class ProviderProfile:
     """Add emergency-CallId and emergency-IncidentId (NENA-STA-010) where absent."""
     resource_priority: str = "esnet.1"
     """Resource-Priority value to add where absent; empty to send none."""
+    priority: str = ""
+    """Value of Priority on emergency calls, such as emergency (RFC 3261 section 20.26); empty to leave it."""
+    occupant: str = ""
+    """What stands in NAM of our PIDF-LO, such as {callback_digits} for gateways that read an ELIN there; the
+    location's own name where empty, and where something in it is not known."""
 
     @property
     def has_templates(self) -> bool:
         """True where something in it is filled in for each call."""
-        is_id = self.location is LocationConveyance.ID
-        return is_id or bool(self.from_uri or self.identity_uri) or "{" in self.request_uri.replace("{host}", "")
+        templates = f"{self.from_uri}{self.identity_uri}{self.occupant}{self.request_uri.replace('{host}', '')}"
+        return self.location is LocationConveyance.ID or "{" in templates or bool(self.from_uri or self.identity_uri)
 
     def __post_init__(self) -> None:
         """Refuse, with ValueError, what would make a 911 call a test, a test a 911 call, or a broken header."""
@@ -144,7 +149,7 @@ class ProviderProfile:
             raise ValueError(f"request_uri {self.request_uri!r} is not a URI; write sip:911@{{host}}")
         if dialled(self.request_uri) == self.test_number.removeprefix("+"):
             raise ValueError(f"request_uri {self.request_uri!r} would send 911 calls to the test number")
-        for template in (self.request_uri, self.identity_uri, self.from_uri):
+        for template in (self.request_uri, self.identity_uri, self.from_uri, self.occupant):
             check_template(template)
         check_template(self.geolocation.removeprefix("<").removesuffix(">"))
         if self.geolocation_routing not in ("", "yes", "no", "if-absent"):
@@ -271,13 +276,15 @@ def provider_request(
     is_conveyed = decision.location is not None and decision.location.source is LocationSource.CONVEYED
     if with_location and decision.location and adds_location(profile, decision, conveyed):
         value, shortfall = _by_other_than_value(profile, values, reference, no_reference)
-        if shortfall and shortfall not in shortfalls:
-            shortfalls.append(shortfall)
-        if not value:
-            part = _location_part(decision.location, decision, conveyed, uid, domain, timestamp)
-            value = f"<cid:{part.content_id}>"
-        elif profile.location is LocationConveyance.REFERENCE:
-            document = _location_part(decision.location, decision, conveyed, uid, domain, timestamp).body
+        _add_once(shortfalls, shortfall)
+        if not value or profile.location is LocationConveyance.REFERENCE:
+            location, shortfall = _with_occupant(profile, decision.location, values)
+            _add_once(shortfalls, shortfall)
+            made = _location_part(location, decision, conveyed, uid, domain, timestamp)
+            if value:
+                document = made.body
+            else:
+                part, value = made, f"<cid:{made.content_id}>"
         geolocation = ("Geolocation", value)
         if profile.caller_location is CallerLocation.WINNER_ONLY:
             fields_set.append(geolocation)
@@ -302,8 +309,10 @@ def provider_request(
             request_uri, missing = filled(profile.request_uri, values)
             if missing:
                 request_uri = f"sip:911@{host}"
-                shortfalls.append(missing)
+                _add_once(shortfalls, missing)
         fields_added += _emergency_marking(profile, existing, uid, domain)
+        if profile.priority:
+            fields_set.append(("Priority", profile.priority))
     else:
         # Anything that is not an emergency is a test here, and a test carries nothing that says emergency.
         request_uri = f"sip:{profile.test_number}@{host}"
@@ -343,9 +352,23 @@ def _templates(
         if uri:
             name = fields_set[0][1].partition("<")[0] if fields_set else ""
             fields_set[:] = [("P-Asserted-Identity", f"{name}<{uri}>")]
-        elif missing not in shortfalls:
-            shortfalls.append(missing)
+        _add_once(shortfalls, missing)
     return from_uri, shortfalls
+
+
+def _with_occupant(
+    profile: ProviderProfile, location: DispatchableLocation, values: CallValues
+) -> tuple[DispatchableLocation, str]:
+    """The location with the name that the profile wants to see in it, and why not."""
+    if not profile.occupant:
+        return location, ""
+    name, missing = filled(profile.occupant, values)
+    return (replace(location, occupant=name), "") if name else (location, missing)
+
+
+def _add_once(shortfalls: list[str], shortfall: str) -> None:
+    if shortfall and shortfall not in shortfalls:
+        shortfalls.append(shortfall)
 
 
 def _show_callers(

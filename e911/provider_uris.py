@@ -12,10 +12,13 @@ from e911.locate import LocationDecision
 from e911.location import LocationSource
 from e911.numbers import dialable
 
-PLACEHOLDERS = ("host", "domain", "callback", "number", "location_id", "endpoint_id")
-"""What may stand in braces: the trunk's host (and port), our domain, the callback number (+E.164), the route's
-number, the provider's id of the place, and its id of the caller's line or device."""
+PLACEHOLDERS = ("host", "domain", "callback", "callback_digits", "number", "location_id", "endpoint_id")
+"""What may stand in braces: the trunk's host (and port), our domain, the callback number (+E.164; an ELIN where one
+is lent), its digits, the route's number, the provider's id of the place, and its id of the caller's line."""
 _PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
+_REASONS = {
+    name: f"no-{name.replace('_', '-')}" if name != "callback_digits" else "no-callback" for name in PLACEHOLDERS
+}
 _HOSTS = ("host", "domain")
 _SAFE_IN_USER = "-_.!~*'()&=+$,"
 """Beside letters and digits (RFC 3261 section 25.1, user): what an id may hold unescaped, but for ; ? and /."""
@@ -28,6 +31,7 @@ class CallValues:
     host: str = ""
     domain: str = ""
     callback: str = ""
+    callback_digits: str = ""
     number: str = ""
     location_id: str = ""
     endpoint_id: str = ""
@@ -35,10 +39,12 @@ class CallValues:
 
 def values_of(decision: LocationDecision, *, host: str, domain: str, number: str = "") -> CallValues:
     """The values for a call, from what was decided about it."""
+    callback = dialable(decision.callback)
     return CallValues(
         host=host,
         domain=domain,
-        callback=dialable(decision.callback),
+        callback=callback,
+        callback_digits=callback.removeprefix("+"),
         number=number,
         location_id=location_id_of(decision),
         endpoint_id=endpoint_id_of(decision),
@@ -62,7 +68,7 @@ def filled(template: str, values: CallValues) -> tuple[str, str]:
     for name in _PLACEHOLDER.findall(template):
         value = getattr(values, name)
         if not value:
-            return "", f"no-{name.replace('_', '-')}"
+            return "", _REASONS[name]
         if name not in _HOSTS:
             value = quote(value, safe=_SAFE_IN_USER)
         text = text.replace(f"{{{name}}}", value)

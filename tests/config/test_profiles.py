@@ -22,7 +22,10 @@ def test_every_field_of_a_profile_can_be_written() -> None:
 
 
 def test_the_built_in_profiles(tmp_path: Path) -> None:
-    assert sorted(path.stem for path in BUILT_IN.glob("*.yaml")) == ["i3", "number", "pidf-lo"]
+    of_providers = {"audiocodes-elin", "bandwidth", "i2", "intrado-ers", "redsky", "telnyx", "voip-innovations"}
+    assert {path.stem for path in BUILT_IN.glob("*.yaml")} == {"i3", "number", "pidf-lo"} | of_providers
+    for name in of_providers:
+        assert load_profile(name, tmp_path).description
     pidf_lo = load_profile("pidf-lo", tmp_path)
     assert pidf_lo == ProviderProfile(name="pidf-lo", description=pidf_lo.description)
     i3 = load_profile("i3", tmp_path)
@@ -107,3 +110,46 @@ def test_what_a_profile_must_not_say(tmp_path: Path, text: str, message: str) ->
 def test_a_profile_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError):
         load_profile(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('from_uri: "sip:{caller}@{domain}"\n', "{caller}"),
+        ('from_uri: "{callback}"\n', "no SIP or tel URI"),
+        ('identity_uri: "sip:{callback}@{domain}>\\r\\nX: y"\n', "no URI"),
+        ('identity: keep\nidentity_uri: "sip:{callback}@{domain}"\n', "identity: keep"),
+        ('location: id\ngeolocation: "<https://lis.example.com>"\n', "location_id"),
+        ('occupant: "{room}"\n', "{room}"),
+        ("priority: loud\n", "priority"),
+    ],
+)
+def test_what_is_filled_in_must_be_known(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "own.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_profile("own", tmp_path)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("profile", "number", "words"),
+    [
+        ("i2", "", "needs a number to dial"),
+        ("pidf-lo", "number: '+12125550170', ", "does not use it"),
+        ("i2", "x", ""),
+    ],
+)
+def test_the_number_of_a_route_and_of_its_profile(tmp_path: Path, profile: str, number: str, words: str) -> None:
+    number = "number: '+12125550170', " if number == "x" else number
+    path = tmp_path / "edge911.yaml"
+    path.write_text(
+        "listen: [udp://192.0.2.1:5060]\nnetworks: {inside: [10.0.0.0/8]}\n"
+        "trunks: {a: {target: 'sip:192.0.2.2:5060'}}\n"
+        f"emergency: {{routes: [{{name: a, trunk: a, {number}profile: {profile}}}]}}\n"
+    )
+    if not words:
+        assert load_config(path).config.emergency.routes[0].number == "+12125550170"
+        return
+    with pytest.raises(ConfigError, match=words):
+        load_config(path)

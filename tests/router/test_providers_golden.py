@@ -30,6 +30,40 @@ def compare(sent: bytes, name: str) -> None:
     assert sent.split(b"\r\n") == path.read_bytes().split(b"\r\n")
 
 
+OF_PROVIDERS = ("bandwidth", "telnyx", "intrado-ers", "redsky", "audiocodes-elin", "voip-innovations", "i2")
+IDS = {
+    "bandwidth": {"endpoint_id": "HQ3EAST0001", "location_id": "HQ3EAST"},
+    "telnyx": {"endpoint_id": "sip-from-0001", "location_id": "8d2f0b6e-0000-4000-8000-000000000001"},
+    "intrado-ers": {"location_id": "ERL-0042"},
+    "redsky": {"location_id": "ERL-0042"},
+    "i2": {"endpoint_id": "+12125550181"},
+}
+
+
+@pytest.mark.parametrize("profile", OF_PROVIDERS)
+@pytest.mark.parametrize("number", ["911", "933"])
+def test_the_invite_of_a_provider(tmp_path: Path, profile: str, number: str) -> None:
+    esrn = {"number": "+12125550170"} if profile == "i2" else {}
+    routes = [{**route, "profile": profile, **esrn} for route in CONFIG["emergency"]["routes"]]
+    site = {**CONFIG["sites"][0], **IDS.get(profile, {})}
+    world = CallWorld(tmp_path, emergency={**CONFIG["emergency"], "routes": routes}, sites=[site])
+    out = world.receive(invite(f"sip:{number}@10.0.0.5", number=1, extra=("Privacy: id", "X-Kept:  as  it came")))
+    compare(one(out, "INVITE").message.raw, f"{profile}/{'emergency' if number == '911' else 'test'}")
+
+
+@pytest.mark.parametrize("profile", OF_PROVIDERS)
+def test_the_invite_of_a_provider_that_gave_no_ids(tmp_path: Path, profile: str) -> None:
+    """What is shown then is what everybody understands: the callback number, the location by value."""
+    esrn = {"number": "+12125550170"} if profile == "i2" else {}
+    routes = [{**route, "profile": profile, **esrn} for route in CONFIG["emergency"]["routes"]]
+    world = CallWorld(tmp_path, emergency={**CONFIG["emergency"], "routes": routes})
+    sent = one(world.receive(invite(number=1)), "INVITE").message
+    assert "+12125550142" in sent.get("p-asserted-identity")
+    assert "{" not in sent.raw.decode()
+    has_location = profile not in ("intrado-ers", "i2")
+    assert (b"application/pidf+xml" in sent.raw) is has_location
+
+
 @pytest.mark.parametrize("profile", ["pidf-lo", "number", "i3"])
 @pytest.mark.parametrize("number", ["911", "933"])
 def test_the_invite_of_a_profile(tmp_path: Path, profile: str, number: str) -> None:
