@@ -56,6 +56,7 @@ def warning_line(point: "HasSentBy", text: str) -> bytes:
 
 
 _COPIED = frozenset({"via", "from", "call-id", "cseq"})
+_COPIED_INTO_TRYING = _COPIED | {"to", "timestamp"}
 
 
 def build_response(
@@ -65,6 +66,10 @@ def build_response(
 
     extra are further field lines. A To tag is added where the request had none and the status is above 100.
     """
+    if status == 100 and not reason and not extra:
+        # One for each INVITE: what is copied is known without a look at each field.
+        lines = [line for key, line in request.fields if key in _COPIED_INTO_TRYING]
+        return b"SIP/2.0 100 Trying\r\n%b\r\nContent-Length: 0\r\n\r\n" % b"\r\n".join(lines)
     parts = [b"SIP/2.0 %d %b" % (status, reason or REASON_PHRASES.get(status, b""))]
     for key, line in request.fields:
         if key in _COPIED:

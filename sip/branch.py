@@ -10,7 +10,7 @@ from sip.forwarding import backward_bytes
 from sip.machines import ClientTransaction, ServerTransaction
 from sip.message import Edits, Request, Response
 from sip.stack import Stack
-from sip.timers import Entry, cancel_timer
+from sip.timers import Entry
 
 if TYPE_CHECKING:
     from sip.proxy import ResponseContext
@@ -92,19 +92,24 @@ class Branch:
 
     def set_timer(self, name: str, seconds: float, now: float) -> None:
         """Start (again) a timer of this branch."""
-        cancel_timer(self.timers.get(name))
-        self.timers[name] = self.context.stack.set_timer(self, name, seconds, now)
+        timers = self.timers
+        entry = timers.get(name)
+        if entry is not None:
+            entry[1] = None
+        timers[name] = self.context.stack.queue.set(self, name, seconds, now)
 
     def stop_timer(self, name: str) -> None:
         """Stop a timer of this branch."""
-        if name in self.timers:
-            cancel_timer(self.timers.pop(name))
+        entry = self.timers.pop(name, None)
+        if entry is not None:
+            entry[1] = None
 
     def stop_timers(self) -> None:
         """Stop all of them."""
-        for entry in self.timers.values():
-            cancel_timer(entry)
-        self.timers.clear()
+        timers = self.timers
+        for entry in timers.values():
+            entry[1] = None
+        timers.clear()
 
     def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
         if client is self.client:  # not the one for our CANCEL

@@ -80,6 +80,15 @@ def forward_bytes(request: Request, flow: Flow, branch: bytes, record_routes: Se
 def backward_bytes(response: Response, flow: Flow) -> bytes:
     """The response as it goes back to the previous hop (section 16.7 steps 3 and 9): without our Via value."""
     index = response._first["via"]
+    raw, fields = response.raw, response.fields
+    if raw and b"," not in fields[index][1] and not flow.point.reliable:
+        # As it came, our Via line left out.
+        start = raw.index(b"\r\n")
+        via = start
+        for _, line in fields[:index]:
+            via += 2 + len(line)
+        rest = raw[via + 2 + len(fields[index][1]) :]
+        return b"SIP/2.0 %d %b%b%b" % (response.status, response.reason, raw[start:via], rest)
     if b"," in response.fields[index][1] or (flow.point.reliable and not response.has("content-length")):
         below = response.without_top_via()
         if flow.point.reliable and not below.has("content-length"):

@@ -4,9 +4,10 @@ Values are read on demand and never used to re-print a field that nobody edited.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sip.errors import Reason, RemoteError
+from sip.fields import value_of
 from sip.uri import SipUri, parse_parameters, parse_sip_uri
 
 # Anybody may send us a header of 64 KB before we know who it is, so every pattern here matches in linear time: white
@@ -57,6 +58,8 @@ class Via:
     sent_by: bytes
     has_empty_parameter: bool = False
     """True for `;;` and for a semicolon at the end (RFC 4475 3.1.2.1): readable, but not well formed."""
+    is_usual: bool = field(default=False, compare=False)
+    """True where there are no parameters but branch and an empty rport."""
 
 
 def split_top(value: bytes) -> tuple[bytes, bytes]:
@@ -105,11 +108,11 @@ def parse_usual_via(line: bytes) -> Via | None:
     transport, host, port, parameters, before, branch, after = match.groups()
     rport = 0 if before or after else None
     if port is None:
-        return Via(transport, host, None, parameters, branch, rport, "", host.lower())
+        return Via(transport, host, None, parameters, branch, rport, "", host.lower(), False, True)
     number = int(port)
     if not 0 < number < 65536:
         return None
-    return Via(transport, host, number, parameters, branch, rport, "", b"%b:%d" % (host.lower(), number))
+    return Via(transport, host, number, parameters, branch, rport, "", b"%b:%d" % (host.lower(), number), False, True)
 
 
 def parse_via(value: bytes) -> Via:
@@ -176,6 +179,18 @@ def tag_of(value: bytes) -> bytes:
         end = value.rfind(b">")
     match = _TAG.search(value, end + 1)
     return match[1] if match else b""
+
+
+# A From or To line as nearly everybody writes it: its tag is found in one step.
+_USUAL_TAG = re.compile(
+    rb'(?:From|To): (?:"[^"\\<>]*" ?|[0-9A-Za-z ._-]*)<[^<>"]*>(?:;tag=([!%\'*+.^_`|~0-9A-Za-z-]+))?'
+)
+
+
+def tag_of_line(line: bytes) -> bytes:
+    """The tag of a From or To line, or b""."""
+    match = _USUAL_TAG.fullmatch(line)
+    return tag_of(value_of(line)) if match is None else match[1] or b""
 
 
 def quotes_balanced(value: bytes) -> bool:

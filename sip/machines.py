@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from sip.stack import Stack
 
 
+# Members of an enumeration are looked up slowly: those of every call once.
+_CALLING, _TRYING, _PROCEEDING, _COMPLETED = State.CALLING, State.TRYING, State.PROCEEDING, State.COMPLETED
+_RETRANSMIT, _DEADLINE = Event.RETRANSMIT, Event.DEADLINE
+
+
 class ClientTransaction:
     """One request sent by us (section 17.1)."""
 
@@ -59,8 +64,12 @@ class ClientTransaction:
         self.flow = flow
         self.owner: ClientOwner | None = owner
         self.durations = times
-        self.machine: Machine = _INVITE_CLIENT if method == b"INVITE" else _NON_INVITE_CLIENT
-        self.state = State.CALLING if method == b"INVITE" else State.TRYING
+        self.state: State
+        self.machine: Machine
+        if method == b"INVITE":
+            self.state, self.machine = _CALLING, _INVITE_CLIENT
+        else:
+            self.state, self.machine = _TRYING, _NON_INVITE_CLIENT
         self.interval = 0.0
         self.retransmission: Entry | None = None
         self.deadline: Entry | None = None
@@ -93,8 +102,12 @@ class ServerTransaction:
         self.request: Request | None = request
         self.flow = flow
         self.durations = times
-        self.machine: Machine = _INVITE_SERVER if request.method == b"INVITE" else _NON_INVITE_SERVER
-        self.state = State.PROCEEDING if request.method == b"INVITE" else State.TRYING
+        self.state: State
+        self.machine: Machine
+        if request.method == b"INVITE":
+            self.state, self.machine = _PROCEEDING, _INVITE_SERVER
+        else:
+            self.state, self.machine = _TRYING, _NON_INVITE_SERVER
         self.response = b""
         self.interval = 0.0
         self.retransmission: Entry | None = None
@@ -104,7 +117,7 @@ class ServerTransaction:
     @property
     def is_answered(self) -> bool:
         """True once a final response was sent."""
-        return self.state >= State.COMPLETED
+        return self.state >= _COMPLETED
 
 
 Transaction = ClientTransaction | ServerTransaction
@@ -181,6 +194,30 @@ def _start_retransmitting(stack: "Stack", tx: Transaction, message: Message | No
         stack._retransmit_after(tx, seconds, now)
 
 
+def _begin(stack: "Stack", tx: Transaction, message: Message | None, now: float) -> None:
+    """What both client machines start with: send, timers A and B, or E and F (of equal lengths)."""
+    client: ClientTransaction = tx  # type: ignore[assignment]
+    stack.out.append((client.flow, client.data, client))
+    times = client.durations
+    if times.a is not None:
+        client.interval = times.a
+        client.retransmission = stack.queue.set(client, _RETRANSMIT, times.a, now)
+    client.deadline = stack.queue.set(client, _DEADLINE, times.b, now)
+
+
+def _stop_and_deliver(stack: "Stack", tx: Transaction, message: Message | None, now: float) -> None:
+    """The first provisional response to an INVITE of ours."""
+    entry = tx.retransmission
+    if entry is not None:
+        entry[1] = None
+    entry = tx.deadline
+    if entry is not None:
+        entry[1] = None
+    client: ClientTransaction = tx  # type: ignore[assignment]
+    if client.owner is not None:
+        client.owner.on_response(client, message, now)  # type: ignore[arg-type]
+
+
 def _start_m(stack: "Stack", tx: Transaction, message: Message | None, now: float) -> None:
     cast(ClientTransaction, tx).data = b""  # Accepted (RFC 6026): never sent again, and the transaction lives 32 s
     stack._deadline_after(tx, tx.durations.m, now)
@@ -194,7 +231,14 @@ def _starting(timer: str) -> Perform:
     """The action that starts one of the timers that end something."""
 
     def start(stack: "Stack", tx: Transaction, message: Message | None, now: float) -> None:
-        stack._deadline_after(tx, getattr(tx.durations, timer), now)
+        seconds = getattr(tx.durations, timer)
+        if seconds <= 0:
+            stack._deadline_after(tx, seconds, now)
+            return
+        entry = tx.deadline
+        if entry is not None:
+            entry[1] = None
+        tx.deadline = stack.queue.set(tx, _DEADLINE, seconds, now)
 
     return start
 
@@ -228,11 +272,25 @@ _PERFORM: dict[Action, Perform] = {
 }
 
 
+# Runs of actions that every call goes through, done by one function instead of several.
+_TOGETHER: dict[tuple[Action, ...], tuple[Perform, ...]] = {
+    INVITE_CLIENT_START: (_begin,),
+    NON_INVITE_CLIENT_START: (_begin,),
+    (Action.STOP_RETRANSMITTING, Action.STOP_DEADLINE, Action.DELIVER): (_stop_and_deliver,),
+}
+
+
+def performing(actions: tuple[Action, ...], *, apart: bool = False) -> tuple[Perform, ...]:
+    """The functions that do these actions; apart: one for each of them."""
+    together = None if apart else _TOGETHER.get(actions)
+    return tuple(_PERFORM[action] for action in actions) if together is None else together
+
+
 def _compiled(table: Table) -> Machine:
     """A table as lists, by state and event."""
     machine: Machine = [[None] * (max(Event) + 1) for _ in range(max(State) + 1)]
     for (state, event), (following, actions) in table.items():
-        machine[state][event] = (following, tuple(_PERFORM[action] for action in actions))
+        machine[state][event] = (following, performing(actions))
     return machine
 
 
@@ -240,8 +298,8 @@ _INVITE_CLIENT = _compiled(INVITE_CLIENT)
 _NON_INVITE_CLIENT = _compiled(NON_INVITE_CLIENT)
 _INVITE_SERVER = _compiled(INVITE_SERVER)
 _NON_INVITE_SERVER = _compiled(NON_INVITE_SERVER)
-START_INVITE = tuple(_PERFORM[action] for action in INVITE_CLIENT_START)
-START_NON_INVITE = tuple(_PERFORM[action] for action in NON_INVITE_CLIENT_START)
+START_INVITE = performing(INVITE_CLIENT_START)
+START_NON_INVITE = performing(NON_INVITE_CLIENT_START)
 
 
 def top_via(message: Message) -> bytes:

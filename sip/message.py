@@ -19,7 +19,7 @@ from sip.headers import (
     parse_via,
     split_top,
     split_values,
-    tag_of,
+    tag_of_line,
 )
 
 
@@ -42,7 +42,19 @@ class Edits:
 class Message:
     """What requests and responses share."""
 
-    __slots__ = ("_call_id", "_first", "_from_tag", "_to_tag", "_via", "body", "cseq", "fields", "method", "oddities")
+    __slots__ = (
+        "_call_id",
+        "_first",
+        "_from_tag",
+        "_to_tag",
+        "_via",
+        "body",
+        "cseq",
+        "fields",
+        "method",
+        "oddities",
+        "raw",
+    )
 
     _first: dict[str, int]
     # Read several times for each message, so kept once read.
@@ -55,6 +67,8 @@ class Message:
     cseq: int
     method: bytes
     """Of a response: the method of its CSeq."""
+    raw: bytes
+    """A response as it came, where fields and body are exactly its bytes; empty where they are not known to be."""
     oddities: tuple[Reason, ...]
     """What was wrong with fields that we need only sometimes; forwarded or refused by policy."""
 
@@ -114,7 +128,10 @@ class Message:
         """The Call-ID."""
         call_id = self._call_id
         if call_id is None:
-            call_id = self._call_id = self.required("call-id")
+            index = self._first.get("call-id")
+            if index is None:
+                raise RemoteError(Reason.MISSING_FIELD, 400, "no call-id")
+            call_id = self._call_id = value_of(self.fields[index][1])
         return call_id
 
     @property
@@ -122,7 +139,8 @@ class Message:
         """Tag of From, or b""."""
         tag = self._from_tag
         if tag is None:
-            tag = self._from_tag = self._tag("from")
+            index = self._first.get("from")
+            tag = self._from_tag = b"" if index is None else tag_of_line(self.fields[index][1])
         return tag
 
     @property
@@ -130,12 +148,9 @@ class Message:
         """Tag of To, or b""."""
         tag = self._to_tag
         if tag is None:
-            tag = self._to_tag = self._tag("to")
+            index = self._first.get("to")
+            tag = self._to_tag = b"" if index is None else tag_of_line(self.fields[index][1])
         return tag
-
-    def _tag(self, key: str) -> bytes:
-        index = self._first.get(key)
-        return b"" if index is None else tag_of(value_of(self.fields[index][1]))
 
     def edited_fields(self, edits: Edits) -> list[Field]:
         """The fields with the edits applied, Content-Length included."""
@@ -192,9 +207,9 @@ class Request(Message):
         fields: list[Field],
         body: bytes,
         cseq: int = 0,
-        *,
         index: dict[str, int] | None = None,
     ) -> None:
+        self.raw = b""
         self.method = method
         self.uri = uri
         self.fields = fields
@@ -231,9 +246,9 @@ class Response(Message):
         body: bytes,
         cseq: int = 0,
         method: bytes = b"",
-        *,
         index: dict[str, int] | None = None,
     ) -> None:
+        self.raw = b""
         self.status = status
         self.reason = reason
         self.fields = fields

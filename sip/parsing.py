@@ -2,7 +2,6 @@
 
 from collections import Counter
 from functools import lru_cache
-from typing import cast
 
 from sip.errors import Reason, RemoteError
 from sip.fields import CACHED_BYTES, KEYS, Field, field_key, value_of
@@ -41,18 +40,13 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     # fifth of the price of a loop over them; a line with no colon has the name b"", which is never known.
     get = KEYS.get
     keys = [get(line[: line.find(b":") + 1]) for line in lines]
-    if None not in keys:
-        count = len(keys)
-        known = cast(list[str], keys)
-        return _finish(
-            start,
-            list(zip(known, lines, strict=True)),
-            dict(zip(known[::-1], range(count - 1, -1, -1), strict=True)),
-            data,
-            end + 4,
-            False,
-        )
-    return _parse_unusual(start, lines, data, end + 4)
+    if None in keys:
+        return _parse_unusual(start, lines, data, end + 4)
+    known: list[str] = keys  # type: ignore[assignment]
+    fields = list(zip(known, lines))  # noqa: B905 - of equal length, and asking costs
+    known.reverse()
+    index = dict(zip(known, range(len(known) - 1, -1, -1)))  # noqa: B905
+    return _finish(start, fields, index, data, end + 4, False)
 
 
 def _check_size(name: str, size: int, most: int) -> None:
@@ -113,15 +107,18 @@ def _finish(
     message: Request | Response
     if start[:8] == b"SIP/2.0 ":
         status, reason = _status_of(start) if len(start) <= CACHED_BYTES else _read_status(start)
-        message = Response(status, reason, fields, b"", index=index)
+        message = Response(status, reason, fields, data[body_start:], 0, b"", index)
+        if not bad_line:
+            message.raw = data
     else:
         message = _parse_request_line(start, fields, index)
+        message.body = data[body_start:]
     position = index.get("content-length")
-    message.body = data[body_start:]
     if position is not None:
         line = fields[position][1]
         length = _length_of(line) if len(line) <= CACHED_BYTES else _read_length(line)
         if length != len(message.body):
+            message.raw = b""
             _cut_body(message, length)
     position = index.get("cseq")
     if position is not None:
@@ -131,7 +128,7 @@ def _finish(
         if not method:
             # A CSeq that cannot be read leaves 0; validation refuses it with its name.
             message.oddities += (Reason.BAD_CSEQ,)
-        elif isinstance(message, Response):
+        elif message.__class__ is Response:
             message.method = method
         elif method != message.method:
             message.oddities += (Reason.CSEQ_METHOD_MISMATCH,)
@@ -191,12 +188,12 @@ def _parse_request_line(start: bytes, fields: list[Field], index: dict[str, int]
     if len(parts) != 3:
         if len(parts) > 3 and parts[-1][:4].upper() == b"SIP/":
             # A space inside the Request-URI (RFC 4475 3.1.2.8): refused by validation, except for an emergency call.
-            request = Request(parts[0], b" ".join(parts[1:-1]), fields, b"", index=index)
+            request = Request(parts[0], b" ".join(parts[1:-1]), fields, b"", 0, index)
             request.oddities = (Reason.BAD_START_LINE,)
             return request
         raise RemoteError(Reason.NOT_SIP, 0, repr(start[:80]))
     method, uri, version = parts
-    request = Request(method, uri, fields, b"", index=index)
+    request = Request(method, uri, fields, b"", 0, index)
     if version != b"SIP/2.0" and version.upper() != b"SIP/2.0":
         if version[:4].upper() == b"SIP/":
             raise RemoteError(Reason.BAD_VERSION, 505, repr(version[:20]), request)

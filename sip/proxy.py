@@ -15,6 +15,10 @@ from sip.message import Request, Response
 from sip.stack import Stack
 from sip.transaction import State
 
+# Members of an enumeration are looked up slowly, and these several times for each response.
+_CALLING, _TRYING, _RINGING, _DONE = BranchState.CALLING, BranchState.TRYING, BranchState.RINGING, BranchState.DONE
+_ACCEPTED = State.ACCEPTED
+
 TIMER_C = 185.0
 """Section 16.6 step 11: more than 3 minutes, seconds."""
 CANCEL_WAIT = 32.0
@@ -145,7 +149,9 @@ class ResponseContext:
 
     def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:
         """Section 16.7."""
-        if not has_way_back(response):
+        fields, below = response.fields, response._first["via"] + 1
+        is_plain = below < len(fields) and fields[below][0] == "via"  # most often; has_way_back knows the rest
+        if not is_plain and not has_way_back(response):
             self.stack.drops[Reason.NO_VIA_BELOW] += 1
             return
         status = response.status
@@ -163,9 +169,9 @@ class ResponseContext:
         if branch.cancel_wanted:
             self.cancel_branch(branch, now)
             return
-        if branch.state is not BranchState.CALLING:
+        if branch.state is not _CALLING:
             return
-        branch.state = BranchState.TRYING
+        branch.state = _TRYING
         self.on_progress(branch, "trying", 100, now)
         if branch.given_up:
             return
@@ -180,9 +186,9 @@ class ResponseContext:
         branch.stop_timer("timeout")
         if not branch.is_live:
             return
-        if branch.state is BranchState.CALLING and branch.target.progress_timeout is not None and not branch.given_up:
+        if branch.state is _CALLING and branch.target.progress_timeout is not None and not branch.given_up:
             branch.set_timer("progress", branch.target.progress_timeout, now)
-        branch.state = BranchState.RINGING
+        branch.state = _RINGING
         if branch.cancel_wanted or self.cancelled or self.final_status:
             self.cancel_branch(branch, now)
             return
@@ -208,7 +214,7 @@ class ResponseContext:
     def _on_success(self, branch: Branch, response: Response, now: float) -> None:
         first = branch.is_live
         branch.stop_timers()
-        branch.state = BranchState.DONE
+        branch.state = _DONE
         branch.status = response.status
         if self.final_status >= 300 or (self.final_status and self.server.method != b"INVITE"):
             if self.server.method == b"INVITE":
@@ -232,7 +238,7 @@ class ResponseContext:
 
     def _on_failure(self, branch: Branch, response: Response, now: float) -> None:
         branch.stop_timers()
-        branch.state = BranchState.DONE
+        branch.state = _DONE
         branch.final = response
         branch.status = response.status
         if self.final_status:
@@ -255,7 +261,7 @@ class ResponseContext:
         if not branch.is_live:
             return
         branch.stop_timers()
-        branch.state = BranchState.DONE
+        branch.state = _DONE
         branch.status = int(failure)
         if self.final_status:
             self._let_go(branch)
@@ -415,12 +421,12 @@ class ResponseContext:
         """
         client = branch.client
         if client is not None:
-            if answered and client.state is State.ACCEPTED:
+            if answered and client.state is _ACCEPTED:
                 # Only copies of its 2xx can still come: they need no more than the way back.
                 client.owner = SuccessRelay(
                     self.stack, self.server, self.answer_tag if self.watches_answers else None
                 )
-            elif client.state is State.ACCEPTED:
+            elif client.state is _ACCEPTED:
                 return  # an answer nobody waited for: its copies are to be acknowledged too
             else:
                 client.owner = None
@@ -432,7 +438,7 @@ class ResponseContext:
 
     def _end_branch(self, branch: Branch) -> None:
         branch.stop_timers()
-        branch.state = BranchState.DONE
+        branch.state = _DONE
         branch.status = branch.status or 408
         if branch.client is not None:
             self.stack.abandon_client(branch.client)

@@ -30,6 +30,10 @@ from sip.validation import check_request, faults_of
 _BRANCH = re.compile(rb";\s*[Bb][Rr][Aa][Nn][Cc][Hh]\s*=\s*([^;,\s]+)")
 _QUOTED_REQUEST = re.compile(rb"([^ \r\n]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
 
+# Members of an enumeration are looked up slowly, and these several times for each message.
+_PROVISIONAL, _SUCCESS, _FAILURE = Event.PROVISIONAL, Event.SUCCESS, Event.FAILURE
+_ACCEPTED = State.ACCEPTED
+
 _TAG_MARK = b"e9"
 """How our own To tags begin, so that others are told from them at a glance."""
 
@@ -63,9 +67,9 @@ class Stack:
         """One datagram or framed message. Never raises for what a peer sent."""
         try:
             message = parse_message(data)
-            if isinstance(message, Request):
+            if message.__class__ is Request:
                 self._receive_request(message, flow, now)
-            else:
+            elif message.__class__ is Response:
                 self.receive_response(message, flow, now)
         except RemoteError as error:
             self.refuse(error, flow)
@@ -189,12 +193,14 @@ class Stack:
 
     def respond(self, server: ServerTransaction, status: int, data: bytes, now: float) -> bool:
         """Send a response through its transaction; False where the state does not allow it (any more)."""
-        event = Event.PROVISIONAL if status < 200 else Event.SUCCESS if status < 300 else Event.FAILURE
-        if server.machine[server.state][event] is None:
+        entry = server.machine[server.state][_PROVISIONAL if status < 200 else _SUCCESS if status < 300 else _FAILURE]
+        if entry is None:
             return False
         server.response = data
-        self._run(server, event, None, now)
-        if server.state is State.ACCEPTED:
+        server.state, actions = entry
+        for perform in actions:
+            perform(self, server, None, now)
+        if server.state is _ACCEPTED:
             server.response = b""  # nothing is sent again from here on (RFC 6026), and the transaction lives 32 s
         return True
 
@@ -254,7 +260,7 @@ class Stack:
             if server is None and request.to_tag.startswith(_TAG_MARK) and request.to_tag == self.to_tag(request):
                 # For a final response that we gave without a transaction (section 8.2.7): it is not to go further.
                 self.counts["acks_of_refusals"] += 1
-            elif server is None or server.state is State.ACCEPTED:
+            elif server is None or server.state is _ACCEPTED:
                 self.user.on_ack(request, flow, server, now)
             else:
                 self._run(server, Event.ACK, request, now)
@@ -324,12 +330,17 @@ class Stack:
             self.user.on_stray_response(response, flow, now)
             return
         status = response.status
-        event = Event.PROVISIONAL if status < 200 else Event.SUCCESS if status < 300 else Event.FAILURE
-        self._run(client, event, response, now)
+        entry = client.machine[client.state][_PROVISIONAL if status < 200 else _SUCCESS if status < 300 else _FAILURE]
+        if entry is not None:
+            client.state, actions = entry
+            for perform in actions:
+                perform(self, client, response, now)
 
     def _answer_flow(self, request: Request, flow: Flow) -> Flow:
         """Where responses go (section 18.2.2, RFC 3581), and the top Via as it must read for the next hops."""
         via = request.via
+        if via.is_usual and not flow.point.reliable and via.rport is None and via.host == flow.host.encode():
+            return flow if via.port == flow.port else flow._replace(port=via.port or 5060)
         if flow.point.reliable:
             with_port = via.rport is not None
             if with_port or via.host.strip(b"[]") != flow.host.encode() or via.received:
