@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,9 +15,11 @@ from router.acks import Acks
 from router.admission import Admission, forgives
 from router.blocks import Blocks
 from router.copies import Copy
+from router.dialog_ways import DialogWays
 from router.dialogs import EmergencyDialogs
 from router.earlier import EarlierCalls
 from router.emergency_requests import EmergencyRequests
+from router.event_lines import encode_event
 from router.flow_tokens import FlowTokens
 from router.from_uri import FromRewriting
 from router.identity import Trust
@@ -30,7 +32,7 @@ from router.record_route import RecordRouting
 from router.reference_wait import AskReference
 from router.references import References
 from router.setup import Edge, Journal, Setup
-from router.sources import Side
+from router.sources import Side, Source
 from router.strays import Strays
 from router.token_keys import TokenKeys, derived_key
 from sip.errors import Reason, RemoteError
@@ -73,8 +75,8 @@ class CallRouter:
         self.stack = Stack(self, key=key)
         self.edge: Edge | None = None
         self.counts: Counter[str] = Counter()
-        self.later: deque[JournalEvent] = deque()
-        """Events that wait to be written: at the latest when the loop has a moment."""
+        self.later: list[bytes] = []
+        """Events as lines that wait to be written: at the latest when the loop has a moment."""
         self.call_began: Callable[[str], None] | None = None
         """Told the Call-ID of each emergency and test call that is served; must not raise."""
         self._must_write = False
@@ -109,6 +111,7 @@ class CallRouter:
         self.node = setup.rules.config.node
         self.admission.use(setup.rules.config.limits.per_source)
         self.next_hops = NextHops(setup.points, setup.sources, self.resolve, self)
+        self.ways = DialogWays(self.next_hops)
         keys = setup.token_keys or TokenKeys((derived_key(self.key),))
         self.record_routing = RecordRouting(keys)
         self.from_rewriting = FromRewriting(keys)
@@ -170,6 +173,10 @@ class CallRouter:
         try:
             if max_forwards(request) <= 0:
                 raise RemoteError(Reason.TOO_MANY_HOPS, 0)
+            known = self.ways.find(request, flow)
+            if known is not None:
+                self._send_ack(request, known[0], [known[1]])
+                return
             decision = process_routes(request, self.next_hops.is_own)
             if decision.own:
                 request = self.from_rewriting.in_dialog(decision.own, request)
@@ -188,12 +195,19 @@ class CallRouter:
                 uri,
                 self.next_hops.leaving_point(decision),
                 flow.point,
-                lambda flows: self._send_ack(request, decision, flows),
+                lambda flows: self._send_found_ack(request, flow, source, decision, flows),
                 request.call_id,
             )
         except RemoteError as error:
             self.stack.drops[Reason.STRAY_ACK] += 1
             log.debug("ACK dropped: %s", error)
+
+    def _send_found_ack(
+        self, request: Request, came_by: Flow, source: Source, decision: RouteDecision, flows: Sequence[Flow]
+    ) -> None:
+        if len(flows) == 1:
+            self.ways.keep(request, came_by, source, decision, flows[0])
+        self._send_ack(request, decision, flows)
 
     def _send_ack(self, request: Request, decision: RouteDecision, flows: Sequence[Flow]) -> None:
         if not flows:
@@ -337,7 +351,7 @@ class CallRouter:
 
     def write(self, event: JournalEvent) -> None:
         """Append to the journal before anything more is sent: with the edge, once for all that came together."""
-        self.later.append(event)
+        self.write_later(event)
         self._must_write = True
         if self.call_began is not None and type(event) is CallIntent:
             self.call_began(event.call_id)
@@ -349,17 +363,21 @@ class CallRouter:
 
     def write_later(self, event: JournalEvent) -> None:
         """Append soon: nothing depends on it before the next intent."""
-        self.later.append(event)
+        try:
+            # As a line at once: kept as objects until the write they cost twice as much.
+            self.later.append(encode_event(event))
+        except Exception as error:
+            self.counts["journal_failures"] += 1
+            self.journal.note_not_encodable(error)
 
     def write_waiting(self) -> None:
         """Append what waits, with one write and never an exception."""
         self._must_write = False
         if not self.later:
             return
-        events = list(self.later)
-        self.later.clear()
+        lines, self.later = self.later, []
         try:
-            written = self.journal.append_all(events)
+            written = self.journal.append_lines(lines)
         except Exception:
             written = False
             self.on_fault("writing the journal")

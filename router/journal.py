@@ -57,18 +57,27 @@ class JournalWriter(LineWriter):
             try:
                 lines.append(encode_event(event))
             except Exception as error:  # whatever it is, the others are written
-                self.failures += 1
-                self.lost += 1
-                self._tell(f"event not encodable: {type(error).__name__}: {error}")
+                self.note_not_encodable(error)
                 whole = False
+        return self.append_lines(lines) and whole
+
+    def note_not_encodable(self, error: Exception) -> None:
+        """An event is lost, for it could not be made a line."""
+        self.failures += 1
+        self.lost += 1
+        self._tell(f"event not encodable: {type(error).__name__}: {error}")
+
+    def append_lines(self, lines: list[bytes]) -> bool:
+        """Append events that are lines already (router.event_lines), with one write; False where any could not be
+        written now: kept, and the calls go on."""
         if not lines:
-            return whole
+            return True
         if not self.retry():
             self.failures += len(lines)
             self._keep(lines)
             return False
         if self._append(b"".join(lines)):
-            return whole
+            return True
         self.failures += len(lines) - 1  # append_line has counted one
         self._keep(lines)
         return False

@@ -49,10 +49,14 @@ class OrdinaryRequests:
             request = router.dialogs.repaired(request)
         self._validate(request)
         request = mended(request)
-        decision = process_routes(request, router.next_hops.is_own)
         flow = server.flow
+        known = router.ways.find(request, flow) if request.to_tag else None
+        decision = process_routes(request, router.next_hops.is_own) if known is None else known[0]
         if request.method == b"BYE" and (decision.own or router.dialogs):
             self._note_bye(decision.own, request, source)
+        if known is not None:
+            self._forward(server, request, decision, [("", known[1])], now)
+            return
         if decision.own and request.to_tag:
             request = router.from_rewriting.in_dialog(decision.own, request)
         phone = router.paths.find(decision, flow)
@@ -81,9 +85,22 @@ class OrdinaryRequests:
             uri,
             router.next_hops.leaving_point(decision),
             flow.point,
-            lambda flows: self._forward(server, request, decision, [("", onward) for onward in flows], router.now()),
+            lambda flows: self._forward_found(server, request, source, decision, flows),
             request.call_id,
         )
+
+    def _forward_found(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        source: Source,
+        decision: RouteDecision,
+        flows: Sequence[Flow],
+    ) -> None:
+        router = self.router
+        if len(flows) == 1 and request.to_tag:
+            router.ways.keep(request, server.flow, source, decision, flows[0])
+        self._forward(server, request, decision, [("", onward) for onward in flows], router.now())
 
     def is_for_phone(self, request: Request, flow: Flow) -> bool:
         """True where an INVITE goes to a registered phone, whatever the user part of its Contact is."""

@@ -1,11 +1,10 @@
 """What a CallRouter is made of: one configuration, and the journal and sockets around it."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from e911.record import JournalEvent
 from router.decision import Rules
 from router.listening import ListeningPoints
 from router.sources import Sources
@@ -19,11 +18,11 @@ log = logging.getLogger(__name__)
 class Journal(Protocol):
     """Where events of emergency calls are written."""
 
-    def append(self, event: JournalEvent) -> bool:
-        """Append one event now; False where that failed."""
+    def append_lines(self, lines: list[bytes]) -> bool:
+        """Append events, each a line (router.event_lines), with one write; False where any could not be written."""
 
-    def append_all(self, events: Iterable[JournalEvent]) -> bool:
-        """Append several with one write; False where any could not be written."""
+    def note_not_encodable(self, error: Exception) -> None:
+        """Count an event that could not be made a line, and is lost."""
 
 
 class Edge(Protocol):

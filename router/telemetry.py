@@ -48,10 +48,15 @@ Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
 class DeferredLog(logging.Handler):
     """Keeps records until `render` is called; renders them, and hands the text to the writing thread."""
 
-    def __init__(self, formatter: logging.Formatter, processors: list[Processor]) -> None:
+    def __init__(
+        self, formatter: logging.Formatter, of_process: dict[str, str], renderer: Processor | None, *, redacts: bool
+    ) -> None:
+        """of_process: fields of every line; renderer: of lines of the hot path, None for JSON."""
         super().__init__()
         self.setFormatter(formatter)
-        self._processors = processors
+        self._of_process = of_process
+        self._renderer = renderer
+        self._redacts = redacts
         self.pending: deque[logging.LogRecord | Note] = deque()
         self.lost = 0
         self.not_rendered = 0
@@ -78,10 +83,10 @@ class DeferredLog(logging.Handler):
         at, level, event, fields = note
         second = int(at)
         stamp = f"{_second_text(second)}.{int((at - second) * 1000):03d}Z"
-        line: Any = {"event": event, "level": _level_text(level), "timestamp": stamp, **fields}
-        for processor in self._processors:
-            line = processor(None, "", line)
-        return str(line)
+        line = {"event": event, "level": _level_text(level), "timestamp": stamp, **fields, **self._of_process}
+        if self._redacts:
+            redact(None, "", line)
+        return _json(line) if self._renderer is None else str(self._renderer(None, "", line))
 
     def render(self, most: int = 500) -> None:
         """Render up to so many records and have them written."""
@@ -162,7 +167,9 @@ def configure_logging(section: Log, *, process: str, node: str) -> DeferredLog:
             foreign_pre_chain=processors,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         ),
-        [*processors[2:], renderer],
+        {"process": process, "node": node},
+        None if section.format == "json" else renderer,
+        redacts=section.redact,
     )
     root = logging.getLogger()
     root.handlers = [handler]
@@ -197,13 +204,22 @@ def _redacted(value: Any) -> Any:
     if isinstance(value, str):
         if len(value) < _SHORTEST_NUMBER and ":" not in value:
             return value
-        value = _TEL.sub(r"\1[redacted]", _USER.sub(r"\1[redacted]@", value))
-        return _NUMBER.sub(_redacted_number, value)
+        return _redacted_text(value) if len(value) <= _LONGEST_KEPT else _redacted_anew(value)
     if isinstance(value, dict):
         return {name: _redacted(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_redacted(item) for item in value]
     return value
+
+
+def _redacted_anew(value: str) -> str:
+    value = _TEL.sub(r"\1[redacted]", _USER.sub(r"\1[redacted]@", value))
+    return _NUMBER.sub(_redacted_number, value)
+
+
+_LONGEST_KEPT = 64
+_redacted_text = lru_cache(maxsize=1024)(_redacted_anew)
+"""The same few words stand in line after line."""
 
 
 def _redacted_number(found: re.Match[str]) -> str:

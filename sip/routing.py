@@ -29,14 +29,14 @@ def process_routes(request: Request, is_own: Callable[[SipUri], bool]) -> RouteD
 
     Raises RemoteError where a Route value cannot be read.
     """
-    values = request.values("route")
+    values = request.values("route") if "route" in request._first else []
     uri = request.uri
     if b"=" in uri and b"maddr=" in uri.lower():
         uri = _without_own_maddr(uri, is_own)
     if not values:
         return RouteDecision(uri, None, [], None)
     own: list[SipUri] = []
-    first = _own_uri(uri, is_own)
+    first = _own_uri(uri, is_own) if b"lr" in uri.lower() else None
     if first is not None and "lr" in first.parameters:
         # 16.4: a strict router before us put our Record-Route URI into the Request-URI.
         uri = parse_name_addr(values.pop()).uri

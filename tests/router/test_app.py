@@ -47,7 +47,7 @@ def _collector_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def logs() -> DeferredLog:
     """A log that nobody is made to write to."""
-    return DeferredLog(logging.Formatter("%(message)s"), [])
+    return DeferredLog(logging.Formatter("%(message)s"), {}, None, redacts=False)
 
 
 class Site:

@@ -31,7 +31,7 @@ def _collector_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def logs() -> DeferredLog:
-    return DeferredLog(logging.Formatter("%(message)s"), [])
+    return DeferredLog(logging.Formatter("%(message)s"), {}, None, redacts=False)
 
 
 @pytest.fixture(scope="module")

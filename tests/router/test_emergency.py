@@ -601,7 +601,7 @@ def test_a_fault_of_ours_stops_no_emergency_call(
         raise RuntimeError("a fault made on purpose")
 
     if broken == "journal":
-        monkeypatch.setattr(world.journal, "append_all", fault)
+        monkeypatch.setattr(world.journal, "append_lines", fault)
     elif broken == "start":
         original, faults = EmergencyCall.start, iter([True])
 

@@ -105,15 +105,13 @@ class MemoryJournal:
         self.events: list[JournalEvent] = []
         self.fails = False
 
-    def append(self, event: JournalEvent) -> bool:
+    def append_lines(self, lines: list[bytes]) -> bool:
         if not self.fails:
-            self.events.append(event)
+            self.events += map(decode_event, lines)
         return not self.fails
 
-    def append_all(self, events: Any) -> bool:
-        for event in events:
-            self.append(event)
-        return not self.fails
+    def note_not_encodable(self, error: Exception) -> None:
+        raise error
 
 
 @dataclass(frozen=True)
