@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from config.addresses import is_private
+from config.advice_elins import elins
 from config.findings import Finding, Steps, emergency_lists, peer_ip, trunk_targets
 from config.problem import path_text
 from config.profiles import BUILT_IN
@@ -43,6 +44,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
         yield from _outside_inside(config, site, path)
     yield from _same_networks(config)
     yield from _same_numbers(config)
+    yield from elins(config)
     yield from _covers(config)
     yield from _tls_trunks(config)
     yield from _i3_without_tls(config)

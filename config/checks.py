@@ -42,11 +42,6 @@ def _always(_: str) -> bool:
 
 NOT_BUILT = (
     NotBuilt(
-        key="sites.*.elins",
-        applies=_always,
-        consequence="no ELIN is lent; phones without a number show the site's callback",
-    ),
-    NotBuilt(
         key="contacts.*.escalate_after", applies=_always, consequence="a notice nobody confirms is not passed on"
     ),
 )

@@ -21,6 +21,7 @@ from pydantic import (
 from config.addresses import parse_advertised
 from config.values import (
     Collector,
+    Desk,
     DialString,
     Duration,
     FieldName,
@@ -348,6 +349,11 @@ class Trunk(Section):
         description="how phones that register there through us are called back: by Path (RFC 3327), or where the "
         "registrar knows no Path by a Contact that leads to us; none: REGISTER passes unedited",
     )
+    psap_callback: bool = Field(
+        False,
+        description="true: PSAPs call back by this trunk; such a call to a number that dialled 911 lately goes to "
+        "the phone as `Priority: psap-callback` (RFC 7090)",
+    )
     tls: Annotated[TrunkTls, BeforeValidator(_parse_trunk_tls)] = Field(
         default_factory=TrunkTls, description="prefer or require, or {policy: ..., ca: FILE, name: NAME}"
     )
@@ -511,6 +517,14 @@ class Emergency(Section):
         le=1_000_000,
         description="more 911 calls of one caller in a minute are an alarm; they are served, to block is for people "
         "(`edge911 block`). 0: no alarm",
+    )
+    callback_window: Duration = Field(
+        10_800.0,
+        description="so long after a 911 call its ELIN stays lent to the phone, and a call to its number goes to "
+        "that very phone, past routes.inbound",
+    )
+    callback_timeout: Duration = Field(
+        20.0, description="a phone that is called back and does not answer for so long gives way to the site's desk"
     )
     all_calls_from: list[Network] = Field(
         default_factory=list,
@@ -676,6 +690,9 @@ class ZoneConfig(Section):
     additional: str = Field("", description="what else helps to find it")
     location_id: ProviderId = Field("", description="the provider's id of this place, for profiles that show it")
     endpoint_id: ProviderId = Field("", description="the provider's id of a line here, for profiles that show it")
+    elins: list[str] = Field(
+        default_factory=list, description="numbers lent to phones of this zone, before those of the site"
+    )
 
 
 class SiteConfig(Section):
@@ -695,7 +712,12 @@ class SiteConfig(Section):
     )
     callback: str = Field("", description="number shown to the PSAP for phones without a number of their own")
     elins: list[str] = Field(
-        default_factory=list, description="numbers lent to such phones during and after a 911 call"
+        default_factory=list, description="numbers (ELINs) lent to such phones during and after a 911 call"
+    )
+    desk: Desk | None = Field(
+        None,
+        description="number, extension or SIP URI that takes callbacks which a phone does not; default: the site's "
+        "callback, by routes.inbound",
     )
     location_id: ProviderId = Field("", description="as of a zone; for callers in no zone, or one without its own")
     endpoint_id: ProviderId = Field("", description="as of a zone; for callers in no zone, or one without its own")

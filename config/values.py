@@ -227,6 +227,17 @@ def _number_to_dial(value: str) -> str:
     return re.sub(r"[().\- ]", "", value)
 
 
+def _desk(value: str) -> str:
+    if re.fullmatch(r"sips?:[^\s<>]+@[^\s<>@]+", value, re.IGNORECASE):
+        return value
+    number = re.sub(r"[().\- ]", "", value)
+    if not re.fullmatch(r"\+?[0-9*#]{2,24}", number):
+        raise ValueError(
+            f"{value!r} is neither a number nor a SIP URI; write +12125550100, 100 or sip:desk@10.0.0.10"
+        )
+    return number
+
+
 def _probe(value: str) -> str:
     if value.lower() not in ("off", "no", "false"):
         try:
@@ -293,6 +304,7 @@ DialString = Annotated[str, AfterValidator(_dial_string)]
 Region = Annotated[str, AfterValidator(_region)]
 NumberPattern = Annotated[str, AfterValidator(_number_pattern)]
 NumberToDial = Annotated[str, AfterValidator(_number_to_dial)]
+Desk = Annotated[str, AfterValidator(_desk)]
 NameServer = Annotated[str, AfterValidator(_name_server)]
 Probe = Annotated[str, AfterValidator(_probe)]
 Size = Annotated[
