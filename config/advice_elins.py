@@ -40,13 +40,13 @@ def pool_places(config: Config) -> Iterator[tuple[Steps, str]]:
 def _numbers(config: Config) -> Iterator[Finding]:
     emergency = {*config.emergency.numbers, *config.emergency.test_numbers}
     callbacks: dict[str, Steps] = {}
-    numbers: dict[str, Steps] = {}
-    for number, site in enumerate(config.sites):
+    persons: dict[str, Steps] = {}
+    for place, site in enumerate(config.sites):
         if dialable(site.callback):
-            callbacks.setdefault(dialable(site.callback), ("sites", number, "callback"))
+            callbacks.setdefault(dialable(site.callback), ("sites", place, "callback"))
         for position, pattern in enumerate(site.numbers):
             if dialable(pattern):  # one number, not a block that may hold ELINs too
-                numbers.setdefault(dialable(pattern), ("sites", number, "numbers", position))
+                persons.setdefault(dialable(pattern), ("sites", place, "numbers", position))
     seen: dict[str, Steps] = {}
     for path, written in pool_places(config):
         number = "" if written in emergency else dialable(written)
@@ -65,10 +65,10 @@ def _numbers(config: Config) -> Iterator[Finding]:
                 f"{written} is also {path_text(callbacks[number])}: while it is lent, calls to that number go to a "
                 "phone that dialled 911; use a number of its own",
             )
-        if number in numbers:
+        if number in persons:
             yield Finding(
                 path,
-                f"{written} is also {path_text(numbers[number])}, somebody's own number: while it is lent, that "
+                f"{written} is also {path_text(persons[number])}, somebody's own number: while it is lent, that "
                 "person's calls go to a phone that dialled 911; use a number of its own",
             )
 

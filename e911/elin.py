@@ -39,16 +39,16 @@ class PoolState(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class WayBack:
-    """By which way a call came, so that a callback can go the same."""
+    """By which way a call came, so that a callback can go the same. Header fields are kept as they came."""
 
     trunk: str = ""
     """Name of the trunk (a PBX) it came from, or empty for a phone that sent it itself."""
-    uri: str = ""
-    """Request-URI of a callback: the phone's Contact, or its user part at the PBX."""
+    user: str = ""
+    """What the caller is called at that PBX."""
     aor: str = ""
-    """The caller's address of record: the URI in From."""
-    instance: str = ""
-    """+sip.instance of its Contact (RFC 5626), or empty."""
+    """From: the caller's address of record."""
+    contact: str = ""
+    """Contact: where a phone says it is, and which instance it is (+sip.instance, RFC 5626)."""
     transport: str = ""
     """`udp`, `tcp` or `tls`."""
     host: str = ""
@@ -59,7 +59,7 @@ class WayBack:
     """The listening point it came in by, as bound."""
     process: int = 0
     connection: int = 0
-    """Number of the process that had the connection and of the connection; 0 for datagrams."""
+    """Numbers of the process that had the connection and of the connection; 0 for datagrams."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -238,15 +238,14 @@ class Leases:
         return max((min(lease.until, now) for lease in self._by_number.get(number, {}).values()), default=0.0)
 
     def put(self, lease: Lease) -> None:
-        """A lease is given, or was read again. A later one of the same caller stays; two callers' leases of one ELIN
-        that overlap are both `elin-shared` from then on."""
+        """A lease is given, or was read again, here or on another node; what is known already and newer stays."""
         found = self._by_number.get(lease.number)
         if found is None:
             found = self._by_number[lease.number] = {}
             if len(self._by_number) > LEASES_KEPT:
                 self._forget(next(iter(self._by_number)))
         known = found.get(lease.caller)
-        if known is not None and _age(known) > _age(lease):
+        if known is not None and not _supersedes(lease, known):
             return
         found.pop(lease.caller, None)
         later = [other for other in found.values() if other.until > lease.until]
@@ -272,6 +271,11 @@ class Leases:
             if lease.is_live(now):
                 return lease
         return None
+
+    def of(self, number: str, caller: str) -> Lease | None:
+        """The lease of this number to this caller, live or over."""
+        found = self._by_number.get(number)
+        return None if found is None else found.get(caller)
 
     def last(self, number: str) -> Lease | None:
         """The last lease of this number, live or over."""
@@ -304,8 +308,13 @@ class Leases:
         self.pools = pools
 
 
-def _age(lease: Lease) -> tuple[float, float]:
-    return lease.released_at or 0.0, lease.until
+def _supersedes(lease: Lease, known: Lease) -> bool:
+    """True where a lease is newer than another of the same number and caller."""
+    if known.released_at is not None and lease.released_at is None:
+        return lease.since >= known.released_at
+    if known.released_at is None and lease.released_at is not None:
+        return lease.released_at > known.since
+    return lease.until >= known.until
 
 
 def released(lease: Lease, at: float) -> Lease:

@@ -9,6 +9,7 @@ notice and the same record.
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from e911.elin import Lease
 from e911.location import DispatchableLocation
 
 NO_TEXT_SERVICE = "no-text-service"
@@ -123,6 +124,8 @@ class CallIntent:
     """Name of the route the INVITE leaves by, or empty where there is none."""
     contacts: tuple[str, ...]
     """Names of the contacts to be told."""
+    lease: Lease | None = None
+    """The number lent to the caller, or kept for callbacks; None where a callback is an ordinary call."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -226,4 +229,79 @@ class CallRefused:
     contacts: tuple[str, ...] = field(default_factory=tuple)
 
 
-JournalEvent = CallIntent | RouteEvent | CallEnded | CallFinished | CallRefused | DialogFormed
+class CallbackOutcome(StrEnum):
+    """What became of a call back to somebody who dialled 911, step by step."""
+
+    RECEIVED = "received"
+    """It came in; the contacts are told."""
+    SENT = "sent"
+    """Its INVITE went to the phone, or to the site's desk."""
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    NO_ANSWER = "no-answer"
+    """The phone did not answer in time."""
+    REFUSED = "refused"
+    REDIRECTED = "redirected"
+    """The PBX answered 3xx, which is not followed."""
+    UNREACHABLE = "unreachable"
+    CANCELLED = "cancelled"
+    """Whoever called back has hung up."""
+    FAILED = "failed"
+    """Neither the phone nor the desk took it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackEvent:
+    """Somebody calls back a number that dialled 911. Under the record id of that 911 call."""
+
+    type: str = "callback"
+    id: str
+    at: float
+    node: str
+    callback: str
+    """The callback's own id, derived as a record id is."""
+    number: str
+    """The number called, +E.164."""
+    caller: str
+    """The number that calls back, as it came; empty where it is withheld."""
+    trunk: str
+    """Name of the trunk it came by, or its address."""
+    outcome: CallbackOutcome
+    to: str = ""
+    """`phone` or `desk`: who this step is about; of `received` whom it goes to first."""
+    place: str = ""
+    """Name of the trunk, or address, that its INVITE went to."""
+    status: int = 0
+    reason: str = ""
+    """`lease-over` where the number is not lent any more; `way-lost` where nothing leads to the phone."""
+    is_psap: bool = False
+    """True where it is marked `Priority: psap-callback` (RFC 7090)."""
+    is_test: bool = False
+    who: str = ""
+    """The phone that is called back, as people know it."""
+    site: str = ""
+    contacts: tuple[str, ...] = ()
+    """Names of the contacts to be told; of `received` alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRaised:
+    """Something that people must see to before the next 911 call; `id` is that of the call that showed it."""
+
+    type: str = "alarm"
+    id: str
+    at: float
+    node: str
+    reason: str
+    """`elin-pool-low`, `elin-pool-empty`, `elin-shared`."""
+    subject: str
+    """What it is about: the pool."""
+    free: int = 0
+    total: int = 0
+    site: str = ""
+    contacts: tuple[str, ...] = ()
+
+
+JournalEvent = (
+    CallIntent | RouteEvent | CallEnded | CallFinished | CallRefused | DialogFormed | CallbackEvent | AlarmRaised
+)

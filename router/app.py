@@ -32,6 +32,7 @@ from router.held_client import HeldClient, HostRules
 from router.journal import JournalWriter
 from router.key import load_key
 from router.known_names import read_answers, write_answers
+from router.lease_keeper import LeaseKeeper
 from router.limits import MOST_TRANSACTIONS, Limit, warn, warn_of_sizes
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
@@ -192,11 +193,15 @@ class App:
             (20, "looking for new certificates", self._notice_certificates),
             (10, "looking for new addresses of trunks", self._notice_addresses),
             (50, "keeping what DNS said of trunks", self._keep_names),
+            (50, "keeping leases of callback numbers", lambda: self.leases.keep()),
             (100, "holding connections to emergency trunks", self.standing.look),
             (100, "forgetting the addresses that peers see of us", self.edge.forget_sources),
             (300, "closing idle connections", self.edge.streams.close_idle),
             (600, "looking for certificates that end", self.certificates.warn),
             (600, "collecting garbage in a quiet moment", self._collect_when_quiet),
+        )
+        self.leases = LeaseKeeper(
+            self.router.callbacks, self.journal, loaded.database_url, loaded.state_directory, loaded.config.node
         )
         self.feed = DeviceFeed(
             loaded.database_url,
@@ -442,11 +447,13 @@ class App:
         gc.disable()
         self.feed.load_kept()
         self.feed.start()
-        has_looked, _, _ = await asyncio.gather(
+        has_looked, *_ = await asyncio.gather(
             self.feed.first_look(FIRST_LOOK_SECONDS),
             self._resolve_trunks(self.loaded, START_RESOLVE_SECONDS),
             self._restore_dialogs(),
+            self.leases.restore(),
         )
+        self.leases.start()
         if self._has_moved():
             addresses = self._trunk_addresses(self.loaded)
             self._use(self.loaded, self._setup(self.loaded, addresses, self.router.trunks), addresses)
@@ -607,6 +614,7 @@ class App:
         if self.health is not None:
             self.health.close()
         self.feed.stop()
+        self.leases.stop()
         self.held.close()
         self.router.write_waiting()
         self.journal.retry()
@@ -694,6 +702,7 @@ class App:
                 Gauge("edge911_journal_waiting", "events that wait to be journalled", lambda: self.journal.waiting),
                 Gauge("edge911_journal_lost", "events lost for good", lambda: self.journal.lost),
                 Gauge("edge911_loop_lag_seconds", "how late the event loop was", lambda: self.lag),
+                Gauge("edge911_leases", "callback numbers remembered", lambda: len(router.callbacks.leases)),
                 Gauge("edge911_blocks", "callers blocked by hand", lambda: len(self.blocks)),
                 Gauge("edge911_faults", "faults of edge911 itself", lambda: self.faults),
                 Gauge("edge911_start_time_seconds", "when the process started", lambda: self.started_at),
@@ -713,6 +722,9 @@ class App:
                 "trace_export": self.loaded.state_directory / "trace-export.json",
             },
             [
+                GaugeGroup(
+                    "edge911_elins_free", "ELINs that nobody has, by pool", "pool", self.router.callbacks.free
+                ),
                 GaugeGroup(
                     "edge911_limit_used_ratio",
                     "how much of a limit is used, 1 is all",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from config.load import LoadedConfig
 from config.schema import BasicRoute, EmergencyRoute, SiteConfig
 from e911.conveyed import NOTHING_CONVEYED, Conveyed, LocationDocument, read_conveyed
+from e911.elin import Lease
 from e911.locate import (
     NOT_ASKED,
     CallerIdentity,
@@ -42,6 +43,7 @@ from router.attachment_fields import AttachmentFields
 from router.from_uri import LONGEST_URI, uri_in, with_uri
 from router.hardware import hardware_address
 from router.identity import drop_unsigned
+from router.leasing import Lending, lend, pools_of
 from router.phone_address import NO_PHONE_ADDRESS, SAYS_NOTHING, phone_address
 from router.reference_spool import LOCATION
 from router.sources import Source
@@ -92,6 +94,10 @@ class CallPlan:
     """What the caller said about where they are."""
     trusts_identity: bool = False
     """True where the source's P-Asserted-Identity is believed (RFC 3325)."""
+    lease: Lease | None = None
+    """The number that is to be lent to the caller, or kept for callbacks."""
+    identity: CallerIdentity | None = None
+    """Who calls, as the INVITE says; None where deciding failed."""
 
     @property
     def worst_case_seconds(self) -> float:
@@ -120,6 +126,7 @@ class Rules:
         """False where a caller's location decides nothing, so that no call waits for it."""
         self.attachment_fields = AttachmentFields(config.locations.wiremap)
         self.sites = {site.id: site for site in config.sites}
+        self.pools = pools_of(config)
         self._kinds: dict[bytes, CallKind] = {}
         """By Request-URI: the same few are dialled again and again."""
         self.ladders: dict[tuple[str, str, str, bool, bool, CallKind], Ladder] = {}
@@ -192,11 +199,13 @@ def plan_call(
     wiremap: WiremapTable = NO_WIREMAP,
     held: HeldAnswer = NOT_ASKED,
     now: float = 0.0,
+    lending: Lending | None = None,
 ) -> CallPlan:
     """Decide about one call. Never raises for what the caller sent: what cannot be read counts as not given.
 
     conveyed: what the caller sent about where they are, where that is read already (and its references asked).
     held: what the location server says. now: seconds since 1970, for what ages.
+    lending: the leases of callback numbers; None where none is to be lent.
     """
     identity, identity_source = identify(request, source)
     if conveyed is None:
@@ -224,6 +233,13 @@ def plan_call(
         wiremap,
     )
     device = decision.device
+    call = call_id_of(rules.key, request)
+    lease = None
+    if lending is not None:
+        try:
+            lease = lend(lending, rules.config, request, source_address, identity, decision, kind, call)
+        except Exception:  # a fault of ours costs the ELIN, and nothing else of the decision
+            lending.on_fault("lending a callback number")
     caller = Caller(
         number=identity.user,
         display_name=identity.display_name,
@@ -239,10 +255,12 @@ def plan_call(
     )
     steps, ladder = _ladder(rules, decision, kind)
     return CallPlan(
-        id=call_id_of(rules.key, request),
+        id=call,
         kind=kind,
         dialled=dialled(request.uri.decode("latin-1")),
         caller=caller,
+        lease=lease,
+        identity=identity,
         decision=decision,
         steps=steps,
         ladder=ladder,

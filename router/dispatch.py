@@ -14,6 +14,7 @@ from e911.wiremap import NO_WIREMAP
 from router.acks import Acks
 from router.admission import Admission, forgives
 from router.blocks import Blocks
+from router.callbacks import Callbacks, without_mark
 from router.copies import Copy
 from router.dialog_ways import DialogWays
 from router.dialogs import EmergencyDialogs
@@ -96,6 +97,7 @@ class CallRouter:
         self.blocks: Blocks | None = None
         """Whose 911 calls a person has blocked; None blocks nobody."""
         self.admission = Admission(self)
+        self.callbacks = Callbacks(self)
         self.emergency = EmergencyRequests(self)
         self.ordinary = OrdinaryRequests(self)
         self.strays = Strays(self)
@@ -116,6 +118,7 @@ class CallRouter:
         self.record_routing = RecordRouting(keys)
         self.from_rewriting = FromRewriting(keys)
         self.paths = Paths(FlowTokens(keys, self.process), setup.points, self.contact_flows, self._is_connected)
+        self.callbacks.use()
 
     # ---- the transaction user ----
 
@@ -132,6 +135,8 @@ class CallRouter:
         flow = server.flow
         source = self.sources.classify(flow.host, flow.port)
         if request.method in (b"INVITE", b"MESSAGE") and not request.to_tag:
+            if request.has("priority"):
+                request = without_mark(request)
             kind = self.rules.kind_of(request, source)
             if kind is not CallKind.ORDINARY and not (
                 source.side is Side.OUTSIDE and self.ordinary.is_for_phone(request, flow)

@@ -74,6 +74,7 @@ class EmergencyCall(RouteLadder):
         self.began_at = self.router.first_seen(plan.id)
         decision = plan.decision
         first = self.ladder[0][1] if self.ladder else None
+        lease = None if plan.lease is None else self.router.callbacks.give(plan, self.request, self.server.flow)
         self.router.write(
             CallIntent(
                 id=plan.id,
@@ -91,6 +92,7 @@ class EmergencyCall(RouteLadder):
                 sources=decision.answers,
                 first_route=first.name if first else "",
                 contacts=decision.contacts,
+                lease=lease,
             )
         )
         for step in plan.steps:

@@ -11,6 +11,7 @@ from router.copies import is_copy
 from router.decision import CallPlan, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.emergency import EmergencyCall
 from router.floods import Floods
+from router.leasing import Lending
 from router.reference_wait import ReferenceWait
 from router.refusals import RefusalLimit
 from router.returning import came_back
@@ -111,7 +112,8 @@ class EmergencyRequests:
             going_on.join(server, request)
             return
         try:
-            plan = self._plan(request, source, server.flow.host, kind, conveyed)
+            lending = router.callbacks.lending(server.flow)
+            plan = self._plan(request, source, server.flow.host, kind, conveyed, lending)
         except Exception:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
             router.on_fault("deciding about an emergency call")
@@ -142,7 +144,13 @@ class EmergencyRequests:
         )
 
     def _plan(
-        self, request: Request, source: Source, host: str, kind: CallKind, conveyed: Conveyed | None = None
+        self,
+        request: Request,
+        source: Source,
+        host: str,
+        kind: CallKind,
+        conveyed: Conveyed | None = None,
+        lending: Lending | None = None,
     ) -> CallPlan:
         router = self.router
         return plan_call(
@@ -155,6 +163,7 @@ class EmergencyRequests:
             conveyed,
             wiremap=router.wiremap,
             now=router.clock(),
+            lending=lending,
         )
 
     def _start(

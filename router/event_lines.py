@@ -8,8 +8,12 @@ from typing import Any, TypeVar
 
 import orjson
 
+from e911.elin import lease_from
 from e911.location import CIVIC_FIELDS, CivicAddress, DispatchableLocation, GeoPoint, LocationSource
 from e911.record import (
+    AlarmRaised,
+    CallbackEvent,
+    CallbackOutcome,
     CallEnded,
     Caller,
     CallFinished,
@@ -41,7 +45,7 @@ def encode_event(event: JournalEvent) -> bytes:
 def _intent_values(event: CallIntent) -> dict[str, Any]:
     caller = event.caller
     location = event.location
-    return {
+    values = {
         "type": event.type,
         "id": event.id,
         "at": event.at,
@@ -71,6 +75,9 @@ def _intent_values(event: CallIntent) -> dict[str, Any]:
         "first_route": event.first_route,
         "contacts": event.contacts,
     }
+    if event.lease is not None:
+        values["lease"] = event.lease
+    return values
 
 
 _civic_values = attrgetter(*CIVIC_FIELDS)
@@ -196,6 +203,8 @@ def decode_event(line: bytes | str) -> JournalEvent:
             data["location"] = _location(data["location"])
             data["sources"] = tuple(_source(answer) for answer in data["sources"])
             data["contacts"] = tuple(data["contacts"])
+            if lease := data.get("lease"):
+                data["lease"] = lease_from(lease)
             return _known(CallIntent, data)
         case "route":
             data["outcome"] = RouteOutcome(data["outcome"])
@@ -208,6 +217,13 @@ def decode_event(line: bytes | str) -> JournalEvent:
         case "dialog":
             data["routes"] = tuple(data["routes"])
             return _known(DialogFormed, data)
+        case "callback":
+            data["outcome"] = CallbackOutcome(data["outcome"])
+            data["contacts"] = tuple(data["contacts"])
+            return _known(CallbackEvent, data)
+        case "alarm":
+            data["contacts"] = tuple(data["contacts"])
+            return _known(AlarmRaised, data)
         case "refused":
             data["caller"] = _known(Caller, data["caller"])
             data["contacts"] = tuple(data["contacts"])
@@ -234,7 +250,7 @@ def _source(data: dict[str, Any]) -> SourceAnswer:
 _FIELDS: dict[type, frozenset[str]] = {
     kind: frozenset(field.name for field in fields(kind))
     for kind in (
-        CallIntent, RouteEvent, CallEnded, CallFinished, CallRefused, DialogFormed,
+        CallIntent, RouteEvent, CallEnded, CallFinished, CallRefused, DialogFormed, CallbackEvent, AlarmRaised,
         Caller, DispatchableLocation, CivicAddress, GeoPoint, SourceAnswer,
     )
 }  # fmt: skip

@@ -63,6 +63,15 @@ class OrdinaryRequests:
         if phone is not None:
             self._to_phone(server, request, replace(decision, uri=phone.uri), phone, now)
             return
+        if (
+            source.side is Side.OUTSIDE
+            and request.method == b"INVITE"
+            and not request.to_tag
+            and router.callbacks.is_active
+            and decision.next_hop is None
+            and router.callbacks.take(server, request, decision, source, now)
+        ):
+            return
         if source.side is Side.OUTSIDE and not request.to_tag and router.paths.is_forged(decision):
             raise RemoteError(Reason.BAD_FLOW_TOKEN, 403, "a Path or Contact of ours that we do not know again")
         uri = decision.next_hop

@@ -121,7 +121,7 @@ class Paths:
             flow_token = self.tokens.read(token)
             if flow_token is None or _is_of(flow_token, came_by):
                 return None
-            flow = self._flow(flow_token)
+            flow = self.flow_of(flow_token)
             return ToPhone(flow, token if flow else b"", decision.uri, flow_token.transport, flow_token.outbound)
         if b";e9=" in decision.uri:
             return self._by_contact(decision, came_by)
@@ -152,7 +152,7 @@ class Paths:
             return None
         flow: Flow | None
         if flow_token.transport == "udp":
-            flow = self._flow(flow_token)
+            flow = self.flow_of(flow_token)
         else:
             flow = self.latest.get(given)
             if flow is not None and not self.is_connected(flow.connection):
@@ -160,7 +160,7 @@ class Paths:
         token = self.tokens.make(flow) if flow is not None else b""
         return ToPhone(flow, token, contact, flow_token.transport, outbound=False)
 
-    def _flow(self, token: FlowToken) -> Flow | None:
+    def flow_of(self, token: FlowToken) -> Flow | None:
         """The flow itself; None where its connection has ended."""
         point = self.points.find_bound(token.transport, token.point_host, token.point_port, token.host)
         if point is None:

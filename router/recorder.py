@@ -19,6 +19,7 @@ from router.outbox import Entry, Fold, Key, Told
 from router.segments import Cursor, LineReader
 from router.store.engine import StoreError, open_store, sqlite_path, writing
 from router.store.folds import store_folds
+from router.store.leases import leases_in, store_leases
 from router.store.outbox import queued_entries, store_entries
 from router.store.records import CallLines, apply_calls, gather, read_cursor, store_cursor
 
@@ -246,6 +247,7 @@ class Recorder(threading.Thread):
     ) -> None:
         with writing(engine) as conn:
             apply_calls(conn, calls)
+            store_leases(conn, leases_in(line for call in calls for line in call.lines))
             store_entries(conn, self._node, rows)
             store_folds(conn, self._node, folds)
             store_cursor(conn, self._node, cursor)

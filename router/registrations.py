@@ -61,6 +61,7 @@ class Registration(OrdinaryCall):
             if lines != response.lines("contact"):
                 response = response.edited(Edits(replace={"contact": lines}))
             flow = self.server.flow
+            self.router.callbacks.registered(self.request, response, flow)
             if flow.connection:
                 self.router.hold(flow, _expires(response) + _GRACE)
         super().on_branch_response(branch, response, now)

@@ -57,6 +57,8 @@ class Sources:
         self._all_emergency = tuple(config.emergency.all_calls_from)
         self._exact: dict[tuple[str, int], Trunk] = {}
         self._by_host: dict[str, list[Trunk]] = {}
+        self._names_of = {id(trunk): name for name, trunk in config.trunks.items()}
+        """By identity: two trunks may be written alike."""
         for name, trunk in config.trunks.items():
             for host, port in addresses.get(name, ()):
                 self._exact[host, port] = trunk
@@ -115,6 +117,11 @@ class Sources:
             if address is not None and not address.is_loopback:
                 trunk = self._by_host[host][0]
         return trunk
+
+    def trunk_name_at(self, host: str, port: int) -> str:
+        """The name of the trunk at an address and port, as `trunk_at` finds it; empty where there is none."""
+        trunk = self.trunk_at(host, port)
+        return "" if trunk is None else self._names_of[id(trunk)]
 
     def interface_of(self, host: str) -> str:
         """Name of the interface that the trunk at an address is reached by, or an empty string."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from e911.record import CallOutcome, JournalEvent
 from router.decision import Rules
@@ -14,6 +14,9 @@ from router.trunks import Trunks
 from sip.flow import Flow, ListeningPoint
 from sip.message import Request, Response
 from sip.stack import Stack
+
+if TYPE_CHECKING:
+    from router.callbacks import Callbacks
 
 
 class Surroundings(Protocol):
@@ -58,6 +61,8 @@ class Surroundings(Protocol):
     @property
     def references(self) -> References:
         """References of ours to locations."""
+    def callbacks(self) -> "Callbacks":
+        """Leases of callback numbers, and calls to them."""
 
     @property
     def paths(self) -> Paths:

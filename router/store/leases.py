@@ -4,7 +4,9 @@ The call process decides, its journal carries it, and the notices process writes
 console, and a node whose disk is lost. A lease is ended early by `release`, which every node then hears of.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -13,8 +15,9 @@ from sqlalchemy import Column, Connection, Double, Index, Table, Text, delete, o
 from e911.elin import REMEMBERED_SECONDS, Lease, lease_data, lease_from, released
 from router.store.metadata import metadata
 from router.store.outbox import storable_text
-from router.store.statements import insert_or_overwrite
 
+_INTENT: Final = b'{"type":"intent"'
+_LEASE: Final = b',"lease":{'
 _TEXTS: Final = ("kind", "pool", "site", "zone", "call", "node")
 
 leases = Table(
@@ -31,10 +34,38 @@ leases = Table(
 Index("ix_leases_until", leases.c.until)
 
 
+def leases_in(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The leases that journal lines tell of, as plain data, in their order."""
+    found = []
+    for line in lines:
+        if line.startswith(_INTENT) and _LEASE in line:
+            with suppress(ValueError, KeyError, TypeError):  # whoever reads the journal says so
+                lease = orjson.loads(line)["lease"]
+                if lease["number"] and lease["caller"]:
+                    found.append(lease)
+    return found
+
+
 def store_leases(conn: Connection, found: Sequence[Mapping[str, Any]]) -> None:
     """Write leases (plain data of e911.elin.lease_data) over those of the same number and caller."""
     last = {(str(data["number"]), str(data["caller"])): data for data in found}
-    insert_or_overwrite(conn, leases, [_row(data) for data in last.values()])
+    if last:
+        conn.exec_driver_sql(_upsert(conn.dialect.name), [_row(data) for data in last.values()])
+
+
+@cache
+def _upsert(dialect: str) -> str:
+    """What is stored stays where it is newer: journals are read again after a restart, and a lease may have been
+    ended by hand since."""
+    mark = "?" if dialect == "sqlite" else "%s"
+    names = [f'"{column.name}"' for column in leases.columns]
+    others = [f"{name} = excluded.{name}" for name in names[2:]]
+    return (
+        f"INSERT INTO leases ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))}) "
+        f"ON CONFLICT (number, caller) DO UPDATE SET {', '.join(others)} "
+        "WHERE excluded.until > leases.until "
+        "AND (leases.released_at IS NULL OR excluded.since >= leases.released_at)"
+    )
 
 
 def _row(data: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import orjson
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from e911.elin import Lease, LeaseKind
 from e911.location import DispatchableLocation
 from e911.record import CallEnded, Caller, CallFinished, CallOutcome, JournalEvent, RouteEvent, RouteOutcome
 from router import journal
@@ -93,9 +94,13 @@ def test_a_reader_that_keeps_up_sees_every_rotation(tmp_path: Path) -> None:
     assert reader.torn == 0
 
 
+def a_lease() -> Lease:
+    return Lease(number="+12125550191", caller="4102", call="c1", kind=LeaseKind.ELIN, since=1.0, until=2.0)
+
+
 def test_what_is_encoded_by_hand_lacks_no_field() -> None:
     events: list[JournalEvent] = [
-        intent("c1"),
+        replace(intent("c1"), lease=a_lease()),
         RouteEvent(id="c1", at=1.5, route="r", kind="e911", attempt=1, outcome=RouteOutcome.REFUSED, status=503,
                    reason="no", with_location=True, label="1w", sent_to="udp 192.0.2.1 5060",
                    request_uri="sip:911@192.0.2.1"),

@@ -1,0 +1,431 @@
+"""Callbacks: leases of callback numbers in the call process, and calls to them from outside.
+
+A call to a number under lease goes to the phone that dialled 911 by the way it called, past `routes.inbound`; then to
+the site's desk. A call to an ELIN that nobody has goes to the desk at once. All else is an ordinary call
+(docs/decisions/0047-callbacks.md).
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+from e911.elin import Lease, LeaseKind, Leases, Pool, PoolState
+from e911.numbers import dialable, dialled
+from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
+from router.callback_call import DESK, PHONE, CallbackCall, Place
+from router.decision import CallPlan, call_id_of, identify
+from router.flow_tokens import FlowToken
+from router.leasing import Lending, address_of_record, user_at_pbx, way_back_of
+from router.ordinary import routed_request
+from router.refusals import RefusalLimit
+from router.sources import Source
+from sip.errors import RemoteError
+from sip.flow import Flow
+from sip.headers import parse_name_addr
+from sip.machines import ServerTransaction
+from sip.message import Edits, Request, Response
+from sip.routing import RouteDecision
+from sip.uri import parse_sip_uri, scheme_of
+
+if TYPE_CHECKING:
+    from router.dispatch import CallRouter
+
+PSAP_CALLBACK = b"psap-callback"
+"""Value of Priority (RFC 7090)."""
+LEASE_OVER = "lease-over"
+WAY_LOST = "way-lost"
+ALARM_SECONDS = 600.0
+"""Between two alarms of one pool that say the same."""
+_LEADS_NOWHERE = re.compile(r"[^!-~]|[<>@;?:]")
+
+
+class Callbacks:
+    """Leases and the calls to them. router: the transaction user."""
+
+    def __init__(self, router: "CallRouter") -> None:
+        self.router = router
+        self.leases = Leases()
+        self.limit = RefusalLimit()
+        self.nodes: tuple[str, ...] = ()
+        """Names of the nodes that share the ELINs, in order."""
+        self.changes = 0
+        """Counts changes of what is remembered."""
+        self._alarms: dict[str, tuple[PoolState, float]] = {}
+        self._by_aor: dict[str, Lease] = {}
+        self._indexed = -1
+
+    def use(self) -> None:
+        """Take the pools of another configuration."""
+        self.leases.with_pools(self.router.rules.pools)
+
+    @property
+    def is_active(self) -> bool:
+        """True where a call from outside may be a callback."""
+        return bool(self.leases) or bool(self.leases.pools)
+
+    # ---- at a 911 call ----
+
+    def lending(self, flow: Flow) -> Lending:
+        """What deciding about a call that came by this flow needs to know."""
+        router = self.router
+        return Lending(
+            self.leases,
+            router.clock(),
+            router.node,
+            router.sources.trunk_name_at(flow.host, flow.port),
+            self._prefers,
+            router.on_fault,
+        )
+
+    def _prefers(self, number: str) -> bool:
+        """Nodes that share a pool begin at different places of it, so that two do not lend the same ELIN before they
+        hear of each other (docs/decisions/0048-elins-of-several-nodes.md)."""
+        pool = self.leases.pools.by_number.get(number)
+        if pool is None or self.router.node not in self.nodes:
+            return True
+        return pool.numbers.index(number) % len(self.nodes) == self.nodes.index(self.router.node)
+
+    def give(self, plan: CallPlan, request: Request, flow: Flow) -> Lease | None:
+        """Lend what was decided; called with the intent. Never raises."""
+        lease = plan.lease
+        if lease is None:
+            return None
+        router = self.router
+        try:
+            trunk = router.sources.trunk_name_at(flow.host, flow.port)
+            user = ""
+            if trunk and plan.identity is not None:
+                user = user_at_pbx(request, plan.identity, is_registered=bool(plan.caller.device))
+            lease.way_back = way_back_of(request, flow, trunk, user, router.process)
+            self.leases.put(lease)
+            self.changes += 1
+            if lease.kind is LeaseKind.ELIN:
+                router.counts["elins_lent"] += 1
+                self._watch_pool(lease)
+        except Exception:
+            router.on_fault("lending a callback number")
+        return lease
+
+    def _watch_pool(self, lease: Lease) -> None:
+        """An alarm before the ELINs of a place are used up, and when they are."""
+        router = self.router
+        at = router.clock()
+        if lease.reason:
+            router.counts["elins_shared"] += 1
+        use = self.leases.use_of(self.leases.pools.of(lease.site, lease.zone), at)
+        state = use.state
+        before, since = self._alarms.get(lease.pool, (PoolState.OK, 0.0))
+        if state is PoolState.OK:
+            self._alarms.pop(lease.pool, None)
+            return
+        if state is before and at - since < ALARM_SECONDS:
+            return
+        self._alarms[lease.pool] = state, at
+        reason = lease.reason or state.value
+        router.counts[state.value] += 1
+        router.note(
+            logging.ERROR if state is PoolState.EMPTY else logging.WARNING,
+            state.value,
+            {"pool": lease.pool, "free": use.free, "elins": use.total, "call": lease.call},
+        )
+        router.write(
+            AlarmRaised(
+                id=lease.call,
+                at=at,
+                node=router.node,
+                reason=reason,
+                subject=lease.pool,
+                free=use.free,
+                total=use.total,
+                site=lease.site,
+                contacts=lease.contacts,
+            )
+        )
+
+    # ---- from elsewhere ----
+
+    def merge(self, found: Iterable[Lease]) -> None:
+        """Leases of before a restart, or of other nodes."""
+        for lease in found:
+            self.leases.put(lease)
+        self.leases.prune(self.router.clock())
+        self.changes += 1
+
+    def free(self) -> dict[str, float]:
+        """ELINs that nobody has, by pool."""
+        at = self.router.clock()
+        return {pool.name: float(self.leases.use_of((pool,), at).free) for pool in self.leases.pools.all}
+
+    def registered(self, request: Request, response: Response, flow: Flow) -> None:
+        """A phone has registered: where it called 911 lately, it is now called back by this flow."""
+        if not self.leases or not 200 <= response.status < 300:
+            return
+        if self._indexed != self.changes:
+            at = self.router.clock()
+            live = [lease for lease in self.leases.all() if lease.is_live(at) and not lease.way_back.trunk]
+            self._by_aor = {address_of_record(lease.way_back.aor): lease for lease in live}
+            self._indexed = self.changes
+        if not self._by_aor:
+            return
+        contact = (request.first("contact") or b"").decode("latin-1")
+        lease = self._by_aor.get(address_of_record((request.first("to") or b"").decode("latin-1")))
+        if lease is None or not contact or contact == "*" or re.search(r"expires\s*=\s*0\b", contact):
+            return
+        if (request.first("expires") or b"").strip() == b"0":
+            return
+        known = lease.way_back
+        way = way_back_of(request, flow, "", known.user, self.router.process)
+        way.aor = known.aor
+        if way != known:
+            self.leases.put(replace(lease, way_back=way))
+            self.changes += 1
+
+    # ---- a call from outside ----
+
+    def take(
+        self, server: ServerTransaction, request: Request, decision: RouteDecision, source: Source, now: float
+    ) -> bool:
+        """Take a new INVITE from outside for a callback; False where it is an ordinary call."""
+        number = number_of(decision.uri)
+        if not number:
+            return False
+        at = self.router.clock()
+        lease = self.leases.find(number, at)
+        if lease is not None:
+            self._call_back(server, request, decision, lease, now)
+            return True
+        pool = self.leases.pools.by_number.get(number)
+        if pool is None:
+            return False
+        self._call_desk(server, request, decision, pool, number, now)
+        return True
+
+    def _call_back(
+        self, server: ServerTransaction, request: Request, decision: RouteDecision, lease: Lease, now: float
+    ) -> None:
+        router = self.router
+        router.counts["callbacks"] += 1
+        trunk = router.sources.trunk_at(server.flow.host, server.flow.port)
+        is_psap = trunk is not None and trunk.psap_callback
+        phone = self._phone_places(server, request, lease)
+        if not phone:
+            router.counts["callbacks_without_way"] += 1
+        desk = self._desk_places(server, request, decision, lease.site)
+        self._start(
+            server, request, decision, [*phone, *desk], lease, now, is_psap=is_psap, reason="" if phone else WAY_LOST
+        )
+
+    def _call_desk(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        decision: RouteDecision,
+        pool: Pool,
+        number: str,
+        now: float,
+    ) -> None:
+        """To an ELIN that nobody has any more."""
+        self.router.counts["callbacks_without_lease"] += 1
+        last = self.leases.last(number)
+        desk = self._desk_places(server, request, decision, pool.site)
+        self._start(server, request, decision, desk, last, now, is_psap=False, reason=LEASE_OVER)
+
+    def _start(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        decision: RouteDecision,
+        places: list[Place],
+        lease: Lease | None,
+        now: float,
+        *,
+        is_psap: bool,
+        reason: str,
+    ) -> None:
+        router = self.router
+        callback = call_id_of(router.key, request)
+        number = number_of(decision.uri)
+        event = None
+        if lease is not None and self.limit.allows(number, callback, now):
+            event = self._received(server, request, lease, callback, number, is_psap=is_psap)
+            router.write(
+                replace(event, to=places[0].to if places else "", reason=reason, contacts=lease.contacts),
+            )
+        elif lease is not None:
+            router.counts["callbacks_not_recorded"] += 1
+        router.note(
+            logging.WARNING,
+            "callback",
+            {
+                "call": lease.call if lease else "",
+                "number": number,
+                "reason": reason,
+                "callback": callback,
+            },
+        )
+
+        def note(outcome: CallbackOutcome, to: str, place: str, status: int, why: str) -> None:
+            router.counts[f"callbacks_{outcome}"] += 1
+            if event is not None:
+                router.write_later(
+                    replace(event, at=router.clock(), outcome=outcome, to=to, place=place, status=status, reason=why)
+                )
+
+        make = partial(_request_for, request, decision, is_psap)
+        CallbackCall(
+            router, server, request, places, make, router.rules.config.emergency.callback_timeout, note
+        ).start(now)
+
+    def _received(
+        self, server: ServerTransaction, request: Request, lease: Lease, callback: str, number: str, *, is_psap: bool
+    ) -> CallbackEvent:
+        router = self.router
+        flow = server.flow
+        caller = ""
+        try:
+            caller = identify(request, router.sources.classify(flow.host, flow.port))[0].user
+        except Exception:
+            router.on_fault("reading who calls back")
+        return CallbackEvent(
+            id=lease.call,
+            at=router.clock(),
+            node=router.node,
+            callback=callback,
+            number=number,
+            caller=caller,
+            trunk=router.sources.trunk_name_at(flow.host, flow.port) or flow.host,
+            outcome=CallbackOutcome.RECEIVED,
+            is_psap=is_psap,
+            is_test=lease.is_test,
+            who=lease.who,
+            site=lease.site,
+        )
+
+    # ---- where to ----
+
+    def _phone_places(self, server: ServerTransaction, request: Request, lease: Lease) -> list[Place]:
+        try:
+            way = lease.way_back
+            if way.trunk:
+                return self._by_pbx(server, request, way.trunk, way.user)
+            return self._by_flow(server, request, lease)
+        except Exception:
+            self.router.on_fault("finding the way back to a phone")
+            return []
+
+    def _by_pbx(self, server: ServerTransaction, request: Request, trunk: str, user: str) -> list[Place]:
+        if not user or _LEADS_NOWHERE.search(user):
+            return []
+        hops = self.router.trunks.hops(trunk, server.flow.point, request.call_id)
+        return [Place(PHONE, trunk, hop.flow, f"sip:{user}@{hop.peer.hostport}".encode("latin-1")) for hop in hops]
+
+    def _by_flow(self, server: ServerTransaction, request: Request, lease: Lease) -> list[Place]:
+        """By the flow it called by; by a new one to where its Contact says it is; by its registrar."""
+        router, way = self.router, lease.way_back
+        found: list[Place] = []
+        contact = _contact_uri(way.contact)
+        token = FlowToken(
+            way.transport, way.point_host, way.point_port, way.host, way.port, way.process, way.connection
+        )
+        flow = router.paths.flow_of(token)
+        if flow is None and way.transport == "udp":
+            point = router.points.choose("udp", way.host, server.flow.point, router.sources.interface_of(way.host))
+            flow = Flow(point, way.host, way.port) if point is not None else None  # another node's listening point
+        if flow is not None and contact:
+            found.append(Place(PHONE, "", flow, contact, router.paths.tokens.make(flow)))
+        elif contact and router.next_hops.inside_uri(contact) is not None:
+            router.next_hops.towards(
+                contact,
+                None,
+                server.flow.point,
+                lambda flows: found.extend(Place(PHONE, "", one, contact) for one in flows),
+                request.call_id,
+            )
+        record = address_of_record(way.aor)
+        if flow is None and record and not dialable(record.partition("@")[0]):
+            # Its registrar may know another flow of the phone. A number is not asked for there: it would come back.
+            for trunk in router.rules.config.routes.outbound[:1]:
+                for hop in router.trunks.hops(trunk, server.flow.point, request.call_id):
+                    found.append(Place(PHONE, trunk, hop.flow, b"sip:" + record.encode("latin-1")))
+        return found
+
+    def _desk_places(
+        self, server: ServerTransaction, request: Request, decision: RouteDecision, site_id: str
+    ) -> list[Place]:
+        router = self.router
+        try:
+            rules = router.rules
+            default = rules.places.default.site.id if rules.places.default else ""
+            sites = [rules.sites[one] for one in dict.fromkeys((site_id, default)) if one in rules.sites]
+            desk = next((site.desk or dialable(site.callback) for site in sites if site.desk or site.callback), "")
+            found: list[Place] = []
+            if desk.lower().startswith(("sip:", "sips:")):
+                uri = desk.encode("latin-1", "replace")
+                router.next_hops.towards(
+                    uri,
+                    None,
+                    server.flow.point,
+                    lambda flows: found.extend(Place(DESK, "", one, uri) for one in flows),
+                    request.call_id,
+                )
+                if found:
+                    return found
+                desk = dialable(sites[0].callback)
+            uri = _with_number(decision.uri, desk) if desk else decision.uri
+            for name in rules.config.routes.inbound:
+                hops = router.trunks.hops(name, server.flow.point, request.call_id)
+                found += [Place(DESK, name, hop.flow, uri) for hop in hops]
+            return found
+        except Exception:
+            router.on_fault("finding the desk of a site")
+            return []
+
+
+@lru_cache(maxsize=4096)
+def number_of(uri: bytes) -> str:
+    """The number that a Request-URI (sip, sips, tel) is for, +E.164 whatever its spelling; empty where it is none."""
+    if scheme_of(uri) not in ("sip", "sips", "tel"):
+        return ""
+    user = dialled(uri.decode("latin-1"))
+    return dialable(user) or dialable("+" + user)
+
+
+def without_mark(request: Request) -> Request:
+    """The request without `Priority: psap-callback`, which nobody but us may say onward (RFC 7090 section 5)."""
+    lines = request.lines("priority")
+    kept = [line for line in lines if line.partition(b":")[2].strip().lower() != PSAP_CALLBACK]
+    return request if len(kept) == len(lines) else request.edited(Edits(replace={"priority": kept}))
+
+
+def _request_for(request: Request, decision: RouteDecision, is_psap: bool, place: Place) -> Request:
+    uri = place.uri
+    if uri[:5].lower() == b"sips:" and place.flow.point.transport != "tls":
+        uri = b"sip:" + uri[5:]  # a PSAP that calls back so is to reach somebody, by whatever way there is
+    routed = routed_request(request, replace(decision, uri=uri))
+    if not is_psap:
+        return routed
+    line = b"Priority: " + PSAP_CALLBACK
+    if routed.has("priority"):
+        return routed.edited(Edits(replace={"priority": (line,)}))
+    return routed.edited(Edits(append=(line,)))
+
+
+def _with_number(uri: bytes, number: str) -> bytes:
+    """The Request-URI for another number, all else as it came."""
+    user = number.encode("latin-1").replace(b"#", b"%23")
+    if scheme_of(uri) == "tel":
+        return b"tel:" + user
+    scheme, _, rest = uri.partition(b":")
+    return b"%b:%b@%b" % (scheme, user, rest.rpartition(b"@")[2])
+
+
+def _contact_uri(value: str) -> bytes:
+    try:
+        uri = parse_name_addr(value.encode("latin-1")).uri
+        parse_sip_uri(uri)
+    except (RemoteError, UnicodeEncodeError):
+        return b""
+    return uri

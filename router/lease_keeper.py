@@ -1,0 +1,105 @@
+"""Leases in the call process beside the calls: read at the start, kept on this node's disk, and shared with others.
+
+Other nodes' leases, and leases ended by hand, come from the database by a table feed; those of this node go there by
+the journal (router.recorder).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from e911.elin import Lease, lease_from
+from router.callbacks import Callbacks
+from router.journal import JournalWriter
+from router.kept_leases import read_leases, write_leases
+from router.store.leases import leases_for_node
+from router.store.nodes import all_nodes
+from router.table_feed import Followed, Rows, TableFeed
+
+RESTORE_SECONDS = 1.0
+NODE_SECONDS = 3600.0
+"""A node not seen for so long has no part of the ELINs of its own any more."""
+
+log = logging.getLogger(__name__)
+
+
+class Shared(NamedTuple):
+    """What the database says."""
+
+    nodes: tuple[str, ...]
+    leases: tuple[Lease, ...]
+
+
+class LeaseKeeper:
+    """Keeps the leases of `callbacks`. url: of the store; directory: this node's state."""
+
+    def __init__(self, callbacks: Callbacks, journal: JournalWriter, url: str, directory: Path, node: str) -> None:
+        self.callbacks = callbacks
+        self.journal = journal
+        self.directory = directory
+        self.node = node
+        self.feed = TableFeed(
+            url,
+            [Followed(table="leases", read=self._read, make=_made, use=self._use)],
+            directory=directory,
+        )
+        self._written = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    async def restore(self) -> None:
+        """What this node's disk says; waits RESTORE_SECONDS at the most. Never raises."""
+        self.feed.load_kept()
+        try:
+            found = await asyncio.wait_for(asyncio.to_thread(read_leases, self.directory), RESTORE_SECONDS)
+            self.callbacks.merge(found)
+        except Exception as error:
+            log.warning("leases-not-read: %s", error or "no time")
+
+    def start(self) -> None:
+        """Follow the database from now on."""
+        self.feed.start()
+
+    def stop(self) -> None:
+        """Keep what there is, and end."""
+        self.feed.stop()
+        if self.callbacks.changes != self._written:
+            self._write(self.callbacks.leases.all(), self.journal.segment)
+
+    def keep(self) -> None:
+        """Now and then: what has changed goes to this node's disk, beside the calls."""
+        if self.callbacks.changes == self._written or (self._writing is not None and not self._writing.done()):
+            return
+        self._written = self.callbacks.changes
+        leases, segment = self.callbacks.leases.all(), self.journal.segment
+        self._writing = asyncio.get_running_loop().create_task(asyncio.to_thread(self._write, leases, segment))
+
+    def _write(self, leases: Sequence[Lease], segment: int) -> None:
+        try:
+            write_leases(self.directory, leases, segment)
+        except (OSError, TypeError) as error:
+            self._written = -1
+            log.warning("leases-not-kept %s; the journal has them", error)
+
+    def _read(self, conn: Connection) -> list[dict[str, Any]]:
+        nodes = sorted({self.node, *(node.name for node in all_nodes(conn) if node.age < NODE_SECONDS)})
+        return [{"nodes": nodes}, *leases_for_node(conn, self.node, time.time())]
+
+    def _use(self, shared: Shared) -> None:
+        self.callbacks.nodes = shared.nodes
+        self.callbacks.merge(shared.leases)
+
+
+def _made(rows: Rows) -> Shared:
+    nodes: tuple[str, ...] = ()
+    leases = []
+    for row in rows:
+        if "nodes" in row:
+            nodes = tuple(row["nodes"])
+        else:
+            leases.append(lease_from(row))
+    return Shared(nodes, tuple(leases))

@@ -1,0 +1,187 @@
+"""Leases at the time of a call: under which number a 911 caller is shown, and by which way they are called back.
+
+`lend` decides and lends nothing: `explain` asks it too. What it decided becomes a lease with `Callbacks.give`, in the
+same breath as the intent is journalled.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from config.schema import Config
+from e911.elin import Lease, LeaseKind, Leases, Pool, Pools, WayBack, pool_name
+from e911.locate import CallerIdentity, LocationDecision
+from e911.numbers import CallKind, dialable
+from sip.errors import RemoteError
+from sip.flow import Flow
+from sip.headers import parse_name_addr
+from sip.message import Request
+from sip.uri import parse_sip_uri, scheme_of
+
+TEST_SECONDS = 600.0
+"""So long a lease of a test call lasts: enough to have the callback tried, and not what 911 calls need."""
+NUMBER_SOURCES = ("device", "caller")
+"""Where a callback number comes from that is the phone's own."""
+ELIN_SOURCE = "elin"
+
+
+class Lending(NamedTuple):
+    """What `lend` needs to know beside the decision."""
+
+    leases: Leases
+    at: float
+    """Now, seconds since 1970."""
+    node: str
+    trunk: str = ""
+    """Name of the trunk (a PBX) that the call came from, or empty."""
+    prefers: Callable[[str], bool] = lambda _: False
+    """Which ELINs this node takes first, of several nodes."""
+    on_fault: Callable[[str], None] = lambda _: None
+    """Told of a fault of ours that was caught."""
+
+
+def pools_of(config: Config) -> Pools:
+    """The ELINs of a configuration; those that nobody could call back are left out, a duplicate stays where it is
+    first (`check` warns of both)."""
+    taken: set[str] = {*config.emergency.numbers, *config.emergency.test_numbers}
+    pools = []
+    for site in config.sites:
+        for zone, written in (("", site.elins), *((zone.id, zone.elins) for zone in site.zones)):
+            numbers = []
+            for text in written:
+                number = dialable(text)
+                if number and number not in taken and text not in taken:
+                    taken.add(number)
+                    numbers.append(number)
+            pools.append(Pool(name=pool_name(site.id, zone), site=site.id, zone=zone, numbers=tuple(numbers)))
+    return Pools(pools)
+
+
+def lend(
+    lending: Lending,
+    config: Config,
+    request: Request,
+    source_address: str,
+    identity: CallerIdentity,
+    decision: LocationDecision,
+    kind: CallKind,
+    call: str,
+) -> Lease | None:
+    """The lease that a call gets, its way back still empty; None where a callback is an ordinary call.
+
+    Where an ELIN is lent it becomes the decision's callback number.
+    """
+    now = lending.at
+    site = decision.site.id if decision.site else ""
+    zone = decision.zone.id if decision.zone else ""
+    caller = caller_key(request, source_address, lending.trunk, identity, decision)
+    is_test = kind is not CallKind.EMERGENCY
+    seconds = config.emergency.callback_window
+    if is_test:
+        seconds = min(seconds, TEST_SECONDS)
+    if decision.callback and decision.callback_source in NUMBER_SOURCES:
+        number, pool, reason, since = decision.callback, "", "", now
+        lease_kind = LeaseKind.OWN
+    else:
+        choice = lending.leases.choose(site, zone, caller, now, is_test=is_test, prefers=lending.prefers)
+        if choice is None:
+            return None
+        number, pool, reason, since = choice
+        decision.callback, decision.callback_source = number, ELIN_SOURCE
+        lease_kind = LeaseKind.ELIN
+    until = now + seconds
+    before = lending.leases.of(number, caller)
+    if before is not None and before.is_live(now):
+        since, until = before.since, max(until, before.until)
+        is_test = is_test and before.is_test
+    device = decision.device
+    return Lease(
+        number=number,
+        caller=caller,
+        call=call,
+        kind=lease_kind,
+        pool=pool,
+        who=(device.name or device.device) if device else identity.user,
+        site=site,
+        zone=zone,
+        node=lending.node,
+        since=since,
+        until=until,
+        is_test=is_test,
+        reason=reason,
+        contacts=decision.contacts,
+    )
+
+
+def caller_key(
+    request: Request, source_address: str, trunk: str, identity: CallerIdentity, decision: LocationDecision
+) -> str:
+    """What a caller is known again by: its registered device, else its user part and the PBX or address it calls
+    from, else its Contact."""
+    if decision.device is not None:
+        return decision.device.device
+    where = trunk or source_address
+    if identity.user and identity.user.lower() != "anonymous":
+        return f"{identity.user}@{where}"
+    contact = request.first("contact") or b""
+    return f"{contact.partition(b';')[0].decode('latin-1')[:200]} {where}"
+
+
+def way_back_of(request: Request, flow: Flow, trunk: str, user: str, process: int) -> WayBack:
+    """By which way a call came. user: what the caller is called at the PBX."""
+    base = flow.point.base
+    return WayBack(
+        trunk=trunk,
+        user=user,
+        aor=_text(request, "from").rpartition(";tag=")[0] or _text(request, "from"),
+        contact=_text(request, "contact"),
+        transport=base.transport,
+        host=flow.host,
+        port=flow.port,
+        point_host=base.host,
+        point_port=base.port,
+        process=process if flow.connection else 0,
+        connection=flow.connection,
+    )
+
+
+def _text(request: Request, key: str) -> str:
+    return (request.first(key) or b"").decode("latin-1")[:1000]
+
+
+def user_at_pbx(request: Request, identity: CallerIdentity, *, is_registered: bool) -> str:
+    """What a caller is called at the PBX its call came from: the identity believed; but the extension in From where
+    the PBX asserts a number that is no registered device's, for it may be one for all."""
+    if identity.source == "p-asserted-identity" and not is_registered:
+        user = user_in((request.first("from") or b"").decode("latin-1"))
+        if user and user.lower() != "anonymous" and not dialable(user):
+            return user
+    return identity.user
+
+
+def user_in(value: str) -> str:
+    """The user part of a From, To or Contact value; empty where there is none, or it cannot be read."""
+    try:
+        uri = parse_name_addr(value.encode("latin-1")).uri
+        if scheme_of(uri) == "tel":
+            return uri[4:].partition(b";")[0].decode("latin-1")
+        return parse_sip_uri(uri).user.decode("latin-1")
+    except (RemoteError, UnicodeEncodeError):
+        return ""
+
+
+def address_of_record(value: str) -> str:
+    """USER@HOST of a From or To value, host in lower case; empty where it cannot be read."""
+    try:
+        uri = parse_name_addr(value.encode("latin-1")).sip_uri()
+    except (RemoteError, UnicodeEncodeError):
+        return ""
+    return f"{uri.user.decode('latin-1')}@{uri.host}" if uri.user else ""
+
+
+def instance_of(contact: str) -> str:
+    """The +sip.instance of a Contact value (RFC 5626), or empty."""
+    try:
+        parameters: Mapping[str, bytes] = parse_name_addr(contact.encode("latin-1")).parameters
+    except (RemoteError, UnicodeEncodeError):
+        return ""
+    return parameters.get("+sip.instance", b"").decode("latin-1").strip('"<>')

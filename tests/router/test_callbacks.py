@@ -1,0 +1,433 @@
+"""Callbacks to those who dialled 911, by the whole router in virtual time: bytes in, bytes out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e911.location import Device
+from e911.record import AlarmRaised, CallbackEvent, CallIntent
+from router.event_lines import decode_event, encode_event
+from router.kept_leases import read_leases, write_leases
+from tests.support.call_world import (
+    CARRIER,
+    CONFIG,
+    PBX,
+    PHONE,
+    PROVIDER_A,
+    CallWorld,
+    Sent,
+    cancel_of,
+    invite,
+    of,
+    one,
+    response,
+)
+
+ELIN, SECOND = "+12125550191", "+12125550192"
+OWN = "+12125550142"
+DESK = "+12125550100"
+HOURS = 3 * 3600.0
+LOBBY = Device(device="4102", name="Lobby", site="hq")
+NUMBERED = Device(device="4103", name="Reception", site="hq", callback=OWN)
+
+
+def sections(*, elins: tuple[str, ...] = (ELIN, SECOND), psap: bool = True, **site: Any) -> dict[str, Any]:
+    """CONFIG with ELINs at its site; the carrier is where PSAPs call back by."""
+    return {
+        "sites": [{**CONFIG["sites"][0], "elins": list(elins), **site}],
+        "trunks": {
+            **CONFIG["trunks"],
+            "carrier": {**CONFIG["trunks"]["carrier"], "psap_callback": str(psap).lower()},
+        },
+    }
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> CallWorld:
+    return CallWorld(tmp_path, devices=(LOBBY, NUMBERED), **sections())
+
+
+def dial_911(
+    world: CallWorld, *, user: str = "4102", source: tuple[str, int] = PBX, transport: str = "udp", **options: Any
+) -> Sent:
+    """A 911 call; what the provider got."""
+    raw = invite(user=user, source=source, transport=transport.upper(), **options)
+    sent = one(world.receive(raw, source, transport), "INVITE", PROVIDER_A)
+    answer(world, sent, 200)
+    return sent
+
+
+def asserted(sent: Sent) -> str:
+    return sent.message.get("p-asserted-identity")
+
+
+def call_back(
+    world: CallWorld, number: str = ELIN, *, uri: str = "", extra: tuple[str, ...] = (), **options: Any
+) -> list[Sent]:
+    """Somebody calls back by the carrier."""
+    uri = uri or f"sip:{number}@10.0.0.5"
+    return world.receive(invite(uri, user="+12125550111", source=CARRIER, extra=extra, **options), CARRIER)
+
+
+def answer(world: CallWorld, sent: Sent, status: int, **options: Any) -> list[Sent]:
+    return world.receive(response(sent.message, status, **options), sent.to, sent.transport)
+
+
+def steps(world: CallWorld) -> list[tuple[str, str]]:
+    """What was journalled of callbacks."""
+    return [(event.outcome.value, event.to) for event in world.events(CallbackEvent)]
+
+
+# Lending
+
+
+def test_a_phone_without_a_number_is_shown_under_an_elin_and_the_intent_carries_the_lease(world: CallWorld) -> None:
+    sent = dial_911(world)
+    assert ELIN in asserted(sent)
+    (intent,) = world.events(CallIntent)
+    assert (intent.caller.callback, intent.caller.callback_source) == (ELIN, "elin")
+    assert (intent.lease.number, intent.lease.pool, intent.lease.call) == (ELIN, "hq", intent.id)
+    assert intent.lease.until == pytest.approx(intent.at + HOURS)
+    assert decode_event(encode_event(intent)) == intent
+
+
+def test_a_phone_with_a_number_of_its_own_shows_that_and_takes_no_elin(world: CallWorld) -> None:
+    assert OWN in asserted(dial_911(world, user="4103"))
+    assert ELIN in asserted(dial_911(world))
+    (first, _) = world.events(CallIntent)
+    assert (first.lease.number, first.lease.kind, first.lease.pool) == (OWN, "own", "")
+
+
+def test_the_same_caller_has_the_same_elin_again_also_after_a_restart(world: CallWorld) -> None:
+    raw = invite(source=PBX)
+    first = one(world.receive(raw, PBX), "INVITE")
+    restore(world)
+    again = one(world.receive(raw, PBX), "INVITE")
+    assert again.message.raw == first.message.raw, "a retransmission leaves as one"
+    world.now += 600
+    assert ELIN in asserted(dial_911(world))
+    assert SECOND in asserted(dial_911(world, user="4199"))
+
+
+def restore(world: CallWorld) -> None:
+    """Kill the process, start it again: what its disk says is known."""
+    world.restart(**sections())
+    events = [decode_event(encode_event(event)) for event in world.events(CallIntent)]
+    world.router.callbacks.merge([event.lease for event in events if event.lease is not None])  # type: ignore[union-attr]
+
+
+def test_a_shared_elin_has_its_reason_and_the_alarm_came_before(world: CallWorld) -> None:
+    for user in ("4102", "4198", "4199"):
+        dial_911(world, user=user)
+    assert [(alarm.reason, alarm.free) for alarm in world.events(AlarmRaised)] == [
+        ("elin-pool-low", 1),
+        ("elin-pool-empty", 0),
+    ]
+    (*_, third) = world.events(CallIntent)
+    assert third.lease.reason == "elin-shared"
+    assert third.lease.number == ELIN
+    assert world.router.counts["elins_shared"] == 1
+    assert world.router.callbacks.free() == {"hq": 0.0}
+    back = one(call_back(world), "INVITE", PBX)
+    assert back.message.start.startswith("INVITE sip:4199@"), "who called last"
+
+
+def test_without_elins_the_sites_callback_is_shown_as_ever(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, devices=(LOBBY,), **sections(elins=()))
+    assert DESK in asserted(dial_911(world))
+    (intent,) = world.events(CallIntent)
+    assert intent.lease is None
+    assert b'"lease"' not in encode_event(intent)
+    assert one(call_back(world, DESK), "INVITE", PBX).message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
+    assert not world.events(CallbackEvent)
+
+
+def test_a_refused_call_lends_nothing(world: CallWorld) -> None:
+    world.receive(invite(source=CARRIER), CARRIER)
+    assert not world.router.callbacks.leases
+
+
+def test_a_fault_while_lending_costs_only_the_elin(world: CallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.decision.lend", lambda *_: 1 / 0)
+    sent = dial_911(world)
+    assert DESK in asserted(sent)
+    assert sent.message.all("geolocation"), "the location goes along as ever"
+    assert world.router.counts["faults"] == 1
+
+
+# To the phone
+
+
+def test_a_callback_goes_to_the_phone_at_its_pbx_past_routes_inbound(world: CallWorld) -> None:
+    dial_911(world)
+    out = call_back(world)
+    back = one(out, "INVITE", PBX)
+    assert back.message.start == "INVITE sip:4102@10.0.0.10:5060 SIP/2.0"
+    assert one(answer(world, back, 180), 180).to == CARRIER
+    assert one(answer(world, back, 200), 200).to == CARRIER
+    assert steps(world) == [("received", "phone"), ("sent", "phone"), ("ringing", "phone"), ("answered", "phone")]
+    (intent,) = world.events(CallIntent)
+    first = world.events(CallbackEvent)[0]
+    assert (first.id, first.number, first.caller, first.trunk) == (intent.id, ELIN, "+12125550111", "carrier")
+    assert first.contacts == ("desk",)
+    assert decode_event(encode_event(first)) == first
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sip:+12125550191@10.0.0.5",
+        "sip:2125550191@10.0.0.5",
+        "sip:12125550191@10.0.0.5:5060;user=phone",
+        "sip:+1-212-555-0191@10.0.0.5",
+        "tel:+1-212-555-0191",
+        "sip:+12125550191;npdi@10.0.0.5",
+        "sips:+12125550191@10.0.0.5",
+    ],
+)
+def test_every_spelling_of_the_number_is_the_number(world: CallWorld, uri: str) -> None:
+    dial_911(world)
+    back = one(call_back(world, uri=uri), "INVITE", PBX)
+    assert back.message.start == "INVITE sip:4102@10.0.0.10:5060 SIP/2.0"
+
+
+def test_the_own_number_of_a_phone_that_dialled_911_is_called_back_too(world: CallWorld) -> None:
+    before = one(call_back(world, OWN), "INVITE", PBX)
+    assert before.message.start == f"INVITE sip:{OWN}@10.0.0.5 SIP/2.0", "an ordinary call"
+    dial_911(world, user="4103")
+    back = one(call_back(world, OWN), "INVITE", PBX)
+    assert back.message.start == "INVITE sip:4103@10.0.0.10:5060 SIP/2.0"
+    world.now += HOURS + 1
+    after = one(call_back(world, OWN), "INVITE", PBX)
+    assert after.message.start == f"INVITE sip:{OWN}@10.0.0.5 SIP/2.0"
+
+
+def test_a_phone_that_called_by_itself_is_called_by_its_flow(world: CallWorld) -> None:
+    behind_nat = ("10.1.3.9", 40000)
+    dial_911(world, source=behind_nat, user="4102")
+    back = one(call_back(world), "INVITE")
+    assert back.to == behind_nat
+    assert back.message.start == "INVITE sip:4102@10.1.3.9:40000 SIP/2.0"
+    out = answer(world, back, 200)
+    routes = one(out, 200).message.all("record-route")
+    bye = world.in_dialog(back.message, "BYE", "sip:4102@10.1.3.9:40000", routes)
+    assert one(world.receive(bye, CARRIER), "BYE").to == behind_nat
+
+
+def test_a_phone_by_tcp_is_called_by_its_connection_then_by_a_new_one(world: CallWorld) -> None:
+    dial_911(world, source=PHONE, transport="tcp")
+    back = one(call_back(world), "INVITE")
+    assert (back.to, back.transport, back.connection) == (PHONE, "tcp", 7)
+    answer(world, back, 486)
+    world.edge.connections.clear()
+    again = one(call_back(world), "INVITE")
+    assert (again.to, again.transport, again.connection) == (PHONE, "udp", 0), "where its Contact says it listens"
+
+
+def test_a_phone_that_registers_again_is_called_by_its_new_flow(world: CallWorld) -> None:
+    world.router.edge = world.edge
+    dial_911(world, source=PHONE, transport="tcp")
+    new = ("10.1.3.7", 50123)
+    register = (
+        "REGISTER sip:pbx.example.com SIP/2.0\r\n"
+        f"Via: SIP/2.0/TCP {new[0]}:{new[1]};branch=z9hG4bKreg1\r\n"
+        "Max-Forwards: 70\r\nFrom: <sip:4102@pbx.example.com>;tag=r\r\nTo: <sip:4102@pbx.example.com>\r\n"
+        "Call-ID: reg\r\nCSeq: 1 REGISTER\r\n"
+        f"Contact: <sip:4102@{new[0]}:{new[1]};transport=tcp>\r\nExpires: 300\r\nContent-Length: 0\r\n\r\n"
+    ).encode()
+    world.edge.connections.clear()
+    world.edge.connections.add(9)
+    sent = one(world.receive(register, new, "tcp", connection=9), "REGISTER")
+    world.receive(response(sent.message, 200), sent.to)
+    back = one(call_back(world), "INVITE")
+    assert (back.to, back.transport, back.connection) == (new, "tcp", 9)
+
+
+def test_a_request_uri_at_the_pbx_is_a_callback_all_the_same(world: CallWorld) -> None:
+    dial_911(world)
+    back = one(call_back(world, uri=f"sip:{ELIN}@10.0.0.10"), "INVITE", PBX)
+    assert back.message.start == "INVITE sip:4102@10.0.0.10:5060 SIP/2.0"
+
+
+# To the desk
+
+
+def test_a_phone_that_does_not_answer_gives_way_to_the_desk(world: CallWorld) -> None:
+    dial_911(world)
+    back = one(call_back(world), "INVITE", PBX)
+    answer(world, back, 100)
+    answer(world, back, 180)
+    assert not of(world.advance(19.9), "INVITE")
+    out = world.advance(0.2)
+    desk = one(out, "INVITE", PBX)
+    assert desk.message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
+    assert one(out, "CANCEL").message.start == "CANCEL sip:4102@10.0.0.10:5060 SIP/2.0"
+    answer(world, back, 487)
+    assert one(answer(world, desk, 200, tag="desk"), 200).to == CARRIER
+    assert steps(world)[3:] == [("no-answer", "phone"), ("sent", "desk"), ("answered", "desk")]
+
+
+@pytest.mark.parametrize("status", [302, 404, 480, 486, 500, 600, 603])
+def test_whatever_the_phone_says_but_yes_the_desk_is_called(world: CallWorld, status: int) -> None:
+    dial_911(world)
+    back = one(call_back(world), "INVITE", PBX)
+    out = answer(world, back, status, extra=("Contact: <sip:+12125550177@203.0.113.99>",))
+    desk = one(out, "INVITE")
+    assert (desk.to, desk.message.start) == (PBX, f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0")
+    assert steps(world)[2] == ("redirected" if status == 302 else "refused", "phone")
+
+
+def test_a_3xx_is_neither_followed_nor_passed_on(tmp_path: Path) -> None:
+    site = {"callback": "", "desk": None}
+    world = CallWorld(tmp_path, devices=(LOBBY,), **{**sections(**site), "routes": {"outbound": ["carrier"]}})
+    dial_911(world)
+    back = one(call_back(world), "INVITE", PBX)
+    out = answer(world, back, 302, extra=("Contact: <sip:+12125550177@203.0.113.99>",))
+    assert not of(out, "INVITE")
+    assert not of(out, 302)
+    assert one(out, 480).to == CARRIER
+    assert steps(world)[-1] == ("failed", "")
+
+
+def test_what_the_desk_says_is_the_answer(world: CallWorld) -> None:
+    dial_911(world)
+    back = one(call_back(world), "INVITE", PBX)
+    desk = one(answer(world, back, 486), "INVITE", PBX)
+    assert one(answer(world, desk, 603), 603).to == CARRIER
+
+
+@pytest.mark.parametrize(
+    ("desk", "start", "to"),
+    [
+        ("100", "INVITE sip:100@10.0.0.5 SIP/2.0", PBX),
+        ("sip:front@10.0.7.7:5070", "INVITE sip:front@10.0.7.7:5070 SIP/2.0", ("10.0.7.7", 5070)),
+        ("+12125550177", "INVITE sip:+12125550177@10.0.0.5 SIP/2.0", PBX),
+    ],
+)
+def test_the_desk_is_a_number_an_extension_or_a_uri(
+    tmp_path: Path, desk: str, start: str, to: tuple[str, int]
+) -> None:
+    world = CallWorld(tmp_path, devices=(LOBBY,), **sections(desk=desk))
+    dial_911(world)
+    back = one(call_back(world), "INVITE", PBX)
+    got = one(answer(world, back, 486), "INVITE")
+    assert (got.message.start, got.to) == (start, to)
+
+
+def test_an_elin_that_nobody_has_any_more_goes_to_the_desk_and_into_the_last_callers_record(world: CallWorld) -> None:
+    dial_911(world)
+    world.now += HOURS + 1
+    back = one(call_back(world), "INVITE", PBX)
+    assert back.message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
+    assert not back.message.all("priority")
+    (intent,) = world.events(CallIntent)
+    assert [(event.id, event.reason) for event in world.events(CallbackEvent)[:1]] == [(intent.id, "lease-over")]
+
+
+def test_an_elin_that_nobody_ever_had_goes_to_the_desk(world: CallWorld) -> None:
+    assert one(call_back(world, SECOND), "INVITE", PBX).message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
+    assert not world.events(CallbackEvent)
+    assert world.router.counts["callbacks_without_lease"] == 1
+
+
+def test_a_pbx_that_is_gone_from_the_configuration_leaves_the_desk(world: CallWorld) -> None:
+    dial_911(world)
+    trunks = {name: keys for name, keys in CONFIG["trunks"].items() if name != "pbx"}
+    trunks["new-pbx"] = {**CONFIG["trunks"]["pbx"], "target": "sip:10.0.0.11:5060"}
+    world.router.use(world.setup(**{**sections(), "trunks": trunks, "routes": {"inbound": ["new-pbx"]}}))
+    desk = one(call_back(world), "INVITE")
+    assert desk.to == ("10.0.0.11", 5060)
+    assert world.events(CallbackEvent)[0].reason == "way-lost"
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_dead_pbx_costs_a_moment_and_the_desk_is_elsewhere(tmp_path: Path, is_refused: bool) -> None:
+    world = CallWorld(tmp_path, devices=(LOBBY,), **sections(desk="sip:front@10.0.7.7:5070"))
+    dial_911(world)
+    back = one(call_back(world), "INVITE", PBX)
+    out = world.unreachable(back) if is_refused else world.advance(4.1)
+    assert of(out, "INVITE", ("10.0.7.7", 5070))
+    assert steps(world)[2] == ("unreachable", "phone")
+
+
+def test_who_calls_back_may_hang_up(world: CallWorld) -> None:
+    dial_911(world)
+    raw = invite(f"sip:{ELIN}@10.0.0.5", user="+12125550111", source=CARRIER)
+    back = one(world.receive(raw, CARRIER), "INVITE", PBX)
+    answer(world, back, 180)
+    assert one(world.receive(cancel_of(raw), CARRIER), "CANCEL").to == PBX
+    out = answer(world, back, 487)
+    assert one(out, 487).to == CARRIER
+    assert not of(world.advance(60), "INVITE"), "the desk is not called any more"
+    assert steps(world)[-1] == ("cancelled", "")
+
+
+# Priority: psap-callback (RFC 7090)
+
+
+def test_a_callback_by_a_marked_trunk_is_marked_whatever_it_said(world: CallWorld) -> None:
+    dial_911(world)
+    for extra in ((), ("Priority: psap-callback",), ("Priority: normal",)):
+        back = one(call_back(world, extra=extra), "INVITE", PBX)
+        assert back.message.all("priority") == ["psap-callback"]
+        desk = one(answer(world, back, 486), "INVITE", PBX)
+        assert desk.message.all("priority") == ["psap-callback"]
+
+
+def test_the_mark_is_removed_from_all_others(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, devices=(LOBBY,), **sections(psap=False))
+    dial_911(world)
+    marked = ("Priority: Psap-Callback",)
+    assert not one(call_back(world, extra=marked), "INVITE", PBX).message.all("priority")
+    assert not one(call_back(world, DESK, extra=marked), "INVITE", PBX).message.all("priority")
+    world = CallWorld(tmp_path, devices=(LOBBY,), **sections())
+    assert not one(call_back(world, extra=marked), "INVITE", PBX).message.all("priority"), "no live lease"
+    assert not one(call_back(world, DESK, extra=marked), "INVITE", PBX).message.all("priority")
+    outbound = world.receive(invite("sip:+12125550177@10.0.0.5", extra=marked), PHONE)
+    assert not one(outbound, "INVITE", CARRIER).message.all("priority")
+
+
+def test_an_ordinary_inbound_call_is_unchanged_byte_for_byte(world: CallWorld) -> None:
+    dial_911(world)
+    raw = invite("sip:+12125550166@10.0.0.5", source=CARRIER, extra=("Priority: urgent", "X-Odd:   kept "))
+    sent = one(world.receive(raw, CARRIER), "INVITE", PBX)
+    head, _, body = raw.partition(b"\r\n\r\n")
+    for line in head.split(b"\r\n")[3:]:
+        assert line in sent.message.raw, line
+    assert sent.message.raw.startswith(b"INVITE sip:+12125550166@10.0.0.5 SIP/2.0\r\n")
+    assert sent.message.raw.endswith(b"\r\n\r\n" + body)
+
+
+def test_a_storm_of_callbacks_is_served_and_recorded_within_limits(world: CallWorld) -> None:
+    dial_911(world)
+    for _ in range(50):
+        one(call_back(world), "INVITE", PBX)
+    assert sum(outcome == "received" for outcome, _ in steps(world)) == 5
+    assert world.router.counts["callbacks"] == 50
+    assert world.router.counts["callbacks_not_recorded"] == 45
+
+
+# After a restart
+
+
+def test_leases_survive_a_kill_and_so_do_their_ways(tmp_path: Path, world: CallWorld) -> None:
+    dial_911(world)
+    restore(world)
+    back = one(call_back(world), "INVITE", PBX)
+    assert back.message.start == "INVITE sip:4102@10.0.0.10:5060 SIP/2.0"
+
+
+def test_a_snapshot_and_what_the_journal_says_after_it(tmp_path: Path, world: CallWorld) -> None:
+    dial_911(world)
+    kept = world.router.callbacks.leases.all()
+    write_leases(tmp_path, kept, 200)
+    dial_911(world, user="4199")
+    (first, second) = world.events(CallIntent)
+    journal = tmp_path / "journal"
+    journal.mkdir()
+    (journal / "00000100.jsonl").write_bytes(encode_event(first))
+    (journal / "00000200.jsonl").write_bytes(encode_event(second) + b'{"type":"intent","id":"torn","lease":{')
+    assert [lease.number for lease in read_leases(tmp_path)] == [ELIN, SECOND]
+    (tmp_path / "callback-leases.json").write_text("{nothing")
+    assert [lease.number for lease in read_leases(tmp_path)] == [ELIN, SECOND], "the journal has both"
