@@ -7,7 +7,7 @@ the site's desk. A call to an ELIN that nobody has goes to the desk at once. All
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
 from router.callback_call import DESK, PHONE, CallbackCall, Place
 from router.decision import CallPlan, call_id_of, identify
 from router.flow_tokens import FlowToken
-from router.leasing import Lending, address_of_record, user_at_pbx, way_back_of
+from router.leasing import Lending, address_of_record, prefers_of, user_at_pbx, way_back_of
 from router.ordinary import routed_request
 from router.refusals import RefusalLimit
 from router.sources import Source
@@ -51,6 +51,7 @@ class Callbacks:
         self.limit = RefusalLimit()
         self.nodes: tuple[str, ...] = ()
         """Names of the nodes that share the ELINs, in order."""
+        self.prefers = prefers_of(self.leases.pools, (), "")
         self.changes = 0
         """Counts changes of what is remembered."""
         self._alarms: dict[str, tuple[PoolState, float]] = {}
@@ -60,6 +61,7 @@ class Callbacks:
     def use(self) -> None:
         """Take the pools of another configuration."""
         self.leases.with_pools(self.router.rules.pools)
+        self.share_with(self.nodes)
 
     @property
     def is_active(self) -> bool:
@@ -76,17 +78,14 @@ class Callbacks:
             router.clock(),
             router.node,
             router.sources.trunk_name_at(flow.host, flow.port),
-            self._prefers,
+            self.prefers,
             router.on_fault,
         )
 
-    def _prefers(self, number: str) -> bool:
-        """Nodes that share a pool begin at different places of it, so that two do not lend the same ELIN before they
-        hear of each other (docs/decisions/0048-elins-of-several-nodes.md)."""
-        pool = self.leases.pools.by_number.get(number)
-        if pool is None or self.router.node not in self.nodes:
-            return True
-        return pool.numbers.index(number) % len(self.nodes) == self.nodes.index(self.router.node)
+    def share_with(self, nodes: Sequence[str]) -> None:
+        """These nodes have the same ELINs."""
+        self.nodes = tuple(nodes)
+        self.prefers = prefers_of(self.leases.pools, self.nodes, self.router.node)
 
     def give(self, plan: CallPlan, request: Request, flow: Flow) -> Lease | None:
         """Lend what was decided; called with the intent. Never raises."""

@@ -13,6 +13,7 @@ from e911.numbers import CallKind
 from e911.record import SourceAnswer
 from e911.wiremap import NO_WIREMAP, WiremapTable
 from router.decision import NO_SERVER, CallPlan, Reference, RouteStep, Rules, plan_call, request_for
+from router.leasing import Lending
 from router.listening import ListeningPoints, is_public
 from router.media import PRIVATE_MEDIA
 from router.sources import Side, Source, Sources
@@ -104,11 +105,12 @@ def explain(
     wiremap: WiremapTable = NO_WIREMAP,
     held: HeldAnswer = NOT_ASKED,
     interfaces: "Interfaces | None" = None,
+    lending: Lending | None = None,
 ) -> dict[str, Any]:
     """The decision as one dictionary, ready for JSON. Raises RemoteError where the call could not even be read.
 
     said: what the caller would send about where they are. held: what the location server says. interfaces: how
-    trunks are reached, to be shown too.
+    trunks are reached, to be shown too. lending: what is known of callback numbers; nothing is lent.
     """
     request = synthetic_invite(caller, dialled, source_address, said)
     if source_address:
@@ -126,7 +128,9 @@ def explain(
     if kind is CallKind.ORDINARY:
         return found | _ordinary(rules, sources, request, source, interfaces, source_address)
     now = time.time()
-    plan = plan_call(rules, devices, request, source, source_address, kind, wiremap=wiremap, held=held, now=now)
+    plan = plan_call(
+        rules, devices, request, source, source_address, kind, wiremap=wiremap, held=held, now=now, lending=lending
+    )
     accepted = source.side is Side.INSIDE or (
         source.side is Side.UNLISTED and rules.config.emergency.from_unlisted == "accept"
     )
@@ -152,6 +156,7 @@ def explain(
         "location_sources": [_answer(answer, now) for answer in decision.answers],
         "callback": decision.callback or None,
         "callback_source": decision.callback_source or None,
+        **_lease(plan, now),
         "told": list(decision.contacts),
     }
     if accepted:
@@ -184,6 +189,19 @@ def _location(location: DispatchableLocation | None) -> dict[str, Any] | None:
     found |= {key: value for key, value in asdict(location.civic).items() if value}
     if location.point is not None:
         found |= {"latitude": location.point.latitude, "longitude": location.point.longitude}
+    return found
+
+
+def _lease(plan: CallPlan, now: float) -> dict[str, Any]:
+    """For how long the number would be kept for the caller, and of which pool an ELIN is."""
+    lease = plan.lease
+    if lease is None:
+        return {}
+    found: dict[str, Any] = {"callback_kept_seconds": round(lease.until - now)}
+    if lease.pool:
+        found["elin_pool"] = lease.pool
+    if lease.reason:
+        found["callback_reason"] = lease.reason
     return found
 
 

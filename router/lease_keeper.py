@@ -18,12 +18,10 @@ from router.callbacks import Callbacks
 from router.journal import JournalWriter
 from router.kept_leases import read_leases, write_leases
 from router.store.leases import leases_for_node
-from router.store.nodes import all_nodes
+from router.store.nodes import sharing_nodes
 from router.table_feed import Followed, Rows, TableFeed
 
 RESTORE_SECONDS = 1.0
-NODE_SECONDS = 3600.0
-"""A node not seen for so long has no part of the ELINs of its own any more."""
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +84,10 @@ class LeaseKeeper:
             log.warning("leases-not-kept %s; the journal has them", error)
 
     def _read(self, conn: Connection) -> list[dict[str, Any]]:
-        nodes = sorted({self.node, *(node.name for node in all_nodes(conn) if node.age < NODE_SECONDS)})
-        return [{"nodes": nodes}, *leases_for_node(conn, self.node, time.time())]
+        return [{"nodes": list(sharing_nodes(conn, self.node))}, *leases_for_node(conn, self.node, time.time())]
 
     def _use(self, shared: Shared) -> None:
-        self.callbacks.nodes = shared.nodes
+        self.callbacks.share_with(shared.nodes)
         self.callbacks.merge(shared.leases)
 
 

@@ -4,7 +4,7 @@
 same breath as the intent is journalled.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from config.schema import Config
@@ -37,6 +37,20 @@ class Lending(NamedTuple):
     """Which ELINs this node takes first, of several nodes."""
     on_fault: Callable[[str], None] = lambda _: None
     """Told of a fault of ours that was caught."""
+
+
+def prefers_of(pools: Pools, nodes: Sequence[str], node: str) -> Callable[[str], bool]:
+    """Nodes that share a pool begin at different places of it, so that two do not lend the same ELIN before they hear
+    of each other (docs/decisions/0048-elins-of-several-nodes.md)."""
+    if len(nodes) < 2 or node not in nodes:
+        return lambda _: True
+    own, count = nodes.index(node), len(nodes)
+
+    def prefers(number: str) -> bool:
+        pool = pools.by_number.get(number)
+        return pool is None or pool.numbers.index(number) % count == own
+
+    return prefers
 
 
 def pools_of(config: Config) -> Pools:

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from e911.elin import Lease
 from e911.location import DispatchableLocation
 from e911.record import (
+    CallbackEvent,
     CallEnded,
     Caller,
     CallFinished,
@@ -87,6 +89,10 @@ class CallRecord:
     finished_at: float | None
     finished_by: str
     notices: tuple[Entry, ...]
+    lease: Lease | None
+    """The number that was lent to the caller or kept for callbacks."""
+    callbacks: tuple[CallbackEvent, ...]
+    """What happened to calls back to the caller, in order."""
     intents: int
     """More than one where the same INVITE came again after a restart."""
 
@@ -153,6 +159,8 @@ def call_record(events: Sequence[JournalEvent], notices: Sequence[Entry]) -> Cal
         finished_at=finished.at if finished else None,
         finished_by=finished.by if finished else "",
         notices=tuple(notices),
+        lease=intent.lease if intent else None,
+        callbacks=tuple(event for event in events if isinstance(event, CallbackEvent)),
         intents=len(intents),
     )
 

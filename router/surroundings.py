@@ -61,6 +61,8 @@ class Surroundings(Protocol):
     @property
     def references(self) -> References:
         """References of ours to locations."""
+
+    @property
     def callbacks(self) -> "Callbacks":
         """Leases of callback numbers, and calls to them."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from config.load import LoadedConfig
     from e911.location import DispatchableLocation
-    from e911.record import SourceAnswer
+    from e911.record import CallbackEvent, SourceAnswer
     from router.outbox import Entry
     from router.record import CallRecord, CallSummary
 
@@ -269,6 +269,14 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
         ],
     )
 
+    if record.callbacks:
+        _heading(console, "Called back")
+        _print_rows(
+            console,
+            ("When", "Number", "By", "To", "What happened"),
+            [_callback_row(event, zone) for event in record.callbacks],
+        )
+
     _heading(console, "Notices")
     _print_rows(
         console,
@@ -291,6 +299,12 @@ def _answer_row(answer: "SourceAnswer", record: "CallRecord") -> tuple[str, ...]
     if answer.location is not None and answer.lost:
         said = _place_of(answer.location).replace("\n", ", ")
     return (answer.source, answer.outcome, answer.reason, answer.detail, answer.lost, answer.confidence, age, said)
+
+
+def _callback_row(event: "CallbackEvent", zone: tzinfo) -> tuple[str, ...]:
+    what = _outcome(event.outcome.value, event.status) + (f": {event.reason}" if event.reason else "")
+    caller = f"{event.caller or 'withheld'} ({event.trunk}{', PSAP' if event.is_psap else ''})"
+    return (_when(event.at, zone), event.number, caller, _joined(event.to, event.place), what)
 
 
 def _notice_row(entry: "Entry", record: "CallRecord", zone: tzinfo) -> tuple[str, ...]:

@@ -123,6 +123,8 @@ def _conveyed(location: str) -> tuple[bytes, str]:
 
 
 def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPlace") -> tuple[dict[str, Any], str]:
+    import time
+
     import structlog
 
     from e911.locate import DeviceTable
@@ -130,6 +132,7 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
     from router.decision import Rules
     from router.device_feed import DeviceFeed
     from router.explain import Interfaces, explain
+    from router.known_leases import known_leases
     from router.listening import ListeningPoints, listening_points
     from router.lookups import locate_now
     from router.sources import Sources
@@ -164,10 +167,22 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
             source,
             said=said,
             interfaces=Interfaces(loaded.config, points, addresses),
+            lending=known_leases(loaded).lending(
+                loaded.config.node, sources.trunk_name_at(source, 5060) if source else "", time.time()
+            ),
         )
         return found, health[-1]
     except RemoteError as error:
         fail(f"{caller} → {dialled}: {error}")
+
+
+def _callback(decision: dict[str, Any]) -> str:
+    source = decision["callback_source"]
+    if source != "elin":
+        return f"{decision['callback']} (the {source}'s)"
+    shared = ", shared: every ELIN is in use" if decision.get("callback_reason") else ""
+    hours = decision["callback_kept_seconds"] / 3600
+    return f"{decision['callback']} (an ELIN of {decision['elin_pool']}, lent for {hours:g} h{shared})"
 
 
 def _print(decision: dict[str, Any]) -> None:
@@ -204,7 +219,7 @@ def _print(decision: dict[str, Any]) -> None:
     line("Site", (f"{site} ({decision['site_reason']})" if site else "none") + _zone(decision))
     line(
         "Callback",
-        f"{decision['callback']} (the {decision['callback_source']}'s)" if decision["callback"] else "none known",
+        _callback(decision) if decision["callback"] else "none known",
         "" if decision["callback"] else "bold red",
     )
     location = decision["location"]

@@ -105,8 +105,8 @@ def _read(documents: Any) -> list[Lease]:
     return found
 
 
-def release(conn: Connection, number: str, at: float) -> list[Lease]:
-    """End the live leases of a number now; those that were ended."""
+def release(conn: Connection, number: str, at: float, known: Iterable[Lease] = ()) -> list[Lease]:
+    """End the live leases of a number now; those that were ended. known: those that the database may not have yet."""
     ended = []
     query = select(leases.c.document).where(leases.c.number == number, leases.c.until > at)
     for lease in _read(conn.execute(query).scalars().all()):
@@ -117,7 +117,11 @@ def release(conn: Connection, number: str, at: float) -> list[Lease]:
             .values(until=lease.until, released_at=at, document=orjson.dumps(lease_data(lease)).decode())
         )
         ended.append(lease)
-    return ended
+    callers = {lease.caller for lease in ended}
+    others = [released(lease, at) for lease in known if lease.number == number and lease.is_live(at)]
+    others = [lease for lease in others if lease.caller not in callers]
+    store_leases(conn, [lease_data(lease) for lease in others])
+    return [*ended, *others]
 
 
 def forget_leases(conn: Connection, now: float) -> None:

@@ -16,6 +16,8 @@ BEAT_SECONDS: Final = 1.0
 """Between two signs of life of a node."""
 SILENT_SECONDS: Final = 3.5
 """A node that was silent for so long does not tell its notices any more: another may take them over."""
+SHARING_SECONDS: Final = 3600.0
+"""A node not seen for so long has no part of what nodes share any more."""
 FORGOTTEN_SECONDS: Final = 30 * 86_400.0
 """A node not seen for so long is forgotten."""
 
@@ -64,6 +66,12 @@ def all_nodes(conn: Connection) -> list[Node]:
         Node(name=row.name, started_at=row.started_at, seen_at=row.seen_at, age=max(0.0, now - row.seen_at))
         for row in conn.execute(query)
     ]
+
+
+def sharing_nodes(conn: Connection, own: str) -> tuple[str, ...]:
+    """Names of the nodes that were seen within SHARING_SECONDS, the own one among them, in order: they divide what
+    nodes share."""
+    return tuple(sorted({own, *(node.name for node in all_nodes(conn) if node.age < SHARING_SECONDS)}))
 
 
 def silent_nodes(conn: Connection, own: str) -> list[str]:

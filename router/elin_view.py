@@ -1,0 +1,101 @@
+"""ELIN pools as people see them, on the command line and in the console: how many are lent, to whom, until when."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from e911.elin import Lease, LeaseKind, Leases, Pool
+from e911.location import Device
+from e911.numbers import dialable
+from router.leasing import address_of_record, instance_of
+
+
+def pool_rows(leases: Leases, now: float) -> list[dict[str, Any]]:
+    """Each pool: its place, how many ELINs it has, how many are free, lent, shared, and its state."""
+    rows = []
+    for pool in leases.pools.all:
+        use = leases.use_of((pool,), now)
+        shared = sum(len(leases.live(number, now)) > 1 for number in pool.numbers)
+        rows.append(
+            {
+                "pool": pool.name,
+                "site": pool.site,
+                "zone": pool.zone,
+                "total": use.total,
+                "free": use.free,
+                "leased": use.total - use.free,
+                "shared": shared,
+                "state": use.state.value,
+            }
+        )
+    return rows
+
+
+def number_rows(leases: Leases, pool: Pool, now: float) -> list[dict[str, Any]]:
+    """Each ELIN of a pool: who has it, who called last first; of a free one when it was in use last."""
+    return [
+        {
+            "number": number,
+            "pool": pool.name,
+            "last_used": leases.last_used(number, now) or None,
+            "leases": [lease_row(lease) for lease in reversed(leases.live(number, now))],
+        }
+        for number in pool.numbers
+    ]
+
+
+def own_numbers(leases: Leases, now: float) -> list[dict[str, Any]]:
+    """Numbers of phones of their own that dialled 911 lately: calls to them go to those very phones."""
+    found = [lease for lease in leases.all() if lease.kind is LeaseKind.OWN and lease.is_live(now)]
+    return [lease_row(lease) for lease in sorted(found, key=lambda lease: -lease.until)]
+
+
+def lease_row(lease: Lease) -> dict[str, Any]:
+    """One lease: who, since when and until when, of which call, and the way back."""
+    way = lease.way_back
+    return {
+        "number": lease.number,
+        "kind": lease.kind.value,
+        "pool": lease.pool,
+        "who": lease.who,
+        "caller": lease.caller,
+        "site": lease.site,
+        "zone": lease.zone,
+        "call": lease.call,
+        "node": lease.node,
+        "since": lease.since,
+        "until": lease.until,
+        "is_test": lease.is_test,
+        "reason": lease.reason,
+        "way_back": {
+            "trunk": way.trunk,
+            "user": way.user,
+            "address_of_record": address_of_record(way.aor),
+            "instance": instance_of(way.contact),
+            "flow": f"{way.transport} {way.host} {way.port}" if way.host else "",
+        },
+    }
+
+
+def shortages(leases: Leases, devices: Sequence[Device]) -> list[str]:
+    """Pools with fewer ELINs than there are registered phones without a number of their own there, in words; and
+    ELINs that are somebody's number."""
+    without: dict[tuple[str, str], int] = {}
+    said = []
+    for device in devices:
+        user = device.device.partition("@")[0]
+        for text in (device.callback, user):
+            number = dialable(text) if text else ""
+            pool = leases.pools.by_number.get(number) if number else None
+            if pool is not None:
+                said.append(f"{number} of pool {pool.name} is also the number of device {device.device}")
+        if not dialable(device.callback) and not dialable(user):
+            for zone in {device.zone, ""}:
+                without[device.site, zone] = without.get((device.site, zone), 0) + 1
+    for pool in leases.pools.all:
+        phones = without.get((pool.site, pool.zone), 0)
+        if phones > len(pool.numbers):
+            said.append(
+                f"pool {pool.name} has {len(pool.numbers)} ELINs, and {phones} registered phones there have no "
+                "number of their own: where more of them call within the lease, ELINs are shared"
+            )
+    return said
