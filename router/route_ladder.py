@@ -98,10 +98,20 @@ class RouteLadder(ResponseContext):
                 return target
             index, step = self.ladder[self.position]
             self.position += 1
+            if self.trunks.health.down:
+                step = self._hurried(step)
             hops = self.trunks.hops(step.trunk, self.server.flow.point, self.request.call_id)
             if not hops:
                 self.write_route(step, 0, RouteOutcome.UNREACHABLE, 0, "no-address")
             self.route = RouteTry(step, index, hops, now)
+
+    def _hurried(self, step: RouteStep) -> RouteStep:
+        """A route known to be down, while one comes after it that is not: T1 to show that it lives after all."""
+        if step.timeout <= PROBE_SECONDS or not self.trunks.is_down(step.trunk):
+            return step
+        if all(self.trunks.is_down(later.trunk) for _, later in self.ladder[self.position :]):
+            return step
+        return replace(step, timeout=PROBE_SECONDS)
 
     def _next_hop(self, route: RouteTry, now: float) -> RouteTarget | None:
         taken = route.take(now)

@@ -26,6 +26,7 @@ TCP_REFUSED_SECONDS = 600.0
 """So long a trunk that could not be had by TCP for a large message is not asked again."""
 TLS_FAILED_SECONDS = 60.0
 """So long what stopped TLS, and would cost time again, is remembered; it is tried again beside the calls."""
+KNOWN_DOWN = "known-down"
 ALARM_SECONDS = 60.0
 """So often the same alarm about a trunk is in the log."""
 _QUICK = frozenset({"refused", "unreachable", "handshake-failed", "broken"})
@@ -98,7 +99,7 @@ class Hop(NamedTuple):
     position: int
     """Its place in the order of configuration and DNS, whatever is known to be down: derived branches carry it."""
     reason: str = ""
-    """Why DNS does not vouch for it at the moment (`dns-stale`, `dns-gone`), or an empty string."""
+    """Why DNS does not vouch for it at the moment (`dns-stale`, `dns-gone`), `known-down`, or an empty string."""
     is_down: bool = False
     """True where it is known to be down: it then comes after those that are not."""
 
@@ -152,7 +153,10 @@ class Trunks:
         if self.points.are_fixed and all(where_of(peer) is None for peer in state.config.addresses):
             self._hops[name, near] = found.copy()
         if self.health.down:
-            found = [hop._replace(is_down=self.health.is_down(hop.flow)) for hop in found]
+            found = [
+                hop._replace(is_down=True, reason=hop.reason or KNOWN_DOWN) if self.health.is_down(hop.flow) else hop
+                for hop in found
+            ]
             found.sort(key=lambda hop: hop.is_down)
         return found
 

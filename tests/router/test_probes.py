@@ -161,6 +161,51 @@ def test_a_known_down_trunk_costs_a_call_nothing_and_is_tried_last(world: Probed
     ]
 
 
+def test_basic_911_that_lives_waits_no_longer_than_t1_for_routes_known_to_be_down(world: ProbedWorld) -> None:
+    world.dead |= {PROVIDER_A, PROVIDER_B}
+    world.live(6)
+    began = world.now
+    one(world.dial(), "INVITE", PROVIDER_A)
+    assert one(world.advance(0.51), "INVITE", PROVIDER_B)
+    assert one(world.advance(0.51), "INVITE", RELAY)
+    assert world.now - began < 1.1
+    started = [event for event in world.events(RouteEvent) if event.outcome is RouteOutcome.STARTED]
+    assert [(event.route, event.reason) for event in started] == [
+        ("primary", "known-down"),
+        ("backup", "known-down"),
+        ("relay", ""),
+    ]
+
+
+def test_a_route_that_only_seemed_to_be_down_keeps_its_call_and_its_time(world: ProbedWorld) -> None:
+    """A provider that answers calls and no OPTIONS: a wrong guess costs the caller nothing."""
+    world.dead |= {PROVIDER_A, PROVIDER_B}
+    world.live(6)
+    sent = one(world.dial(), "INVITE", PROVIDER_A)
+    world.advance(0.3)
+    world.receive(response(sent.message, 100), PROVIDER_A)
+    assert not of(world.advance(3), "INVITE", PROVIDER_B)
+    assert not of(world.advance(0), "INVITE", RELAY)
+
+
+def test_a_route_given_up_so_soon_may_still_take_the_call(world: ProbedWorld) -> None:
+    world.dead |= {PROVIDER_A, PROVIDER_B}
+    world.live(6)
+    first = one(world.dial(), "INVITE", PROVIDER_A)
+    one(world.advance(0.51), "INVITE", PROVIDER_B)
+    one(world.advance(0.51), "INVITE", RELAY)
+    sent = world.receive(response(first.message, 180), PROVIDER_A)
+    assert [item.message.status for item in sent if not item.message.is_request] == [180]
+
+
+def test_where_basic_911_is_down_too_each_route_has_its_whole_time(world: ProbedWorld) -> None:
+    world.dead |= {PROVIDER_A, PROVIDER_B, RELAY}
+    world.live(6)
+    one(world.dial(), "INVITE", PROVIDER_A)
+    assert not of(world.advance(1.9), "INVITE", PROVIDER_B)
+    assert one(world.advance(0.2), "INVITE", PROVIDER_B)
+
+
 def test_where_all_are_down_all_are_tried_in_order(world: ProbedWorld) -> None:
     world.dead |= {PROVIDER_A, PROVIDER_B, RELAY}
     world.live(6)
