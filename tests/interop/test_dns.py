@@ -74,7 +74,7 @@ def test_a_name_leads_by_naptr_and_srv_to_the_preferred_server(town: Town, phone
         assert invite.start == "INVITE sip:911@ers.example.com SIP/2.0"
         call.hang_up()
     assert town.dns.asked["ers.example.com", "NAPTR"]
-    shown = json.loads(town.world.router.command("explain", town.place.device, "911", "--json").stdout)
+    shown = json.loads(town.world.router.asked("explain", town.place.device, "911", "--json"))
     assert set(shown["routes"][0]["servers"]) == {str(town.first), str(town.second)}
     assert town.dns.asked["_sip._udp.ers.example.com", "SRV"]
 

@@ -19,7 +19,7 @@ from router.store.engine import StoreError, open_store, reading
 from router.store.records import get_call
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 120.0
 
 
 def wait_until(is_true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:

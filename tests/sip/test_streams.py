@@ -20,7 +20,7 @@ from sip.stack import Stack
 from sip.transport import SipEdge
 from tests.support.certificates import Authority, Pair
 
-PATIENCE = 20.0
+PATIENCE = 100.0
 HOST = "127.0.0.1"
 _open: list["Node | Client"] = []
 """What a test has made, to be closed at its end."""
