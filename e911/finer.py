@@ -26,6 +26,12 @@ FINER = ("building", "floor", "unit", "room")
 _CONFLICT = ("building", "floor", "unit")
 
 
+def stays_put(device: Device, now: float) -> bool:
+    """True for a device whose registered room may be put to its floor: it is fixed, or somebody confirmed that it is
+    there; and its location is not in doubt."""
+    return (device.kind is DeviceKind.FIXED or device.confirmed_at > 0) and not device.doubt(now)
+
+
 def with_desk(
     location: DispatchableLocation,
     place: SitePlace,
@@ -36,12 +42,12 @@ def with_desk(
 ) -> tuple[DispatchableLocation, SitePlace]:
     """The location with the desk phone's own finer parts, so that its room is not lost to its floor's subnet.
 
-    Only where nothing speaks against it: the device is fixed, of this site and (where both are known) this
+    Only where nothing speaks against it: the device (see stays_put) is of this site and (where both are known) this
     zone, its civic parts are of the site's address and not of another building, floor or unit than the
     place says; and it is not seen in a network that its own zone does not have.
     """
     unchanged = location, place
-    if device.kind is not DeviceKind.FIXED or device.site != place.site.id:
+    if device.site != place.site.id:
         return unchanged
     if seen and seen.site is not place.site:
         return unchanged

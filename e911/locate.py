@@ -14,7 +14,7 @@ from e911.completing import complete
 from e911.confidence import confidence_of
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.devices import DeviceMatch, DeviceTable
-from e911.finer import refined, with_desk
+from e911.finer import refined, stays_put, with_desk
 from e911.location import (
     Device,
     DeviceKind,
@@ -154,10 +154,12 @@ def locate(
     winner = _first(found, sources)
     location, place, _ = found[winner] if winner is not None else (None, None, "")
     if location is not None and winner is not LocationSource.CONVEYED:
-        if place and device and winner is not LocationSource.REGISTERED:
-            location, place = with_desk(location, place, device, places, seen=network)
+        desk = device if device and stays_put(device, query.now) else None
+        if place and desk and winner is not LocationSource.REGISTERED:
+            location, place = with_desk(location, place, desk, places, seen=network)
         if not location.finer_from:
-            desk = device if place is None and device and _may_be_at_desk(device, network, places) else None
+            if place is not None or desk is None or _is_seen_elsewhere(desk, network, places):
+                desk = None
             location, place = _refined(location, place, found, sources, desk)
     answers = _answers(found, sources, winner, query, device, location.finer_from if location else "")
     if place is None:
@@ -286,15 +288,13 @@ def _refined(
     return location, place
 
 
-def _may_be_at_desk(device: Device, seen: SitePlace | None, places: Places) -> bool:
-    """True for a fixed device that is not seen elsewhere: in another site's network, or outside its own zone's."""
-    if device.kind is not DeviceKind.FIXED:
-        return False
+def _is_seen_elsewhere(device: Device, seen: SitePlace | None, places: Places) -> bool:
+    """True for a device that is seen in another site's network, or outside its own zone's."""
     if seen is None:
-        return True
+        return False
     own = places.find(device.site, device.zone)
-    is_elsewhere = own is not None and own.zone is not None and own.zone.networks and seen is not own
-    return seen.site.id == device.site and not is_elsewhere
+    has_networks = own is not None and own.zone is not None and bool(own.zone.networks)
+    return seen.site.id != device.site or (has_networks and seen is not own)
 
 
 _FINER_SOURCES = frozenset({LocationSource.REGISTERED, LocationSource.NETWORK, LocationSource.HELD})

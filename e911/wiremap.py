@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from e911.attachment import Attachment, mac_text, normal_bssid, normal_chassis, normal_port
+from e911.attachment import Attachment, normal_bssid, normal_chassis, normal_port
 from e911.location import CivicAddress, GeoPoint
 
 UNKNOWN_BSSID: Final = "unknown-bssid"
@@ -62,26 +62,19 @@ def entry_key(bssid: str, chassis: str, port: str) -> str:
     return f"bssid {bssid}" if bssid else f"switch {chassis} {port}".rstrip()
 
 
-def read_key(written: str) -> str:
-    """The key that people mean: `bssid 00:1b:…`, `switch CHASSIS [PORT]`, a BSSID alone, or CHASSIS,PORT.
+def read_identifiers(written: str) -> tuple[str, str, str]:
+    """BSSID, chassis and port that people mean: a BSSID alone, or CHASSIS,PORT (`CHASSIS,` for a whole switch).
 
     Raises ValueError with what would be right.
     """
-    text = " ".join(written.split())
-    kind, _, rest = text.partition(" ")
-    if kind.lower() == "switch" and rest:
-        chassis, _, port = rest.partition(" ")
-        if normal_chassis(chassis):
-            return entry_key("", normal_chassis(chassis), normal_port(port.removeprefix("port ")))
-    bssid = normal_bssid(rest if kind.lower() == "bssid" else text)
-    if bssid:
-        return entry_key(bssid, "", "")
-    chassis, comma, port = text.partition(",")
+    chassis, comma, port = written.partition(",")
     if comma and normal_chassis(chassis):
-        return entry_key("", normal_chassis(chassis), normal_port(port))
-    raise ValueError(
-        f"{written!r} is neither a BSSID (00:1b:2c:3d:4e:5f) nor CHASSIS,PORT (00:1b:54:aa:bb:cc,Gi1/0/14)"
-    )
+        return "", normal_chassis(chassis), normal_port(port)
+    bssid = normal_bssid(written)
+    if not comma and bssid:
+        return bssid, "", ""
+    remedy = "write a BSSID (00:1b:2c:3d:4e:5f), or CHASSIS,PORT (00:1b:54:aa:bb:cc,Gi1/0/14)"
+    raise ValueError(f"{written!r} names no access point and no switch port; {remedy}")
 
 
 class WiremapTable:
@@ -160,18 +153,3 @@ class WiremapTable:
 
 NO_WIREMAP: Final = WiremapTable()
 """For whoever has none; nothing is put into it."""
-
-__all__ = [
-    "AMBIGUOUS_BSSID",
-    "BY_BSSID",
-    "BY_PORT",
-    "BY_SWITCH",
-    "NO_WIREMAP",
-    "UNKNOWN_BSSID",
-    "UNKNOWN_PORT",
-    "WiremapEntry",
-    "WiremapTable",
-    "entry_key",
-    "mac_text",
-    "read_key",
-]

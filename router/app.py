@@ -19,6 +19,7 @@ from config.load import ConfigError, LoadedConfig, load_config
 from e911.locate import DeviceTable
 from e911.location import Device
 from e911.numbers import EmergencyNumbers
+from e911.wiremap import WiremapTable
 from router.blocks import Blocks
 from router.certificates import Certificates, TlsFiles, files_of
 from router.contact_urls import unusable_urls_apart
@@ -43,11 +44,13 @@ from router.setup import Setup
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources
 from router.standing import StandingConnections, emergency_trunks, steps_down
+from router.table_feed import TableFeed
 from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, read_status
 from router.token_keys import TokenKeys, load_token_keys
 from router.trace import Hello
 from router.trace_server import TraceServer
 from router.trunks import Trunks, known_addresses, names_of
+from router.wiremap_feed import followed_wiremap
 from sip.flow import ListeningPoint
 from sip.locating import Located, Where
 from sip.parsing import near_limits
@@ -210,6 +213,11 @@ class App:
             self._database_health,
             directory=loaded.state_directory,
         )
+        self.tables = TableFeed(
+            loaded.database_url,
+            [followed_wiremap(lambda: self.router.rules.attachment_fields.ignored_bits, self._use_wiremap)],
+            directory=loaded.state_directory,
+        )
         self.metrics = self._metrics()
 
     @property
@@ -249,6 +257,7 @@ class App:
         """Configuration and what was made from it change together."""
         self.loaded, self._addresses = loaded, addresses
         self.router.use(setup)
+        self.router.wiremap = self.router.wiremap.with_ignored_bits(setup.rules.attachment_fields.ignored_bits)
         self._probe()
         self._use_references(loaded)
 
@@ -414,6 +423,9 @@ class App:
         for device in changed:
             self.devices.put(device)
 
+    def _use_wiremap(self, wiremap: WiremapTable) -> None:
+        self.router.wiremap = wiremap
+
     def _database_health(self, reason: str) -> None:
         self.database_health = reason
         if reason.startswith(NOT_READ_YET):
@@ -446,7 +458,9 @@ class App:
         # collector over the live transactions would hold up every call. It runs in quiet moments only.
         gc.disable()
         self.feed.load_kept()
+        self.tables.load_kept()
         self.feed.start()
+        self.tables.start()
         has_looked, *_ = await asyncio.gather(
             self.feed.first_look(FIRST_LOOK_SECONDS),
             self._resolve_trunks(self.loaded, START_RESOLVE_SECONDS),
@@ -615,6 +629,7 @@ class App:
             self.health.close()
         self.feed.stop()
         self.leases.stop()
+        self.tables.stop()
         self.held.close()
         self.router.write_waiting()
         self.journal.retry()
@@ -693,6 +708,9 @@ class App:
                 ),
                 Gauge("edge911_emergency_dialogs", "emergency calls that are up", lambda: len(router.dialogs)),
                 Gauge("edge911_devices", "registered devices in memory", lambda: len(self.devices)),
+                Gauge(
+                    "edge911_wiremap_rows", "access points and switch ports in memory", lambda: len(router.wiremap)
+                ),
                 Gauge(
                     "edge911_database_ok",
                     "1 where devices come from the database",

@@ -92,7 +92,9 @@ class TableFeed:
     def stop(self) -> None:
         """End the thread; it is waited for no longer than 2 s, for a database may not answer."""
         self._stopping.set()
-        if self._thread is not None:
+        if self._thread is None:
+            self._close()
+        else:
             self._thread.join(2.0)
 
     # In the thread.

@@ -137,6 +137,7 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
     from router.lookups import locate_now
     from router.sources import Sources
     from router.trunks import known_addresses, names_of
+    from router.wiremap_feed import wiremap_now
     from sip.errors import RemoteError
 
     # What is wrong with the database is said once, by us, and never on standard output.
@@ -152,6 +153,9 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
         loaded.database_url, replace, lambda _changed, _removed: None, health.append, directory=loaded.state_directory
     )
     feed.load_now()
+    wiremap = wiremap_now(
+        loaded.database_url, loaded.state_directory, loaded.config.locations.wiremap.bssid_ignored_bits
+    )
     located = locate_now(loaded.config.dns.endpoints, names_of(loaded.config.trunks))
     addresses = known_addresses(loaded.config.trunks, located.__getitem__)
     sources = Sources(loaded.config, addresses)
@@ -166,6 +170,7 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
             dialled,
             source,
             said=said,
+            wiremap=wiremap,
             interfaces=Interfaces(loaded.config, points, addresses),
             lending=known_leases(loaded).lending(
                 loaded.config.node, sources.trunk_name_at(source, 5060) if source else "", time.time()

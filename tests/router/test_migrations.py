@@ -50,6 +50,10 @@ OF_CONSOLE = (
     "INSERT INTO api_tokens (id, name, role, sites, created_at) VALUES ('1a2b3c4d', 'crm', 'read', '*', 9)",
     "INSERT INTO audit (at, who, via, action, subject, site) VALUES (9, 'al', 'cli', 'create', 'device:1', 'hq')",
 )
+OF_WIREMAP = (
+    "INSERT INTO wiremap (key, bssid, site, room, updated_at) "
+    "VALUES ('bssid 001b2c3d4e50', '001b2c3d4e50', 'hq', '3', 1)",
+)
 ROWS = {
     "0001": OF_0001,
     "0002": OF_0002,
@@ -59,6 +63,7 @@ ROWS = {
     "0007": OF_REFERENCES,
     "0008": OF_DEVICE_FIELDS,
     "0009": OF_CONSOLE,
+    "0010": OF_WIREMAP,
 }
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 
