@@ -21,6 +21,7 @@ from e911.location import Device
 from e911.numbers import EmergencyNumbers
 from e911.wiremap import WiremapTable
 from router.blocks import Blocks
+from router.call_state import StateFile
 from router.certificates import Certificates, TlsFiles, files_of
 from router.contact_urls import unusable_urls_apart
 from router.decision import Rules
@@ -175,6 +176,7 @@ class App:
         self.lag = 0.0
         self._beats = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self.state_file = StateFile(loaded.state_directory)
         self._reloading = asyncio.Lock()
         """One Setup is made at a time."""
         self._addresses = self._trunk_addresses(loaded)
@@ -197,6 +199,7 @@ class App:
             (10, "looking for new addresses of trunks", self._notice_addresses),
             (50, "keeping what DNS said of trunks", self._keep_names),
             (50, "keeping leases of callback numbers", lambda: self.leases.keep()),
+            (20, "telling the console how trunks fare", self._tell_console),
             (100, "holding connections to emergency trunks", self.standing.look),
             (100, "forgetting the addresses that peers see of us", self.edge.forget_sources),
             (300, "closing idle connections", self.edge.streams.close_idle),
@@ -339,6 +342,18 @@ class App:
         if self.trunk_resolver.changes != self._names_written:
             self._names_written = self.trunk_resolver.changes
             self._begin(self._write_names())
+
+    def _tell_console(self) -> None:
+        """Where there is a console: write down how trunks fare, for it asks nothing of us."""
+        if self.loaded.config.console is not None:
+            self.state_file.write(
+                {
+                    "serving": self._is_serving and not self.router.draining,
+                    "database": self.database_health,
+                    "devices": len(self.devices),
+                    "trunks": self.probes.report(time.time() - self.loop.time()),
+                }
+            )
 
     async def _write_names(self) -> None:
         try:

@@ -16,6 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from router.approach import SIPS_PORT, ways_to
 from router.trunk_health import Place, TrunkHealth, place_of, place_text
@@ -54,6 +55,9 @@ class _Probe:
     """None until the first answer or MISSES misses."""
     misses: int = 0
     sent: int = 0
+    asked_at: float | None = None
+    answered_at: float | None = None
+    """When it was asked last, and when an answer came last, in the stack's time."""
     client: ClientTransaction | None = None
     flow: Flow | None = None
     others: list[Flow] = field(default_factory=list)
@@ -173,6 +177,32 @@ class Probes:
             place_text(place): float(probe.is_up) for place, probe in self._probes.items() if probe.is_up is not None
         }
 
+    def report(self, since_1970: float) -> dict[str, dict[str, Any]]:
+        """Trunk → its state and that of each of its addresses, for people. since_1970: what makes seconds since 1970
+        of the stack's time."""
+        trunks = self.trunks
+        if trunks is None:
+            return {}
+        return {
+            name: {
+                "state": state,
+                "places": [self._told(place_of(hop.flow), since_1970) for hop in trunks.hops(name)],
+            }
+            for name, state in self.states().items()
+        }
+
+    def _told(self, place: Place, since_1970: float) -> dict[str, Any]:
+        probe = self._probes.get(place)
+        is_up = probe.is_up if probe is not None else None
+        asked_at, answered_at = (probe.asked_at, probe.answered_at) if probe is not None else (None, None)
+        return {
+            "place": place_text(place),
+            "state": "unknown" if is_up is None else "up" if is_up else "down",
+            "reason": self.health.down.get(place, ""),
+            "asked_at": asked_at + since_1970 if asked_at is not None else None,
+            "answered_at": answered_at + since_1970 if answered_at is not None else None,
+        }
+
     # ---- one probe ----
 
     def send(self, probe: _Probe, now: float) -> None:
@@ -180,6 +210,7 @@ class Probes:
         hop = self._hop_of(probe)
         if hop is None or self.is_stopped:
             return  # the trunk has moved; `use` is about to say where to
+        probe.asked_at = now
         probe.others = self._ways(probe.trunk, hop)
         self.counts["sent"] += 1
         self._ask(probe, hop, now)
@@ -203,6 +234,7 @@ class Probes:
         """The place answered: it is up."""
         self.counts["answered"] += 1
         self._settle(probe)
+        probe.answered_at = now
         was_up, probe.is_up, probe.misses = probe.is_up, True, 0
         if self.health.down.pop(probe.place, None) is not None or was_up is False:
             log.info("trunk %s is up again at %s", probe.trunk, place_text(probe.place))

@@ -12,7 +12,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
 from config.load import LoadedConfig
-from router.console import api_docs, audit_page, sign_in
+from router.console import (
+    api_bulk,
+    api_calls,
+    api_devices,
+    api_docs,
+    api_places,
+    audit_page,
+    sign_in,
+)
 from router.console.guard import Guard
 from router.console.pages import Page, language_of, moment, moment_text
 from router.console.problems import FieldProblem, NotSignedIn, RequestProblem
@@ -25,7 +33,13 @@ _HERE = Path(__file__).parent
 
 PAGES: tuple[APIRouter, ...] = (sign_in.router, audit_page.router)
 """Pages for people, in no particular order. Add yours here; its entry in the menu is in navigation.py."""
-ENDPOINTS: tuple[APIRouter, ...] = (audit_page.endpoints,)
+ENDPOINTS: tuple[APIRouter, ...] = (
+    api_bulk.endpoints,
+    api_devices.endpoints,
+    api_places.endpoints,
+    api_calls.endpoints,
+    audit_page.endpoints,
+)
 """Parts of the REST API; each has a path below /api/v1."""
 
 

@@ -1,0 +1,308 @@
+"""The REST API: devices one by one and many at once, tokens, and what must not be had with them."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from router.console.rate import Rate
+from router.store.audit import audit_rows
+from router.store.devices import COLUMNS, all_devices, upsert_devices
+from tests.support.console import ConsoleWorld, Program, console_world
+
+
+@pytest.fixture
+def world(store_url: str, tmp_path: Path) -> Iterator[ConsoleWorld]:
+    """A console, once on SQLite and once on PostgreSQL."""
+    with console_world(tmp_path, store_url) as made:
+        yield made
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[ConsoleWorld]:
+    """A console on SQLite."""
+    with console_world(tmp_path) as made:
+        yield made
+
+
+def names(world: ConsoleWorld) -> list[str]:
+    with world.console.store.reading() as conn:
+        return sorted(device.device for device in all_devices(conn))
+
+
+def errors(answer: Any) -> dict[str, str]:
+    """Field → message and remedy, of a problem+json."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    return {one["field"]: f"{one['message']}|{one.get('remedy', '')}" for one in answer.json()["errors"]}
+
+
+def test_a_device_from_its_beginning_to_its_end_leaves_a_trail(world: ConsoleWorld) -> None:
+    api = world.program()
+    made = api("PUT", "/devices/4012", json={"name": "Lobby", "site": "hq", "zone": "hq-1", "floor": "1"})
+    assert made.status_code == 201
+    assert made.headers["location"] == "/api/v1/devices/4012"
+    assert made.json()["floor"] == "1"
+    assert made.json()["kind"] == "fixed"
+    assert made.json()["confirmed_at"].endswith("Z")
+    changed = api("PATCH", "/devices/sip:4012", json={"room": "12", "floor": None})
+    assert (changed.status_code, changed.json()["room"], changed.json()["floor"]) == (200, "12", "")
+    assert api("GET", "/devices/4012").json() == changed.json()
+    whole = api("PUT", "/devices/4012", json={"name": "Lobby", "site": "hq"})
+    assert (whole.status_code, whole.json()["room"], whole.json()["zone"]) == (200, "", "")
+    assert api("DELETE", "/devices/4012").status_code == 204
+    assert api("GET", "/devices/4012").status_code == 404
+    history = api("GET", "/devices/4012/history").json()
+    assert [one["action"] for one in history] == ["remove", "change", "change", "create"]
+    assert history[2]["before"]["floor"] == "1"
+    assert history[2]["after"]["room"] == "12"
+    assert all(one["via"] == "api" and one["who"].startswith("crm (") and one["at"] > 0 for one in history)
+    assert names(world) == []
+
+
+def test_what_was_read_can_be_sent_back_as_it_is(here: ConsoleWorld) -> None:
+    api = here.program()
+    api("PUT", "/devices/4012", json={"name": "Lobby", "site": "hq", "latitude": 40.5, "longitude": -73.25})
+    known = api("GET", "/devices/4012")
+    again = api("PUT", "/devices/4012", json=known.json(), headers={"If-Match": known.headers["etag"]})
+    assert again.status_code == 200
+    assert again.json() == known.json()
+
+
+def test_lost_updates(world: ConsoleWorld) -> None:
+    api = world.program()
+    first = api("PUT", "/devices/4012", json={"name": "A"}, headers={"If-None-Match": "*"}).headers["etag"]
+    assert api("PUT", "/devices/4012", json={"name": "B"}, headers={"If-None-Match": "*"}).status_code == 412
+    assert api("GET", "/devices/4012", headers={"If-None-Match": first}).status_code == 304
+    second = api("PATCH", "/devices/4012", json={"name": "B"}, headers={"If-Match": first})
+    assert second.status_code == 200
+    late = api("PATCH", "/devices/4012", json={"name": "C"}, headers={"If-Match": first})
+    assert (late.status_code, late.json()["reason"]) == (412, "changed-meanwhile")
+    assert api("DELETE", "/devices/4012", headers={"If-Match": first}).status_code == 412
+    assert api("DELETE", "/devices/4012", headers={"If-Match": second.headers["etag"]}).status_code == 204
+    assert api("PATCH", "/devices/4012", json={"name": "C"}).status_code == 404
+
+
+def test_an_error_names_every_field_and_its_remedy_and_nothing_is_stored(world: ConsoleWorld) -> None:
+    api = world.program()
+    body = {"site": "nowhere", "callback": "call me", "kind": "flying", "flor": "1", "room": ["a"], "name": "\x00"}
+    answer = api("PUT", "/devices/4012", json=body)
+    assert answer.status_code == 422
+    found = errors(answer)
+    assert found.keys() == {"site", "callback", "kind", "flor", "room", "name"}
+    assert found["callback"].endswith("|write +12125550123")
+    assert "did you mean floor" in found["flor"]
+    zone = api("PUT", "/devices/4012", json={"zone": "hq-1"})
+    assert errors(zone) == {"zone": "zone 'hq-1' needs a site|"}
+    assert names(world) == []
+    assert api("PUT", "/devices/4012", content=b"{no json").json()["reason"] == "json-not-readable"
+    assert api("PUT", "/devices/4012", json=[1]).status_code == 400
+    assert api("PUT", "/devices/4012", json={"device": "4013"}).status_code == 422
+
+
+def test_pages_and_filters(world: ConsoleWorld) -> None:
+    rows: list[dict[str, Any]] = [
+        {"device": f"4{number:03d}", "name": f"Desk {number}", "site": "hq" if number % 2 else "lab"}
+        for number in range(25)
+    ]
+    rows += [{"device": "alice@example.com", "kind": "softphone"}, {"device": "5000", "name": "100%_sure"}]
+    with world.console.store.writing() as conn:
+        upsert_devices(conn, rows)
+    api = world.program("read")
+    seen: list[str] = []
+    after = ""
+    while True:
+        page = api("GET", "/devices", params={"limit": 10, "after": after}).json()
+        assert page["total"] == 27
+        seen += [one["device"] for one in page["devices"]]
+        after = page["next"]
+        if not after:
+            break
+    assert seen == sorted(str(row["device"]) for row in rows)
+
+    def found(**params: Any) -> list[str]:
+        return [one["device"] for one in api("GET", "/devices", params=params).json()["devices"]]
+
+    assert found(q="desk 7") == ["4007"]
+    assert found(q="%_s") == ["5000"]
+    assert found(q="' OR 1=1 --") == []
+    assert len(found(site="lab")) == 13
+    assert found(kind="softphone") == ["alice@example.com"]
+    assert found(located=False) == ["5000", "alice@example.com"]
+    assert found(in_doubt=True) == []
+    assert api("GET", "/devices", params={"limit": 0}).status_code == 422
+    exported = api("GET", "/devices", headers={"Accept": "text/csv"}).text.splitlines()
+    assert exported[0].split(",") == list(COLUMNS)
+    assert len(exported) == 28
+
+
+def test_many_at_once_by_csv_and_json_with_a_plan_first(world: ConsoleWorld) -> None:
+    api = world.program()
+    csv = "device,name,site\n4001,One,hq\n4002,Two,lab\n"
+    headers = {"Content-Type": "text/csv"}
+    planned = api("PUT", "/devices?plan=true", content=csv, headers=headers).json()
+    assert planned["applied"] is False
+    assert [one["device"] for one in planned["added"]] == ["4001", "4002"]
+    assert names(world) == []
+    assert api("PUT", "/devices", content=csv, headers=headers).json()["applied"] is True
+    body = {"devices": [{"device": "4001", "name": "Uno"}, {"device": "4002"}, {"device": "4003", "site": "hq"}]}
+    done = api("PUT", "/devices", json=body).json()
+    assert [one["device"] for one in done["changed"]] == ["4001"]
+    assert (done["changed"][0]["before"], done["changed"][0]["after"]) == ({"name": "One"}, {"name": "Uno"})
+    assert (len(done["added"]), done["unchanged"]) == (1, 1)
+    done = api("PUT", "/devices?replace=true", json={"devices": [{"device": "4001"}]}).json()
+    assert [one["device"] for one in done["removed"]] == ["4002", "4003"]
+    assert names(world) == ["4001"]
+    with world.console.store.reading() as conn:
+        assert [row.action for row in audit_rows(conn, subject="device:4002")] == ["remove", "create"]
+
+
+def test_many_at_once_are_all_or_nothing(world: ConsoleWorld) -> None:
+    api = world.program()
+    csv = "device,name,site,zone\n4001,One,hq,\n4002,Two,nowhere,\n4003,Three,hq,lab-1\n"
+    answer = api("PUT", "/devices", content=csv, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 422
+    assert list(errors(answer)) == ["3:3: site", "4:4: zone"]
+    body = {"devices": [{"device": "4001"}, {"name": "x"}, {"device": "4001"}, 7, {"device": "4004", "zone": "hq-1"}]}
+    answer = api("PUT", "/devices", json=body)
+    assert list(errors(answer)) == ["devices[1].device", "devices[2].device", "devices[3]"]
+    answer = api("PUT", "/devices", json={"devices": [{"device": "4001"}, {"device": "4004", "zone": "hq-1"}]})
+    assert list(errors(answer)) == ["devices[1].zone"]
+    assert api("PUT", "/devices", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert api("PUT", "/devices", json={"devices": "x"}).status_code == 400
+    assert names(world) == []
+
+
+def test_tokens_that_open_nothing(here: ConsoleWorld) -> None:
+    good = here.token("read")
+    expired = here.token("admin", expires_at=time.time() - 1)
+    for token, reason in (
+        ("", "token-missing"),
+        ("x", "token-unknown"),
+        (good[:-1] + ("A" if good[-1] != "A" else "B"), "token-unknown"),
+        (good.replace("e911_", "e911__"), "token-unknown"),
+        (expired, "token-expired"),
+    ):
+        answer = Program(here.app, token)("GET", "/devices")
+        assert (answer.status_code, answer.json()["reason"]) == (401, reason)
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    reader = Program(here.app, good)
+    assert reader("GET", "/devices").status_code == 200
+    for method, path in (
+        ("PUT", "/devices/1"),
+        ("PATCH", "/devices/1"),
+        ("DELETE", "/devices/1"),
+        ("PUT", "/devices"),
+    ):
+        answer = reader(method, path, content=b"{}")
+        assert (answer.status_code, answer.json()["reason"]) == (403, "role-too-low")
+    browser = here.browser("alice")
+    assert browser.get("/api/v1/devices").status_code == 401, "a login is no token: no other site can use it here"
+
+
+def test_other_peoples_sites(world: ConsoleWorld) -> None:
+    everything = world.program("admin")
+    everything("PUT", "/devices/4001", json={"site": "hq", "name": "Secret"})
+    everything("PUT", "/devices/4002", json={"site": "lab"})
+    everything("PUT", "/devices/4003", json={})
+    lab = world.program("write", ("lab",))
+    assert [one["device"] for one in lab("GET", "/devices").json()["devices"]] == ["4002"]
+    assert "Secret" not in lab("GET", "/devices", headers={"Accept": "text/csv"}).text
+    for device in ("4001", "4003"):
+        assert lab("GET", f"/devices/{device}").status_code == 404
+        assert lab("PATCH", f"/devices/{device}", json={"site": "lab"}).status_code == 404
+        assert lab("PUT", f"/devices/{device}", json={"site": "lab"}).status_code == 404
+        assert lab("DELETE", f"/devices/{device}").status_code == 404
+        assert lab("GET", f"/devices/{device}/history").status_code == 404
+        taken = lab("PUT", "/devices", json={"devices": [{"device": device, "site": "lab"}]})
+        assert list(errors(taken)) == ["devices[0].site"]
+    assert list(errors(lab("PATCH", "/devices/4002", json={"site": "hq"}))) == ["site"]
+    assert list(errors(lab("PUT", "/devices/4002", json={"name": "x"}))) == ["site"]
+    assert lab("PUT", "/devices?replace=true", json={"devices": []}).json()["removed"][0]["device"] == "4002"
+    assert names(world) == ["4001", "4003"]
+    assert [one["id"] for one in lab("GET", "/sites").json()] == ["lab"]
+    assert lab("GET", "/sites/hq").status_code == 404
+    assert lab("GET", "/calls?site=hq").status_code == 404
+    assert "Secret" not in lab("GET", "/audit").text
+    everything("PUT", "/devices/4004", json={"site": "hq", "room": "Vault"})
+    everything("PATCH", "/devices/4004", json={"site": "lab", "room": "Open"})
+    trail = lab("GET", "/devices/4004/history")
+    assert trail.status_code == 200
+    assert "Vault" not in trail.text, "where it came from is not theirs to know"
+
+
+def test_too_many_requests(here: ConsoleWorld) -> None:
+    here.console.rates.api = Rate(5, 60)
+    api = here.program("read")
+    answers = [api("GET", "/sites") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    assert int(answers[-1].headers["retry-after"]) > 0
+    here.console.rates.api = Rate(1000, 1)
+    guesser = Program(here.app, "e911_00000000_x")
+    assert [guesser("GET", "/sites").status_code for _ in range(25)][-1] == 429
+
+
+def test_a_body_without_end(here: ConsoleWorld) -> None:
+    api = here.program()
+    answer = api("PUT", "/devices/4001", content=(b"x" * 65_536 for _ in range(10)))
+    assert (answer.status_code, answer.json()["reason"]) == (413, "body-too-large")
+    answer = api("PUT", "/devices", content=b"", headers={"Content-Length": str(10**10), "Content-Type": "text/csv"})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "device", ["<script>alert(1)</script>@example.com", "a/../../b", "%2e%2e", "ünïcode", "' --"]
+)
+def test_odd_names_are_devices_or_refused(here: ConsoleWorld, device: str) -> None:
+    from urllib.parse import quote
+
+    api = here.program()
+    made = api("PUT", f"/devices/{quote(device, safe='')}", json={"name": "<b>x</b>"})
+    if made.status_code == 201:
+        assert [one["device"] for one in api("GET", "/devices").json()["devices"]] == [made.json()["device"]]
+    else:
+        assert made.status_code in (404, 422)
+        assert names(here) == []
+
+
+def test_sites_trunks_and_calls(here: ConsoleWorld) -> None:
+    api = here.program("write")
+    api("PUT", "/devices/4001", json={"site": "hq", "zone": "hq-1"})
+    hq = api("GET", "/sites/hq").json()
+    assert (hq["devices"], hq["zones"][0]["devices"], hq["address"]["city"]) == (1, 1, "Albany")
+    assert api("GET", "/sites/none").status_code == 404
+    nothing = api("GET", "/trunks").json()
+    assert (nothing["at"], nothing["stale"], nothing["trunks"]) == (None, True, [])
+    here.console.state_directory.mkdir(exist_ok=True)
+    place = {
+        "place": "udp:192.0.2.7:5060",
+        "state": "down",
+        "reason": "no-answer",
+        "asked_at": 2.0,
+        "answered_at": 1.0,
+    }
+    state = {"at": time.time(), "serving": True, "database": "ok", "devices": 1}
+    content = orjson.dumps({**state, "trunks": {"a": {"state": "down", "places": [place]}}})
+    (here.console.state_directory / "calls-state.json").write_bytes(content)
+    found = api("GET", "/trunks").json()
+    assert found["stale"] is False
+    assert found["trunks"][0]["places"] == [place]
+    assert (found["trunks"][0]["asked_at"], found["trunks"][0]["answered_at"]) == (2.0, 1.0)
+    (here.console.state_directory / "calls-state.json").write_bytes(content[:-9])
+    assert api("GET", "/trunks").json()["stale"] is True
+    assert api("GET", "/calls").json() == {"calls": []}
+    assert api("GET", "/calls/0123456789").status_code == 404
+
+
+def test_the_contract_names_every_column_and_its_page_needs_no_internet(here: ConsoleWorld) -> None:
+    browser = here.browser()
+    contract = browser.get("/api/openapi.json").json()
+    body = contract["paths"]["/api/v1/devices/{device}"]["put"]["requestBody"]["content"]["application/json"]
+    assert set(body["schema"]["properties"]) == set(COLUMNS)
+    assert contract["components"]["securitySchemes"]
+    page = browser.get("/api/docs").text
+    assert "/api/v1/devices/{device}" in page
+    assert "//cdn" not in page
+    assert 'src="http' not in page
