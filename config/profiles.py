@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from config.document import parse_document
 from config.files import read_bytes
@@ -17,10 +17,12 @@ from config.messages import did_you_mean
 from config.problem import ConfigError, Place, Problem, quoted
 from config.schema import Section
 from config.validate import validate
+from e911.additional_data import DataBlock
 from e911.provider import (
     AddLocation,
     CallerField,
     CallerLocation,
+    DataConveyance,
     IdentityFields,
     LocationConveyance,
     LocationPosition,
@@ -58,6 +60,8 @@ class ProfileFile(Section):
     call_info: bool = _DEFAULT.call_info
     resource_priority: str = _DEFAULT.resource_priority
     priority: Literal["emergency", "urgent", ""] = ""
+    additional_data: list[DataBlock] = Field(default_factory=list)
+    additional_data_by: DataConveyance = _DEFAULT.additional_data_by
     occupant: str = _DEFAULT.occupant
 
     @field_validator("request_uri")
@@ -159,6 +163,7 @@ def read_profile(path: Path) -> ProviderProfile:
     if problems or found.model is None:
         raise ConfigError(problems)
     try:
-        return ProviderProfile(name=path.stem, **found.model.model_dump())
+        values = found.model.model_dump()
+        return ProviderProfile(**values | {"name": path.stem, "additional_data": tuple(values["additional_data"])})
     except ValueError as error:
         raise ConfigError([Problem.at(root.place, (), str(error))]) from None

@@ -49,6 +49,7 @@ from e911.location import CivicAddress, GeoPoint, LocationSource
 from e911.provider import AddLocation
 
 __all__ = [
+    "AdditionalData",
     "BasicRoute",
     "Config",
     "Console",
@@ -491,6 +492,41 @@ class DefaultCaller(Section):
     site: str | None = Field(None, description="id of a site")
 
 
+class ProviderDataConfig(Section):
+    """Who we are, for the block ProviderInfo (RFC 7852 section 4.1)."""
+
+    name: str = Field(min_length=1, description="name of the organisation whose telephones these are")
+    contact: str = Field(
+        pattern=r"^(sips?|tel):[!-;=?-~]+$", description="sip: or tel: URI that is answered day and night"
+    )
+    type: Literal["Client", "Access Network Provider", "Telecom Provider", "Telematics Provider", "Other"] = Field(
+        "Client", description="what it is to the caller"
+    )
+    id: str = Field("", description="its registered id, where it has one")
+    id_series: Literal["", "NENA", "EENA", "domain"] = Field("", description="who gave that id")
+    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="language that is spoken there")
+
+    @model_validator(mode="after")
+    def _check_id(self) -> "ProviderDataConfig":
+        if bool(self.id) != bool(self.id_series):
+            raise ValueError("id and id_series belong together; write both, or neither")
+        return self
+
+
+class AdditionalData(Section):
+    """What is said of us and our telephones to PSAPs (RFC 7852), for profiles with `additional_data`."""
+
+    provider: ProviderDataConfig | None = Field(None, description="who we are")
+    environment: Literal["Business", "Residence", "Unknown"] = Field("Business", description="where the phones are")
+    service_type: str = Field(
+        "MLTS-local",
+        pattern=r"^[A-Za-z0-9-]{1,40}$",
+        description="MLTS-local: a PBX of our own; MLTS-hosted; POTS, OTT and others of the IANA list",
+    )
+    comment: str = Field("", max_length=500, description="what everybody who answers should know")
+    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="language of the comment")
+
+
 class Emergency(Section):
     """Which calls are emergencies, and where they go."""
 
@@ -510,6 +546,9 @@ class Emergency(Section):
     )
     from_unlisted: Literal["refuse", "accept"] = Field(
         "refuse", description="911 calls from sources in no listed network"
+    )
+    additional_data: AdditionalData = Field(
+        default_factory=AdditionalData, description="blocks of RFC 7852, sent where a profile asks for them"
     )
     flood: int = Field(
         10,

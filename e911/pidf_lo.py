@@ -76,7 +76,7 @@ def build_pidf_lo(
     seconds = int(timestamp) if isfinite(timestamp) else 0
     return (
         f'{_BEFORE_ENTITY}{_uri(entity)}"><dm:device id="caller"><gp:geopriv>{_location(location)}'
-        f'<gp:provided-by><by:source xmlns:by="{PROVIDED_BY}" by="{source}">{_text(provided_by)}</by:source>'
+        f'<gp:provided-by><by:source xmlns:by="{PROVIDED_BY}" by="{source}">{xml_text(provided_by)}</by:source>'
         f"</gp:provided-by></gp:geopriv><dm:deviceID>{_device_urn(device_id, provided_by)}</dm:deviceID>"
         f"<dm:timestamp>{_date_time(seconds)}</dm:timestamp></dm:device></presence>"
     ).encode()
@@ -100,7 +100,7 @@ def _location(location: DispatchableLocation) -> str:
     parts.append(
         "</gp:location-info>"
         "<gp:usage-rules><gbp:retransmission-allowed>true</gbp:retransmission-allowed></gp:usage-rules>"
-        f"<gp:method>{_text(location.method)}</gp:method>"
+        f"<gp:method>{xml_text(location.method)}</gp:method>"
     )
     return "".join(parts)
 
@@ -108,25 +108,25 @@ def _location(location: DispatchableLocation) -> str:
 def _civic(location: DispatchableLocation) -> str:
     parts = []
     civic = location.civic
-    country = _text(civic.country).upper()
+    country = xml_text(civic.country).upper()
     if _COUNTRY.fullmatch(country):
         parts.append(f"<ca:country>{country}</ca:country>")
     for element, name in CIVIC_ELEMENTS[1:]:
         value = location.occupant if name == "occupant" else getattr(civic, name)
-        if value and (text := _text(value)):
+        if value and (text := xml_text(value)):
             parts.append(f"<ca:{element}>{text}</ca:{element}>")
     return "".join(parts)
 
 
-def _text(value: str) -> str:
+def xml_text(value: str) -> str:
     """Text as an xs:token: what XML 1.0 cannot hold removed, blanks collapsed, markup escaped."""
     if value.isalnum() and value.isascii():
         return value
-    return _escaped_text(value)
+    return _escapedxml_text(value)
 
 
 @lru_cache(maxsize=8192)
-def _escaped_text(value: str) -> str:
+def _escapedxml_text(value: str) -> str:
     return escape(_XML_BLANKS.sub(" ", _NOT_XML.sub("", value)).strip(" "))
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote
 
+from e911.additional_data import NO_CALL_DATA, Block, CallData, DataBlock, build_blocks
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.lists import split_list
 from e911.locate import LocationDecision
@@ -64,6 +65,15 @@ class LocationPosition(StrEnum):
     TOP_MOST = "top-most"
     """First, where the caller's own is missing or of no use; last, where it is good (NENA-STA-010: the top-most
     value is the one to route by)."""
+
+
+class DataConveyance(StrEnum):
+    """How blocks of additional data go along."""
+
+    VALUE = "value"
+    """As body parts."""
+    REFERENCE = "reference"
+    """By https: URIs, which our server of references answers; by value where it cannot."""
 
 
 class IdentityFields(StrEnum):
@@ -131,6 +141,9 @@ class ProviderProfile:
     """Resource-Priority value to add where absent; empty to send none."""
     priority: str = ""
     """Value of Priority on emergency calls, such as emergency (RFC 3261 section 20.26); empty to leave it."""
+    additional_data: tuple[DataBlock, ...] = ()
+    """Blocks of RFC 7852 that go along on emergency calls, each named by Call-Info."""
+    additional_data_by: DataConveyance = DataConveyance.VALUE
     occupant: str = ""
     """What stands in NAM of our PIDF-LO, such as {callback_digits} for gateways that read an ELIN there; the
     location's own name where empty, and where something in it is not known."""
@@ -175,6 +188,14 @@ class LocationPart:
 
 
 @dataclass(slots=True, kw_only=True)
+class DataPart:
+    """A block of additional data as a body part, and its Content-ID, without angle brackets."""
+
+    content_id: str
+    block: Block
+
+
+@dataclass(slots=True, kw_only=True)
 class ProviderRequest:
     """What to make of the caller's INVITE for one route.
 
@@ -192,6 +213,10 @@ class ProviderRequest:
     location_part: LocationPart | None = None
     reference: bytes = b""
     """The document that the reference in Geolocation stands for; empty where there is no such reference."""
+    data_parts: tuple[DataPart, ...] = ()
+    """Blocks of additional data that go along as body parts."""
+    data_references: tuple[Block, ...] = ()
+    """Those that Call-Info refers to."""
     from_uri: str = ""
     """What From is to name in place of the caller; empty to leave it as it came."""
     shortfalls: tuple[str, ...] = ()
@@ -241,17 +266,21 @@ def provider_request(
     number: str = "",
     reference: str = "",
     no_reference: str = "reference-server-not-configured",
+    data: CallData = NO_CALL_DATA,
+    with_data: bool = True,
+    is_private: bool = False,
 ) -> ProviderRequest:
     """The request that `profile` makes of an emergency or test call; never raises.
 
     `host` is the trunk's host (and port), `call_id` our record id, `domain` our FQDN, `timestamp` seconds
     since 1970, `number` the route's own. `with_location` False leaves our location out (a second try after 424).
     `conveyed` is what the caller sent. `reference` is the URI under which our location would be answered, empty where
-    none is to be had (`no_reference` says why). Sources: RFC 6442 (Geolocation), RFC 3325 (P-Asserted-Identity),
-    RFC 7135 (esnet), NENA-STA-010 (Call-Info identifiers). Where no callback number is known the caller's own
-    P-Asserted-Identity stays as it came: no invalid one is made up. Of a caller's `Geolocation-Routing: no` nothing
-    is left where a location is to be used, for an emergency proxy does not obey it (RFC 6881), unless the profile
-    says `if-absent`.
+    none is to be had (`no_reference` says why). `data` is what the configuration says for additional data, left out
+    where `with_data` is False; `is_private` says that the caller withholds the number. Sources: RFC 6442
+    (Geolocation), RFC 3325 (P-Asserted-Identity), RFC 7135 (esnet), RFC 7852 (additional data), NENA-STA-010
+    (Call-Info identifiers). Where no callback number is known the caller's own P-Asserted-Identity stays as it came:
+    no invalid one is made up. Of a caller's `Geolocation-Routing: no` nothing is left where a location is to be used,
+    for an emergency proxy does not obey it (RFC 6881), unless the profile says `if-absent`.
     """
     uid = _uid_string(call_id)
     domain = _safe_domain(domain)
@@ -271,6 +300,8 @@ def provider_request(
     fields_added: list[tuple[str, str]] = []
 
     part: LocationPart | None = None
+    data_parts: list[DataPart] = []
+    data_references: list[Block] = []
     document = b""
     shows_location = False
     is_conveyed = decision.location is not None and decision.location.source is LocationSource.CONVEYED
@@ -311,6 +342,28 @@ def provider_request(
                 request_uri = f"sip:911@{host}"
                 _add_once(shortfalls, missing)
         fields_added += _emergency_marking(profile, existing, uid, domain)
+        if profile.additional_data and with_data:
+            blocks, missing_data = build_blocks(
+                profile.additional_data,
+                data,
+                decision,
+                reference=f"{uid}@{domain}",
+                display_name=caller_display_name,
+                is_private=is_private,
+            )
+            for missing in missing_data:
+                _add_once(shortfalls, missing)
+            by_reference = profile.additional_data_by is DataConveyance.REFERENCE
+            if by_reference and not reference:
+                _add_once(shortfalls, no_reference)
+            for block in blocks:
+                if by_reference and reference:
+                    data_references.append(block)
+                    uri = f"{reference}/{block.name}"
+                else:
+                    data_parts.append(DataPart(content_id=f"{block.name}.{uid}@{domain}", block=block))
+                    uri = f"cid:{block.name}.{uid}@{domain}"
+                fields_added.append(("Call-Info", f"<{uri}>;purpose={block.purpose}"))
         if profile.priority:
             fields_set.append(("Priority", profile.priority))
     else:
@@ -325,6 +378,8 @@ def provider_request(
         add_fields=tuple(fields_added),
         location_part=part,
         reference=document,
+        data_parts=tuple(data_parts),
+        data_references=tuple(data_references),
         from_uri=from_uri,
         shortfalls=tuple(shortfalls),
     )

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from config.load import LoadedConfig
-from config.schema import BasicRoute, EmergencyRoute, SiteConfig
+from config.schema import AdditionalData, BasicRoute, EmergencyRoute, SiteConfig
+from e911.additional_data import CallData, ProviderData
 from e911.conveyed import NOTHING_CONVEYED, Conveyed, LocationDocument, read_conveyed
 from e911.elin import Lease
 from e911.locate import (
@@ -125,6 +126,7 @@ class Rules:
         self.asks_references = LocationSource.CONVEYED in self.sources
         """False where a caller's location decides nothing, so that no call waits for it."""
         self.attachment_fields = AttachmentFields(config.locations.wiremap)
+        self.call_data = _call_data(config.emergency.additional_data)
         self.sites = {site.id: site for site in config.sites}
         self.pools = pools_of(config)
         self._kinds: dict[bytes, CallKind] = {}
@@ -508,16 +510,31 @@ def request_for(
     timestamp: float,
     *,
     with_location: bool,
+    with_data: bool = True,
     reference: Reference = NO_SERVER,
 ) -> Outgoing:
-    """The INVITE as it goes to one route. timestamp, seconds since 1970, dates the location document."""
-    made = _wishes(rules, plan, step, timestamp, with_location=with_location, reference=reference)
-    documents = {LOCATION: made.reference} if made.reference else NO_DOCUMENTS
+    """The INVITE as it goes to one route. timestamp, seconds since 1970, dates the location document. with_data False
+    leaves additional data out (a second try)."""
+    made = _wishes(
+        rules, plan, step, timestamp, with_location=with_location, with_data=with_data, reference=reference
+    )
+    documents = NO_DOCUMENTS
+    if made.reference or made.data_references:
+        documents = {block.name: block.document for block in made.data_references}
+        if made.reference:
+            documents[LOCATION] = made.reference
     return Outgoing(_as_wished(plan, request, made), made.shortfalls, documents)
 
 
 def _wishes(
-    rules: Rules, plan: CallPlan, step: RouteStep, timestamp: float, *, with_location: bool, reference: Reference
+    rules: Rules,
+    plan: CallPlan,
+    step: RouteStep,
+    timestamp: float,
+    *,
+    with_location: bool,
+    with_data: bool,
+    reference: Reference,
 ) -> ProviderRequest:
     """What the profile of a route makes of a call."""
     if step.profile is None:
@@ -543,6 +560,9 @@ def _wishes(
         number=step.number,
         reference=reference.uri,
         no_reference=reference.reason,
+        data=rules.call_data,
+        with_data=with_data,
+        is_private=bool(plan.caller.privacy) and plan.caller.privacy.strip().lower() != "none",
     )
     if step.number and step.kind == "basic":
         made = replace(made, request_uri=f"sip:{user_part(step.number)}@{step.host}")
@@ -556,7 +576,16 @@ def _as_wished(plan: CallPlan, request: Request, made: ProviderRequest) -> Reque
         # RFC 3325 section 5: what an untrusted phone asserts of itself is not passed on as asserted by us.
         edits.replace["p-asserted-identity"] = ()
     drop_unsigned(request, edits.replace)
-    return request.edited(edits)
+    sent = request.edited(edits)
+    for data in made.data_parts:
+        part = BodyPart(
+            content_type=data.block.media_type.encode(),
+            content_id=data.content_id.encode(),
+            body=data.block.document,
+            disposition=b"by-reference;handling=optional",
+        )
+        sent = sent.edited(add_part(sent, part, b"edge911-" + plan.id.encode()))
+    return sent
 
 
 @lru_cache(maxsize=256)
@@ -610,6 +639,17 @@ def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:
     edits.uri = made.request_uri.encode("latin-1", "replace")
     edits.append = append
     return edits
+
+
+def _call_data(data: AdditionalData) -> CallData:
+    provider = ProviderData(**data.provider.model_dump()) if data.provider is not None else None
+    return CallData(
+        provider=provider,
+        environment=data.environment,
+        service_type=data.service_type,
+        comment=data.comment,
+        language=data.language,
+    )
 
 
 def _texts(request: Request, key: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from router.decision import CallPlan
 from router.from_uri import relay_restoring, with_line
 from router.hangup import end_answer
 from router.media import PRIVATE_MEDIA, warns_of_media
-from router.route_ladder import RouteLadder
+from router.route_ladder import WITHOUT, RouteLadder
 from router.route_target import RouteTarget, as_far_end_knows, reason_of, refused_credentials, was_asked_again
 from router.surroundings import Surroundings
 from sip.branch import Branch, Target
@@ -177,18 +177,23 @@ class EmergencyCall(RouteLadder):
             return None
         if response.status in CHALLENGES:
             return self._with_credentials(target, response)
-        if not target.with_location or response.status not in ABOUT_OUR_PART:
+        if response.status not in ABOUT_OUR_PART or WITHOUT in target.mark:
             return None
         profile = target.step.profile
-        if profile is None or not adds_location(profile, self.plan.decision, self.plan.conveyed):
+        if profile is None:
+            return None
+        ours = target.with_location and adds_location(profile, self.plan.decision, self.plan.conveyed)
+        if not ours and not (profile.additional_data and self.plan.kind is CallKind.EMERGENCY):
             return None  # the part is the caller's own
-        return self._again(target, b"w", with_location=False)
+        return self._again(target, WITHOUT, with_location=False)
 
     def _with_credentials(self, target: RouteTarget, response: Response) -> RouteTarget | None:
         trunk = self.trunks.states[target.step.trunk].config
         if trunk.auth is None:
             return None
-        plain = self.request_for(target.step, target.hop, with_location=target.with_location).request
+        plain = self.request_for(
+            target.step, target.hop, with_location=target.with_location, mark=target.mark
+        ).request
         request = with_credentials(trunk, plain, response, target.challenged, self.key)
         if request is None:
             return None

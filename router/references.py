@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from config.schema import ReferenceServer
-from e911.provider import LocationConveyance
+from e911.provider import DataConveyance, LocationConveyance
 from router.decision import NO_SERVER, Reference, RouteStep
 from router.reference_spool import ReferenceSpool
 
@@ -33,7 +33,10 @@ class References:
     def to(self, call: str, step: RouteStep, *, with_location: bool) -> Reference:
         """Under which URI the location of a call would be answered, where the route's profile asks for that."""
         profile = step.profile
-        if not with_location or profile is None or profile.location is not LocationConveyance.REFERENCE:
+        if profile is None:
+            return NO_SERVER
+        is_data = profile.additional_data and profile.additional_data_by is DataConveyance.REFERENCE
+        if not is_data and not (with_location and profile.location is LocationConveyance.REFERENCE):
             return NO_SERVER
         if self._server is None or self._spool is None:
             return NO_SERVER

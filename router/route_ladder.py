@@ -23,6 +23,9 @@ from sip.timers import Entry, cancel_timer
 PROBE_SECONDS = 0.5
 """T1 (RFC 3261 section 17.1.1.1): the time to a first answer of a place that has not shown what it speaks."""
 
+WITHOUT = b"w"
+"""In a target's mark: the INVITE once more, without what we added to its body."""
+
 _COUNTED = {outcome: f"route_{outcome}" for outcome in RouteOutcome}
 
 
@@ -131,7 +134,7 @@ class RouteLadder(ResponseContext):
         mark: bytes = b"",
     ) -> RouteTarget:
         """A target for this hop, as the route asks for it."""
-        outgoing = self.request_for(route.step, hop, with_location=with_location)
+        outgoing = self.request_for(route.step, hop, with_location=with_location, mark=mark)
         target = RouteTarget(
             name=route.step.name,
             label=route.label(hop, mark),
@@ -150,16 +153,17 @@ class RouteLadder(ResponseContext):
         self.record_route(target)
         return target
 
-    def request_for(self, step: RouteStep, hop: Hop, *, with_location: bool) -> Outgoing:
+    def request_for(self, step: RouteStep, hop: Hop, *, with_location: bool, mark: bytes) -> Outgoing:
         """The INVITE as it goes there, without Via and Record-Route; as it came, where making it fails."""
+        with_data = WITHOUT not in mark
         if hop.peer.hostport != step.host:
             step = replace(step, host=hop.peer.hostport)  # another of the trunk's targets
         try:
             references = self.router.references
             reference = references.to(self.plan.id, step, with_location=with_location)
-            outgoing = self._made(step, reference, with_location=with_location)
+            outgoing = self._made(step, reference, with_location=with_location, with_data=with_data)
             if outgoing.documents and not references.hand_over(self.plan.id, outgoing.documents, self.began_at):
-                outgoing = self._made(step, NOT_KEPT, with_location=with_location)
+                outgoing = self._made(step, NOT_KEPT, with_location=with_location, with_data=with_data)
             return outgoing
         except Exception:
             # A fault of ours stops no emergency call: it goes as it came, to where this route leads.
@@ -170,10 +174,11 @@ class RouteLadder(ResponseContext):
             plain = Edits(uri=f"sip:{user}@{step.host}".encode(), replace={"route": ()})
             return Outgoing(self.request.edited(plain))
 
-    def _made(self, step: RouteStep, reference: Reference, *, with_location: bool) -> Outgoing:
+    def _made(self, step: RouteStep, reference: Reference, *, with_location: bool, with_data: bool) -> Outgoing:
         return request_for(
             *(self.rules, self.plan, step, self.request, self.began_at),
             with_location=with_location,
+            with_data=with_data,
             reference=reference,
         )
 
