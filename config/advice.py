@@ -174,6 +174,11 @@ def _people(config: Config) -> Iterator[Finding]:
                 "no contacts of its own: those of the default site are told of 911 calls from here, else all",
             )
     for name, contact in config.contacts.items():
+        if contact.escalate_to and contact.escalate_after is None:
+            yield Finding(
+                ("contacts", name, "escalate_to"),
+                "never told by this: escalate_after is missing, such as escalate_after: 60s",
+            )
         if not contact.send:
             yield Finding(
                 ("contacts", name, "send"),

@@ -786,6 +786,9 @@ class SiteConfig(Section):
         return GeoPoint(latitude=self.latitude, longitude=self.longitude)
 
 
+FollowUpKind = Literal["answered", "basic", "ended", "abandoned", "callback"]
+
+
 class Contact(Section):
     """Someone who is told when 911 is dialled."""
 
@@ -793,7 +796,18 @@ class Contact(Section):
     send: Strings = Field(
         default_factory=list, description="Apprise URLs (mailto://, json://, ...) or sip: URIs", repr=False
     )
-    escalate_after: Duration | None = Field(None, description="time without confirmation until others are told")
+    escalate_after: Duration | None = Field(
+        None, description="where nobody has acknowledged a 911 call for so long, whoever comes next is told"
+    )
+    escalate_to: Strings = Field(
+        default_factory=list, description="names of contacts that come next; default: the next in the site's notify"
+    )
+    follow_ups: list[FollowUpKind] = Field(
+        ["basic", "abandoned", "callback"],
+        description="what is told of a call after its notice: answered, basic (goes on without location), ended, "
+        "abandoned (hung up before an answer), callback. Where written, to every channel but calls; by default to "
+        "those that keep a thread (mail, chat, pagers, syslog, SNMP)",
+    )
     tests: bool = Field(True, description="also told of test calls (933)")
 
 

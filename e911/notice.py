@@ -68,6 +68,16 @@ def write_notice(
     return _call(words, event, zone, site_name, zone_name, status, has_failed=kind is NoticeKind.FAILED)
 
 
+def who_called(event: CallIntent | CallRefused, language: str, site_name: str, zone_name: str) -> str:
+    """`Front desk (4102), Head office, 3rd floor east`."""
+    return _who(WORDS.get(language, ENGLISH), event.caller, _join(", ", one_line(site_name), one_line(zone_name)))
+
+
+def when_text(at: float, timezone: str) -> str:
+    """A time (seconds since 1970) with its zone, as people there read it."""
+    return _when(at, _timezone(timezone))
+
+
 def address_lines(civic: CivicAddress, language: str = "en") -> list[str]:
     """A civic address as people read it: street, then city, then one line for each finer part."""
     return _address_lines(WORDS.get(language, ENGLISH), civic)
@@ -313,9 +323,10 @@ def _timezone(name: str) -> tzinfo:
 
 
 def one_line(text: str) -> str:
-    """Text from outside as part of one line: no line breaks, nothing unprintable, not without end."""
+    """Text from outside as part of one line: no line breaks, nothing unprintable, no address that a mail or chat
+    program would make a link of, not without end."""
     plain = "".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST_TEXT])
-    return " ".join(plain.split())[:_LONGEST_TEXT]
+    return " ".join(plain.replace("://", ":/ /").split())[:_LONGEST_TEXT]
 
 
 def _join(separator: str, *parts: str) -> str:

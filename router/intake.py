@@ -6,6 +6,7 @@ Reads no clock and sends nothing; router.notices feeds it lines and the time.
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +15,14 @@ import orjson
 from config.schema import Config, Contact
 from e911.notice import Notice, NoticeKind
 from router.brief import brief_of
+from router.links import Links
 from router.notice_writer import FOLDED_SHOWN, NoticeWriter, Occurrence, occurrence_from
 from router.noticelog import NoticeLog, Restored, with_outcome
-from router.outbox import Entry, Fold, Group, Outbox, StormGate
+from router.outbox import Entry, Fold, Group, NoticeState, Outbox, StormGate
+from router.passing_on import PASSED_ON, follow, takes_follow_ups
 from router.receivers.forms import Form, form_of
+from router.receivers.job import FOLLOW_UPS
+from router.watches import Watch, Watches, watch_from
 
 OPEN_CALLS = 50_000
 """Calls whose end is waited for, at most."""
@@ -25,13 +30,22 @@ WHOLE_INTENTS_BYTES = 8 * 1024 * 1024
 """Intents of open calls kept as they came; beyond it, further ones are kept without what an alarm does not say."""
 ENDED_CALLS = 1_000
 """Calls that ended last: a line that is in the journal twice is no call of which nothing is known."""
+LONGEST_AGO = 86_400.0
+"""Seconds since a call from which on the time of its notice counts instead."""
 CORRUPT_TOLD = 100
 """Log lines about journal lines that cannot be read; further ones are only counted."""
-_ROUTE = b'{"type":"route"'
 _INTENT = b'{"type":"intent"'
 _REFUSED = b'{"type":"refused"'
+_ROUTE = b'{"type":"route"'
 _FINISHED = b'{"type":"finished"'
-_DIALOG = b'{"type":"dialog"'
+_PASSED_OVER = (_ROUTE, _FINISHED, b'{"type":"dialog"')
+_BASIC = (b'"kind":"basic"', b'"outcome":"started"')
+"""What the line of a basic route that is tried holds; what it is really is read then."""
+
+_WATCHED = frozenset({NoticeKind.CALL.value, NoticeKind.FAILED.value, NoticeKind.REFUSED.value})
+"""Kinds of notices that somebody must get, and may have to acknowledge. Tests are none."""
+_ACKNOWLEDGED = _WATCHED | PASSED_ON
+"""Kinds that carry a link to acknowledge."""
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +69,27 @@ class Intake:
     open_bytes: int = 0
     ended_calls: OrderedDict[str, None] = field(default_factory=OrderedDict)
     folded_total: int = 0
+    escalated_total: int = 0
+    nobody_told_total: int = 0
     unknown_contacts: set[str] = field(default_factory=set)
     corrupt: int = 0
+    watches: Watches = field(default_factory=Watches)
+    links: Links = field(default_factory=Links)
 
     def resume(self, now: float, at: float) -> None:
         """Take up what the notice log says was under way. What was being gathered is told at once."""
         for call, line in self.restored.open_calls.items():
             self._open(call, line.encode())
-        for entry in self.restored.entries.values():
-            self.outbox.add(entry, now)
+        for data in self.restored.watches:
+            with suppress(KeyError, TypeError, ValueError):  # one of another version: its call was told all the same
+                self.watches.begin(watch_from(data))
         for call, kind, contact in self.restored.seen:
             self.outbox.is_new(call, kind, contact)
+        for entry in self.restored.entries.values():
+            self.outbox.add(entry, now)
+            if entry.kind in PASSED_ON:  # the journal does not bring these again
+                self.outbox.is_new(*entry.key[:3])
+                self.watches.settled(entry.key, delivered=entry.state is NoticeState.DELIVERED)
         self.outbox.folds.update(self.restored.folds)
         for data in self.restored.gathered:
             try:
@@ -84,7 +108,7 @@ class Intake:
 
     def take_line(self, line: bytes, now: float, at: float) -> None:
         """One journal line. One that cannot be read is skipped, counted and logged by name."""
-        if line.startswith((_ROUTE, _FINISHED, _DIALOG)):
+        if line.startswith(_PASSED_OVER) and not self._is_followed(line):
             return
         try:
             self._take(line, now, at)
@@ -127,11 +151,13 @@ class Intake:
                 kind = NoticeKind.TEST.value if is_test else NoticeKind.CALL.value
                 self._open(call, line)
             occurrence = Occurrence(kind=kind, call=call, site=event.get("site", ""), is_test=is_test, line=line)
-            self._offer(occurrence, event["contacts"], now, at)
-            return
-        if event["type"] != "ended":
+            occurrence.at = event["at"]
+            self.offer(occurrence, event["contacts"], now, at)
             return
         call = event["id"]
+        if event["type"] != "ended":
+            follow(self, event, now, at)
+            return
         intent = self.open_calls.pop(call, None)
         if intent is not None:
             self.open_bytes -= len(intent)
@@ -140,6 +166,16 @@ class Intake:
                 self.ended_calls.popitem(last=False)
         if event["outcome"] == "failed":
             self._take_failed(event, line, intent, now, at)
+        else:
+            follow(self, event, now, at)
+
+    def _is_followed(self, line: bytes) -> bool:
+        """Whether a line may be about something that a contact wants to hear of after the notice."""
+        if not self.watches:
+            return False
+        if line.startswith(_ROUTE):
+            return _BASIC[0] in line and _BASIC[1] in line
+        return line.startswith(_FINISHED)
 
     def _take_failed(self, end: dict[str, Any], line: bytes, intent: bytes | None, now: float, at: float) -> None:
         call, kind, status = end["id"], NoticeKind.FAILED.value, end["status"]
@@ -153,12 +189,12 @@ class Intake:
                 line=intent,
                 status=status,
             )
-            self._offer(occurrence, event["contacts"], now, at)
+            self.offer(occurrence, event["contacts"], now, at)
         elif call not in self.ended_calls:
             log.error("failed-call-unknown", extra={"event_fields": {"call": call}})
             # Who was to be told of it is not known, so everybody is: somebody may still need help.
             occurrence = Occurrence(kind=kind, call=call, site="", is_test=False, line=line, status=status)
-            self._offer(occurrence, list(self.config.contacts), now, at)
+            self.offer(occurrence, list(self.config.contacts), now, at)
 
     def _open(self, call: str, line: bytes) -> None:
         """Keep an intent until the call's end tells whether it failed."""
@@ -169,7 +205,8 @@ class Intake:
         if len(self.open_calls) > OPEN_CALLS:
             self.open_bytes -= len(self.open_calls.popitem(last=False)[1])
 
-    def _offer(self, occurrence: Occurrence, contacts: Sequence[str], now: float, at: float) -> None:
+    def offer(self, occurrence: Occurrence, contacts: Sequence[str], now: float, at: float) -> None:
+        """Tell contacts what has happened, or gather it where it comes too fast; each is told the same once."""
         call, kind, site = occurrence.call, occurrence.kind, occurrence.site
         restored = self.restored
         written: dict[tuple[str, Form], Notice] = {}
@@ -192,7 +229,7 @@ class Intake:
                 self._queue(occurrence, name, contact, written, now, at)
 
     def _writer(self) -> NoticeWriter:
-        return NoticeWriter(self.config)
+        return NoticeWriter(self.config, self.links)
 
     def _known(self, contacts: Sequence[str]) -> Sequence[str]:
         """Those of the contacts that are in the configuration, each once; everybody, where none of them is."""
@@ -222,25 +259,63 @@ class Intake:
         now: float,
         at: float,
     ) -> None:
+        """A notice that the journal would bring again."""
+        entries = []
+        for entry in self.entries_for(occurrence, name, contact, written, at):
+            outcome = self.restored.outcomes.pop(entry.key, None)
+            entries.append(with_outcome(entry, outcome) if outcome else entry)
+            self.outbox.add(entries[-1], now)
+        if occurrence.kind in _WATCHED:
+            self._watch(occurrence, name, contact, entries, at)
+
+    def entries_for(
+        self,
+        occurrence: Occurrence,
+        name: str,
+        contact: Contact,
+        written: dict[tuple[str, Form], Notice],
+        at: float,
+    ) -> list[Entry]:
         """An entry for each channel; what is written in one form and language is written once for all contacts."""
+        writer = self._writer()
+        is_told_to_all = occurrence.kind not in FOLLOW_UPS
+        entries = []
         for channel, url in enumerate(contact.send):
+            if not is_told_to_all and not takes_follow_ups(contact, url):
+                continue
             form = form_of(url)
             notice = written.get((contact.language, form))
             if notice is None:
-                notice = written[contact.language, form] = self._writer().write(occurrence, contact, form)
-            entry = Entry(
+                notice = written[contact.language, form] = writer.write(occurrence, contact, form)
+            if occurrence.kind in _ACKNOWLEDGED:
+                notice = writer.with_link(notice, occurrence.call, name, contact.language, form, at)
+            entries.append(_entry(occurrence, occurrence.kind, name, channel, notice, at))
+        return entries
+
+    def _watch(
+        self, occurrence: Occurrence, name: str, contact: Contact, entries: Sequence[Entry], at: float, more: int = 0
+    ) -> None:
+        """From now on it matters whether somebody is reached, and whether somebody acknowledges."""
+        watch = self.watches.begin(
+            Watch(
                 call=occurrence.call,
                 kind=occurrence.kind,
-                contact=name,
-                channel=channel,
                 site=occurrence.site,
-                queued_at=at,
-                next_attempt_at=at,
-                subject=notice.subject,
-                body=notice.body,
+                line=occurrence.line,
+                status=occurrence.status,
+                at=at,
+                more=more,
+                follows=not more and occurrence.kind == NoticeKind.CALL.value,
             )
-            outcome = self.restored.outcomes.pop(entry.key, None)
-            self.outbox.add(with_outcome(entry, outcome) if outcome else entry, now)
+        )
+        after = contact.escalate_after
+        # Counted from the call, so that a restart begins no new count; but not by a clock that was set wrong.
+        since = occurrence.at if at - LONGEST_AGO < occurrence.at < at else at
+        deadline = since + after if after is not None and not watch.acknowledged_by else None
+        self.watches.tell(watch, name, [entry.key for entry in entries], deadline)
+        for entry in entries:
+            if entry.attempts:
+                self.watches.settled(entry.key, delivered=entry.state is NoticeState.DELIVERED)
 
     def _fold(self, group: Group, gathered: Sequence[Gathered], now: float, at: float) -> None:
         name, site, kind = group
@@ -259,26 +334,35 @@ class Intake:
         self.folded_total += len(gathered)
         fold = Fold(call=first.call, kind=kind, contact=name, site=site, at=at, calls=tuple(map(_call_of, gathered)))
         written: dict[Form, Notice] = {}
+        writer = self._writer()
+        entries = []
         for channel, url in enumerate(contact.send):
             form = form_of(url)
             if form not in written:
-                written[form] = self._writer().write_fold(shown, fold, contact, form)
-            notice = written[form]
-            entry = Entry(
-                call=first.call,
-                kind=f"folded-{kind}",
-                contact=name,
-                channel=channel,
-                site=site,
-                queued_at=at,
-                next_attempt_at=at,
-                subject=notice.subject,
-                body=notice.body,
-            )
+                notice = writer.write_fold(shown, fold, contact, form)
+                written[form] = writer.with_link(notice, fold.call, name, contact.language, form, at)
+            entry = _entry(first, f"folded-{kind}", name, channel, written[form], at)
+            entries.append(entry)
             self.outbox.add(entry, now)
             self.notice_log.note(entry, whole=True)
+        if kind in _WATCHED:
+            self._watch(first, name, contact, entries, at, len(gathered) - 1)
         self.outbox.folds[fold.key] = fold
         self.notice_log.note_fold(fold)
+
+
+def _entry(occurrence: Occurrence, kind: str, name: str, channel: int, notice: Notice, at: float) -> Entry:
+    return Entry(
+        call=occurrence.call,
+        kind=kind,
+        contact=name,
+        channel=channel,
+        site=occurrence.site,
+        queued_at=at,
+        next_attempt_at=at,
+        subject=notice.subject,
+        body=notice.body,
+    )
 
 
 def _call_of(item: Gathered) -> str:
@@ -304,4 +388,5 @@ def checkpoint_state(intake: Intake) -> Mapping[str, Any]:
         "seen": intake.outbox.seen(),
         "gathered": intake.gathered_data(),
         "folds": list(intake.outbox.folds.values()),
+        "watches": [watch.as_data() for watch in intake.watches.all()],
     }

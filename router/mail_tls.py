@@ -1,4 +1,6 @@
-"""TLS contexts for mail: one for each channel thread, and none with authorities where mail goes without TLS.
+"""What Apprise's mail module is given by us: TLS contexts, and the Message-ID that makes mails of one call a thread.
+
+One context for each channel thread, and none with authorities where mail goes without TLS.
 
 Apprise makes one for every mail, with every authority that the system trusts, also where the URL says no TLS: thirty
 milliseconds of processor time before the first byte of a notice.
@@ -6,6 +8,7 @@ milliseconds of processor time before the first byte of a notice.
 
 import ssl
 import threading
+from email.utils import make_msgid
 from typing import Any
 
 
@@ -14,6 +17,7 @@ class _OfThread(threading.local):
 
     context: ssl.SSLContext | None = None
     is_plain: bool = False
+    message_id: str = ""
 
 
 _of_thread = _OfThread()
@@ -44,6 +48,20 @@ def keep_contexts() -> None:
     module: Any = smtp
     if getattr(module, "ssl", None) is ssl:
         module.ssl = _Ssl()
+    from apprise.plugins.email import base
+
+    names: Any = base
+    if getattr(names, "make_msgid", None) is make_msgid:
+        names.make_msgid = _message_id
+
+
+def _message_id(*arguments: Any, **options: Any) -> str:
+    return _of_thread.message_id or make_msgid(*arguments, **options)
+
+
+def name_next(message_id: str) -> None:
+    """The Message-ID of what this thread sends next, angle brackets included; empty: one that Apprise makes."""
+    _of_thread.message_id = message_id
 
 
 def use_for(plugin: Any) -> None:

@@ -3,19 +3,26 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from config.schema import Config, Contact
+from e911.follow_up import FollowUp, passed_on, untold, write_follow_up
 from e911.notice import Notice, NoticeKind, write_notice
 from e911.notice_forms import short_form, spoken_form
 from e911.record import CallEnded, CallIntent, CallRefused
 from router.event_lines import decode_event
+from router.links import Links, links_words
 from router.outbox import Fold
 from router.receivers.forms import Form
+from router.receivers.job import FOLLOW_UPS, base_kind
 
 FOLDED_SHOWN = 50
 """Calls that a folded notice is given to name; its count is of all."""
+ESCALATED = "escalated"
+"""Told because somebody has not acknowledged."""
+UNTOLD = "untold"
+"""Told because nobody else could be reached."""
 _ENDED = b'{"type":"ended"'
 
 log = logging.getLogger(__name__)
@@ -32,6 +39,17 @@ class Occurrence:
     line: bytes
     """The journal line of the intent or the refusal; of the end, where a failed call's intent is not known."""
     status: int = 0
+    at: float = 0.0
+    """When it happened, seconds since 1970."""
+    root: str = ""
+    """Of what is passed on to somebody else: the kind of the notice that is."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """Of what became of a call, or of why it is passed on: what the words need beside the line."""
+
+    @property
+    def told_as(self) -> str:
+        """The kind whose words are used."""
+        return base_kind(self.root or self.kind)
 
     def as_data(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -48,6 +66,7 @@ class NoticeWriter:
     """Writes what happened for a contact, in the form that a channel wants."""
 
     config: Config
+    links: Links
 
     def write(
         self,
@@ -69,6 +88,15 @@ class NoticeWriter:
                 body=f"911: {occurrence.kind}\nsite: {occurrence.site}\nrecord: {occurrence.call}\n",
             )
 
+    def with_link(self, notice: Notice, call: str, contact: str, language: str, form: Form, at: float) -> Notice:
+        """The same with the contact's own link by which it is acknowledged, where the form has room for it."""
+        if form is not Form.FULL:
+            return notice
+        url = self.links.acknowledge_url(call, contact, at)
+        if not url:
+            return notice
+        return Notice(subject=notice.subject, body=f"{notice.body}{links_words(language).acknowledge} {url}\n")
+
     def write_fold(self, shown: Sequence[Occurrence], fold: Fold, contact: Contact, form: Form) -> Notice:
         """The notice of all that were gathered."""
         # Those of which more is known than their end say what happened.
@@ -88,23 +116,65 @@ class NoticeWriter:
             return _in_form(_of_unknown_call(event), None, form, language)
         if not isinstance(event, (CallIntent, CallRefused)):
             raise TypeError("neither an intent nor a refusal")
-        site = next((site for site in self.config.sites if site.id == occurrence.site), None)
-        zone = event.zone if isinstance(event, CallIntent) else ""
-        zones = {item.id: item.name for item in site.zones} if site else {}
-        is_call = occurrence.kind in (NoticeKind.CALL.value, NoticeKind.TEST.value)
+        place = self._place(occurrence.site, event.zone if isinstance(event, CallIntent) else "")
+        if occurrence.kind in FOLLOW_UPS:
+            notice = write_follow_up(
+                FollowUp(occurrence.kind),
+                event,
+                language=language,
+                site_name=place.site_name,
+                zone_name=place.zone_name,
+                timezone=place.timezone,
+                **occurrence.detail,
+            )
+            return self._finished(notice, event, occurrence, language, form)
+        kind = occurrence.told_as
+        is_call = kind in (NoticeKind.CALL.value, NoticeKind.TEST.value)
         shown = [decode_event(other.line) for other in gathered]
         notice = write_notice(
-            NoticeKind.FOLDED if gathered and is_call else NoticeKind(occurrence.kind),
+            NoticeKind.FOLDED if gathered and is_call else NoticeKind(kind),
             event,
             language=language,
-            site_name=(site.name if site else "") or occurrence.site,
-            timezone=site.timezone if site else "UTC",
-            zone_name=zones.get(zone, "") or zone,
+            site_name=place.site_name,
+            timezone=place.timezone,
+            zone_name=place.zone_name,
             status=occurrence.status,
             folded=[found for found in shown if isinstance(found, (CallIntent, CallRefused))],
             folded_count=count,
         )
-        return _in_form(notice, None if gathered else event, form, language)
+        if occurrence.kind == ESCALATED:
+            notice = passed_on(notice, language, **occurrence.detail)
+        elif occurrence.kind == UNTOLD:
+            notice = untold(notice, language, **occurrence.detail)
+        return self._finished(notice, None if gathered else event, occurrence, language, form)
+
+    def _finished(
+        self,
+        notice: Notice,
+        event: CallIntent | CallRefused | None,
+        occurrence: Occurrence,
+        language: str,
+        form: Form,
+    ) -> Notice:
+        if form is Form.FULL and (url := self.links.call_url(occurrence.call)):
+            notice = Notice(subject=notice.subject, body=f"{notice.body}{links_words(language).call} {url}\n")
+        return _in_form(notice, event, form, language)
+
+    def _place(self, site_id: str, zone: str) -> "_Place":
+        site = next((site for site in self.config.sites if site.id == site_id), None)
+        zones = {item.id: item.name for item in site.zones} if site else {}
+        return _Place(
+            site_name=(site.name if site else "") or site_id,
+            zone_name=zones.get(zone, "") or zone,
+            timezone=site.timezone if site else "UTC",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    site_name: str
+    zone_name: str
+    timezone: str
 
 
 def _in_form(notice: Notice, event: CallIntent | CallRefused | None, form: Form, language: str) -> Notice:

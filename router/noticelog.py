@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from router.confirmations import Confirmation, confirmation_from
 from router.outbox import Entry, Fold, Key, NoticeState, Told, entry_from
 from router.segments import START, Cursor, LineReader, LineWriter
 
@@ -34,6 +35,10 @@ class Restored:
     outcomes: dict[Key, dict[str, Any]] = field(default_factory=dict)
     folded: set[Told] = field(default_factory=set)
     """What was told in a folded notice."""
+    watches: list[dict[str, Any]] = field(default_factory=list)
+    """Calls that may have to be acknowledged (router.watches)."""
+    confirmations: list[Confirmation] = field(default_factory=list)
+    """What may not be stored yet, and what came since the checkpoint."""
 
 
 class NoticeLog:
@@ -85,6 +90,10 @@ class NoticeLog:
         """These calls are told in one notice."""
         self._append({"t": "folded", "fold": fold})
 
+    def note_confirmation(self, confirmation: Confirmation) -> bool:
+        """Somebody has seen or acknowledged a notice. False where it could not be written."""
+        return self._append({"t": "confirmation", "confirmation": confirmation.as_row()})
+
     def checkpoint(
         self,
         cursor: Cursor,
@@ -94,6 +103,8 @@ class NoticeLog:
         seen: Sequence[Told],
         gathered: Sequence[dict[str, Any]],
         folds: Iterable[Fold],
+        watches: Sequence[dict[str, Any]] = (),
+        confirmations: Iterable[Confirmation] = (),
     ) -> bool:
         """Write everything in one line of a new segment, then drop the older ones. False where that failed."""
         line = _encoded(
@@ -105,6 +116,8 @@ class NoticeLog:
                 "seen": seen,
                 "gathered": gathered,
                 "folds": list(folds),
+                "watches": watches,
+                "confirmations": [found.as_row() for found in confirmations],
             }
         )
         with self._lock:
@@ -165,7 +178,11 @@ def _applied(restored: Restored, data: dict[str, Any]) -> Restored:
                 seen=[(call, kind, contact) for call, kind, contact in data["seen"]],
                 gathered=data["gathered"],
                 folds={fold.key: fold for fold in map(_fold, data.get("folds", ()))},
+                watches=data.get("watches", []),
+                confirmations=[confirmation_from(found) for found in data.get("confirmations", ())],
             )
+        case "confirmation":
+            restored.confirmations.append(confirmation_from(data["confirmation"]))
         case "entry":
             found = data["entry"]
             key: Key = (found["call"], found["kind"], found["contact"], found["channel"])

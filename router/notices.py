@@ -25,11 +25,14 @@ import orjson
 from config.load import ConfigError, load_config
 from config.schema import Config
 from router.channels import Channels, Job, Report, prepare_process, privacy_url
+from router.confirmations import Confirmation, Requests, Step, confirmation_from
 from router.contact_urls import unusable_urls
 from router.intake import Intake, checkpoint_state
+from router.links import links_for
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.parent import die_with_parent
+from router.passing_on import pass_on
 from router.receivers.job import base_kind
 from router.segments import START, Cursor, LineReader
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
@@ -54,11 +57,21 @@ REREAD_SECONDS = 5.0
 DRAIN_SECONDS = 3.0
 STORE_AT_END_SECONDS = 2.0
 TURN_SECONDS = 10.0
+CONFIRMATIONS_REMEMBERED = 20_000
 UNSTORED_LIMIT = 50_000
 """Settled notices kept in memory while the database cannot be written; the oldest are dropped beyond it."""
 COLLECT_AFTER = 50_000
 """Objects made and not freed before the collector looks for cycles."""
-_NOTIFY_TYPES = {"call": "warning", "test": "info", "failed": "failure", "refused": "warning"}
+_NOTIFY_TYPES = {
+    "call": "warning",
+    "test": "info",
+    "failed": "failure",
+    "refused": "warning",
+    "escalated": "warning",
+    "untold": "failure",
+    "answered": "info",
+    "ended": "info",
+}
 
 log = logging.getLogger("router.notices")
 
@@ -133,7 +146,16 @@ class NoticesProcess:
         self._log = NoticeLog(log_directory)
         self._outbox = Outbox()
         self._intake = Intake(self._outbox, self._log, settings.config, self._reread, restored)
-        self._channels = Channels(on_delivered=self._note_delivered, node=settings.config.node)
+        self._intake.links = links_for(settings.config, state)
+        self._requests = Requests(state)
+        self._keys: queue.SimpleQueue[tuple[Key, str]] = queue.SimpleQueue()
+        """What happened to calls to desks: picked up (an empty key), or a key pressed."""
+        self._confirmed: set[tuple[str, str, str, int, str]] = set()
+        self._confirmations: dict[tuple[str, str, str, int, str], Confirmation] = {}
+        """Those that may not be stored yet."""
+        for confirmation in restored.confirmations:
+            self._take_confirmation(confirmation, is_restored=True)
+        self._channels = Channels(on_delivered=self._note_delivered, on_key=self._note_key, node=settings.config.node)
         self._channels.prepare(_urls(settings.config))
         self._recorder: Recorder | None = None
         self.node_beat: NodeBeat | None = None
@@ -215,6 +237,10 @@ class NoticesProcess:
             self._send(entry)
         if now >= self._next_store:
             self._next_store = now + STORE_SECONDS
+            self._take_keys()
+            self._take_requests()
+            if self._is_replayed:
+                pass_on(self._intake, now, at)
             self._store()
             self._logs.render()
         if now >= self._next_second:
@@ -248,6 +274,62 @@ class NoticesProcess:
         """In the thread that delivered: nothing but the line that keeps a restart from telling it again."""
         self._log.note_delivered(report.job.token, report.started_at, report.attempt.words)
 
+    def _note_key(self, token: Any, key: str) -> None:
+        """In the thread of the phones."""
+        self._keys.put((token, key))
+
+    def _take_keys(self) -> None:
+        while not self._keys.empty():
+            (call, _, contact, channel), key = self._keys.get()
+            told = self._intake.config.contacts.get(contact)
+            url = told.send[channel] if told is not None and channel < len(told.send) else ""
+            self._take_confirmation(
+                Confirmation(
+                    call=call,
+                    step=Step.ACKNOWLEDGED if key else Step.SEEN,
+                    contact=contact,
+                    channel=channel,
+                    by=privacy_url(url) if url else contact,
+                    how=f"phone, key {key}" if key else "phone, picked up",
+                    at=time.time(),
+                )
+            )
+
+    def _take_requests(self) -> None:
+        """What other processes left for this one."""
+        for data in self._requests.take():
+            try:
+                if data["type"] == "confirmation":
+                    self._take_confirmation(confirmation_from(data))
+            except (KeyError, TypeError, ValueError):
+                self._requests.unreadable += 1
+                _say(logging.WARNING, "request-not-readable", type=str(data.get("type"))[:40])
+        self._requests.done()
+
+    def _take_confirmation(self, confirmation: Confirmation, *, is_restored: bool = False) -> None:
+        """Somebody has seen or acknowledged a notice; the same again changes nothing."""
+        if confirmation.key in self._confirmed:
+            return
+        self._confirmed.add(confirmation.key)
+        if len(self._confirmed) > CONFIRMATIONS_REMEMBERED:
+            self._confirmed = set(self._confirmations)
+        self._confirmations[confirmation.key] = confirmation
+        if not is_restored:
+            self._log.note_confirmation(confirmation)
+        if confirmation.step is Step.ACKNOWLEDGED:
+            self._intake.watches.acknowledge(self._calls_of(confirmation), confirmation.by, confirmation.at)
+        if not is_restored:
+            fields = {"call": confirmation.call, "contact": confirmation.contact, "how": confirmation.how}
+            _say(logging.INFO, f"notice-{confirmation.step.value}", by=confirmation.by, **fields)
+
+    def _calls_of(self, confirmation: Confirmation) -> list[str]:
+        """The call, and those told in one notice with it."""
+        calls = [confirmation.call]
+        for fold in self._outbox.folds.values():
+            if fold.call == confirmation.call:
+                calls += [call for call in fold.calls if call != fold.call]
+        return calls
+
     def _take_reports(self, wait: float) -> None:
         """Write down what came of attempts; waits up to `wait` seconds for the first."""
         try:
@@ -279,6 +361,7 @@ class NoticesProcess:
             self._log.forget_delivered(key)
             return
         self._log.note(entry)
+        self._intake.watches.settled(key, delivered=entry.state is NoticeState.DELIVERED)
         fields: dict[str, Any] = {
             "call": entry.call,
             "kind": entry.kind,
@@ -310,6 +393,14 @@ class NoticesProcess:
             self._outbox.mark_stored(recorder.stored.get())
         while not recorder.stored_folds.empty():
             self._outbox.mark_folds_stored(recorder.stored_folds.get())
+        while not recorder.stored_confirmations.empty():
+            for stored in recorder.stored_confirmations.get():
+                self._confirmations.pop(stored.key, None)
+        while not recorder.confirmed.empty():
+            self._take_confirmation(recorder.confirmed.get())
+        recorder.watched = self._intake.watches.unconfirmed() if self._intake.watches else []
+        if self._confirmations:
+            recorder.submit_confirmations(self._confirmations.values())
         rows = self._outbox.take_rows()
         if rows:
             recorder.submit(rows)
@@ -345,7 +436,9 @@ class NoticesProcess:
             if self._recorder is not None:
                 self._recorder.forget(dropped, [fold.key for fold in dropped_folds])
             _say(logging.ERROR, "notice-records-dropped", count=count)
-        if not self._log.checkpoint(self._cursor, **checkpoint_state(self._intake)):
+        if not self._log.checkpoint(
+            self._cursor, confirmations=self._confirmations.values(), **checkpoint_state(self._intake)
+        ):
             return
         stored = self._recorder.cursor if self._recorder is not None else None
         if stored is not None:
@@ -365,6 +458,7 @@ class NoticesProcess:
             _say(logging.ERROR, "configuration-refused", problems=str(error), used="the old one")
             return self._intake.config
         self._intake.config = settings.config
+        self._intake.links = links_for(settings.config, self._settings.state_directory)
         self._channels.prepare(_urls(settings.config))
         self._intake.unknown_contacts.clear()
         self._logs.finish()
@@ -384,6 +478,9 @@ class NoticesProcess:
             "failed_total": self._failed,
             "refused_total": self._refused,
             "folded_total": self._intake.folded_total,
+            "escalated_total": self._intake.escalated_total,
+            "nobody_told_total": self._intake.nobody_told_total,
+            "unacknowledged": len(self._intake.watches.unconfirmed()),
             "oldest_queued_seconds": max(time.time() - oldest, 0.0) if oldest is not None else 0.0,
             "database_ok": recorder.is_ok if recorder else False,
             "database_error": recorder.error if recorder else "database-not-open",

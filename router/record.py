@@ -18,6 +18,7 @@ from e911.record import (
     RouteOutcome,
     SourceAnswer,
 )
+from router.confirmations import Confirmation
 from router.event_lines import decode_event
 from router.outbox import Entry
 
@@ -89,6 +90,8 @@ class CallRecord:
     finished_at: float | None
     finished_by: str
     notices: tuple[Entry, ...]
+    confirmations: tuple[Confirmation, ...]
+    """Who has seen and who has acknowledged a notice, oldest first."""
     lease: Lease | None
     """The number that was lent to the caller or kept for callbacks."""
     callbacks: tuple[CallbackEvent, ...]
@@ -101,7 +104,9 @@ class CallRecord:
         return asdict(self)
 
 
-def record_from_lines(lines: Iterable[bytes], notices: Sequence[Entry]) -> CallRecord:
+def record_from_lines(
+    lines: Iterable[bytes], notices: Sequence[Entry], confirmations: Sequence[Confirmation] = ()
+) -> CallRecord:
     """The record that journal lines of one call make; lines that are no event are passed over."""
     events: list[JournalEvent] = []
     for line in lines:
@@ -109,7 +114,7 @@ def record_from_lines(lines: Iterable[bytes], notices: Sequence[Entry]) -> CallR
             events.append(decode_event(line))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
-    return call_record(events, notices)
+    return call_record(events, notices, confirmations)
 
 
 def _location_sent(events: Sequence[JournalEvent], intent: CallIntent | None) -> bool:
@@ -120,7 +125,9 @@ def _location_sent(events: Sequence[JournalEvent], intent: CallIntent | None) ->
     return intent.location_sent if intent else False
 
 
-def call_record(events: Sequence[JournalEvent], notices: Sequence[Entry]) -> CallRecord:
+def call_record(
+    events: Sequence[JournalEvent], notices: Sequence[Entry], confirmations: Sequence[Confirmation] = ()
+) -> CallRecord:
     """The record that events of one call make. Raises ValueError where there are none."""
     if not events:
         raise ValueError("no readable event of this call")
@@ -159,6 +166,7 @@ def call_record(events: Sequence[JournalEvent], notices: Sequence[Entry]) -> Cal
         finished_at=finished.at if finished else None,
         finished_by=finished.by if finished else "",
         notices=tuple(notices),
+        confirmations=tuple(confirmations),
         lease=intent.lease if intent else None,
         callbacks=tuple(event for event in events if isinstance(event, CallbackEvent)),
         intents=len(intents),

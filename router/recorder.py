@@ -15,9 +15,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from router.confirmations import Confirmation
 from router.outbox import Entry, Fold, Key, Told
 from router.segments import Cursor, LineReader
-from router.store.engine import StoreError, open_store, sqlite_path, writing
+from router.store.confirmations import confirmations_of, store_confirmations
+from router.store.engine import StoreError, open_store, reading, sqlite_path, writing
 from router.store.folds import store_folds
 from router.store.leases import leases_in, store_leases
 from router.store.outbox import queued_entries, store_entries
@@ -33,6 +35,9 @@ HOLD_SECONDS = 0.5
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 LINES_AT_ONCE = 10_000
 ROWS_AT_ONCE = 2000
+CONFIRMATION_SECONDS = 1.0
+"""How often the database is asked whether somebody acknowledged by another node's console."""
+WATCHED_AT_ONCE = 500
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +64,11 @@ class Recorder(threading.Thread):
         self.stored: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
         self.stored_folds: queue.SimpleQueue[list[Fold]] = queue.SimpleQueue()
         self.recovered: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
+        self.stored_confirmations: queue.SimpleQueue[list[Confirmation]] = queue.SimpleQueue()
+        self.confirmed: queue.SimpleQueue[Confirmation] = queue.SimpleQueue()
+        """What others (a console, another node's) wrote into the database about `watched` calls."""
+        self.watched: list[str] = []
+        """Calls whose acknowledgement is waited for, newest first."""
         self.cursor: Cursor | None = None
         """Up to where the journal is in the records; None until the database told."""
         self.is_ok = False
@@ -75,6 +85,8 @@ class Recorder(threading.Thread):
         self._lock = threading.Lock()
         self._rows: dict[Key, dict[str, Any]] = {}
         self._folds: dict[Told, Fold] = {}
+        self._confirmations: dict[tuple[str, str, str, int, str], Confirmation] = {}
+        self._look_for_confirmations_at = 0.0
         self._stopping = threading.Event()
         self._news = threading.Event()
         self._engine: Engine | None = None
@@ -98,6 +110,12 @@ class Recorder(threading.Thread):
         """Have these folds written."""
         with self._lock:
             self._folds |= {fold.key: fold for fold in folds}
+        self._news.set()
+
+    def submit_confirmations(self, confirmations: Iterable[Confirmation]) -> None:
+        """Have these written."""
+        with self._lock:
+            self._confirmations |= {found.key: found for found in confirmations}
         self._news.set()
 
     def forget(self, keys: Iterable[Key], folds: Iterable[Told]) -> None:
@@ -199,6 +217,8 @@ class Recorder(threading.Thread):
                     self._recovered_once = True
             self._start_over(cursor)
         assert self._read is not None
+        self._look_for_confirmations(engine)
+        self._write_confirmations(engine)
         lines, after = self._reader.read_lines(self._read, self._limit)
         with self._lock:
             rows = list(self._rows.values())[:ROWS_AT_ONCE]
@@ -220,6 +240,34 @@ class Recorder(threading.Thread):
         self._limit = min(self._limit * 2, LINES_AT_ONCE)
         self._settle(rows, folds)
         return not is_all
+
+    def _write_confirmations(self, engine: Engine) -> None:
+        with self._lock:
+            found = list(self._confirmations.values())
+        if not found:
+            return
+        try:
+            with writing(engine) as conn:
+                store_confirmations(conn, self._node, found)
+        except StoreError as error:
+            if error.reason != "database-error":
+                raise
+            self.unstorable += len(found)  # what no database takes must not hold up the records
+            log.error("record-not-stored", extra={"event_fields": {"detail": error.detail}})
+        with self._lock:
+            for confirmation in found:
+                self._confirmations.pop(confirmation.key, None)
+        self.stored_confirmations.put(found)
+
+    def _look_for_confirmations(self, engine: Engine) -> None:
+        now = time.monotonic()
+        watched = self.watched
+        if not watched or now < self._look_for_confirmations_at:
+            return
+        self._look_for_confirmations_at = now + CONFIRMATION_SECONDS
+        with reading(engine) as conn:
+            for confirmation in confirmations_of(conn, watched[:WATCHED_AT_ONCE]):
+                self.confirmed.put(confirmation)
 
     def _sorted(self, lines: Sequence[bytes], cursor: Cursor) -> tuple[list[CallLines], dict[str, _Held]]:
         """The calls to write now, and those to hold. The lines begin at `cursor`."""

@@ -50,7 +50,7 @@ tried, and what became of each notice.
 
 
 def register(app: typer.Typer) -> None:
-    """Add `calls`, `calls list` and `calls show` to the command."""
+    """Add `calls`, `calls list`, `calls show` and `calls ack` to the command."""
     calls = typer.Typer(help=_HELP, invoke_without_command=True)
 
     @calls.callback()
@@ -80,6 +80,17 @@ def register(app: typer.Typer) -> None:
         """Show everything about one call."""
         # As copied from a list that had no room for all of it.
         _show(load_or_exit(config), call.rstrip("…"), as_json=as_json)
+
+    @calls.command("ack")
+    def ack_command(
+        call: Annotated[str, typer.Argument(metavar="ID", help="Record id, or its beginning.")],
+        by: Annotated[
+            str, typer.Option("--by", metavar="NAME", help="Who acknowledges; default: the user of the system.")
+        ] = "",
+        config: ConfigOption = None,
+    ) -> None:
+        """Acknowledge the notice of a call: nobody else is told because nobody has."""
+        _acknowledge(load_or_exit(config), call.rstrip("…"), by)
 
     app.add_typer(calls, name="calls")
 
@@ -132,6 +143,32 @@ def _show(loaded: "LoadedConfig", call: str, *, as_json: bool) -> None:
         _print_json({"source": source.name, "call": record.as_document()})
         return
     _print_record(_console(), record, loaded)
+
+
+def _acknowledge(loaded: "LoadedConfig", call: str, by: str) -> None:
+    import getpass
+
+    from router.confirmations import Confirmation, Step, confirm
+
+    with _source(loaded) as source:
+        found = source.find(call)
+    if not found:
+        fail(f"no call {call}; `edge911 calls` lists them")
+    if len(found) > 1 and call not in found:
+        fail(f"{call} is the beginning of several calls: {', '.join(found)}")
+    name = call if call in found else found[0]
+    at = datetime.now(UTC).timestamp()
+    try:
+        by = by or getpass.getuser()
+        confirm(
+            loaded.state_directory,
+            Confirmation(call=name, step=Step.ACKNOWLEDGED, by=by, how="command", at=at),
+        )
+    except (OSError, KeyError) as error:
+        fail(
+            f"not acknowledged: {error}; run this on the router's node, as a user that may write its state directory"
+        )
+    typer.echo(f"{name} is acknowledged by {printable(by)}.")
 
 
 class _Source:
@@ -287,6 +324,22 @@ def _print_record(console: "Console", record: "CallRecord", loaded: "LoadedConfi
     if words:
         _heading(console, "What the receivers said")
         _print_pairs(console, words)
+    if record.confirmations:
+        _heading(console, "Seen and acknowledged")
+        _print_rows(
+            console,
+            ("When", "What", "By", "How", "Notice to"),
+            [
+                (
+                    _when(one.at, zone),
+                    one.step.value,
+                    one.by,
+                    one.how,
+                    one.contact + (f" #{one.channel + 1}" if one.channel >= 0 else ""),
+                )
+                for one in record.confirmations
+            ],
+        )
     untold = [name for name in record.contacts if name not in {entry.contact for entry in record.notices}]
     if untold:
         console.print(f"  no notice is recorded for: {_escaped(', '.join(untold))}")

@@ -1,5 +1,6 @@
 """Apprise's channels: mail, SMS gateways, chat, pagers, webhooks. What it logs is kept as the receiver's words."""
 
+import hashlib
 import logging
 import os
 import re
@@ -17,6 +18,12 @@ from router.receivers.job import Job
 from router.webhook import TRY_LATER, KeepAliveWebhook
 
 SOCKET_SECONDS = 12
+THREAD_ROOTS = frozenset({"call", "test", "refused", "folded-call", "folded-test", "folded-refused", "alarm"})
+"""Kinds of notices that are the first of their call."""
+_LINK = re.compile(r"(https?://[^\s<>]+)")
+_LOOKALIKES = str.maketrans(
+    {"<": "‹", ">": "›", "[": "⁅", "]": "⁆", "*": "∗", "`": "'", "~": "∼", "|": "¦", "@": "＠", "\\": "∖", "!": "！"}
+)
 _HTTP_STATUS = re.compile(r"\berror=(\d{3})\b|\bHTTP (\d{3})\b")
 _SMTP_STATUS = re.compile(r"(?:refused: |\()([245]\d\d)\b")
 _SKIPPED_WORDS = ("Sent ", "Sending email to", "Connection error while submitting")
@@ -31,6 +38,11 @@ class AppriseWay:
         self._plugin = _plugin(url)
         mail_tls.use_for(self._plugin)
         self._webhook = KeepAliveWebhook.of(self._plugin) if self._plugin is not None else None
+        module = type(self._plugin).__module__.partition("plugins.")[2]
+        self._is_mail = module.startswith("email")
+        self._is_chat = not (self._is_mail or module.startswith("custom_") or self._plugin is None)
+        self._given = {name for name in ("dedup", "alias") if getattr(self._plugin, name, None)}
+        self._headers: dict[str, str] = dict(getattr(self._plugin, "headers", None) or {}) if self._is_mail else {}
 
     def send(self, job: Job) -> Attempt:
         if self._plugin is None:
@@ -40,6 +52,12 @@ class AppriseWay:
                 reason="channel-unknown",
                 words="not a channel URL that Apprise knows; `edge911 check` says more",
             )
+        subject, body = job.subject, job.body
+        if self._is_mail:
+            self._put_in_thread(job)
+        elif self._is_chat:
+            subject, body = harmless(subject), harmless(body)
+            self._put_under_key(job)
         if self._webhook is not None:
             attempt = self._webhook.send(job.subject, job.body, notify_type=job.notify_type)
             if attempt is not None:
@@ -47,8 +65,8 @@ class AppriseWay:
         _heard.lines = []
         delivered = bool(
             self._plugin.notify(
-                body=job.body,
-                title=job.subject,
+                body=body,
+                title=subject,
                 notify_type=apprise.NotifyType(job.notify_type),
                 body_format=apprise.NotifyFormat.TEXT,
             )
@@ -56,10 +74,40 @@ class AppriseWay:
         lines: list[str] = _heard.lines
         return attempt_from_words(delivered, lines)
 
+    def _put_in_thread(self, job: Job) -> None:
+        """Mails about one call to one mailbox are a thread: the first has a Message-ID that the others name."""
+        if not job.call:
+            mail_tls.name_next("")
+            return
+        root = message_id(job.call, job.contact, job.url)
+        is_root = job.kind in THREAD_ROOTS
+        mail_tls.name_next(root if is_root else message_id(job.call, job.contact, job.url, job.kind))
+        answers = {} if is_root else {"In-Reply-To": root, "References": root}
+        self._plugin.headers = {**self._headers, **answers}
+
+    def _put_under_key(self, job: Job) -> None:
+        """What is about one call is one incident, where the service knows such a thing and the URL names none."""
+        for name in ("dedup", "alias"):
+            if job.call and hasattr(self._plugin, name) and name not in self._given:
+                setattr(self._plugin, name, f"edge911-{job.call}")
+
     def close(self) -> None:
         """End the connection, if any."""
         if self._webhook is not None:
             self._webhook.close()
+
+
+def message_id(call: str, contact: str, url: str, kind: str = "") -> str:
+    """The Message-ID of a notice: the same whenever it is sent again, so that mail programs show it once."""
+    text = "\n".join((call, contact, url, kind)).encode("utf-8", "surrogatepass")
+    return f"<{hashlib.blake2b(text, digest_size=16).hexdigest()}@edge911.invalid>"
+
+
+def harmless(text: str) -> str:
+    """Text for a chat or pager: what its markup would take for a link, a mention, a picture or emphasis is written
+    with characters that look alike. Links of ours stay; what a phone says holds none (e911.notice.one_line)."""
+    pieces = _LINK.split(text)
+    return "".join(piece if number % 2 else piece.translate(_LOOKALIKES) for number, piece in enumerate(pieces))
 
 
 def attempt_from_words(delivered: bool, lines: list[str]) -> Attempt:

@@ -32,6 +32,7 @@ from router.brief import brief_of
 from router.event_lines import encode_event
 from router.record import CallRecord, CallSummary, record_from_lines
 from router.segments import START, Cursor, LineReader
+from router.store.confirmations import confirmations_of
 from router.store.metadata import metadata
 from router.store.outbox import notices_of, storable_text
 from router.store.statements import insert_new, insert_or_overwrite
@@ -251,7 +252,10 @@ def get_call(conn: Connection, call: str) -> CallRecord | None:
     document = conn.execute(select(calls.c.document).where(calls.c.id == call)).scalar_one_or_none()
     if document is None:
         return None
-    return record_from_lines(_lines(document), notices_of(conn, call))
+    notices = notices_of(conn, call)
+    # What was told in one notice with others is acknowledged with them.
+    told_as = {call, *(entry.folded_into for entry in notices if entry.folded_into)}
+    return record_from_lines(_lines(document), notices, confirmations_of(conn, sorted(told_as)))
 
 
 def count_calls(conn: Connection) -> int:

@@ -39,7 +39,6 @@ def test_the_example_loads_and_says_only_what_is_not_built_yet_and_where_media_m
     loaded = load_config(EXAMPLE)
     assert [problem.path for problem in loaded.warnings] == [
         "trunks.carrier.target",
-        "contacts.security.escalate_after",
     ]
     others = [one for one in loaded.warnings if not one.message.startswith("accepted, but not built yet: ")]
     assert [one.message.rpartition(", ")[2] for one in others] == ["write private_media: expected"]

@@ -1,0 +1,132 @@
+"""What contacts are told after the notice of a call: what became of it; that nobody was reached, or acknowledged."""
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from config.schema import Contact
+from e911.follow_up import FollowUp
+from router.brief import brief_of
+from router.notice_writer import ESCALATED, UNTOLD, Occurrence
+from router.receivers.forms import Form, Thread, form_of, thread_of
+from router.watches import Due, Watch, next_contacts
+
+if TYPE_CHECKING:
+    from e911.notice import Notice
+    from router.intake import Intake
+
+PASSED_ON = frozenset({ESCALATED, UNTOLD})
+"""Kinds of notices that come from no line of the journal."""
+
+log = logging.getLogger(__name__)
+
+
+def takes_follow_ups(contact: Contact, url: str) -> bool:
+    """Whether a channel is told what became of a call: one that keeps a thread; where `follow_ups` is written, any
+    but a voice."""
+    if form_of(url) is Form.SPOKEN:
+        return False
+    return "follow_ups" in contact.model_fields_set or thread_of(url) is not Thread.NONE
+
+
+def follow(intake: "Intake", event: Mapping[str, Any], now: float, at: float) -> None:
+    """An event of a call that was told: `route`, `ended`, `finished`, `callback`."""
+    watch = intake.watches.get(event["id"])
+    if watch is None or not watch.follows:
+        return
+    found = _what_became(event, watch)
+    if found is None:
+        return
+    kind, detail = found
+    wanted = []
+    for name in watch.told:
+        contact = intake.config.contacts.get(name)
+        if contact is not None and kind.value in contact.follow_ups:
+            wanted.append(name)
+    if wanted:
+        occurrence = Occurrence(
+            kind=kind.value,
+            call=watch.call,
+            site=watch.site,
+            is_test=False,
+            line=watch.line,
+            detail={"at": event["at"], **detail},
+        )
+        intake.offer(occurrence, wanted, now, at)
+
+
+def _what_became(event: Mapping[str, Any], watch: Watch) -> tuple[FollowUp, dict[str, Any]] | None:
+    match event["type"]:
+        case "route":
+            if event.get("kind") != "basic" or event.get("outcome") != "started":
+                return None
+            first = brief_of(watch.line).get("first_route", "")
+            # The notice itself says so where the call began with it.
+            return None if event["route"] == first else (FollowUp.BASIC, {"route": event["route"]})
+        case "ended":
+            if event["outcome"] == "answered":
+                return FollowUp.ANSWERED, {"route": event.get("route", "")}
+            return (FollowUp.ABANDONED, {}) if event["outcome"] == "cancelled" else None
+        case "finished":
+            return FollowUp.ENDED, {"by": event.get("by", "")}
+        case "callback":
+            if event.get("outcome", "received") != "received":
+                return None
+            return FollowUp.CALLBACK, {"number": event.get("caller", "")}
+    return None
+
+
+def pass_on(intake: "Intake", now: float, at: float) -> int:
+    """Tell others what nobody has acknowledged in time, or what reached nobody; how many contacts are told."""
+    return sum(_pass_on(intake, due, now, at) for due in intake.watches.due(at))
+
+
+def _pass_on(intake: "Intake", due: Due, now: float, at: float) -> int:
+    watch, contacts = due.watch, intake.config.contacts
+    if due.contact is None:
+        names = [name for name in contacts if name not in watch.told]
+        fields = {"call": watch.call, "contacts": ", ".join(watch.told), "told": ", ".join(names) or "nobody else"}
+        log.error("nobody-told", extra={"event_fields": fields})
+        intake.nobody_told_total += 1
+        kind, detail = UNTOLD, {"contacts": ", ".join(watch.told), "more": watch.more}
+    else:
+        contact = contacts.get(due.contact)
+        order = brief_of(watch.line).get("contacts", ()) or watch.told
+        names = next_contacts(
+            due.contact,
+            wanted=contact.escalate_to if contact else (),
+            order=[name for name in order if name in contacts],
+            everybody=contacts,
+        )
+        seconds = (contact.escalate_after if contact else None) or at - watch.at
+        fields = {"call": watch.call, "contact": due.contact, "told": ", ".join(names)}
+        log.warning("notice-escalated", extra={"event_fields": fields})
+        intake.escalated_total += 1
+        kind, detail = ESCALATED, {"contact": due.contact, "seconds": seconds, "more": watch.more}
+    occurrence = Occurrence(
+        kind=kind,
+        call=watch.call,
+        site=watch.site,
+        is_test=False,
+        line=watch.line,
+        status=watch.status,
+        root=watch.kind,
+        detail=detail,
+    )
+    return sum(_tell(intake, occurrence, name, watch, now, at) for name in names)
+
+
+def _tell(intake: "Intake", occurrence: Occurrence, name: str, watch: Watch, now: float, at: float) -> bool:
+    contact = intake.config.contacts.get(name)
+    if contact is None or not intake.outbox.is_new(occurrence.call, occurrence.kind, name):
+        return False
+    written: dict[tuple[str, Form], Notice] = {}
+    entries = intake.entries_for(occurrence, name, contact, written, at)
+    for entry in entries:
+        intake.outbox.add(entry, now)
+        # The journal will not bring it again: the log holds all of it.
+        intake.notice_log.note(entry, whole=True)
+    after = contact.escalate_after
+    is_next = occurrence.kind == ESCALATED and after is not None and not watch.acknowledged_by
+    intake.watches.tell(watch, name, [entry.key for entry in entries], at + after if is_next and after else None)
+    return True
