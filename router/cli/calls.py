@@ -89,7 +89,7 @@ def register(app: typer.Typer) -> None:
         ] = "",
         config: ConfigOption = None,
     ) -> None:
-        """Acknowledge the notice of a call: nobody else is told because nobody has."""
+        """Acknowledge a call: nobody else is told of it."""
         _acknowledge(load_or_exit(config), call.rstrip("…"), by)
 
     app.add_typer(calls, name="calls")
