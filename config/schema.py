@@ -761,6 +761,10 @@ class SiteConfig(Section):
     location_id: ProviderId = Field("", description="as of a zone; for callers in no zone, or one without its own")
     endpoint_id: ProviderId = Field("", description="as of a zone; for callers in no zone, or one without its own")
     notify: list[str] = Field(default_factory=list, description="names of the contacts told of 911 calls from here")
+    multi_storey: bool = Field(False, description="true: a phone here needs a floor or room to be found")
+    floors: list[str] = Field(
+        default_factory=list, description="names of the floors, as devices and zones name them; makes it multi_storey"
+    )
     routes: list[EmergencyRoute] | None = Field(None, description="replaces emergency.routes for this site")
     basic: list[BasicRoute] | None = Field(None, description="replaces emergency.basic for this site")
     zones: list[ZoneConfig] = Field(

@@ -146,7 +146,7 @@ def locate(
     found: dict[LocationSource, _Found] = {
         LocationSource.CONVEYED: (query.conveyed.location, None, query.conveyed.reason),
         LocationSource.NETWORK: at_network,
-        LocationSource.REGISTERED: _registered(device, device_reason, places, query.now),
+        LocationSource.REGISTERED: registered_location(device, device_reason, places, query.now),
         LocationSource.SITE: _at_site(site, places),
     }
     if LocationSource.HELD in sources:
@@ -356,7 +356,7 @@ def _missed(source: LocationSource, reason: str, detail: str) -> SourceAnswer:
 # The registered location (method Manual).
 
 
-def _registered(device: Device | None, device_reason: str, places: Places, now: float) -> _Found:
+def registered_location(device: Device | None, device_reason: str, places: Places, now: float) -> _Found:
     """What is registered for the device, completed from its site and zone where it names that same place."""
     if device is None:
         return None, None, device_reason

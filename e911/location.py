@@ -162,6 +162,10 @@ class Site:
     numbers: tuple[str, ...] = ()
     callback: str = ""
     contacts: tuple[str, ...] = ()
+    multi_storey: bool = False
+    """True where a location in it is of no use without floor or room."""
+    floors: tuple[str, ...] = ()
+    """The names of its floors, where they are listed."""
     zones: tuple[Zone, ...] = ()
     location_id: str = ""
     """As of a zone; for callers in no zone, or in one without its own."""

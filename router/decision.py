@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from config.load import LoadedConfig
-from config.schema import AdditionalData, BasicRoute, EmergencyRoute, SiteConfig
+from config.schema import AdditionalData, BasicRoute, Config, EmergencyRoute, SiteConfig
 from e911.additional_data import CallData, ProviderData
 from e911.conveyed import NOTHING_CONVEYED, Conveyed, LocationDocument, read_conveyed
 from e911.elin import Lease
@@ -134,13 +134,7 @@ class Rules:
         self.ladders: dict[tuple[str, str, str, bool, bool, CallKind], Ladder] = {}
         """Ladders made before, by what they depend on: site, country, state, whether a location is known, and whether
         it is the caller's own, kind of call."""
-        self.places = Places(
-            sites=[_site(site) for site in config.sites],
-            default_site=config.emergency.default.site,
-            all_contacts=list(config.contacts),
-            trunk_addresses=list(trunk_addresses),
-            numbers=self.numbers,
-        )
+        self.places = places_of(config, trunk_addresses, self.numbers)
 
     def kind_of(self, request: Request, source: Source | None = None) -> CallKind:
         """What an INVITE or MESSAGE without To tag is for. From some sources each is an emergency, but for tests."""
@@ -169,6 +163,17 @@ class Rules:
         routes = own.routes if own is not None and own.routes is not None else emergency.routes
         basic = own.basic if own is not None and own.basic is not None else emergency.basic
         return routes, basic
+
+
+def places_of(config: Config, trunk_addresses: Sequence[str] = (), numbers: EmergencyNumbers | None = None) -> Places:
+    """The sites and zones of a configuration, as calls are located by them."""
+    return Places(
+        sites=[_site(site) for site in config.sites],
+        default_site=config.emergency.default.site,
+        all_contacts=list(config.contacts),
+        trunk_addresses=list(trunk_addresses),
+        numbers=numbers,
+    )
 
 
 def conveyed_by(request: Request) -> Conveyed:
@@ -667,6 +672,8 @@ def _site(site: SiteConfig) -> Site:
         numbers=tuple(site.numbers),
         callback=site.callback,
         contacts=tuple(site.notify),
+        multi_storey=site.multi_storey,
+        floors=tuple(site.floors),
         location_id=site.location_id,
         endpoint_id=site.endpoint_id,
         zones=tuple(

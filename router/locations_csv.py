@@ -8,7 +8,7 @@ the file leaves a device's value as it is; an empty cell clears it.
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from e911.location import Device
 from router.location_cells import Places, cell_value, column_named, unfitting, unfitting_after, written_time
@@ -47,6 +47,13 @@ class LocationRow:
     values: Mapping[str, Value]
     columns: Mapping[str, int]
     """The number of each column in the file, from 1."""
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """The line of each column, where they are not all on `line`."""
+
+    def at(self, name: str) -> tuple[int, int]:
+        """(line, column) of a column, or of the device where it is not given."""
+        name = name if name in self.columns else "device"
+        return self.lines.get(name, self.line), self.columns[name]
 
     @property
     def device(self) -> str:
@@ -98,8 +105,8 @@ def merged_problems(rows: Sequence[LocationRow], known: Mapping[str, Device], pl
     problems = []
     for row in rows:
         for name, what in unfitting_after(known.get(row.device), row.values, places):
-            column = row.columns.get(name, row.columns["device"])
-            problems.append(CsvProblem(line=row.line, column=column, name=name, what=what))
+            line, column = row.at(name)
+            problems.append(CsvProblem(line=line, column=column, name=name, what=what))
     return problems
 
 

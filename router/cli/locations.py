@@ -3,6 +3,7 @@
 import getpass
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,10 +46,18 @@ def register(app: typer.Typer) -> None:
 
 
 def _import(
-    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="CSV file; - reads standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or YAML file; - reads standard input.")],
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would change; change nothing.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also take away every device that is not in the file.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="csv|yaml", help="Default: by the file's name, else csv.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Add devices from a CSV file, or change them. All or nothing: one wrong row, and nothing changes.
+    """Add devices from a CSV or YAML file, or change them. All or nothing: one wrong row, and nothing changes.
 
     \b
     For example:
@@ -77,36 +86,92 @@ def _import(
       expires_at           until when that holds: 2027-11-22 or 2027-11-22T21:36:12Z; empty: always
 
     A column that the file does not have keeps the value each device has. An empty cell clears it. A device
-    that is not in the file stays as it is; `edge911 locations remove` takes devices away.
+    that is not in the file stays as it is; --replace takes it away, and so does `edge911 locations remove`.
+
+    YAML: a list `devices`, each item a map with these columns as its keys; FILE.yaml, or --format yaml.
 
     UTF-8; comma, semicolon or tab between the cells. Every mistake is told as FILE:LINE:COLUMN: what, where
-    COLUMN counts cells.
+    COLUMN counts cells (in YAML: characters).
     """
+    from e911.dispatchable import device_dispatchability
+    from router import decision
     from router.location_cells import places_of
+    from router.location_plan import import_plan, plan_lines
     from router.locations_csv import CsvError, merged_problems, read_rows
-    from router.store.devices import UpsertCount, get_devices, take_turn, upsert_devices
-    from router.store.engine import writing
+    from router.locations_yaml import read_yaml_rows
+    from router.store.devices import UpsertCount, all_devices, get_devices, remove_devices, take_turn, upsert_devices
+    from router.store.engine import reading, writing
 
     loaded = load_or_exit(config)
     places = places_of(loaded.config)
+    sites = decision.places_of(loaded.config)
     name = "<stdin>" if file == "-" else file
+    read = read_yaml_rows if _is_yaml(file, form) else read_rows
     data = _read(file)
+    now, by = time.time(), _who()
     with _progress(data.count(b"\n")) as shown:
         try:
-            rows = read_rows(data, places, progress=shown("checking"))
+            rows = read(data, places, progress=shown("checking"))
         except CsvError as error:
             _refuse(name, error)
-        advance = shown("storing")
         count = UpsertCount(new=0, changed=0, unchanged=0)
-        with _store(loaded.database_url) as engine, writing(engine) as conn:
-            take_turn(conn)
-            if problems := merged_problems(rows, get_devices(conn, (row.device for row in rows)), places):
+        with _store(loaded.database_url) as engine, (reading if plan else writing)(engine) as conn:
+            if not plan:
+                take_turn(conn)
+            if replace:
+                known = {device.device: device for device in all_devices(conn)}
+            else:
+                known = get_devices(conn, (row.device for row in rows))
+            if problems := merged_problems(rows, known, places):
                 _refuse(name, CsvError(problems))
-            for start in range(0, len(rows), _CHUNK):
-                chunk = rows[start : start + _CHUNK]
-                count = _sum(count, upsert_devices(conn, [row.values for row in chunk], by=_who()))
-                advance(chunk[-1].line)
-    typer.echo(f"{_devices(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged")
+            planned = import_plan(
+                rows,
+                known,
+                lambda device: device_dispatchability(device, sites, now),
+                replace=replace,
+                now=now,
+                by=by,
+                progress=shown("comparing"),
+            )
+            if not plan:
+                advance = shown("storing")
+                for start in range(0, len(rows), _CHUNK):
+                    chunk = rows[start : start + _CHUNK]
+                    count = _sum(count, upsert_devices(conn, [row.values for row in chunk], now=now, by=by))
+                    advance(chunk[-1].line)
+                remove_devices(conn, planned.removed)
+    if as_json:
+        import orjson
+
+        document = {"applied": not plan, **planned.as_document()}
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        return
+    if plan:
+        for line in plan_lines(planned):
+            typer.echo(line)
+        count = UpsertCount(
+            new=len(planned.of("added")), changed=len(planned.of("changed")), unchanged=planned.unchanged
+        )
+    removed = f", {len(planned.removed):,} removed" if replace else ""
+    typer.echo(
+        f"{_devices(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged{removed}"
+    )
+    if plan:
+        gains, loses = (sum(1 for item in planned.changes if getattr(item, name)) for name in ("gains", "loses"))
+        typer.echo(f"dispatchable locations: {gains:,} gained, {loses:,} lost; nothing was changed (--plan)")
+    if planned.lacking:
+        reasons = Counter(reason for found in planned.lacking.values() for reason in found)
+        why = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
+        if plan or sys.stderr.isatty():
+            typer.echo(f"{_devices(len(planned.lacking))} without a dispatchable location: {why}", err=not plan)
+
+
+def _is_yaml(file: str, form: str | None) -> bool:
+    if form is None:
+        return file.endswith((".yaml", ".yml"))
+    if form not in ("csv", "yaml"):
+        fail(f"--format {form}: write csv or yaml")
+    return form == "yaml"
 
 
 def _list(
@@ -143,25 +208,30 @@ def _list(
 
 def _export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; - is standard output.")] = "-",
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="csv|yaml", help="Default: by the file's name, else csv.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write all devices as CSV.
+    """Write all devices as CSV or YAML.
 
     Sorted by device; `edge911 locations import` reads it back as it is.
     """
     from router.locations_csv import written_rows
+    from router.locations_yaml import written_yaml
 
+    write = written_yaml if _is_yaml(file, form) else written_rows
     loaded = load_or_exit(config)
     devices = _all(loaded.database_url)
     if file == "-":
-        for line in written_rows(devices):
+        for line in write(devices):
             sys.stdout.write(line)
         return
     path = Path(file)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with unfinished.open("w", encoding="utf-8", newline="") as output:
-            output.writelines(written_rows(devices))
+            output.writelines(write(devices))
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

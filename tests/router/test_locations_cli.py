@@ -296,3 +296,73 @@ def test_an_expired_location_is_shown_as_such(locations: Locations) -> None:
     locations("import", locations.file("device,site,expires_at\n4001,hq,2020-01-01\n4002,hq,\n"))
     shown = locations("list").stdout
     assert [("expired" in line) for line in shown.splitlines() if line.strip().startswith("400")] == [True, False]
+
+
+HOME = (
+    "device,kind,country,state,city,house_number,street,street_suffix,postal_code\n"
+    "4001,softphone,US,NY,Albany,1,Example,ST,12207\n4002,softphone,US,NY,Albany,2,Example,ST,12207\n"
+)
+
+
+def test_a_plan_shows_what_would_change_and_changes_nothing(locations: Locations) -> None:
+    locations("import", locations.file(HOME))
+    before = locations("export").stdout
+    moved = locations.file(HOME.replace("12207\n4002", "08540\n4003").replace("Example", "Exemple"), "moved.csv")
+    result = locations("import", moved, "--plan", "--replace")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("+ 4003  kind=softphone, country=US")
+    assert lines[0].endswith("[gains a dispatchable location]")
+    assert lines[1] == (
+        "~ 4001  street: Example → Exemple, postal_code: 12207 → 08540  "
+        "[LOSES its dispatchable location: postal-code-of-another-state]"
+    )
+    assert lines[2].startswith("- 4002  kind=softphone")
+    assert lines[2].endswith("[LOSES its dispatchable location: removed]")
+    assert lines[3] == "2 devices: 1 new, 1 changed, 0 unchanged, 1 removed"
+    assert lines[4] == "dispatchable locations: 1 gained, 2 lost; nothing was changed (--plan)"
+    assert lines[5] == "1 device without a dispatchable location: postal-code-of-another-state 1"
+    document = json.loads(locations("import", moved, "--plan", "--json").stdout)
+    assert document["applied"] is False
+    assert document["changed"][0]["before"] == {"street": "Example", "postal_code": "12207"}
+    assert document["changed"][0]["after"] == {"street": "Exemple", "postal_code": "08540"}
+    assert (document["gains_dispatchable_location"], document["loses_dispatchable_location"]) == (["4003"], ["4001"])
+    assert document["removed"] == []
+    assert locations("export").stdout == before
+    assert locations("import", moved, "--replace").stdout == "2 devices: 1 new, 1 changed, 0 unchanged, 1 removed\n"
+    assert [device["device"] for device in locations.all()] == ["4001", "4003"]
+
+
+def test_yaml_says_the_same_as_csv_and_reads_back(locations: Locations) -> None:
+    locations("import", locations.file(HOME + '"a@b.example",softphone,CA,QC,"L\'Île ""x"": #1",1,Côte,CH,H3B 2Y5\n'))
+    exported = locations("export", "--format", "yaml").stdout
+    assert locations("import", "-", "--format", "yaml", stdin=exported).stdout == (
+        "3 devices: 0 new, 0 changed, 3 unchanged\n"
+    )
+    file = locations.file("devices:\n  - device: 4001\n    house_number: 3\n    postal_code:\n", "change.yaml")
+    assert locations("import", file).stdout == "1 device: 0 new, 1 changed, 0 unchanged\n"
+    first = locations.all()[0]
+    assert (first["house_number"], first["postal_code"], first["city"]) == ("3", "", "Albany")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("devices:\n  - device: 4009\n    flor: 3\n", "3:5: unknown column 'flor'; did you mean floor?"),
+        ("devices:\n  - device: 4009\n    site: [hq]\n", "3:11: site: a list or map, where a text belongs"),
+        ("devices:\n  - floor: 3\n", "2:5: device: missing"),
+        ("devices:\n  - device: 4009\n  - device: '40 09'\n", "3:13: device: '4009' is already on line 2"),
+        ("devices:\n  - 4009\n", "2:5: not a device"),
+        ("devices:\n  - {device: 4009, zone: x}\n", "2:26: zone: zone 'x' needs a site"),
+        ("sites: []\ndevices: []\n", "1:1: sites: unknown key"),
+        ("- device: 4009\n", "1:1: no list `devices`"),
+        ("", "1:1: no list `devices`"),
+        ("devices: [\n", "not YAML"),
+        ("devices:\n  - device: 4009\n    latitude: 3\n", "longitude: latitude without longitude"),
+    ],
+)
+def test_mistakes_in_yaml_have_their_line_and_column(on_sqlite: Locations, text: str, problem: str) -> None:
+    result = on_sqlite("import", on_sqlite.file(text, "phones.yaml"))
+    assert result.exit_code == 1
+    assert problem in result.stderr
+    assert on_sqlite.all() == []

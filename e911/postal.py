@@ -1,0 +1,136 @@
+"""Postal codes against states and provinces, in the United States (USPS) and Canada (Canada Post).
+
+A ZIP code's first three digits belong to one state or a few (USPS Labeling List L002); the first letter of a Canadian
+postal code names its province (Canada Post Addressing Guidelines). A code that does not fit usually means that one of
+the two was mistyped: help would be sent to another state.
+"""
+
+import re
+from typing import Final
+
+_ZIP = re.compile(r"(\d{3})\d{2}(?:-?\d{4})?")
+_CANADIAN = re.compile(r"[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z] ?\d[ABCEGHJ-NPRSTV-Z]\d")
+
+_PREFIXES: Final = {
+    "AA": "340",
+    "AE": "090-099",
+    "AK": "995-999",
+    "AL": "350-369",
+    "AP": "962-966",
+    "AR": "716-729",
+    "AS": "967",
+    "AZ": "850-865",
+    "CA": "900-961",
+    "CO": "800-816",
+    "CT": "060-069",
+    "DC": "200 202-205 569",
+    "DE": "197-199",
+    "FL": "320-349",
+    "GA": "300-319 398-399",
+    "GU": "969",
+    "HI": "967-968",
+    "IA": "500-528",
+    "ID": "832-838",
+    "IL": "600-629",
+    "IN": "460-479",
+    "KS": "660-679",
+    "KY": "400-427",
+    "LA": "700-714",
+    "MA": "010-027 055",
+    "MD": "206-219",
+    "ME": "039-049",
+    "MI": "480-499",
+    "MN": "550-567",
+    "MO": "630-658",
+    "MP": "969",
+    "MS": "386-397",
+    "MT": "590-599",
+    "NC": "270-289",
+    "ND": "580-588",
+    "NE": "680-693",
+    "NH": "030-038",
+    "NJ": "070-089",
+    "NM": "870-884",
+    "NV": "889-898",
+    "NY": "005 063 100-149",
+    "OH": "430-459",
+    "OK": "730-732 734-749",
+    "OR": "970-979",
+    "PA": "150-196",
+    "PR": "006-007 009",
+    "RI": "028-029",
+    "SC": "290-299",
+    "SD": "570-577",
+    "TN": "370-385",
+    "TX": "733 750-799 885",
+    "UT": "840-847",
+    "VA": "201 220-246",
+    "VI": "008",
+    "VT": "050-054 056-059",
+    "WA": "980-994",
+    "WI": "530-549",
+    "WV": "247-268",
+    "WY": "820-831",
+}
+_LETTERS: Final = {
+    "AB": "T",
+    "BC": "V",
+    "MB": "R",
+    "NB": "E",
+    "NL": "A",
+    "NS": "B",
+    "NT": "X",
+    "NU": "X",
+    "ON": "KLMNP",
+    "PE": "C",
+    "QC": "GHJ",
+    "SK": "S",
+    "YT": "Y",
+}
+US_STATES: Final = frozenset(_PREFIXES)
+PROVINCES: Final = frozenset(_LETTERS)
+
+
+def _numbers(ranges: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in ranges.split():
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+_OF_STATE: Final = {state: _numbers(ranges) for state, ranges in _PREFIXES.items()}
+
+
+def states_of(country: str) -> frozenset[str]:
+    """The states, territories or provinces of US or CA, two letters each; empty for other countries."""
+    return {"US": US_STATES, "CA": PROVINCES}.get(country, frozenset())
+
+
+def normal_postal_code(country: str, code: str) -> str:
+    """The code as the post writes it (`10118-0110`, `H3B 2Y5`); as it came where it is no code of the country."""
+    text = " ".join(code.upper().split())
+    joined = text.replace(" ", "").replace("-", "")
+    if country == "CA" and _CANADIAN.fullmatch(joined):
+        return f"{joined[:3]} {joined[3:]}"
+    if country == "US" and _ZIP.fullmatch(joined):
+        return f"{joined[:5]}-{joined[5:]}" if len(joined) == 9 else joined
+    return code
+
+
+def postal_problem(country: str, state: str, code: str) -> str:
+    """`postal-code-malformed`, `postal-code-of-another-state`, or empty; country and state in capitals."""
+    code = normal_postal_code(country, code)
+    if country == "US":
+        found = _ZIP.fullmatch(code)
+        if found is None:
+            return "postal-code-malformed"
+        fits = state not in _OF_STATE or int(found[1]) in _OF_STATE[state]
+    elif country == "CA":
+        if not _CANADIAN.fullmatch(code):
+            return "postal-code-malformed"
+        # K1A is the federal government's, on both banks of the Ottawa River.
+        fits = state not in _LETTERS or code[0] in _LETTERS[state] or (state == "QC" and code.startswith("K1A"))
+    else:
+        fits = True
+    return "" if fits else "postal-code-of-another-state"
