@@ -70,14 +70,13 @@ class Callbacks:
 
     # ---- at a 911 call ----
 
-    def lending(self, flow: Flow) -> Lending:
-        """What deciding about a call that came by this flow needs to know."""
+    def lending(self) -> Lending:
+        """What deciding about a call needs to know."""
         router = self.router
         return Lending(
             self.leases,
             router.clock(),
             router.node,
-            router.sources.trunk_name_at(flow.host, flow.port),
             self.prefers,
             router.on_fault,
         )

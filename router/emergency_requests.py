@@ -112,7 +112,7 @@ class EmergencyRequests:
             going_on.join(server, request)
             return
         try:
-            lending = router.callbacks.lending(server.flow)
+            lending = router.callbacks.lending()
             plan = self._plan(request, source, server.flow.host, kind, conveyed, lending)
         except Exception:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.

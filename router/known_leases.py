@@ -21,9 +21,9 @@ class Known(NamedTuple):
     database: str
     """`ok`, or why the database could not be asked."""
 
-    def lending(self, node: str, trunk: str, at: float) -> Lending:
-        """For a decision as a node would make it now, of a call from a trunk."""
-        return Lending(self.leases, at, node, trunk, prefers_of(self.leases.pools, self.nodes, node))
+    def lending(self, node: str, at: float) -> Lending:
+        """For a decision as a node would make it now."""
+        return Lending(self.leases, at, node, prefers_of(self.leases.pools, self.nodes, node))
 
 
 def known_leases(loaded: LoadedConfig) -> Known:

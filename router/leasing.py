@@ -31,8 +31,6 @@ class Lending(NamedTuple):
     at: float
     """Now, seconds since 1970."""
     node: str
-    trunk: str = ""
-    """Name of the trunk (a PBX) that the call came from, or empty."""
     prefers: Callable[[str], bool] = lambda _: False
     """Which ELINs this node takes first, of several nodes."""
     on_fault: Callable[[str], None] = lambda _: None
@@ -87,7 +85,7 @@ def lend(
     now = lending.at
     site = decision.site.id if decision.site else ""
     zone = decision.zone.id if decision.zone else ""
-    caller = caller_key(request, source_address, lending.trunk, identity, decision)
+    caller = caller_key(request, source_address, identity, decision)
     is_test = kind is not CallKind.EMERGENCY
     seconds = config.emergency.callback_window
     if is_test:
@@ -126,18 +124,15 @@ def lend(
     )
 
 
-def caller_key(
-    request: Request, source_address: str, trunk: str, identity: CallerIdentity, decision: LocationDecision
-) -> str:
-    """What a caller is known again by: its registered device, else its user part and the PBX or address it calls
-    from, else its Contact."""
+def caller_key(request: Request, source_address: str, identity: CallerIdentity, decision: LocationDecision) -> str:
+    """What a caller is known again by: its registered device, else its user part and the address (its own or its
+    PBX's) it calls from, else its Contact."""
     if decision.device is not None:
         return decision.device.device
-    where = trunk or source_address
     if identity.user and identity.user.lower() != "anonymous":
-        return f"{identity.user}@{where}"
+        return f"{identity.user}@{source_address}"
     contact = request.first("contact") or b""
-    return f"{contact.partition(b';')[0].decode('latin-1')[:200]} {where}"
+    return f"{contact.partition(b';')[0].decode('latin-1')[:200]} {source_address}"
 
 
 def way_back_of(request: Request, flow: Flow, trunk: str, user: str, process: int) -> WayBack:

@@ -172,9 +172,7 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
             said=said,
             wiremap=wiremap,
             interfaces=Interfaces(loaded.config, points, addresses),
-            lending=known_leases(loaded).lending(
-                loaded.config.node, sources.trunk_name_at(source, 5060) if source else "", time.time()
-            ),
+            lending=known_leases(loaded).lending(loaded.config.node, time.time()),
         )
         return found, health[-1]
     except RemoteError as error:

@@ -49,6 +49,30 @@ request_route {
 onreply_route { xlog("L_ALERT", "REPLY $rs $rm\\n"); }
 """
 
+_OFFICE = """
+alias="pbx.example.com"
+modparam("usrloc", "db_mode", 0)
+modparam("registrar", "gruu_enabled", 0)
+modparam("registrar", "outbound_mode", 0)
+request_route {
+    %(begin)s
+    remove_hf("Route");
+    if (is_method("REGISTER")) { save("location"); exit; }
+    if (!is_method("INVITE")) { sl_send_reply("405", "Method Not Allowed"); exit; }
+    record_route();
+    if ($rU == "911") {
+        remove_hf("P-Asserted-Identity");
+        append_hf("P-Asserted-Identity: <sip:$fU@pbx.example.com>\\r\\n");
+        $du = "sip:%(router)s";
+    } else if ($rU == "%(forwarded)s") {
+        append_to_reply("Contact: <sip:+12125550177@203.0.113.99>\\r\\n");
+        sl_send_reply("302", "Forwarded"); exit;
+    } else if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }
+    xlog("L_ALERT", "TO $rU by $du priority=$hdr(Priority)\\n");
+    if (!t_relay()) sl_reply_error();
+}
+"""
+
 _PROVIDER = """
 request_route {
     %(begin)s
@@ -142,6 +166,13 @@ def pbx(
     keys = {"router": router, "extension": extension, "transport": transport, "branches": branches}
     script = _PBX % {"begin": _begin(strict=True), **keys}
     return Kamailio(folder, script, udp=at, tcp=at, modules=("sanity",))
+
+
+def office(folder: Path, *, at: Endpoint, router: Endpoint, forwarded: str = "none") -> Kamailio:
+    """A PBX with phones of its own, which register with it: 911 goes to the router, every other call to the phone.
+    It says where each goes (lines `TO …`), and answers 302 for the extension `forwarded`."""
+    script = _OFFICE % {"begin": _begin(strict=True), "router": router, "forwarded": forwarded}
+    return Kamailio(folder, script, udp=at, tcp=at, modules=("sanity", "usrloc", "registrar"))
 
 
 def provider(folder: Path, *, at: Endpoint, psap: Endpoint) -> Kamailio:
