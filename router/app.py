@@ -735,6 +735,7 @@ class App:
                 Gauge("edge911_journal_waiting", "events that wait to be journalled", lambda: self.journal.waiting),
                 Gauge("edge911_journal_lost", "events lost for good", lambda: self.journal.lost),
                 Gauge("edge911_loop_lag_seconds", "how late the event loop was", lambda: self.lag),
+                Gauge("edge911_nodes", "nodes that share the database", lambda: len(router.callbacks.nodes)),
                 Gauge("edge911_leases", "callback numbers remembered", lambda: len(router.callbacks.leases)),
                 Gauge("edge911_blocks", "callers blocked by hand", lambda: len(self.blocks)),
                 Gauge("edge911_faults", "faults of edge911 itself", lambda: self.faults),

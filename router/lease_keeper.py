@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -26,13 +26,6 @@ RESTORE_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Shared(NamedTuple):
-    """What the database says."""
-
-    nodes: tuple[str, ...]
-    leases: tuple[Lease, ...]
-
-
 class LeaseKeeper:
     """Keeps the leases of `callbacks`. url: of the store; directory: this node's state."""
 
@@ -43,7 +36,10 @@ class LeaseKeeper:
         self.node = node
         self.feed = TableFeed(
             url,
-            [Followed(table="leases", read=self._read, make=_made, use=self._use)],
+            [
+                Followed(table="leases", read=self._read, make=_leases, use=callbacks.merge),
+                Followed(table="nodes", read=self._read_nodes, make=_names, use=callbacks.share_with, every=2.0),
+            ],
             directory=directory,
         )
         self._written = 0
@@ -84,19 +80,15 @@ class LeaseKeeper:
             log.warning("leases-not-kept %s; the journal has them", error)
 
     def _read(self, conn: Connection) -> list[dict[str, Any]]:
-        return [{"nodes": list(sharing_nodes(conn, self.node))}, *leases_for_node(conn, self.node, time.time())]
+        return leases_for_node(conn, self.node, time.time())
 
-    def _use(self, shared: Shared) -> None:
-        self.callbacks.share_with(shared.nodes)
-        self.callbacks.merge(shared.leases)
+    def _read_nodes(self, conn: Connection) -> list[dict[str, Any]]:
+        return [{"name": name} for name in sharing_nodes(conn, self.node)]
 
 
-def _made(rows: Rows) -> Shared:
-    nodes: tuple[str, ...] = ()
-    leases = []
-    for row in rows:
-        if "nodes" in row:
-            nodes = tuple(row["nodes"])
-        else:
-            leases.append(lease_from(row))
-    return Shared(nodes, tuple(leases))
+def _leases(rows: Rows) -> list[Lease]:
+    return [lease_from(row) for row in rows]
+
+
+def _names(rows: Rows) -> tuple[str, ...]:
+    return tuple(str(row["name"]) for row in rows)

@@ -8,6 +8,7 @@ calls keep what they have. The devices, of which there may be 100,000, have a fe
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,8 @@ class Followed(Generic[Made]):
     """Takes it; on the event loop, in one turn."""
     is_kept: bool = True
     """Kept in a file of this node, for a start without the database."""
+    every: float = 0.0
+    """Of a table that is not followed: read again after so many seconds."""
 
 
 class TableFeed:
@@ -61,6 +64,8 @@ class TableFeed:
         self._tables = tables
         self._directory = directory
         self._interval = interval
+        self._wait = min([WHILE_TOLD, *(followed.every for followed in tables if followed.every)])
+        self._read_at: dict[str, float] = {}
         self._seen: dict[str, int] = {}
         """By table: the number of changes that were read."""
         self._engine: Engine | None = None
@@ -69,7 +74,8 @@ class TableFeed:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._problem = ""
+        self.problem = ""
+        """The name of what keeps the tables from being read, or empty."""
         self._log = structlog.get_logger("edge911.tables")
 
     def load_kept(self) -> None:
@@ -103,14 +109,14 @@ class TableFeed:
         while not self._stopping.is_set():
             try:
                 self.look()
-                if self._problem:
-                    self._problem = ""
+                if self.problem:
+                    self.problem = ""
                     self._log.info("tables-read-again")
             except Exception as error:  # whatever it is, calls go on and the next look begins anew
                 self._close()
                 reason = error.reason if isinstance(error, StoreError) else type(error).__name__
-                if reason != self._problem:
-                    self._problem = reason
+                if reason != self.problem:
+                    self.problem = reason
                     self._log.error("tables-not-read", reason=reason, detail=str(error))
                 self._stopping.wait(max(self._interval, RETRY_AFTER))
                 continue
@@ -123,7 +129,7 @@ class TableFeed:
         if self._signal is None:
             self._signal = ChangeSignal(self._url)
         if not self._signal.listen():
-            self._signal.wait(WHILE_TOLD if self._signal.is_listening else self._interval, self._stopping)
+            self._signal.wait(self._wait if self._signal.is_listening else self._interval, self._stopping)
 
     def look(self) -> None:
         """Read what changed. Raises StoreError, and what `make` does."""
@@ -133,14 +139,17 @@ class TableFeed:
         if self._engine is None:
             self._engine = open_store(self._url, create=False, wait=1.0)
             self._file = self._identity()
+        now = time.monotonic()
         with reading(self._engine) as conn:
             revisions = revisions_of(conn)  # before the rows: what changes between is read again
             changed = [
                 (followed, followed.read(conn))
                 for followed in self._tables
                 if self._seen.get(followed.table) != revisions.get(followed.table, 0)
+                or (followed.every and now - self._read_at.get(followed.table, 0.0) >= followed.every)
             ]
         for followed, rows in changed:
+            self._read_at[followed.table] = now
             self._hand_over(followed, rows)
             self._seen[followed.table] = revisions.get(followed.table, 0)
 
