@@ -6,7 +6,9 @@ The second is signed and ends by itself. Opening it acknowledges nothing: mail s
 import base64
 import hashlib
 import hmac
+import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -119,6 +121,16 @@ def secrets_of(state_directory: Path, node: str) -> tuple[bytes, ...]:
     except OSError:
         shared = b""
     return (shared, own) if len(shared) >= 16 else (own,)
+
+
+def keep_secret(state_directory: Path, secret: bytes) -> None:
+    """Keep the shared secret for when there is no database. Never raises."""
+    path = state_directory / SECRET_FILE
+    written = path.with_suffix(".new")
+    with suppress(OSError):
+        with open(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(secret)
+        written.replace(path)
 
 
 def _signature(secret: bytes, call: str, contact: str, expires: int) -> str:

@@ -28,7 +28,7 @@ from router.channels import Channels, Job, Report, prepare_process, privacy_url
 from router.confirmations import Confirmation, Requests, Step, confirmation_from
 from router.contact_urls import unusable_urls
 from router.intake import Intake, checkpoint_state
-from router.links import links_for
+from router.links import keep_secret, links_for
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.parent import die_with_parent
@@ -387,6 +387,9 @@ class NoticesProcess:
         recorder = self._recorder
         if recorder is None:
             return
+        if recorder.link_secret and recorder.link_secret not in self._intake.links.secrets:
+            keep_secret(self._settings.state_directory, recorder.link_secret)
+            self._intake.links = links_for(self._intake.config, self._settings.state_directory)
         while not recorder.recovered.empty():
             self._take_recovered(recorder.recovered.get())
         while not recorder.stored.empty():

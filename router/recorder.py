@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from router.confirmations import Confirmation
 from router.outbox import Entry, Fold, Key, Told
 from router.segments import Cursor, LineReader
-from router.store.confirmations import confirmations_of, store_confirmations
+from router.store.confirmations import LINK_SECRET, confirmations_of, shared_secret, store_confirmations
 from router.store.engine import StoreError, open_store, reading, sqlite_path, writing
 from router.store.folds import store_folds
 from router.store.leases import leases_in, store_leases
@@ -67,6 +67,8 @@ class Recorder(threading.Thread):
         self.stored_confirmations: queue.SimpleQueue[list[Confirmation]] = queue.SimpleQueue()
         self.confirmed: queue.SimpleQueue[Confirmation] = queue.SimpleQueue()
         """What others (a console, another node's) wrote into the database about `watched` calls."""
+        self.link_secret = b""
+        """The secret of links in notices that all nodes of this database share; empty until the database told."""
         self.watched: list[str] = []
         """Calls whose acknowledgement is waited for, newest first."""
         self.cursor: Cursor | None = None
@@ -193,6 +195,8 @@ class Recorder(threading.Thread):
         if self._engine is None:
             self._engine = open_store(self._url)
             self._file = self._file_now()
+            with writing(self._engine) as conn:
+                self.link_secret = shared_secret(conn, LINK_SECRET)
             self._start_over(None)
         return self._engine
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from config.load import LoadedConfig
 from router.console import (
+    acknowledge_page,
     api_bulk,
     api_calls,
     api_devices,
@@ -31,7 +32,7 @@ from router.store.errors import StoreError
 
 _HERE = Path(__file__).parent
 
-PAGES: tuple[APIRouter, ...] = (sign_in.router, audit_page.router)
+PAGES: tuple[APIRouter, ...] = (acknowledge_page.router, sign_in.router, audit_page.router)
 """Pages for people, in no particular order. Add yours here; its entry in the menu is in navigation.py."""
 ENDPOINTS: tuple[APIRouter, ...] = (
     api_bulk.endpoints,

@@ -42,6 +42,8 @@ shared_secrets = Table(
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
+LINK_SECRET: Final = "links"
+"""Name of the secret with which links in notices are signed."""
 _SECRET_BYTES: Final = 32
 
 

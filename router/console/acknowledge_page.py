@@ -1,0 +1,103 @@
+"""The link in a notice: shows the call in short, and a button that acknowledges it. Nobody need log in.
+
+The link is signed and ends by itself. Opening it acknowledges nothing, for mail scanners open links; it only notes
+that it was opened.
+"""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+
+from router.confirmations import Confirmation, Step, confirm
+from router.console.pages import Form, Page, visitor, visitor_form
+from router.console.problems import RequestProblem
+from router.console.settings import Console
+from router.links import Links, base_url, links_for, secrets_of
+from router.record import CallRecord
+from router.store.confirmations import LINK_SECRET, confirmations_of, shared_secret, store_confirmations
+from router.store.errors import StoreError
+from router.store.records import get_call
+
+PATH = "/ack/{call}/{contact}/{expires}/{signature}"
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get(PATH)
+def show(page: Annotated[Page, Depends(visitor)], call: str, contact: str, expires: str, signature: str) -> Response:
+    """The call in short, and the button."""
+    console = page.console
+    _check(page, call, contact, expires, signature)
+    seen = Confirmation(call=call, step=Step.SEEN, contact=contact, how="link opened", at=time.time())
+    try:
+        confirm(console.state_directory, seen)
+    except OSError:
+        _store(console, seen)
+    record, confirmations = _known(console, call)
+    acknowledged = next((one for one in confirmations if one.step is Step.ACKNOWLEDGED), None)
+    return page.render("acknowledge.html", call=call, record=record, acknowledged=acknowledged, problem="")
+
+
+@router.post(PATH)
+def acknowledge(
+    form: Annotated[Form, Depends(visitor_form)], call: str, contact: str, expires: str, signature: str
+) -> Response:
+    """The button."""
+    page = form.page
+    _check(page, call, contact, expires, signature)
+    by = " ".join(form.text("name").split())[:100] or contact
+    done = Confirmation(call=call, step=Step.ACKNOWLEDGED, contact=contact, by=by, how="link", at=time.time())
+    try:
+        confirm(page.console.state_directory, done)
+    except OSError:
+        if not _store(page.console, done):
+            raise RequestProblem(503, "not-acknowledged", page.say("acknowledge.failed")) from None
+    record, _ = _known(page.console, call)
+    return page.render("acknowledge.html", call=call, record=record, acknowledged=done, problem="")
+
+
+def _check(page: Page, call: str, contact: str, expires: str, signature: str) -> None:
+    """Raise RequestProblem where the link is not good, or not any more; guessing is slowed down."""
+    rates = page.console.rates
+    if wait := rates.bad_token.wait(page.address):
+        headers = {"Retry-After": str(int(wait) + 1)}
+        raise RequestProblem(429, "too-many-requests", page.say("acknowledge.slow"), headers=headers)
+    claim = links_of(page.console).read(call, contact, expires, signature, time.time())
+    if isinstance(claim, str):
+        if claim == "link-invalid":
+            rates.bad_token.take(page.address)
+            raise RequestProblem(404, claim, page.say("acknowledge.invalid"))
+        raise RequestProblem(410, claim, page.say("acknowledge.expired"))
+
+
+def links_of(console: Console) -> Links:
+    """Links as this node signs them, and as those do with which it shares its database."""
+    links = links_for(console.config, console.state_directory)
+    try:
+        with console.store.writing() as conn:
+            shared = shared_secret(conn, LINK_SECRET)
+    except StoreError:
+        return links
+    own = secrets_of(console.state_directory, console.config.node)
+    return Links(base=base_url(console.config), secrets=(shared, *own))
+
+
+def _known(console: Console, call: str) -> tuple[CallRecord | None, list[Confirmation]]:
+    """What the database says of a call; nothing where it is down, or does not have it yet."""
+    try:
+        with console.store.reading() as conn:
+            return get_call(conn, call), confirmations_of(conn, [call])
+    except StoreError:
+        return None, []
+
+
+def _store(console: Console, confirmation: Confirmation) -> bool:
+    """Write it into the database, where the state directory cannot be written."""
+    try:
+        with console.store.writing() as conn:
+            store_confirmations(conn, console.config.node, [confirmation])
+    except StoreError:
+        return False
+    return True
