@@ -1,9 +1,9 @@
 """Overload: more has come than can be treated at once. 911 goes first, what was begun goes on, new ordinary requests
 wait, and are refused where they have waited too long.
 
-While the edge reads all that waits in one go, none of this runs. Where it does not, what waits is read into these
-queues and treated from here, a few milliseconds at a time, so that an emergency call that comes meanwhile is at most
-that far from its turn:
+While the edge treats what comes as it comes, none of this runs. Where it does not (datagrams are left unread, or
+streams keep the loop busy without a pause), what waits is read into these queues and treated from here, a few
+milliseconds at a time, so that an emergency call that comes meanwhile is at most that far from its turn:
 
 - onward: responses, ACK, CANCEL and requests in dialogs. They finish what was begun, and come first: a call that was
   admitted and then fails is all work for nothing. They may not take all the time, or a flood of them would hold 911.
@@ -13,7 +13,8 @@ that far from its turn:
   with 503 and without Retry-After: the caller's next trunk may take it, and 911 is not to be held back.
 
 So the load levels off: without it, what waits in the socket is older than T1, is sent again and adds to what waits.
-Nothing here grows without end: where a queue is full, the oldest goes, counted; who sent it will send it again.
+Nothing here grows without end: where a queue is full, the oldest goes, counted; who sent it will send it again, or,
+by a stream, is refused.
 """
 
 import re
@@ -70,6 +71,11 @@ class Overload:
         self.fresh: Waiting = OrderedDict()
         self._said_at = -SAID_AGAIN
 
+    @property
+    def is_urgent(self) -> bool:
+        """True where an emergency call waits."""
+        return bool(self.urgent)
+
     def __len__(self) -> int:
         return len(self.onward) + len(self.urgent) + len(self.fresh)
 
@@ -96,8 +102,10 @@ class Overload:
             return
         queue[data] = (flow, self.now())
         if len(queue) > MOST[name]:
-            queue.popitem(last=False)
+            data, (flow, _) = queue.popitem(last=False)
             self.counts[f"overload_dropped_{name}"] += 1
+            if flow.point.reliable and name == "fresh":
+                self.refuse(data, flow)  # by a stream nobody sends again: silence would cost its caller half a minute
 
     def turn(self) -> bool:
         """Treat what is due, for about TURN seconds; True where something is left."""

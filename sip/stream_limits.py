@@ -1,6 +1,7 @@
 """What connections may take, all together and each: numbers, bytes, seconds."""
 
-STREAM_BUFFER = 65_536
+STREAM_BUFFER = 262_144
+"""Bytes of one read: in an overload a 911 call is found the sooner among what its connection brought before it."""
 TLS_BUFFER = 2 * 16_384
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 """A peer that reads this little is cut off; it may never make us hold back others, or run out of memory."""

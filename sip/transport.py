@@ -52,6 +52,19 @@ READ_AT_ONCE = 400
 FULL_READS = 8
 """After so many full wake-ups in a row there is one."""
 
+BUSY_SECONDS = 0.05
+"""Streams that keep the loop busy for so long without a pause, with BUSY_MESSAGES, are an overload, too."""
+BUSY_MESSAGES = 32
+PAUSE_SECONDS = 0.0005
+"""Less time than this between two messages is no pause: the loop looks after its sockets meanwhile."""
+BATCH = 8
+"""So many messages of one read have waited for it, and so less than BATCH_PAUSE_SECONDS before it was no pause."""
+BATCH_PAUSE_SECONDS = 0.02
+READS_AHEAD = 10
+"""So often streams that bring batches are read before the next turn: what comes last may be the 911 call."""
+FLUSHED_AFTER = 16
+"""Messages of one read of a stream, of which what they ask is sent together."""
+
 SHUNNED = Flow(ListeningPoint("udp", "", 0), "", 0)
 """In place of the flow of a source whose datagrams are dropped unread for a moment."""
 
@@ -60,6 +73,11 @@ class Waiting(Protocol):
     """Where messages wait for their turn while more comes than can be treated (router.overload)."""
 
     is_on: bool
+
+    @property
+    def is_urgent(self) -> bool:
+        """True where an emergency call waits."""
+        ...
 
     def begin(self) -> None:
         """The sockets hold more than can be treated at once."""
@@ -258,6 +276,11 @@ class SipEdge:
         self.waiting: Waiting | None = None
         """Where messages wait while there is an overload; None treats each as it comes, whatever comes."""
         self._has_turn = False
+        self._busy_since = self._busy_until = 0.0
+        self._busy_messages = 0
+        """Since when, until when and with how many messages streams have kept the loop busy."""
+        self._brought_batch = False
+        self._reads_ahead = 0
         self.streams = Streams(self, tls, peer_of, may_alias)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
@@ -311,6 +334,36 @@ class SipEdge:
             if endpoint.full_reads >= FULL_READS:
                 waiting.begin()
         self.flush()
+        if self._busy_messages:
+            self._busy_until = self.now()
+
+    def on_messages(self, messages: list[bytes], flow: Flow) -> None:
+        """What one read of a stream brought: to the stack, then send what it asks; in an overload it waits for its
+        turn. Of one connection, too, a 911 call goes before what came before it."""
+        waiting = self.waiting
+        began = self.now()
+        if began - self._busy_until > (PAUSE_SECONDS if len(messages) < BATCH else BATCH_PAUSE_SECONDS):
+            self._busy_since, self._busy_messages = began, 0
+        for number, message in enumerate(messages, 1):
+            if waiting is not None and waiting.is_on:
+                waiting.add(message, flow)
+                continue
+            self.take(message, flow)
+            self._busy_messages += 1
+            if not number % FLUSHED_AFTER:
+                self.flush()
+            if waiting is not None and self._busy_messages >= BUSY_MESSAGES:
+                self._busy_until = self.now()
+                if self._busy_until - self._busy_since > BUSY_SECONDS:
+                    self._busy_messages = 0
+                    waiting.begin()
+        if waiting is not None and waiting.is_on:
+            self._brought_batch = len(messages) >= BATCH
+            if not self._has_turn:
+                self._take_turn()
+            return
+        self.flush()
+        self._busy_until = self.now()
 
     def _take_turn(self) -> None:
         """A turn of what waits; then the sockets and timers have theirs, and so on until nothing waits."""
@@ -318,6 +371,13 @@ class SipEdge:
         waiting = self.waiting
         if waiting is None or self.closed:
             return
+        if self._brought_batch and self._reads_ahead < READS_AHEAD and not waiting.is_urgent:
+            self._brought_batch = False
+            self._reads_ahead += 1
+            self._has_turn = True
+            self.loop.call_soon(self._take_turn)
+            return
+        self._reads_ahead = 0
         try:
             is_left = waiting.turn()
         except Exception as error:
@@ -335,11 +395,6 @@ class SipEdge:
         endpoint = self.udp.get(flow.point.base)
         if endpoint is not None:
             endpoint.shun(flow.host, flow.port, seconds)
-
-    def on_message(self, data: bytes, flow: Flow) -> None:
-        """One message from the network: to the stack, then send what it asks, then wait for its next timer."""
-        self.take(data, flow)
-        self.flush()
 
     def on_unreachable(self, quoted: bytes) -> None:
         """An ICMP error about a datagram of ours."""

@@ -111,8 +111,7 @@ class Connection(asyncio.BufferedProtocol):
             if not self.has_spoken:
                 self.has_spoken = True
                 self.streams.learn_alias(self, messages[0])
-            for message in messages:
-                self.edge.on_message(message, self.flow)
+            self.edge.on_messages(messages, self.flow)
         if self.framer.skipped:
             self.framer.skipped = 0
             self.edge.counts["streams_resynchronised"] += 1

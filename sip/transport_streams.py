@@ -46,8 +46,8 @@ class Edge(Protocol):
     closed: bool
     tap: Callable[[bytes, Flow, bool], None] | None
 
-    def on_message(self, data: bytes, flow: Flow) -> None:
-        """One message came."""
+    def on_messages(self, messages: list[bytes], flow: Flow) -> None:
+        """Messages came, by one read."""
 
     def on_unframed(self, head: bytes, flow: Flow, error: RemoteError) -> None:
         """A stream cannot be framed any more."""

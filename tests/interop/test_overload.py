@@ -1,15 +1,23 @@
 """More comes than a router can treat: seen on the wire of a running one."""
 
+import contextlib
 import os
 import signal
 import socket
+import ssl
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 import pytest
 
+from sip.framing import StreamFramer
+from tests.support.certificates import Authority
+from tests.support.ports import Endpoint
 from tests.support.raw_sip import Peer
-from tests.support.sip_text import parse
+from tests.support.sip_text import Message, parse
 from tests.support.world import Plan, world
 
 pytestmark = pytest.mark.peers
@@ -52,6 +60,93 @@ def test_911_overtakes_a_flood_of_ordinary_calls_and_those_that_wait_too_long_ge
         assert router.metric("edge911_dropped_total", reason="overloaded") >= len(refusals)
         assert router.metric("edge911_events_total", event="overloads") >= 1
         assert router.answers_options(timeout=5.0)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_911_overtakes_what_its_own_connection_brought_before_it(tmp_path: Path, transport: str) -> None:
+    """A trunk of the PBX carries thousands of ordinary calls, and then one to 911."""
+    authority = Authority(tmp_path / "ca")
+    pair = authority.issue("router", "DNS:edge.example.com")
+    files = {"edge.crt": pair.certificate.read_text(), "edge.key": pair.key.read_text()}
+    tls = {"certificate": "edge.crt", "private_key": "edge.key"}
+    with world(tmp_path, {"flooded": Plan()}, files=files, tls=tls) as built:
+        place, router = built["flooded"], built.router
+        to = built.secure if transport == "tls" else place.router
+        with (
+            place.peer("phone", tcp=False) as phone,
+            place.peer("provider_a") as provider,
+            Peer(built.street["carrier"]) as carrier,
+            Trunk(to, phone.at.address, authority if transport == "tls" else None) as trunk,
+        ):
+            name = transport.upper().encode()
+            ordinary = (
+                place.call(phone, uri=f"sip:+12125550177@{to}").invite().replace(b"SIP/2.0/UDP", b"SIP/2.0/" + name)
+            )
+            emergency = place.call(phone, uri=f"sip:911@{to}")
+            os.kill(router.sip_pid(), signal.SIGSTOP)
+            trunk.send(
+                b"".join(
+                    ordinary.replace(b"branch=z9hG4bK", b"branch=z9hG4bKf%d" % number).replace(
+                        b"Call-ID: ", b"Call-ID: f%d-" % number
+                    )
+                    for number in range(FLOOD)
+                )
+                + emergency.invite().replace(b"SIP/2.0/UDP", b"SIP/2.0/" + name)
+            )
+            os.kill(router.sip_pid(), signal.SIGCONT)
+            provider.respond(provider.take("INVITE"), 200)
+            before = len({one.call_id for one in carrier.messages("INVITE")})
+            assert before < FLOOD / 2, "it did not wait for all that came before it"
+            trunk.wait_for(lambda: any(one.status == 200 for one in trunk.of(emergency.call_id)))
+            # By a stream nobody sends again: each of them is answered, by 100 or by a refusal.
+            trunk.wait_for(lambda: len({one.call_id for one in trunk.came}) == FLOOD + 1)
+            refusals = [one for one in trunk.came if one.status == 503]
+        assert refusals, "who cannot be served is told so"
+        assert all("overloaded" in one.get("warning") and not one.all("retry-after") for one in refusals[:20])
+        assert router.metric("edge911_dropped_total", reason="overloaded") >= len(refusals)
+        assert router.answers_options(timeout=5.0)
+
+
+class Trunk:
+    """One connection of a PBX, by TCP or TLS; what comes back on it is kept."""
+
+    def __init__(self, to: Endpoint, address: str, authority: Authority | None) -> None:
+        self.came: list[Message] = []
+        self.framer = StreamFramer()
+        plain = socket.create_connection(to.pair, timeout=60, source_address=(address, 0))
+        with contextlib.suppress(PermissionError):
+            plain.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_SNDBUFFORCE", 32), 16_000_000)
+        self.socket = plain
+        if authority is not None:
+            context = ssl.create_default_context(cafile=authority.certificate)
+            self.socket = context.wrap_socket(plain, server_hostname="edge.example.com")
+        self._sender = threading.Thread(target=lambda: None)
+
+    def send(self, data: bytes) -> None:
+        """Into the buffers of the system; where they are too small for it, beside whoever calls."""
+        self._sender = threading.Thread(target=self.socket.sendall, args=(data,), daemon=True)
+        self._sender.start()
+        self._sender.join(5)
+
+    def of(self, call_id: str) -> list[Message]:
+        """What came back of one call."""
+        return [one for one in self.came if one.call_id == call_id]
+
+    def wait_for(self, is_true: Callable[[], bool], timeout: float = 60) -> None:
+        """Read until it is true."""
+        deadline = time.monotonic() + timeout
+        while not is_true():
+            assert time.monotonic() < deadline, f"{len(self.came)} responses"
+            self.came += [parse(one) for one in self.framer.feed(self.socket.recv(65_536))]
+
+    def __enter__(self) -> "Trunk":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sender.join(60)
+        self.socket.close()
 
 
 def answered_with(flooder: socket.socket, start: bytes) -> list[bytes]:

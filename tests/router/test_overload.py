@@ -16,7 +16,7 @@ import pytest
 
 from router.limits import NEAR, Limit, Rates, Strangers, warn, warn_of_sizes
 from router.overload import FRESH_WAIT, MOST, Overload
-from sip.flow import Flow
+from sip.flow import Flow, ListeningPoint
 from sip.framing import StreamFramer
 from sip.parsing import MAX_FIELDS, MAX_HEADER_BYTES, near_limits, parse_message
 from tests.support.call_world import CARRIER, PBX, PHONE, PROVIDER_A, CallWorld, invite, of, one
@@ -316,3 +316,13 @@ def test_sizes_near_their_limit_are_counted_and_said(caplog: pytest.LogCaptureFi
         for _ in range(2):
             warn_of_sizes({"header-bytes": 3}, said)
     assert caplog.messages == ["limit-near: header-bytes: 3 messages so far"]
+
+
+def test_what_came_by_a_stream_and_cannot_be_kept_is_refused_and_not_dropped() -> None:
+    """Nobody sends it again: silence would cost its caller 32 s."""
+    server = Server()
+    stream = FROM._replace(point=ListeningPoint("tcp", "10.0.0.5", 5060))
+    for number in range(MOST["fresh"] + 3):
+        server.overload.add(b"INVITE sip:1@x SIP/2.0\r\nCall-ID: %d" % number, stream)
+    assert server.refused == {b"0", b"1", b"2"}
+    assert server.counts["overload_dropped_fresh"] == 3
