@@ -45,11 +45,13 @@ from config.values import (
     peer_address,
     split_url,
 )
+from e911.ali import Variant
 from e911.location import CivicAddress, GeoPoint, LocationSource
 from e911.provider import AddLocation
 
 __all__ = [
     "AdditionalData",
+    "Ali",
     "BasicRoute",
     "Config",
     "Console",
@@ -815,6 +817,43 @@ class Contact(Section):
     tests: bool = Field(True, description="also told of test calls (933)")
 
 
+AliKind = Literal["fixed", "nomadic", "softphone", "off-premises", "elin", "site"]
+"""Whose number an ALI record is of: a device of that kind, an ELIN, or the callback of a site."""
+
+
+class Ali(Section):
+    """Records for the database operator who has the addresses of our numbers (NENA 02-010 version 2.1)."""
+
+    company: str = Field(min_length=1, max_length=50, description="our name in header and trailer")
+    company_id: str = Field("", max_length=5, description="our company id, as registered with NENA")
+    customer_name: str = Field("", max_length=32, description="customer in each record; default: the site's name")
+    main_number: NumberToDial | None = Field(None, description="billing or pilot number; default: the number itself")
+    county_id: str = Field("", max_length=4, description="as the operator wants it")
+    exchange: str = Field("", max_length=4, description="LEC exchange, as the operator wants it")
+    customer_code: str = Field("", max_length=3, description="as the operator wants it")
+    general_use: str = Field("", max_length=20, description="general use area of the header")
+    release: str = Field("", max_length=3, description="release number in the header")
+    format_version: str = Field("", max_length=1, description="format version in the header")
+    class_of_service: dict[AliKind, str] = Field(
+        default_factory=dict, description="letter or digit by kind of number; default: 4, business PBX"
+    )
+    type_of_service: dict[AliKind, str] = Field(
+        default_factory=dict, description="digit by kind of number; default: 8 (PS/ALI) for ELINs, 0 for others"
+    )
+    variant: Variant = Field(
+        Variant.STANDARD, description="century: no expanded date and no coordinates, the century in 398-399"
+    )
+    fill: Literal["zeros", "blanks"] = Field("zeros", description="before the cycle counter and the record count")
+
+    @field_validator("class_of_service", "type_of_service")
+    @classmethod
+    def _check_codes(cls, value: dict[str, str]) -> dict[str, str]:
+        for kind, code in value.items():
+            if not re.fullmatch("[0-9A-Z]", code):
+                raise ValueError(f"{code!r} of {kind} is not one digit or capital letter")
+        return value
+
+
 class Log(Section):
     """Logs of all processes, on standard error."""
 
@@ -886,6 +925,7 @@ class Config(Section):
     contacts: dict[Name, Contact] = Field(
         default_factory=dict, description="who is told when someone at a site dials 911, by name"
     )
+    ali: Ali | None = Field(None, description="ALI records for a database operator: `edge911 ali`")
     console: Console | None = Field(None, description="web console and REST API")
     log: Log = Field(default_factory=Log, description="logs of all processes")
     trace: Trace = Field(default_factory=Trace, description="copies of SIP messages: captures, Homer")

@@ -54,6 +54,10 @@ OF_WIREMAP = (
     "INSERT INTO wiremap (key, bssid, site, room, updated_at) "
     "VALUES ('bssid 001b2c3d4e50', '001b2c3d4e50', 'hq', '3', 1)",
 )
+OF_ALI = (
+    "INSERT INTO ali_records (number, accepted, state, updated_at) VALUES ('2125550142', '{}', 'active', 9)",
+    "INSERT INTO ali_cycles (company, accepted, sent) VALUES ('Example', 1, 1)",
+)
 ROWS = {
     "0001": OF_0001,
     "0002": OF_0002,
@@ -64,6 +68,7 @@ ROWS = {
     "0008": OF_DEVICE_FIELDS,
     "0009": OF_CONSOLE,
     "0010": OF_WIREMAP,
+    "0012": OF_ALI,
 }
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 

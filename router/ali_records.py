@@ -1,0 +1,169 @@
+"""Which ALI records there should be: one for each number that a PSAP may see, with the address that belongs to it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from config.schema import Ali, Config, SiteConfig, ZoneConfig
+from e911.ali import AliError, AliRecord, ali_text, check_record
+from e911.location import FINER_FIELDS, CivicAddress, Device, GeoPoint
+from e911.numbers import dialable
+
+_LOCATION_WORDS = (
+    ("building", "BLDG "),
+    ("floor", "FLR "),
+    ("unit", "UNIT "),
+    ("room", "RM "),
+    ("landmark", ""),
+    ("additional", ""),
+)
+_CANADIAN = re.compile(r"[A-Z]\d[A-Z] ?\d[A-Z]\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The records by number, and what stands in the way of others: number → the reason, for people."""
+
+    records: dict[str, AliRecord]
+    problems: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    kind: str
+    civic: CivicAddress
+    point: GeoPoint | None
+    customer: str
+    who: str
+    """Whose number it is, for people."""
+
+
+def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
+    """The records for the callback numbers of sites and devices, and for ELINs. Numbers as they are dialled in North
+    America, ten digits. A number that several devices show belongs to their site."""
+    ali = config.ali
+    assert ali is not None  # whoever calls has looked
+    places: dict[str, _Place] = {}
+    sites = {site.id: site for site in config.sites}
+    by_number: dict[str, list[Device]] = {}
+    for device in devices:
+        number = dialable(device.callback)
+        if number:
+            by_number.setdefault(number, []).append(device)
+    for number, found in by_number.items():
+        places[number] = _of_device(found[0], sites) if len(found) == 1 else _of_many(found, sites)
+    for site in config.sites:
+        if dialable(site.callback):
+            places[dialable(site.callback)] = _of_site(site, None, "site")
+        for elin in site.elins:
+            places[dialable(elin)] = _of_site(site, None, "elin")
+        for zone in site.zones:
+            for elin in zone.elins:
+                places[dialable(elin)] = _of_site(site, zone, "elin")
+    records, problems = {}, {}
+    for number, place in places.items():
+        if not number.startswith("+1"):
+            continue  # ALI is North American; who shows another number has no record
+        national = number[2:]
+        try:
+            records[national] = _record(ali, national, place)
+        except AliError as error:
+            problems[national] = f"{error} ({place.who})"
+    return Wanted(records, problems)
+
+
+def _of_site(site: SiteConfig, zone: ZoneConfig | None, kind: str) -> _Place:
+    finer = CivicAddress(**{name: getattr(zone, name) for name in FINER_FIELDS}) if zone is not None else None
+    return _Place(
+        kind=kind,
+        civic=site.address.overlaid(finer) if finer is not None else site.address,
+        point=site.point,
+        customer=site.name or site.id,
+        who=f"{kind} of {site.id}" + (f", zone {zone.id}" if zone is not None else ""),
+    )
+
+
+def _of_device(device: Device, sites: dict[str, SiteConfig]) -> _Place:
+    site = sites.get(device.site)
+    customer = (site.name or site.id) if site is not None else device.name
+    who = f"device {device.device}"
+    if device.civic.has_street_address or site is None:
+        civic, point = device.civic, device.point
+    else:
+        zone = next((one for one in site.zones if one.id == device.zone), None)
+        civic = _of_site(site, zone, "").civic.overlaid(device.civic)
+        point = device.point or site.point
+    return _Place(kind=device.kind.value, civic=civic, point=point, customer=customer, who=who)
+
+
+def _of_many(found: list[Device], sites: dict[str, SiteConfig]) -> _Place:
+    """A number that several devices show: the place that all of them have, else their site's address."""
+    own = [_of_device(device, sites) for device in found]
+    names = ", ".join(device.device for device in found[:3])
+    if all(place.civic == own[0].civic for place in own):
+        return _Place(kind=own[0].kind, civic=own[0].civic, point=own[0].point, customer=own[0].customer, who=names)
+    ids = {device.site for device in found}
+    site = sites.get(next(iter(ids))) if len(ids) == 1 else None
+    if site is None:
+        return _Place(
+            kind=own[0].kind, civic=CivicAddress(), point=None, customer="", who=f"{names}, of several sites"
+        )
+    return _Place(
+        kind=own[0].kind,
+        civic=site.address,
+        point=site.point,
+        customer=site.name or site.id,
+        who=f"{names} of {site.id}",
+    )
+
+
+def _record(ali: Ali, number: str, place: _Place) -> AliRecord:
+    civic = place.civic
+    for name in ("street", "city", "state"):
+        if not getattr(civic, name):
+            raise AliError(f"{number}: no {name}; an ALI record needs a street address")
+    postal_code, extension = _postal_code(civic)
+    words = [f"{word}{ali_text(getattr(civic, name))}" for name, word in _LOCATION_WORDS if getattr(civic, name)]
+    record = AliRecord(
+        number=number,
+        house_number=ali_text(civic.house_number),
+        house_number_suffix=ali_text(civic.house_number_suffix),
+        prefix_directional=ali_text(civic.pre_directional),
+        street_name=ali_text(civic.street),
+        street_suffix=ali_text(civic.street_suffix),
+        post_directional=ali_text(civic.post_directional),
+        community=ali_text(civic.city),
+        state=ali_text(civic.state),
+        location=" ".join(words),
+        customer_name=ali_text(ali.customer_name or place.customer)[:32].rstrip(),
+        class_of_service=ali.class_of_service.get(place.kind, "4"),  # type: ignore[call-overload]  # one of its kinds
+        type_of_service=ali.type_of_service.get(place.kind, "8" if place.kind == "elin" else "0"),  # type: ignore[call-overload]  # as above
+        exchange=ali_text(ali.exchange),
+        main_number=dialable(ali.main_number or "").removeprefix("+1") or number,
+        county_id=ali_text(ali.county_id),
+        company_id=ali_text(ali.company_id),
+        postal_code=postal_code,
+        postal_code_extension=extension,
+        customer_code=ali_text(ali.customer_code),
+        x_coordinate=_coordinate(place.point.longitude) if place.point else "",
+        y_coordinate=_coordinate(place.point.latitude) if place.point else "",
+    )
+    if not record.street_name or not record.community:
+        raise AliError(f"{number}: street and city have no letters that an ALI record can hold")
+    check_record(record)
+    return record
+
+
+def _postal_code(civic: CivicAddress) -> tuple[str, str]:
+    """ZIP and ZIP+4. A Canadian code goes over both fields, without its blank: it does not fit into the first."""
+    code = ali_text(civic.postal_code)
+    if _CANADIAN.fullmatch(code):
+        code = code.replace(" ", "")
+        return code[:5], code[5:]
+    first, _, rest = code.partition("-")
+    return first, rest
+
+
+def _coordinate(degrees: float) -> str:
+    """Degrees in at most nine characters."""
+    return next(text for digits in range(6, -1, -1) if len(text := f"{degrees:.{digits}f}") <= 9)
