@@ -4,6 +4,7 @@ Validators get text and raise ValueError with one line that ends in the remedy.
 """
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -123,6 +124,7 @@ def check_target(value: str) -> str:
     return value
 
 
+@lru_cache(maxsize=1024)
 def hostport_of(target: str) -> str:
     """Host and port of a SIP URI as they stand in it."""
     return target.partition(":")[2].partition(";")[0].rpartition("@")[2]

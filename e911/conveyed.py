@@ -71,6 +71,8 @@ class Conveyed:
     @property
     def best(self) -> ConveyedValue | None:
         """The value that decides, or None."""
+        if not self.values:
+            return None
         return next((value for value in self.values if value.location is not None), None)
 
     @property

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha1
 from math import isfinite
+from operator import attrgetter
 from urllib.parse import quote
 from uuid import NAMESPACE_URL
 from xml.sax.saxutils import escape
@@ -52,6 +53,7 @@ _XML_BLANKS = re.compile("[ \t\r\n]+")
 _COUNTRY = re.compile("[A-Z]{2}")
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _URI = re.compile("(?:pres|sips?|tel|im|urn|mac):[^/].*", re.IGNORECASE | re.DOTALL)
+_NAMESPACE = NAMESPACE_URL.bytes
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 _USUAL_URI = re.compile(r"(?:sip|pres):[+0-9A-Za-z]+@[0-9A-Za-z.-]+")
 _NO_ENTITY = "pres:anonymous@anonymous.invalid"
@@ -72,7 +74,7 @@ def build_pidf_lo(
     the document. `provided_by` names who says so (RFC 6881 SP-20). Never raises; the same input gives the
     same bytes.
     """
-    source = location.source.value
+    source = location.source._value_  # a plain attribute, where value is a function
     seconds = int(timestamp) if isfinite(timestamp) else 0
     return (
         f'{_BEFORE_ENTITY}{_uri(entity)}"><dm:device id="caller"><gp:geopriv>{_location(location)}'
@@ -105,16 +107,25 @@ def _location(location: DispatchableLocation) -> str:
     return "".join(parts)
 
 
+_OPENED = tuple([f"<ca:{element}>" for element, _ in CIVIC_ELEMENTS])
+_CLOSED = tuple([f"</ca:{element}>" for element, _ in CIVIC_ELEMENTS])
+_OCCUPANT = [name for _, name in CIVIC_ELEMENTS].index("occupant")
+_given = attrgetter(*[name for _, name in CIVIC_ELEMENTS if name != "occupant"])
+_PLAIN = re.compile("[0-9A-Za-z]+(?: [0-9A-Za-z]+)*")
+
+
 def _civic(location: DispatchableLocation) -> str:
+    values = list(_given(location.civic))
+    values.insert(_OCCUPANT, location.occupant)
+    country = xml_text(values[0]).upper()
+    values[0] = country if _COUNTRY.fullmatch(country) else ""
+    plain = _PLAIN.fullmatch
     parts = []
-    civic = location.civic
-    country = xml_text(civic.country).upper()
-    if _COUNTRY.fullmatch(country):
-        parts.append(f"<ca:country>{country}</ca:country>")
-    for element, name in CIVIC_ELEMENTS[1:]:
-        value = location.occupant if name == "occupant" else getattr(civic, name)
-        if value and (text := xml_text(value)):
-            parts.append(f"<ca:{element}>{text}</ca:{element}>")
+    for opened, value, closed in zip(_OPENED, values, _CLOSED, strict=True):
+        if value:
+            text = value if plain(value) else _escaped_text(value)
+            if text:
+                parts.append(opened + text + closed)
     return "".join(parts)
 
 
@@ -149,7 +160,7 @@ def _device_urn(device_id: str, scope: str) -> str:
         return _uri(device_id)
     name = f"{scope}/{device_id}".encode(errors="replace")
     # RFC 9562 section 5.5, by hand: uuid.uuid5 costs as much as the rest of the document.
-    digest = sha1(NAMESPACE_URL.bytes + name, usedforsecurity=False).hexdigest()
+    digest = sha1(_NAMESPACE + name, usedforsecurity=False).hexdigest()
     variant = _VARIANT[digest[16]]
     return f"urn:uuid:{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 

@@ -534,14 +534,20 @@ def _emergency_marking(
 ) -> list[tuple[str, str]]:
     """Call-Info identifiers and Resource-Priority, each only where the INVITE does not have it yet."""
     added = []
-    if profile.call_info:
+    if profile.call_info and not existing.call_info:
+        of_call = f"<urn:emergency:uid:callid:{uid}:{domain}>;purpose=emergency-CallId"
+        incident = f"<urn:emergency:uid:incidentid:{uid}:{domain}>;purpose=emergency-IncidentId"
+        added += [("Call-Info", of_call), ("Call-Info", incident)]
+    elif profile.call_info:
         if not any(_CALL_ID_PURPOSE.search(value) for value in existing.call_info):
             added.append(("Call-Info", f"<urn:emergency:uid:callid:{uid}:{domain}>;purpose=emergency-CallId"))
         if not any(_INCIDENT_ID_PURPOSE.search(value) for value in existing.call_info):
             incident = f"<urn:emergency:uid:incidentid:{uid}:{domain}>;purpose=emergency-IncidentId"
             added.append(("Call-Info", incident))
     wanted = profile.resource_priority
-    if wanted and wanted.lower() not in (token.lower() for token in _tokens(existing.resource_priority)):
+    if (wanted and not existing.resource_priority) or (
+        wanted and wanted.lower() not in (token.lower() for token in _tokens(existing.resource_priority))
+    ):
         added.append(("Resource-Priority", wanted))
     return added
 

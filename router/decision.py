@@ -285,14 +285,15 @@ _EXISTING = frozenset(
         "call-info",
         "resource-priority",
         "priority",
-        "privacy",
     }
 )
+_EXISTING_OF_UNTRUSTED = _EXISTING - {"p-asserted-identity"}
 _NOTHING_EXISTING = ExistingFields()
 
 
 def _existing(request: Request, source: Source) -> ExistingFields:
-    if _EXISTING.isdisjoint(request.keys()):
+    names = request.keys()
+    if (_EXISTING if source.trust_identity else _EXISTING_OF_UNTRUSTED).isdisjoint(names):
         return _NOTHING_EXISTING
     return ExistingFields(
         geolocation=_texts(request, "geolocation"),

@@ -40,7 +40,10 @@ class RouteTry:
         """The next hop with its seconds to a first answer and to progress; None where none is left, or no time."""
         if self.taken >= len(self.hops):
             return None
-        left = sum(not hop.is_down for hop in self.hops[self.taken :]) or 1
+        if len(self.hops) == 1:
+            left = 1
+        else:
+            left = sum(not hop.is_down for hop in self.hops[self.taken :]) or 1
         until_answer = self.started + self.step.timeout - now
         progress = self.step.progress_timeout
         if until_answer < _NOTHING and self.taken:

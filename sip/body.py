@@ -91,15 +91,16 @@ def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
             return Edits(body=joined)
     while b"--" + boundary in message.body or b"--" + boundary in part.body:
         boundary += b"x"
+    moved = [key for key in MOVED_INTO_PART if message.has(key)]
     head: list[bytes] = []
-    for key in MOVED_INTO_PART:
+    for key in moved:
         head += message.lines(key)
     if content_type is None and message.body.startswith(b"v=0"):
         head.append(b"Content-Type: application/sdp")
     body = b"\r\n".join(
         [
             b"--" + boundary,
-            *(_full_name(line) for line in head),
+            *[_full_name(line) for line in head],
             b"",
             message.body,
             b"--" + boundary,
@@ -108,7 +109,7 @@ def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
             b"",
         ]
     )
-    replace: dict[str, Sequence[bytes]] = {key: () for key in MOVED_INTO_PART if message.has(key)}
+    replace: dict[str, Sequence[bytes]] = dict.fromkeys(moved, ())
     replace["content-type"] = (b"Content-Type: multipart/mixed;boundary=" + boundary,)
     if not message.has("mime-version"):
         replace["mime-version"] = (b"MIME-Version: 1.0",)
@@ -129,6 +130,8 @@ def _part_bytes(part: BodyPart) -> bytes:
 
 def _full_name(line: bytes) -> bytes:
     """A compact form has no meaning inside a MIME part: c becomes Content-Type, e Content-Encoding."""
+    if line.startswith(b"Content-"):
+        return line
     name, colon, value = line.partition(b":")
     full = {b"c": b"Content-Type", b"e": b"Content-Encoding"}.get(name.strip().lower())
     return line if full is None else full + colon + value

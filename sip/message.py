@@ -12,7 +12,7 @@ from collections.abc import KeysView, Sequence
 from dataclasses import dataclass, field
 
 from sip.errors import Reason, RemoteError
-from sip.fields import Field, index_of, key_of_line, value_of
+from sip.fields import KEYS, Field, index_of, key_of_line, value_of
 from sip.headers import (
     Via,
     parse_usual_via,
@@ -169,22 +169,24 @@ class Message:
                 )
         fields: list[Field] = [(key_of_line(line), line) for line in edits.first] if edits.first else []
         if replace:
-            done: set[str] = set()
+            missing = set(replace)
             for item in self.fields:
                 key = item[0]
-                lines = replace.get(key)
-                if lines is None:
+                if key not in replace:
                     fields.append(item)
-                elif key not in done:
-                    done.add(key)
-                    fields += [(key_of_line(line), line) for line in lines]
-            if len(done) < len(replace):
+                elif key in missing:
+                    missing.discard(key)
+                    for line in replace[key]:
+                        fields.append((key_of_line(line), line))
+            if missing:
                 for key, lines in replace.items():
-                    if lines and key not in done:
+                    if lines and key in missing:
                         fields += [(key_of_line(line), line) for line in lines]
         else:
             fields += self.fields
-        fields += [(key_of_line(line), line) for line in edits.append]
+        known = KEYS.get
+        for line in edits.append:
+            fields.append((known(line[: line.find(b":") + 1]) or key_of_line(line), line))
         return fields
 
     def to_bytes(self) -> bytes:
