@@ -123,7 +123,7 @@ def _civic(location: DispatchableLocation) -> str:
     parts = []
     for opened, value, closed in zip(_OPENED, values, _CLOSED, strict=True):
         if value:
-            text = value if plain(value) else _escaped_text(value)
+            text = value if plain(value) else _escaped_xml_text(value)
             if text:
                 parts.append(opened + text + closed)
     return "".join(parts)
@@ -133,11 +133,11 @@ def xml_text(value: str) -> str:
     """Text as an xs:token: what XML 1.0 cannot hold removed, blanks collapsed, markup escaped."""
     if value.isalnum() and value.isascii():
         return value
-    return _escapedxml_text(value)
+    return _escaped_xml_text(value)
 
 
 @lru_cache(maxsize=8192)
-def _escapedxml_text(value: str) -> str:
+def _escaped_xml_text(value: str) -> str:
     return escape(_XML_BLANKS.sub(" ", _NOT_XML.sub("", value)).strip(" "))
 
 

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import faulthandler
-import gc
 import hashlib
 import logging
 import os
@@ -20,6 +19,7 @@ from e911.locate import DeviceTable
 from e911.location import Device
 from e911.numbers import EmergencyNumbers
 from e911.wiremap import WiremapTable
+from router import garbage
 from router.blocks import Blocks
 from router.call_state import StateFile
 from router.certificates import Certificates, TlsFiles, files_of
@@ -70,8 +70,6 @@ START_RESOLVE_SECONDS = 1.0
 RESTORE_SECONDS = 1.0
 """So long a start reads the journal for calls that are up."""
 RELOAD_RESOLVE_SECONDS = 2.0
-UNCOLLECTED_LIMIT = 200_000
-"""Objects made and not freed since the collector ran last: beyond it, it runs also when calls are in progress."""
 
 Addresses = dict[str, tuple[tuple[str, int], ...]]
 """Trunk name → its IP addresses and ports."""
@@ -193,7 +191,7 @@ class App:
             (5, "looking for callers that were blocked by hand", self.blocks.look),
             (10, "showing that the process lives", self.heartbeat.beat),
             (10, "writing to the journal again", self._retry_journal),
-            (10, "collecting garbage", self._collect_overflow),
+            (1, "collecting garbage", garbage.collect_young),
             (10, "ending connections that are stuck", self.edge.streams.sweep),
             (20, "looking for new certificates", self._notice_certificates),
             (10, "looking for new addresses of trunks", self._notice_addresses),
@@ -471,7 +469,7 @@ class App:
         """
         # Calls make no reference cycles (tested), so reference counts free what they leave behind; a pass of the
         # collector over the live transactions would hold up every call. It runs in quiet moments only.
-        gc.disable()
+        garbage.begin()
         self.feed.load_kept()
         self.tables.load_kept()
         self.feed.start()
@@ -486,8 +484,7 @@ class App:
         if self._has_moved():
             addresses = self._trunk_addresses(self.loaded)
             self._use(self.loaded, self._setup(self.loaded, addresses, self.router.trunks), addresses)
-        gc.collect()
-        gc.freeze()
+        garbage.loaded()
         self.router.earlier = read_earlier_calls(self.loaded.state_directory / "journal", time.time())
         self.loop.call_later(KEPT_SECONDS, self._forget_earlier_calls)
         for point in self.points.points:
@@ -596,14 +593,9 @@ class App:
     def _retry_journal(self) -> None:
         self.journal.retry()
 
-    def _collect_overflow(self) -> None:
-        """A cycle that calls leave behind after all must not fill the memory of a router that is never quiet."""
-        if gc.get_count()[0] > UNCOLLECTED_LIMIT:
-            gc.collect()
-
     def _collect_when_quiet(self) -> None:
         if len(self.router.stack.servers) < 1000 and not self.router.in_progress():
-            gc.collect()
+            garbage.collect_all()
 
     def on_fault(self, error: str, data: bytes) -> None:
         """A fault of our own while a message was treated: loud, counted, survived. Tells nothing of the message but

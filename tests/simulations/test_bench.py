@@ -190,3 +190,13 @@ def _processes_in(folder: Path) -> list[str]:
             if str(folder) in place or str(folder) in command:
                 found.append(command)
     return found
+
+
+@pytest.mark.parametrize(("most", "code"), [("60000", 0), ("0", 1)])
+def test_the_longest_pause_with_many_transactions_alive_is_measured(most: str, code: int) -> None:
+    command = [sys.executable, "-m", "simulations.bench.alive", "--transactions", "100", "--most", most]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == code, done.stderr
+    assert "server transactions alive" in done.stdout
+    assert "INVITE" in done.stdout
+    assert "young objects" in done.stdout
