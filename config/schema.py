@@ -812,7 +812,7 @@ class Contact(Section):
         ["basic", "abandoned", "callback"],
         description="what is told of a call after its notice: answered, basic (goes on without location), ended, "
         "abandoned (hung up before an answer), callback. Where written, to every channel but calls; by default to "
-        "those that keep a thread (mail, chat, pagers, syslog, SNMP)",
+        "those that keep a thread (mail, chat, pagers, syslog, SNMP); callback: to every channel but calls",
     )
     tests: bool = Field(True, description="also told of test calls (933)")
 

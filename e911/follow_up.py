@@ -17,7 +17,6 @@ class FollowUp(StrEnum):
     BASIC = "basic"
     ENDED = "ended"
     ABANDONED = "abandoned"
-    CALLBACK = "callback"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +42,18 @@ ENGLISH = FollowUpWords(
         FollowUp.BASIC: "911 goes on WITHOUT location: {who}",
         FollowUp.ENDED: "911 call ended: {who}",
         FollowUp.ABANDONED: "911 caller hung up before an answer: {who}",
-        FollowUp.CALLBACK: "911 calls back: {who}",
     },
     first={
         FollowUp.ANSWERED: "The 911 call by {who} was answered ({route}).",
         FollowUp.BASIC: "The 911 call by {who} goes on as basic 911 ({route}), to which no location is given.",
         FollowUp.ENDED: "The 911 call by {who} has ended ({by} hung up).",
         FollowUp.ABANDONED: "{who} hung up before 911 answered.",
-        FollowUp.CALLBACK: "911 calls {who} back (from {number}).",
     },
     advice={
         FollowUp.ANSWERED: "",
         FollowUp.BASIC: "Be ready to tell 911 where the caller is.",
         FollowUp.ENDED: "",
         FollowUp.ABANDONED: "Somebody may still need help: go there or ring back. 911 may call back too.",
-        FollowUp.CALLBACK: "Have the call taken.",
     },
     test="TEST: ",
     when="When",
@@ -74,21 +70,18 @@ FRENCH = FollowUpWords(
         FollowUp.BASIC: "Le 911 continue SANS emplacement : {who}",
         FollowUp.ENDED: "Appel au 911 terminé : {who}",
         FollowUp.ABANDONED: "L'appelant au 911 a raccroché avant la réponse : {who}",
-        FollowUp.CALLBACK: "Le 911 rappelle : {who}",
     },
     first={
         FollowUp.ANSWERED: "L'appel au 911 de {who} a reçu une réponse ({route}).",
         FollowUp.BASIC: "L'appel au 911 de {who} continue en 911 de base ({route}), sans emplacement transmis.",
         FollowUp.ENDED: "L'appel au 911 de {who} est terminé ({by} a raccroché).",
         FollowUp.ABANDONED: "{who} a raccroché avant que le 911 ne réponde.",
-        FollowUp.CALLBACK: "Le 911 rappelle {who} (du {number}).",
     },
     advice={
         FollowUp.ANSWERED: "",
         FollowUp.BASIC: "Soyez prêts à dire au 911 où se trouve l'appelant.",
         FollowUp.ENDED: "",
         FollowUp.ABANDONED: "Quelqu'un a peut-être besoin d'aide : allez-y ou rappelez. Le 911 peut rappeler aussi.",
-        FollowUp.CALLBACK: "Faites prendre l'appel.",
     },
     test="TEST : ",
     when="Heure",

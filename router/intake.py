@@ -14,6 +14,7 @@ import orjson
 
 from config.schema import Config, Contact
 from e911.notice import Notice, NoticeKind
+from router import callback_notices
 from router.brief import brief_of
 from router.links import Links
 from router.notice_writer import FOLDED_SHOWN, NoticeWriter, Occurrence, occurrence_from
@@ -21,7 +22,7 @@ from router.noticelog import NoticeLog, Restored, with_outcome
 from router.outbox import Entry, Fold, Group, NoticeState, Outbox, StormGate
 from router.passing_on import PASSED_ON, follow, takes_follow_ups
 from router.receivers.forms import Form, form_of
-from router.receivers.job import FOLLOW_UPS
+from router.receivers.job import ALARM, CALLBACK, FOLLOW_UPS, base_kind
 from router.watches import Watch, Watches, watch_from
 
 OPEN_CALLS = 50_000
@@ -154,6 +155,9 @@ class Intake:
             occurrence.at = event["at"]
             self.offer(occurrence, event["contacts"], now, at)
             return
+        if line.startswith(callback_notices.LINES):
+            callback_notices.take(self, line, now, at)
+            return
         call = event["id"]
         if event["type"] != "ended":
             follow(self, event, now, at)
@@ -279,11 +283,14 @@ class Intake:
         """An entry for each channel; what is written in one form and language is written once for all contacts."""
         writer = self._writer()
         is_told_to_all = occurrence.kind not in FOLLOW_UPS
+        is_spoken_too = base_kind(occurrence.kind) not in (CALLBACK, ALARM)
         entries = []
         for channel, url in enumerate(contact.send):
             if not is_told_to_all and not takes_follow_ups(contact, url):
                 continue
             form = form_of(url)
+            if form is Form.SPOKEN and not is_spoken_too:
+                continue  # that telephone is the one that 911 may be calling
             notice = written.get((contact.language, form))
             if notice is None:
                 notice = written[contact.language, form] = writer.write(occurrence, contact, form)

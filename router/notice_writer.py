@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from config.schema import Config, Contact
+from e911.callback_words import write_alarm, write_callback
 from e911.follow_up import FollowUp, passed_on, untold, write_follow_up
 from e911.notice import Notice, NoticeKind, write_notice
 from e911.notice_forms import short_form, spoken_form
-from e911.record import CallEnded, CallIntent, CallRefused
+from e911.record import AlarmRaised, CallbackEvent, CallEnded, CallIntent, CallRefused
 from router.event_lines import decode_event
 from router.links import Links, links_words
 from router.outbox import Fold
@@ -114,6 +115,11 @@ class NoticeWriter:
         event = decode_event(occurrence.line)
         if isinstance(event, CallEnded):
             return _in_form(_of_unknown_call(event), None, form, language)
+        if isinstance(event, (CallbackEvent, AlarmRaised)):
+            place = self._place(occurrence.site, "")
+            keys = {"language": language, "site_name": place.site_name, "timezone": place.timezone}
+            notice = write_callback(event, **keys) if isinstance(event, CallbackEvent) else write_alarm(event, **keys)
+            return self._finished(notice, None, occurrence, language, form)
         if not isinstance(event, (CallIntent, CallRefused)):
             raise TypeError("neither an intent nor a refusal")
         place = self._place(occurrence.site, event.zone if isinstance(event, CallIntent) else "")

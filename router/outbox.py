@@ -162,6 +162,11 @@ class Outbox:
             self._seen_before, self._seen = self._seen, {}
         return True
 
+    def was_told(self, call: str, kind: str, contact: str) -> bool:
+        """True where this contact was told this of this call already."""
+        subject = (call, kind, contact)
+        return subject in self._seen or subject in self._seen_before
+
     def seen(self) -> list[Told]:
         """Who was told what of which call, oldest first."""
         return [*self._seen_before, *self._seen]

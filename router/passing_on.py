@@ -30,7 +30,7 @@ def takes_follow_ups(contact: Contact, url: str) -> bool:
 
 
 def follow(intake: "Intake", event: Mapping[str, Any], now: float, at: float) -> None:
-    """An event of a call that was told: `route`, `ended`, `finished`, `callback`."""
+    """An event of a call that was told: `route`, `ended`, `finished`."""
     watch = intake.watches.get(event["id"])
     if watch is None or not watch.follows:
         return
@@ -69,10 +69,6 @@ def _what_became(event: Mapping[str, Any], watch: Watch) -> tuple[FollowUp, dict
             return (FollowUp.ABANDONED, {}) if event["outcome"] == "cancelled" else None
         case "finished":
             return FollowUp.ENDED, {"by": event.get("by", "")}
-        case "callback":
-            if event.get("outcome", "received") != "received":
-                return None
-            return FollowUp.CALLBACK, {"number": event.get("caller", "")}
     return None
 
 

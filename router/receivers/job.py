@@ -5,8 +5,9 @@ from typing import Any, Protocol
 
 from router.outbox import Attempt
 
-FOLLOW_UPS = ("answered", "basic", "ended", "abandoned", "callback")
+FOLLOW_UPS = ("answered", "basic", "ended", "abandoned")
 """What is told of a call after its notice, on the same thread where the channel can."""
+CALLBACK, ALARM = "callback", "alarm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Job:
     @property
     def is_follow_up(self) -> bool:
         """True where another notice went before it."""
-        return self.kind in FOLLOW_UPS
+        return base_kind(self.kind) in (*FOLLOW_UPS, CALLBACK)
 
 
 class Way(Protocol):
@@ -46,5 +47,7 @@ class Way(Protocol):
 
 
 def base_kind(kind: str) -> str:
-    """The kind of what was folded or passed on."""
-    return kind.removeprefix("folded-")
+    """The kind of what was folded or passed on, or is one of several (`callback-2`, `alarm-…`)."""
+    kind = kind.removeprefix("folded-")
+    first = kind.partition("-")[0]
+    return first if first in (CALLBACK, ALARM) else kind

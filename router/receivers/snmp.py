@@ -17,7 +17,7 @@ from router.receivers.job import Job, base_kind
 
 ROOT = "1.3.6.1.4.1.32473.911"
 """Under the number that IANA keeps for examples (RFC 5612)."""
-NOTIFICATIONS = {"call": 1, "test": 2, "failed": 3, "refused": 4, "untold": 6, "escalated": 7}
+NOTIFICATIONS = {"call": 1, "test": 2, "failed": 3, "refused": 4, "untold": 6, "escalated": 7, "alarm": 8}
 FOLLOW_UP = 5
 _LONGEST = 900
 """Bytes of one text: with the others it fits a datagram."""
