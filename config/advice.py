@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config.addresses import is_private
 from config.advice_elins import elins
-from config.findings import Finding, Steps, emergency_lists, peer_ip, trunk_targets
+from config.findings import Finding, Steps, emergency_lists, location_servers, peer_ip, trunk_targets
 from config.problem import path_text
 from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
@@ -28,6 +28,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _console(config)
     yield from _interfaces(config)
     yield from _location_from(config)
+    yield from _location_servers(config)
     default = next((site for site in config.sites if site.id == config.emergency.default.site), None)
     default_callback = dialable(default.callback) if default else ""
     trunks = [
@@ -206,6 +207,20 @@ def _interfaces(config: Config) -> Iterator[Finding]:
                     f"{' and '.join(sorted(names))} fit: calls leave by the one whose address the system sends from; "
                     f"write listen: {min(names)} or another",
                 )
+
+
+def _location_servers(config: Config) -> Iterator[Finding]:
+    servers = list(location_servers(config))
+    is_source = LocationSource.HELD in config.locations.sources
+    if servers and not is_source:
+        yield Finding(servers[0][0], "not asked: locations.sources leaves held out; add it at its place")
+    if is_source and not servers:
+        yield Finding(
+            ("locations", "sources"), "held: no location server is configured, so it never knows; write locations.lis"
+        )
+    for path, lis in servers:
+        if lis.fresh > lis.keep:
+            yield Finding((*path, "keep"), "shorter than fresh: an answer is given up before it is asked for again")
 
 
 def _location_from(config: Config) -> Iterator[Finding]:

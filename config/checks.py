@@ -10,11 +10,12 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from config.advice import advice
 from config.channel_urls import is_ours, read_receiver
 from config.document import Mapping, Node, Scalar, Sequence
-from config.findings import Finding, Findings, Steps, emergency_lists, peer_ip, trunk_targets
+from config.findings import Finding, Findings, Steps, emergency_lists, location_servers, peer_ip, trunk_targets
 from config.messages import did_you_mean
 from config.problem import ConfigError, Problem, path_text, quoted
 from config.profiles import BUILT_IN, find_profile, not_found, read_profile
@@ -99,6 +100,7 @@ def check(config: Config, root: Mapping, directory: Path, incomplete: frozenset[
         *_networks_on_both_sides(config),
         *_countries(config),
         *_route_names(config),
+        *_location_servers(config),
         *_listening_twice(config),
         *([] if {"listen", "tls"} & incomplete else _tls_listening_points(config)),
         *([] if {"listen", "trunks"} & incomplete else _trunks_and_listening_points(config)),
@@ -311,6 +313,24 @@ def _countries(config: Config) -> Iterator[Finding]:
             yield Finding(
                 ("sites", number, "address", "country"),
                 f"{quoted(country)} is not a country of two letters (ISO 3166-1); write US or CA",
+            )
+
+
+def _location_servers(config: Config) -> Iterator[Finding]:
+    """Where people are does not go over a network in the clear: http:// on loopback and to inside addresses only."""
+    for path, lis in location_servers(config):
+        if lis.is_secure:
+            continue
+        address = _address(urlsplit(lis.url).hostname or "")
+        is_near = address is not None and (
+            address.is_loopback
+            or any(address.version == network.version and address in network for network in config.networks.inside)
+        )
+        if not is_near:
+            yield Finding(
+                (*path, "url"),
+                "http:// would tell anybody on the way where people are, and take anybody's answer; write https://, "
+                "or the address of a server in networks.inside",
             )
 
 

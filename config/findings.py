@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from config.schema import BasicRoute, Config, EmergencyRoute, Trunk
+from config.schema import BasicRoute, Config, EmergencyRoute, Lis, Trunk
 from config.values import PeerAddress
 
 Steps = tuple[str | int, ...]
@@ -35,6 +35,15 @@ def emergency_lists(
             yield ("sites", number, "routes"), site.routes
         if basic and site.basic is not None:
             yield ("sites", number, "basic"), site.basic
+
+
+def location_servers(config: Config) -> Iterator[tuple[Steps, Lis]]:
+    """Every location server with its path."""
+    if config.locations.lis is not None:
+        yield ("locations", "lis"), config.locations.lis
+    for number, site in enumerate(config.sites):
+        if site.lis is not None:
+            yield ("sites", number, "lis"), site.lis
 
 
 def peer_ip(peer: PeerAddress) -> IPv4Address | IPv6Address | None:

@@ -40,6 +40,7 @@ from config.values import (
     Target,
     check_address,
     check_host_pattern,
+    check_web_url,
     parse_duration,
     parse_name_server,
     peer_address,
@@ -580,6 +581,75 @@ class Emergency(Section):
         return value
 
 
+IdentifiedBy = Literal["ip", "mac", "bssid", "lldp", "uri", "tel"]
+"""What a device is named by to a location server."""
+
+
+def _ip_and_mac() -> list[IdentifiedBy]:
+    return ["ip", "mac"]
+
+
+class Lis(Section):
+    """A location server (LIS) that is asked by HELD (RFC 5985) where a device is. A plain URL means {url: URL}."""
+
+    url: str = Field(description="https://HOST[:PORT]/PATH; http:// on loopback and to inside addresses only")
+    timeout: Duration = Field(
+        0.3, le=5, description="a 911 call waits so long for the answer; later than that the last one is used"
+    )
+    identity: list[IdentifiedBy] = Field(
+        default_factory=_ip_and_mac,
+        min_length=1,
+        description="by what a device is named to it (RFC 6155): its addresses, its access point and switch port "
+        "(RFC 7105), its address of record, its number; what is known of these is sent",
+    )
+    fresh: Duration = Field(300, description="an answer no older than this is used without asking again")
+    keep: Duration = Field(86_400, description="an older one is used so long, where the server is slow or down")
+    token: str | None = Field(
+        None,
+        min_length=1,
+        description="sent as Authorization: Bearer; better ${file:PATH} or ${env:NAME}",
+        repr=False,
+    )
+    ca: str | None = Field(None, description="PEM file with its CA; default: tls.ca, else the system's")
+    client_certificate: str | None = Field(None, description="PEM file with the certificate that we show it")
+    client_key: str | None = Field(None, description="PEM file with its private key")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        return check_web_url(value)
+
+    @field_validator("identity")
+    @classmethod
+    def _check_identity(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValueError("named twice; name each once")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value):
+            raise ValueError("a token is one word of ASCII characters; is there a line break in its file?")
+        return value
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> "Lis":
+        if (self.client_certificate is None) != (self.client_key is None):
+            missing = "client_key" if self.client_key is None else "client_certificate"
+            raise ValueError(f"{missing} is missing; client_certificate and client_key belong together")
+        return self
+
+    @property
+    def is_secure(self) -> bool:
+        """True for https."""
+        return self.url.lower().startswith("https:")
+
+
+def _parse_lis(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
 class SwitchPortFields(Section):
     """Header fields in which phones say which switch port they are at."""
 
@@ -682,6 +752,10 @@ class Locations(Section):
         description="who is asked where the caller is; the first that knows decides",
     )
 
+    lis: Annotated[Lis | None, BeforeValidator(_parse_lis)] = Field(
+        None,
+        description="location server (LIS) asked by HELD, for sites without one of their own; add held to sources",
+    )
     wiremap: Wiremap = Field(default_factory=Wiremap, description="access points and switch ports that phones name")
     reference_timeout: Duration = Field(
         0.3, le=5, description="a location that the caller only refers to (https://…) is waited for so long"
@@ -766,6 +840,9 @@ class SiteConfig(Section):
     multi_storey: bool = Field(False, description="true: a phone here needs a floor or room to be found")
     floors: list[str] = Field(
         default_factory=list, description="names of the floors, as devices and zones name them; makes it multi_storey"
+    )
+    lis: Annotated[Lis | None, BeforeValidator(_parse_lis)] = Field(
+        None, description="location server of this site, in place of locations.lis"
     )
     routes: list[EmergencyRoute] | None = Field(None, description="replaces emergency.routes for this site")
     basic: list[BasicRoute] | None = Field(None, description="replaces emergency.basic for this site")

@@ -76,6 +76,23 @@ def check_address(host: str, remedy: str) -> None:
         raise ValueError(f"{host!r} is not an IP address; {remedy}") from None
 
 
+def check_web_url(value: str) -> str:
+    """A plain http(s) URL; ValueError otherwise."""
+    remedy = "write https://lis.example.com/held"
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"not a URL; {remedy}") from None
+    if parts.scheme not in ("http", "https") or not host or port == 0 or len(value) > 1000:
+        raise ValueError(f"not an http(s) URL; {remedy}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a password in a URL shows up in logs; write token: ${file:PATH}")
+    if parts.fragment or any(not "!" <= char <= "~" for char in value):
+        raise ValueError(f"a character that no URL of a server has; {remedy}")
+    return value
+
+
 def check_host_pattern(value: str) -> None:
     """Raise ValueError unless this is a host name, *.NAME, an IP address or a network."""
     try:

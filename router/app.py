@@ -36,6 +36,8 @@ from router.key import load_key
 from router.known_names import read_answers, write_answers
 from router.lease_keeper import LeaseKeeper
 from router.limits import MOST_TRANSACTIONS, Limit, warn, warn_of_sizes
+from router.lis_calls import LisCalls
+from router.lis_client import LisClient
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.overload import MOST, Overload
@@ -119,6 +121,13 @@ class App:
             ask_reference=self.held,
         )
         self.held.counts = self.router.counts
+        self.lis = LisClient(
+            self.resolver.find_addresses,
+            time.time,
+            lambda address: self.router.sources.reaches_inside(str(address)),
+            self.router.counts,
+        )
+        self.router.lis = LisCalls(self.router, self.lis)
         self._use_references(loaded)
         self.probes = Probes(
             self.router.stack,
@@ -638,6 +647,7 @@ class App:
         self.leases.stop()
         self.tables.stop()
         self.held.close()
+        self.lis.close()
         self.router.write_waiting()
         self.journal.retry()
         self.resolver.close()
@@ -714,6 +724,7 @@ class App:
                     lambda: self.trunk_resolver.stale + self.resolver.stale,
                 ),
                 Gauge("edge911_emergency_dialogs", "emergency calls that are up", lambda: len(router.dialogs)),
+                Gauge("edge911_lis_answers_kept", "answers of location servers in memory", lambda: len(self.lis)),
                 Gauge("edge911_devices", "registered devices in memory", lambda: len(self.devices)),
                 Gauge(
                     "edge911_wiremap_rows", "access points and switch ports in memory", lambda: len(router.wiremap)

@@ -45,6 +45,7 @@ from router.from_uri import LONGEST_URI, uri_in, with_uri
 from router.hardware import hardware_address
 from router.identity import drop_unsigned
 from router.leasing import Lending, lend, pools_of
+from router.lis_client import LisServer, lis_server
 from router.phone_address import NO_PHONE_ADDRESS, SAYS_NOTHING, phone_address
 from router.reference_spool import LOCATION
 from router.sources import Source
@@ -127,6 +128,8 @@ class Rules:
         """False where a caller's location decides nothing, so that no call waits for it."""
         self.attachment_fields = AttachmentFields(config.locations.wiremap)
         self.call_data = _call_data(config.emergency.additional_data)
+        self.servers = location_servers_of(loaded) if LocationSource.HELD in self.sources else {}
+        """Location servers by site, the general one under an empty name; none where `sources` leaves held out."""
         self.sites = {site.id: site for site in config.sites}
         self.pools = pools_of(config)
         self._kinds: dict[bytes, CallKind] = {}
@@ -176,6 +179,18 @@ def places_of(config: Config, trunk_addresses: Sequence[str] = (), numbers: Emer
     )
 
 
+def location_servers_of(loaded: LoadedConfig) -> dict[str, LisServer]:
+    """The location servers of a configuration."""
+    config = loaded.config
+    ca = config.tls.ca if config.tls is not None else None
+    named = {site.id: site.lis for site in config.sites} | {"": config.locations.lis}
+    return {
+        name: lis_server(lis, lambda text: str(loaded.path(text)), ca)
+        for name, lis in named.items()
+        if lis is not None
+    }
+
+
 def conveyed_by(request: Request) -> Conveyed:
     """The location that a caller sent along, read and judged; references are not asked here."""
     if not request.has("geolocation"):
@@ -218,27 +233,9 @@ def plan_call(
     if conveyed is None:
         conveyed = conveyed_by(request)
     existing = _existing(request, source)
-    phone = NO_PHONE_ADDRESS
-    if source.location_from != SAYS_NOTHING:
-        phone = phone_address(request, source.location_from, source_address)
-    decision = locate(
-        LocationQuery(
-            identity=identity,
-            source_address=source_address,
-            behind_trunk=source.is_trunk_address,
-            conveyed=conveyed,
-            phone_address=phone.address,
-            phone_address_reason=phone.reason,
-            attachment=rules.attachment_fields.read(request, source) if wiremap else None,
-            hardware=hardware_address(request) if devices.has_hardware else "",
-            held=held,
-            now=now,
-        ),
-        devices,
-        rules.places,
-        rules.sources,
-        wiremap,
-    )
+    query = location_query(rules, devices, request, source, source_address, identity, wiremap)
+    query.conveyed, query.held, query.now = conveyed, held, now
+    decision = locate(query, devices, rules.places, rules.sources, wiremap)
     device = decision.device
     call = call_id_of(rules.key, request)
     lease = None
@@ -256,7 +253,7 @@ def plan_call(
         callback_source=decision.callback_source,
         identity_source=identity_source,
         source_address=source_address,
-        phone_address=phone.address,
+        phone_address=query.phone_address,
         privacy=", ".join(_texts(request, "privacy")),
         reason="" if device else decision.device_reason,
     )
@@ -274,6 +271,30 @@ def plan_call(
         existing=existing,
         conveyed=conveyed,
         trusts_identity=source.trust_identity,
+    )
+
+
+def location_query(
+    rules: Rules,
+    devices: DeviceTable,
+    request: Request,
+    source: Source,
+    source_address: str,
+    identity: CallerIdentity,
+    wiremap: WiremapTable,
+) -> LocationQuery:
+    """What a request says of where its phone is, but for what must be asked of others. Never raises."""
+    phone = NO_PHONE_ADDRESS
+    if source.location_from != SAYS_NOTHING:
+        phone = phone_address(request, source.location_from, source_address)
+    return LocationQuery(
+        identity=identity,
+        source_address=source_address,
+        behind_trunk=source.is_trunk_address,
+        phone_address=phone.address,
+        phone_address_reason=phone.reason,
+        attachment=rules.attachment_fields.read(request, source) if wiremap or rules.servers else None,
+        hardware=hardware_address(request) if devices.has_hardware else "",
     )
 
 

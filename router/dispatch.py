@@ -24,6 +24,7 @@ from router.event_lines import encode_event
 from router.flow_tokens import FlowTokens
 from router.from_uri import FromRewriting
 from router.identity import Trust
+from router.lis_calls import LisCalls
 from router.next_hop import NextHops, Resolve
 from router.ordinary import routed_request
 from router.ordinary_requests import OrdinaryRequests
@@ -91,6 +92,8 @@ class CallRouter:
         """Calls that were being set up when an earlier process of this node ended."""
         self.wiremap = NO_WIREMAP
         """Which place access points and switch ports serve."""
+        self.lis: LisCalls | None = None
+        """Asks location servers; None asks none."""
         self.location_answers: Counter[str] = Counter()
         """What location sources said of emergency calls: source, outcome and reason."""
         self.references = References()

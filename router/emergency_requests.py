@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
+from e911.locate import NOT_ASKED, HeldAnswer
 from e911.numbers import CallKind
 from e911.record import Caller, CallRefused
 from router.admission import INSIDE_ONLY
@@ -11,6 +12,7 @@ from router.copies import is_copy
 from router.decision import CallPlan, call_id_of, conveyed_by, plan_call, plan_of_unknown
 from router.emergency import EmergencyCall
 from router.floods import Floods
+from router.held_wait import HeldWait
 from router.leasing import Lending
 from router.reference_wait import ReferenceWait
 from router.refusals import RefusalLimit
@@ -76,21 +78,31 @@ class EmergencyRequests:
             conveyed = conveyed_by(request)
         except Exception:
             router.on_fault("reading the location of a caller")
+        held: HeldWait | HeldAnswer = NOT_ASKED
+        if router.rules.servers and router.lis is not None:
+            held = router.lis.begin(request, source, server.flow.host, conveyed)
+
+        def decide(known: Conveyed) -> None:
+            """The caller's references are answered: as soon as the location server is, too."""
+
+            def go_on(answer: HeldAnswer) -> None:
+                self._decide(server, request, source, kind, known, answer, router.now())
+
+            if isinstance(held, HeldAnswer):
+                go_on(held)
+            else:
+                held.when_known(go_on)
+
         if (
             conveyed is not NOTHING_CONVEYED
             and conveyed.references
             and router.ask_reference is not None
             and router.rules.asks_references
         ):
-            wait = ReferenceWait(
-                router.stack,
-                router,
-                conveyed,
-                lambda known: self._decide(server, request, source, kind, known, router.now()),
-            )
+            wait = ReferenceWait(router.stack, router, conveyed, decide)
             wait.start(router.ask_reference, server.flow.host, router.rules.config.locations.reference_timeout)
             return
-        self._decide(server, request, source, kind, conveyed, now)
+        decide(conveyed)
 
     def _decide(
         self,
@@ -99,6 +111,7 @@ class EmergencyRequests:
         source: Source,
         kind: CallKind,
         conveyed: Conveyed,
+        held: HeldAnswer,
         now: float,
     ) -> None:
         """Everything about the caller is known that will be: decide, and let the call go."""
@@ -113,7 +126,7 @@ class EmergencyRequests:
             return
         try:
             lending = router.callbacks.lending()
-            plan = self._plan(request, source, server.flow.host, kind, conveyed, lending)
+            plan = self._plan(request, source, server.flow.host, kind, conveyed, lending, held)
         except Exception:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
             router.on_fault("deciding about an emergency call")
@@ -151,6 +164,7 @@ class EmergencyRequests:
         kind: CallKind,
         conveyed: Conveyed | None = None,
         lending: Lending | None = None,
+        held: HeldAnswer = NOT_ASKED,
     ) -> CallPlan:
         router = self.router
         return plan_call(
@@ -162,6 +176,7 @@ class EmergencyRequests:
             kind,
             conveyed,
             wiremap=router.wiremap,
+            held=held,
             now=router.clock(),
             lending=lending,
         )

@@ -11,26 +11,32 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
 
 import h11
 from lxml import etree
 
 from e911.conveyed import ReferenceAnswer
+from e911.held_server import HELD
 from e911.location import IPNetwork
 from e911.pidf_lo import PIDF
 from e911.pidf_reader import UnreadableError, parse_document
+from router.held_exchange import LARGEST_ANSWER, Origin, TooLargeError, exchange, read_url
 from router.sources import parse_address
+
+__all__ = [
+    "LARGEST_ANSWER",
+    "HeldClient",
+    "HostRules",
+    "NoLocationError",
+    "location_document",
+    "may_ask",
+    "read_reference",
+]
 
 log = logging.getLogger(__name__)
 
-LARGEST_ANSWER = 32_768
-"""Bytes: it goes along in an INVITE."""
 ASKING_LIMIT = 64
 """References that are asked at the same time; a flood of calls must not become a flood of connections."""
-HELD = "urn:ietf:params:xml:ns:geopriv:held"
-HELD_TYPE = b"application/held+xml"
 _REQUEST = (
     f'<?xml version="1.0" encoding="UTF-8"?><locationRequest xmlns="{HELD}" responseTime="emergencyDispatch">'
     '<locationType exact="false">civic geodetic</locationType></locationRequest>'
@@ -46,16 +52,6 @@ class NoLocationError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-class Origin(NamedTuple):
-    """Where a reference points: what is needed to connect."""
-
-    is_secure: bool
-    host: str
-    port: int
-    target: bytes
-    """Path and query."""
 
 
 class HostRules:
@@ -191,20 +187,12 @@ class HeldClient:
 
     async def _exchange(self, origin: Origin, address: str, method: bytes) -> tuple[int, bytes]:
         """One request over a connection of its own: status and body."""
-        # The address that was judged is the one connected to: a name that changes meanwhile leads nowhere else.
-        reader, writer = await asyncio.open_connection(
-            address,
-            origin.port,
-            ssl=await self._context() if origin.is_secure else None,
-            server_hostname=origin.host if origin.is_secure else None,
-            limit=LARGEST_ANSWER,
-        )
+        context = await self._context() if origin.is_secure else None
         try:
-            connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_ANSWER)
-            writer.write(_request_bytes(connection, origin, method))
-            return await _read_answer(connection, reader)
-        finally:
-            writer.transport.abort()
+            body = _REQUEST if method == b"POST" else b""
+            return await exchange(origin, address, body, context=context, method=method)
+        except TooLargeError:
+            raise NoLocationError("location-too-large") from None
 
     async def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -216,18 +204,10 @@ def read_reference(uri: str) -> Origin:
     """Where a reference points. Raises NoLocationError: `reference-scheme`, or `reference-not-allowed` where it is no
     plain http(s) URL (with a password in it, for instance)."""
     try:
-        parts: SplitResult = urlsplit(uri)
-        host, port = parts.hostname, parts.port
+        return read_url(uri)
     except ValueError:
-        raise NoLocationError("reference-not-allowed") from None
-    if parts.scheme not in ("http", "https"):
-        raise NoLocationError("reference-scheme")
-    if not host or parts.username is not None or parts.password is not None or port == 0 or len(uri) > 2000:
-        raise NoLocationError("reference-not-allowed")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if any(not "!" <= char <= "~" for char in host + target):
-        raise NoLocationError("reference-not-allowed")
-    return Origin(parts.scheme == "https", host, port or (443 if parts.scheme == "https" else 80), target.encode())
+        is_web = uri.partition(":")[0].lower() in ("http", "https")
+        raise NoLocationError("reference-not-allowed" if is_web else "reference-scheme") from None
 
 
 def location_document(body: bytes) -> bytes:
@@ -246,39 +226,3 @@ def location_document(body: bytes) -> bytes:
         raise NoLocationError("reference-refused")
     presence.tail = None
     return etree.tostring(presence, xml_declaration=True, encoding="UTF-8")
-
-
-def _request_bytes(connection: h11.Connection, origin: Origin, method: bytes) -> bytes:
-    host = f"[{origin.host}]" if ":" in origin.host else origin.host
-    headers = [
-        ("Host", f"{host}:{origin.port}"),
-        ("Accept", "application/held+xml, application/pidf+xml"),
-        ("User-Agent", "edge911"),
-        ("Connection", "close"),
-    ]
-    body = _REQUEST if method == b"POST" else b""
-    if body:
-        headers += [("Content-Type", HELD_TYPE.decode()), ("Content-Length", str(len(body)))]
-    data = connection.send(h11.Request(method=method, target=origin.target, headers=headers)) or b""
-    if body:
-        data += connection.send(h11.Data(data=body)) or b""
-    return data + (connection.send(h11.EndOfMessage()) or b"")
-
-
-async def _read_answer(connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    status = 0
-    body = bytearray()
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(16_384))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-        elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > LARGEST_ANSWER:
-                raise NoLocationError("location-too-large")
-        elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
-            if not status:
-                raise EOFError
-            return status, bytes(body)

@@ -189,7 +189,12 @@ class OrdinaryRequests:
                 router.stack.answer(server, 480, now, extra=(sips_not_allowed(server.flow.point),))
                 return
         router.counts["ordinary_requests"] += 1
-        kind = Registration if request.method == b"REGISTER" else OrdinaryCall
+        kind = OrdinaryCall
+        if request.method == b"REGISTER":
+            kind = Registration
+            if router.rules.servers and router.lis is not None:
+                host = server.flow.host
+                router.lis.on_register(request, router.sources.classify(host, server.flow.port), host)
         if isinstance(request, EditedRequest):
             kind = RestoringCall
         kind(router, server, request, places, routed_request(request, decision)).start(now)

@@ -1,0 +1,124 @@
+"""Which calls ask a location server, and by what they name the phone; the server's answer, or why there is none."""
+
+import re
+from typing import TYPE_CHECKING
+
+from config.schema import Lis
+from e911.conveyed import Conveyed
+from e911.held_request import HeldIdentity
+from e911.locate import NOT_ASKED, HeldAnswer, LocationDecision, LocationQuery, locate
+from e911.location import LocationSource
+from e911.numbers import dialable
+from router.decision import identify, location_query
+from router.hardware import hardware_address
+from router.held_wait import HeldWait
+from router.lis_client import LisClient, LisServer
+from router.sources import Side, Source
+from sip.message import Request
+
+if TYPE_CHECKING:
+    from router.dispatch import CallRouter
+
+NO_IDENTITY = HeldAnswer(reason="held-no-identity")
+NOT_NEEDED = HeldAnswer(reason="held-not-needed")
+
+
+class LisCalls:
+    """Asks for calls and registrations. router: the transaction user."""
+
+    def __init__(self, router: "CallRouter", client: LisClient) -> None:
+        self.router = router
+        self.client = client
+
+    def begin(self, request: Request, source: Source, host: str, conveyed: Conveyed) -> HeldWait | HeldAnswer:
+        """What the location server says of a caller: known now, or to be waited for. Never raises."""
+        try:
+            return self._begin(request, source, host, conveyed)
+        except Exception:
+            self.router.on_fault("asking a location server")
+            return HeldAnswer(reason="held-unreachable")
+
+    def _begin(self, request: Request, source: Source, host: str, conveyed: Conveyed) -> HeldWait | HeldAnswer:
+        query, decision = self._without_server(request, source, host, conveyed)
+        server = self._server(decision)
+        if server is None:
+            return NOT_ASKED
+        identity = held_identity(server.config, request, query, decision)
+        if identity.is_empty:
+            return NO_IDENTITY
+        known = self.client.known(server, identity)
+        if known is not None and known.reason == "held-answered":
+            return known
+        if self._is_decided(decision, conveyed):
+            # Somebody before it in the order knows: nobody waits, but the answer is there for the next call.
+            self.client.ask_ahead(server, identity)
+            return known or NOT_NEEDED
+        router = self.router
+        wait = HeldWait(router.stack, router, lambda: self.client.late(server, identity))
+        wait.start(lambda told: self.client.ask(server, identity, told), server.config.timeout)
+        return wait
+
+    def on_register(self, request: Request, source: Source, host: str) -> None:
+        """A phone registers: its location is asked for now, so that it is known when 911 is dialled. Never raises."""
+        if source.side is not Side.INSIDE or source.is_trunk_address:
+            return
+        try:
+            query, decision = self._without_server(request, source, host, Conveyed())
+            server = self._server(decision)
+            if server is not None:
+                identity = held_identity(server.config, request, query, decision)
+                if not identity.is_empty:
+                    self.client.ask_ahead(server, identity)
+        except Exception:
+            self.router.on_fault("asking a location server for a phone that registers")
+
+    def _without_server(
+        self, request: Request, source: Source, host: str, conveyed: Conveyed
+    ) -> tuple[LocationQuery, LocationDecision]:
+        """What is known of the caller without the location server."""
+        router = self.router
+        rules = router.rules
+        identity, _ = identify(request, source)
+        query = location_query(rules, router.devices, request, source, host, identity, router.wiremap)
+        query.conveyed, query.now = conveyed, router.clock()
+        return query, locate(query, router.devices, rules.places, rules.sources, router.wiremap)
+
+    def _server(self, decision: LocationDecision) -> LisServer | None:
+        servers = self.router.rules.servers
+        own = servers.get(decision.site.id) if decision.site else None
+        return own or servers.get("")
+
+    def _is_decided(self, decision: LocationDecision, conveyed: Conveyed) -> bool:
+        """True where a source before the location server in the order knows, whatever else may still come."""
+        sources = self.router.rules.sources
+        before = sources[: sources.index(LocationSource.HELD)]
+        if decision.location is None or decision.location.doubt or decision.location.source not in before:
+            return False
+        # A caller's own reference that is asked at this moment may turn out to be nothing.
+        return decision.location.source is not LocationSource.CONVEYED or conveyed.location is not None
+
+
+def held_identity(lis: Lis, request: Request, query: LocationQuery, decision: LocationDecision) -> HeldIdentity:
+    """By what the phone is named to a server: as much of what the server goes by as is known."""
+    wanted = lis.identity
+    ip = query.phone_address
+    if not ip and not query.behind_trunk:
+        ip = query.source_address
+    attachment = query.attachment
+    if attachment is not None and not (
+        (attachment.bssid and "bssid" in wanted) or (attachment.chassis and "lldp" in wanted)
+    ):
+        attachment = None
+    user, host = query.identity.user, query.identity.host
+    is_plain = bool(user and host) and re.fullmatch(r"[!-~]+", f"{user}@{host}") is not None
+    number = decision.callback if decision.callback_source == "device" else dialable(user)
+    mac = ""
+    if "mac" in wanted:
+        mac = hardware_address(request) or (decision.device.mac if decision.device else "")
+    return HeldIdentity(
+        ip=ip if "ip" in wanted else "",
+        mac=mac,
+        uri=f"sip:{user}@{host}" if is_plain and "uri" in wanted else "",
+        tel=number if "tel" in wanted else "",
+        attachment=attachment,
+    )
