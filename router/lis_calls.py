@@ -1,15 +1,17 @@
 """Which calls ask a location server, and by what they name the phone; the server's answer, or why there is none."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from config.schema import Lis
-from e911.conveyed import Conveyed
+from e911.conveyed import NOTHING_CONVEYED, Conveyed
+from e911.devices import DeviceTable
 from e911.held_request import HeldIdentity
 from e911.locate import NOT_ASKED, HeldAnswer, LocationDecision, LocationQuery, locate
 from e911.location import LocationSource
 from e911.numbers import dialable
-from router.decision import identify, location_query
+from e911.wiremap import WiremapTable
+from router.decision import Rules, identify, location_query
 from router.hardware import hardware_address
 from router.held_wait import HeldWait
 from router.lis_client import LisClient, LisServer
@@ -39,21 +41,20 @@ class LisCalls:
             return HeldAnswer(reason="held-unreachable")
 
     def _begin(self, request: Request, source: Source, host: str, conveyed: Conveyed) -> HeldWait | HeldAnswer:
-        query, decision = self._without_server(request, source, host, conveyed)
-        server = self._server(decision)
+        router = self.router
+        question = self._question(request, source, host, conveyed)
+        server, identity = question.server, question.identity
         if server is None:
             return NOT_ASKED
-        identity = held_identity(server.config, request, query, decision)
         if identity.is_empty:
             return NO_IDENTITY
         known = self.client.known(server, identity)
         if known is not None and known.reason == "held-answered":
             return known
-        if self._is_decided(decision, conveyed):
+        if self._is_decided(question.decision, conveyed):
             # Somebody before it in the order knows: nobody waits, but the answer is there for the next call.
             self.client.ask_ahead(server, identity)
             return known or NOT_NEEDED
-        router = self.router
         wait = HeldWait(router.stack, router, lambda: self.client.late(server, identity))
         wait.start(lambda told: self.client.ask(server, identity, told), server.config.timeout)
         return wait
@@ -63,30 +64,17 @@ class LisCalls:
         if source.side is not Side.INSIDE or source.is_trunk_address:
             return
         try:
-            query, decision = self._without_server(request, source, host, Conveyed())
-            server = self._server(decision)
-            if server is not None:
-                identity = held_identity(server.config, request, query, decision)
-                if not identity.is_empty:
-                    self.client.ask_ahead(server, identity)
+            question = self._question(request, source, host, NOTHING_CONVEYED)
+            if question.server is not None and not question.identity.is_empty:
+                self.client.ask_ahead(question.server, question.identity)
         except Exception:
             self.router.on_fault("asking a location server for a phone that registers")
 
-    def _without_server(
-        self, request: Request, source: Source, host: str, conveyed: Conveyed
-    ) -> tuple[LocationQuery, LocationDecision]:
-        """What is known of the caller without the location server."""
+    def _question(self, request: Request, source: Source, host: str, conveyed: Conveyed) -> "Question":
         router = self.router
-        rules = router.rules
-        identity, _ = identify(request, source)
-        query = location_query(rules, router.devices, request, source, host, identity, router.wiremap)
-        query.conveyed, query.now = conveyed, router.clock()
-        return query, locate(query, router.devices, rules.places, rules.sources, router.wiremap)
-
-    def _server(self, decision: LocationDecision) -> LisServer | None:
-        servers = self.router.rules.servers
-        own = servers.get(decision.site.id) if decision.site else None
-        return own or servers.get("")
+        return question_about(
+            router.rules, router.devices, router.wiremap, request, source, host, conveyed, router.clock()
+        )
 
     def _is_decided(self, decision: LocationDecision, conveyed: Conveyed) -> bool:
         """True where a source before the location server in the order knows, whatever else may still come."""
@@ -96,6 +84,36 @@ class LisCalls:
             return False
         # A caller's own reference that is asked at this moment may turn out to be nothing.
         return decision.location.source is not LocationSource.CONVEYED or conveyed.location is not None
+
+
+class Question(NamedTuple):
+    """What there is to ask of whom; no server: none is configured for the caller's site."""
+
+    server: LisServer | None
+    identity: HeldIdentity
+    decision: LocationDecision
+    """As it is without the server's answer."""
+
+
+def question_about(
+    rules: Rules,
+    devices: DeviceTable,
+    wiremap: WiremapTable,
+    request: Request,
+    source: Source,
+    host: str,
+    conveyed: Conveyed,
+    now: float,
+) -> Question:
+    """The question to a location server that a request from this address gives rise to. now: seconds since 1970."""
+    identity, _ = identify(request, source)
+    query = location_query(rules, devices, request, source, host, identity, wiremap)
+    query.conveyed, query.now = conveyed, now
+    decision = locate(query, devices, rules.places, rules.sources, wiremap)
+    own = rules.servers.get(decision.site.id) if decision.site else None
+    server = own or rules.servers.get("")
+    named = held_identity(server.config, request, query, decision) if server is not None else HeldIdentity()
+    return Question(server, named, decision)
 
 
 def held_identity(lis: Lis, request: Request, query: LocationQuery, decision: LocationDecision) -> HeldIdentity:

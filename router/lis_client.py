@@ -315,6 +315,16 @@ class LisClient:
         return context
 
 
+async def ask_once(client: LisClient, server: LisServer, identity: HeldIdentity) -> HeldAnswer:
+    """One question as a call would ask it, with its deadline, for commands."""
+    found: asyncio.Future[HeldAnswer] = asyncio.get_running_loop().create_future()
+    client.ask(server, identity, found.set_result)
+    done, _ = await asyncio.wait([found], timeout=server.config.timeout)
+    answer = found.result() if done else client.late(server, identity)
+    client.close()
+    return answer
+
+
 def _read_context(files: Files) -> ssl.SSLContext:
     ca, certificate, key = files
     context = ssl.create_default_context(cafile=ca)

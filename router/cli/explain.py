@@ -44,6 +44,10 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(metavar="'NAME: VALUE'", help="A further header field of the INVITE; may be repeated."),
         ] = None,
+        ask: Annotated[
+            bool,
+            typer.Option("--ask", help="Ask the location server (LIS) as the call would; nobody else."),
+        ] = False,
         as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON document.")] = False,
         config: ConfigOption = None,
     ) -> None:
@@ -76,7 +80,7 @@ def register(app: typer.Typer) -> None:
             fields.append(f"P-Access-Network-Info: IEEE-802.11;i-wlan-node-id={_bssid(bssid)}")
         document, reference = _conveyed(location)
         said = SaidOfPlace(document=document, reference=reference, phone_address=phone, fields=tuple(fields))
-        decision, health = _decide(loaded, caller, dialled, source, said)
+        decision, health = _decide(loaded, caller, dialled, source, said, ask=ask)
         if as_json:
             import json
 
@@ -122,7 +126,9 @@ def _conveyed(location: str) -> tuple[bytes, str]:
         fail(f"--location {location}: {error.strerror or error}")
 
 
-def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPlace") -> tuple[dict[str, Any], str]:
+def _decide(
+    loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPlace", *, ask: bool
+) -> tuple[dict[str, Any], str]:
     import time
 
     import structlog
@@ -131,8 +137,9 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
     from e911.location import Device
     from router.decision import Rules
     from router.device_feed import DeviceFeed
-    from router.explain import Interfaces, explain
+    from router.explain import Interfaces, explain, synthetic_invite
     from router.known_leases import known_leases
+    from router.lis_now import held_now
     from router.listening import ListeningPoints, listening_points
     from router.lookups import locate_now
     from router.sources import Sources
@@ -161,9 +168,12 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
     sources = Sources(loaded.config, addresses)
     points = ListeningPoints(listening_points(loaded.config))
     key = bytes(32)  # not the node's: looking must make no file, and nothing shown here is secret or sent
+    rules = Rules(loaded, sources.trunk_addresses, key)
     try:
+        request = synthetic_invite(caller, dialled, source, said)
+        held = held_now(rules, sources, devices, wiremap, request, source, loaded.config.dns.endpoints, ask=ask)
         found = explain(
-            Rules(loaded, sources.trunk_addresses, key),
+            rules,
             sources,
             devices,
             caller,
@@ -171,6 +181,7 @@ def _decide(loaded: Any, caller: str, dialled: str, source: str, said: "SaidOfPl
             source,
             said=said,
             wiremap=wiremap,
+            held=held,
             interfaces=Interfaces(loaded.config, points, addresses),
             lending=known_leases(loaded).lending(loaded.config.node, time.time()),
         )
