@@ -31,6 +31,8 @@ WHOLE_INTENTS_BYTES = 8 * 1024 * 1024
 """Intents of open calls kept as they came; beyond it, further ones are kept without what an alarm does not say."""
 ENDED_CALLS = 1_000
 """Calls that ended last: a line that is in the journal twice is no call of which nothing is known."""
+LIVE_SECONDS = 3.0
+"""A node that was silent for less has lost no notice to another."""
 LONGEST_AGO = 86_400.0
 """Seconds since a call from which on the time of its notice counts instead."""
 CORRUPT_TOLD = 100
@@ -74,6 +76,8 @@ class Intake:
     nobody_told_total: int = 0
     unknown_contacts: set[str] = field(default_factory=set)
     corrupt: int = 0
+    hold_seconds: float = 0.0
+    """So long what is older than LIVE_SECONDS waits, while the journal is read again after a restart."""
     watches: Watches = field(default_factory=Watches)
     links: Links = field(default_factory=Links)
 
@@ -87,7 +91,7 @@ class Intake:
         for call, kind, contact in self.restored.seen:
             self.outbox.is_new(call, kind, contact)
         for entry in self.restored.entries.values():
-            self.outbox.add(entry, now)
+            self.outbox.add(entry, now + self._hold(entry, at))
             if entry.kind in PASSED_ON:  # the journal does not bring these again
                 self.outbox.is_new(*entry.key[:3])
                 self.watches.settled(entry.key, delivered=entry.state is NoticeState.DELIVERED)
@@ -106,6 +110,10 @@ class Intake:
         left = [item for item in found if (_call_of(item), data["kind"], data["contact"]) not in self.restored.folded]
         if left:
             self._fold(group, left, now, at)
+
+    def _hold(self, entry: Entry, at: float) -> float:
+        """Seconds that a notice owed since before a restart waits for word of another node that may have told it."""
+        return self.hold_seconds if at - entry.queued_at > LIVE_SECONDS else 0.0
 
     def take_line(self, line: bytes, now: float, at: float) -> None:
         """One journal line. One that cannot be read is skipped, counted and logged by name."""
@@ -268,7 +276,8 @@ class Intake:
         for entry in self.entries_for(occurrence, name, contact, written, at):
             outcome = self.restored.outcomes.pop(entry.key, None)
             entries.append(with_outcome(entry, outcome) if outcome else entry)
-            self.outbox.add(entries[-1], now)
+            waited = self.hold_seconds if self.hold_seconds and at - occurrence.at > LIVE_SECONDS else 0.0
+            self.outbox.add(entries[-1], now + waited)
         if occurrence.kind in _WATCHED:
             self._watch(occurrence, name, contact, entries, at)
 

@@ -57,7 +57,10 @@ REREAD_SECONDS = 5.0
 DRAIN_SECONDS = 3.0
 STORE_AT_END_SECONDS = 2.0
 TURN_SECONDS = 10.0
+HOLD_SECONDS = 10.0
+"""So long what was owed before a restart waits, at the most, for the database's word whether another node told it."""
 CONFIRMATIONS_REMEMBERED = 20_000
+NOT_OPEN = "database-not-open"
 UNSTORED_LIMIT = 50_000
 """Settled notices kept in memory while the database cannot be written; the oldest are dropped beyond it."""
 COLLECT_AFTER = 50_000
@@ -164,6 +167,7 @@ class NoticesProcess:
         self._settings = settings
         self._replay_end = self._reader.end()
         self._is_replayed = False
+        self._is_holding = False
         self._delivered = 0
         self._failed = 0
         self._refused = 0
@@ -183,6 +187,10 @@ class NoticesProcess:
         release_signals()
         cursor = self._cursor
         _say(logging.INFO, "notices-started", pid=os.getpid(), segment=cursor.segment, offset=cursor.offset)
+        if self._settings.database_url.startswith("postgresql"):
+            # Another node may have taken over what waits since before we were silent: the database is asked first.
+            self._intake.hold_seconds = HOLD_SECONDS
+            self._is_holding = True
         self._intake.resume(time.monotonic(), time.time())
         # Its libraries take a while to load, and the first notice shall not wait for them.
         self._recorder_start.start()
@@ -390,6 +398,15 @@ class NoticesProcess:
         if recorder.link_secret and recorder.link_secret not in self._intake.links.secrets:
             keep_secret(self._settings.state_directory, recorder.link_secret)
             self._intake.links = links_for(self._intake.config, self._settings.state_directory)
+        if self.node_beat is not None and self.node_beat.silent != recorder.silent:
+            recorder.silent = self.node_beat.silent
+            recorder.look()
+        while not recorder.taken.empty():
+            for key in recorder.taken.get():
+                self._outbox.forget(key)
+            self._hold_no_longer()
+        if recorder.error not in ("", NOT_OPEN):
+            self._hold_no_longer()
         while not recorder.recovered.empty():
             self._take_recovered(recorder.recovered.get())
         while not recorder.stored.empty():
@@ -410,6 +427,12 @@ class NoticesProcess:
         if self._outbox.folds:
             recorder.submit_folds(self._outbox.folds.values())
 
+    def _hold_no_longer(self) -> None:
+        if self._is_holding:
+            self._is_holding = False
+            self._intake.hold_seconds = 0.0
+            self._outbox.retry_now(time.monotonic())
+
     def _take_recovered(self, entries: list[Entry]) -> None:
         """What only the database still knows was to be delivered: the state directory is not the old one."""
         seen = set(self._outbox.seen())
@@ -424,6 +447,7 @@ class NoticesProcess:
         self._channels.report_overdue()
         if not self._is_replayed and self._cursor >= self._replay_end:
             self._is_replayed = True
+            self._intake.hold_seconds = 0.0
             self._next_checkpoint = now
         if self._is_replayed and (now >= self._next_checkpoint or self._log.lines > CHECKPOINT_LINES):
             self._next_checkpoint = now + CHECKPOINT_SECONDS
@@ -507,7 +531,8 @@ class NoticesProcess:
         while self._tick() == LINES_AT_ONCE:
             pass
         self._intake.release(time.monotonic(), time.time())
-        self._outbox.retry_now(time.monotonic())
+        if not self._is_holding:
+            self._outbox.retry_now(time.monotonic())
         for entry in self._outbox.due(time.monotonic()):
             self._send(entry)
         deadline = time.monotonic() + DRAIN_SECONDS

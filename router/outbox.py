@@ -148,6 +148,7 @@ class Outbox:
         self.folds: dict[Told, Fold] = {}
         self._due: list[tuple[float, int, Key]] = []
         self._turn = 0
+        self._elsewhere: set[Key] = set()
         # The older half is forgotten at once: cheaper than the oldest one at each turn.
         self._seen: dict[Told, None] = {}
         self._seen_before: dict[Told, None] = {}
@@ -173,13 +174,21 @@ class Outbox:
 
     def add(self, entry: Entry, now: float) -> None:
         """Take an entry in; a queued one is due at once. One that is there already stays as it is."""
-        if entry.key in self.entries:
+        if entry.key in self.entries or entry.key in self._elsewhere:
             return
         self.entries[entry.key] = entry
         self.unstored.add(entry.key)
         if not entry.is_settled:
             self.queued += 1
             self._schedule(entry.key, now)
+
+    def forget(self, key: Key) -> None:
+        """Somebody else tells this one; it is not taken in again."""
+        self._elsewhere.add(key)
+        entry = self.entries.pop(key, None)
+        self.unstored.discard(key)
+        if entry is not None and not entry.is_settled:
+            self.queued -= 1
 
     def due(self, now: float) -> list[Entry]:
         """Entries to be tried now; they are in flight until `settle`."""

@@ -22,7 +22,7 @@ from router.store.confirmations import LINK_SECRET, confirmations_of, shared_sec
 from router.store.engine import StoreError, open_store, reading, sqlite_path, writing
 from router.store.folds import store_folds
 from router.store.leases import leases_in, store_leases
-from router.store.outbox import queued_entries, store_entries
+from router.store.outbox import queued_entries, store_entries, take_over, taken_over
 from router.store.records import CallLines, apply_calls, gather, read_cursor, store_cursor
 
 PAUSE_SECONDS = 0.1
@@ -64,6 +64,10 @@ class Recorder(threading.Thread):
         self.stored: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
         self.stored_folds: queue.SimpleQueue[list[Fold]] = queue.SimpleQueue()
         self.recovered: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
+        self.taken: queue.SimpleQueue[list[Key]] = queue.SimpleQueue()
+        """What other nodes took over from this one while it was silent."""
+        self.silent: tuple[str, ...] = ()
+        """Nodes whose notices are to be taken over."""
         self.stored_confirmations: queue.SimpleQueue[list[Confirmation]] = queue.SimpleQueue()
         self.confirmed: queue.SimpleQueue[Confirmation] = queue.SimpleQueue()
         """What others (a console, another node's) wrote into the database about `watched` calls."""
@@ -217,10 +221,12 @@ class Recorder(threading.Thread):
             with writing(engine) as conn:
                 cursor = read_cursor(conn, self._node)
                 if not self._recovered_once:
+                    self.taken.put(taken_over(conn, self._node, time.time()))
                     self.recovered.put(queued_entries(conn, self._node))
                     self._recovered_once = True
             self._start_over(cursor)
         assert self._read is not None
+        self._take_over(engine)
         self._look_for_confirmations(engine)
         self._write_confirmations(engine)
         lines, after = self._reader.read_lines(self._read, self._limit)
@@ -244,6 +250,16 @@ class Recorder(threading.Thread):
         self._limit = min(self._limit * 2, LINES_AT_ONCE)
         self._settle(rows, folds)
         return not is_all
+
+    def _take_over(self, engine: Engine) -> None:
+        """What silent nodes left to be delivered. What they had not yet written into the database they tell when they
+        live again."""
+        for name in self.silent:
+            with writing(engine) as conn:
+                found = take_over(conn, name, self._node)
+            if found:
+                log.warning("notices-taken-over", extra={"event_fields": {"silent": name, "count": len(found)}})
+                self.recovered.put(found)
 
     def _write_confirmations(self, engine: Engine) -> None:
         with self._lock:

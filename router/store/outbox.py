@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Double, Integer, Table, Text, select
+from sqlalchemy import Column, Connection, Double, Integer, Table, Text, select, update
 
-from router.outbox import Entry, NoticeState
+from router.outbox import Entry, Key, NoticeState
 from router.store.folds import folds_of
 from router.store.metadata import metadata
 from router.store.statements import insert_or_overwrite
@@ -29,14 +29,18 @@ outbox = Table(
         Column(name, Text, nullable=False, server_default="")
         for name in ("reason", "words", "folded_into", "subject", "body")
     ),
+    Column("taken_from", Text, nullable=False, server_default=""),
 )
 _COLUMNS_OF: Final = itemgetter(*(column.name for column in outbox.columns))
-_ENTRY_COLUMNS: Final = tuple(column for column in outbox.columns if column.name != "node")
+_ENTRY_COLUMNS: Final = tuple(column for column in outbox.columns if column.name not in ("node", "taken_from"))
+TAKEN_SECONDS: Final = 86_400.0
+"""A notice that another node took over is not told by the first one again for so long."""
 
 
 def store_entries(conn: Connection, node: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write entries (`as_row` of router.outbox.Entry) over what is stored of them."""
-    insert_or_overwrite(conn, outbox, [_COLUMNS_OF(_storable(row) | {"node": node}) for row in rows])
+    """Write entries (`as_row` of router.outbox.Entry) over what is stored of them, unless another node has them."""
+    values = [_COLUMNS_OF({"taken_from": ""} | _storable(row) | {"node": node}) for row in rows]
+    insert_or_overwrite(conn, outbox, values, where_same="node", keep="taken_from")
 
 
 def queued_entries(conn: Connection, node: str) -> list[Entry]:
@@ -47,6 +51,25 @@ def queued_entries(conn: Connection, node: str) -> list[Entry]:
         .order_by(outbox.c.queued_at)
     )
     return [_entry(row._mapping) for row in conn.execute(query)]
+
+
+def take_over(conn: Connection, silent: str, node: str) -> list[Entry]:
+    """Make what a silent node still had to deliver this node's: of several that try, each notice goes to one."""
+    changed = (
+        update(outbox)
+        .where(outbox.c.node == silent, outbox.c.state == NoticeState.QUEUED.value)
+        .values(node=node, taken_from=silent)
+        .returning(*_ENTRY_COLUMNS)
+    )
+    return [_entry(row._mapping) for row in conn.execute(changed)]
+
+
+def taken_over(conn: Connection, node: str, now: float) -> list[Key]:
+    """What others have taken over from this node lately. now: seconds since 1970."""
+    query = select(outbox.c.call, outbox.c.kind, outbox.c.contact, outbox.c.channel).where(
+        outbox.c.taken_from == node, outbox.c.node != node, outbox.c.queued_at > now - TAKEN_SECONDS
+    )
+    return [(call, kind, contact, channel) for call, kind, contact, channel in conn.execute(query)]
 
 
 def notices_of(conn: Connection, call: str) -> list[Entry]:

@@ -33,13 +33,16 @@ def wait_until(is_true: Callable[[], bool], what: str, seconds: float = WAIT_SEC
 class NoticesRunner:
     """Contacts by name with their `send` URLs (or whole contact sections); a context manager that ends all."""
 
-    def __init__(self, folder: Path, contacts: dict[str, Any], *, database: str = "sqlite:///edge911.db") -> None:
+    def __init__(
+        self, folder: Path, contacts: dict[str, Any], *, database: str = "sqlite:///edge911.db", node: str = "hq-1"
+    ) -> None:
         self.folder = folder
         self.database = database
         self.log_file = folder / "notices.log"
         self.config_file = folder / "edge911.yaml"
         self.state = folder / "state"
-        self.journal = JournalWriter(self.state / "journal", "hq-1")
+        self.node = node
+        self.journal = JournalWriter(self.state / "journal", node)
         self.process: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
         self.configure(contacts)
@@ -51,7 +54,7 @@ class NoticesRunner:
             for name, given in contacts.items()
         }
         config = {
-            "node": "hq-1",
+            "node": self.node,
             "state_directory": "state",
             "listen": ["udp://127.0.0.1:5060"],
             "networks": {"inside": ["127.0.0.0/8"]},

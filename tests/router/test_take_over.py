@@ -1,0 +1,65 @@
+"""Several nodes on one PostgreSQL: what a node that died still owed is told by another, once."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from router.outbox import NoticeState
+from tests.router.notice_events import intent
+from tests.router.notices_runner import NoticesRunner, wait_until
+from tests.router.raw_receiver import RawReceiver
+from tests.support.webhook_sink import WebhookSink
+
+TAKEN_OVER_SECONDS = 5.0
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
+    found = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    for folder in found:
+        folder.mkdir()
+    return found
+
+
+def test_a_dead_nodes_notices_are_told_by_one_other_and_not_again_when_it_lives(
+    folders: tuple[Path, Path, Path], postgresql_database: str
+) -> None:
+    with RawReceiver("503 Busy") as receiver, WebhookSink("127.0.0.1") as web:
+        contacts = {"front-desk": receiver.url(), "security": web.url("security")}
+        first, second, third = (
+            NoticesRunner(folder, contacts, database=postgresql_database, node=f"hq-{number}")
+            for number, folder in enumerate(folders, start=1)
+        )
+        with first, second, third:
+            for runner in (first, second, third):
+                runner.start_and_wait()
+            calls = [f"call-{number}" for number in range(3)]
+            first.append(*(intent(call, contacts=tuple(contacts), at=time.time()) for call in calls))
+            for call in calls:
+                first.wait_for_record(call, lambda record: len(record.notices) == 2)
+            first.kill()
+            died = time.monotonic()
+            at_death = len(receiver.requests)
+            receiver.behaviours[:] = ["200 OK"]
+            wait_until(lambda: len(receiver.requests) > at_death, "another node tells them")
+            waited = time.monotonic() - died
+            for call in calls:
+                second.wait_for_record(
+                    call, lambda record: all(one.state is NoticeState.DELIVERED for one in record.notices)
+                )
+            wait_until(lambda: len(receiver.requests) >= at_death + 3, "all three are told")
+            first.start_and_wait()
+            first.append(intent("call-9", contacts=tuple(contacts), at=time.time()))
+            first.wait_for_delivered("call-9")
+            wait_until(lambda: first.status().get("queued") == 0, "nothing is owed")
+            for runner in (first, second, third):
+                assert runner.end() == 0
+            told = [request[2]["message"] for request in receiver.requests[at_death:]]
+            posts = [post.document["message"] for post in web.posts("security")]
+            logs = second.log_names() + third.log_names()
+    assert sorted(call for text in told for call in [*calls, "call-9"] if call in text) == [*calls, "call-9"]
+    assert sorted(call for text in posts for call in [*calls, "call-9"] if call in text) == [*calls, "call-9"]
+    assert logs.count("notice-recovered") == 3
+    # Signs of life are a second apart, and 3.5 s of silence is death; a busy machine may take longer.
+    assert waited < TAKEN_OVER_SECONDS * 4
