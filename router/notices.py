@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from config.load import ConfigError, load_config
 from config.schema import Config
 from router.channels import Channels, Job, Report, prepare_process, privacy_url
 from router.confirmations import Confirmation, Requests, Step, confirmation_from
+from router.contact_tests import KIND as TEST_KIND
+from router.contact_tests import take_tests
 from router.contact_urls import unusable_urls
 from router.intake import Intake, checkpoint_state
 from router.links import keep_secret, links_for
@@ -66,6 +68,7 @@ UNSTORED_LIMIT = 50_000
 COLLECT_AFTER = 50_000
 """Objects made and not freed before the collector looks for cycles."""
 _NOTIFY_TYPES = {
+    TEST_KIND: "info",
     "call": "warning",
     "test": "info",
     "failed": "failure",
@@ -364,6 +367,8 @@ class NoticesProcess:
 
     def _settle(self, key: Key, attempt: Attempt, started_at: float, not_before: float = 0.0) -> None:
         now, at = time.monotonic(), time.time()
+        if key[1] == TEST_KIND and not attempt.delivered:
+            attempt = replace(attempt, unusable=True)  # a test says how it is now: it is not tried again
         entry = self._outbox.settle(key, attempt, now=now, at=at, started_at=started_at, not_before=not_before)
         if entry is None:
             self._log.forget_delivered(key)
@@ -444,6 +449,8 @@ class NoticesProcess:
 
     def _every_second(self, now: float) -> None:
         self._heartbeat.beat()
+        for entry in take_tests(self._settings.state_directory, self._intake.config, time.time()):
+            self._outbox.add(entry, now)
         self._channels.report_overdue()
         if not self._is_replayed and self._cursor >= self._replay_end:
             self._is_replayed = True

@@ -20,10 +20,15 @@ from router.console import (
     api_docs,
     api_places,
     audit_page,
+    contacts_page,
+    locations_page,
     sign_in,
+    sites_page,
+    trunks_page,
+    users_page,
 )
 from router.console.guard import Guard
-from router.console.pages import Page, language_of, moment, moment_text
+from router.console.pages import Page, language_of, moment, moment_text, visitor
 from router.console.problems import FieldProblem, NotSignedIn, RequestProblem
 from router.console.rate import Rates
 from router.console.settings import Console, Store
@@ -32,7 +37,16 @@ from router.store.errors import StoreError
 
 _HERE = Path(__file__).parent
 
-PAGES: tuple[APIRouter, ...] = (acknowledge_page.router, sign_in.router, audit_page.router)
+PAGES: tuple[APIRouter, ...] = (
+    acknowledge_page.router,
+    sign_in.router,
+    locations_page.router,
+    sites_page.router,
+    trunks_page.router,
+    contacts_page.router,
+    audit_page.router,
+    users_page.router,
+)
 """Pages for people, in no particular order. Add yours here; its entry in the menu is in navigation.py."""
 ENDPOINTS: tuple[APIRouter, ...] = (
     api_bulk.endpoints,
@@ -137,8 +151,11 @@ def _fault(request: Request, _error: Exception) -> Response:
 def _shown(request: Request, problem: RequestProblem) -> Response:
     if request.url.path.startswith("/api/"):
         return problem.as_response()
-    console: Console = request.app.state.console
-    page = Page(console=console, request=request, language=language_of(request, None))
+    try:
+        page = visitor(request)
+    except StoreError:  # then nobody is logged in, as far as this page goes
+        console: Console = request.app.state.console
+        page = Page(console=console, request=request, language=language_of(request, None))
     response = page.render("error.html", problem.status, problem=problem)
     response.headers.update(problem.headers)
     return response

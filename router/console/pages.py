@@ -7,7 +7,7 @@ A page's function takes `Annotated[Page, Depends(page_for(Role.DESK))]`; one tha
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -168,12 +168,15 @@ def form_for(role: Role) -> Callable[..., Form]:
     return form
 
 
-async def _sent(request: Request) -> dict[str, Any]:
+async def _sent(request: Request) -> AsyncIterator[dict[str, Any]]:
     try:
         found = await request.form(max_files=4, max_fields=200)
     except MultiPartException as error:
         raise RequestProblem(400, "form-not-readable", str(error.message)) from None
-    return dict(found)
+    try:
+        yield dict(found)
+    finally:
+        await found.close()
 
 
 def visitor_form(page: Annotated[Page, Depends(visitor)], sent: Annotated[dict[str, Any], Depends(_sent)]) -> Form:

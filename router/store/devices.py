@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -221,6 +222,9 @@ def _shown(device: Device | None) -> dict[str, Value]:
         return {}
     values = columns_of(device)
     del values["device"]
+    for name in TIME_COLUMNS:
+        if seconds := values[name]:
+            values[name] = datetime.fromtimestamp(float(seconds), UTC).isoformat().replace("+00:00", "Z")
     return values
 
 

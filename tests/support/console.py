@@ -108,10 +108,10 @@ class Browser:
         assert found, f"no form on {path}"
         return found[1]
 
-    def submit(self, page: str, action: str | None = None, files: Any = None, **values: str) -> Any:
-        """Open a page, fill in its form and send it (to `action`, or to the page itself)."""
+    def submit(self, page: str, to: str | None = None, files: Any = None, **values: str) -> Any:
+        """Open a page, fill in its form and send it (to `to`, or to the page itself)."""
         data = {"csrf": self.csrf(page), **values}
-        return self.http.post(action or page, data=data, files=files)
+        return self.http.post(to or page, data=data, files=files)
 
     def log_in(self, username: str, password: str = PASSWORD, **values: str) -> Any:
         """Log in; the answer."""
