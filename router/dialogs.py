@@ -9,6 +9,7 @@ without To tag is a new call, whatever its Call-ID (docs/decisions/0013-dialogs-
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from e911.record import CallFinished, DialogFormed
@@ -133,6 +134,22 @@ class EmergencyDialogs:
         if Reason.CSEQ_METHOD_MISMATCH in request.oddities:
             edits.replace["cseq"] = (b"CSeq: %d %b" % (request.cseq, request.method),)
         return request.edited(edits)
+
+    def refreshed(self, request: Request, response: Response) -> DialogFormed | None:
+        """A 2xx to a re-INVITE or UPDATE of either side: the dialog with the PSAP's new Contact, to be journalled;
+        None where it stays where it was."""
+        key, contact = (request.call_id, request.from_tag), response.first("contact")
+        if key not in self._dialogs:
+            key, contact = (request.call_id, request.to_tag), request.first("contact")
+        dialog = self._dialogs.get(key)
+        if dialog is None or not contact:
+            return None
+        far_tag = response.to_tag if key[1] == request.from_tag else request.from_tag
+        text = contact.decode("latin-1")
+        if text == dialog.contact or far_tag != tag_of(dialog.to.encode("latin-1")):
+            return None
+        renewed = self._dialogs[key] = replace(dialog, contact=text, at=self.clock())
+        return renewed
 
     def _find(self, request: Request) -> DialogFormed | None:
         return self._dialogs.get((request.call_id, request.from_tag))

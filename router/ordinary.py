@@ -10,7 +10,7 @@ from sip.branch import Branch, Target
 from sip.flow import Flow
 from sip.loops import max_breadth, with_share_of_breadth
 from sip.machines import ServerTransaction
-from sip.message import Edits, Request
+from sip.message import Edits, Request, Response
 from sip.proxy import ResponseContext
 from sip.routing import RouteDecision
 from sip.timers import Entry, cancel_timer
@@ -26,6 +26,10 @@ _ONE: Counter[str] = Counter()
 
 DIALOG_FORMING = frozenset({b"INVITE", b"SUBSCRIBE", b"REFER", b"NOTIFY"})
 """Requests that can make a dialog (RFC 3261, RFC 6665, RFC 3515): Record-Route is of use in these."""
+
+
+TARGET_REFRESHES = frozenset({b"INVITE", b"UPDATE"})
+"""Requests within a dialog whose 2xx may move either end of it (RFC 3261 section 12.2, RFC 3311)."""
 
 
 class OrdinaryCall(ResponseContext):
@@ -103,6 +107,18 @@ class OrdinaryCall(ResponseContext):
             record_routes=record_routes,
             timeout=timeout,
         )
+
+    def on_success(self, branch: Branch, response: Response, now: float) -> None:
+        """A 2xx. In a followed emergency dialog it may say where the PSAP's side is from now on."""
+        dialogs = self.router.dialogs
+        if dialogs and self.request.method in TARGET_REFRESHES and self.request.to_tag:
+            try:
+                renewed = dialogs.refreshed(self.request, response)
+                if renewed is not None:
+                    self.router.write_later(renewed)
+            except Exception:
+                self.router.on_fault("following an emergency dialog")
+        super().on_success(branch, response, now)
 
     def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
         if event == "timeout" or event == "unreachable":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from e911.record import CallOutcome, JournalEvent
 from router.decision import Rules
+from router.dialogs import EmergencyDialogs
 from router.from_uri import FromRewriting
 from router.identity import Trust
 from router.path import Paths
@@ -53,6 +54,10 @@ class Surroundings(Protocol):
     @property
     def clock(self) -> Callable[[], float]:
         """The wall clock."""
+
+    @property
+    def dialogs(self) -> EmergencyDialogs:
+        """The emergency dialogs that are followed."""
 
     @property
     def from_rewriting(self) -> FromRewriting:

@@ -160,7 +160,7 @@ class ResponseContext:
         elif status < 200:
             self._on_provisional(branch, response, now)
         elif status < 300:
-            self._on_success(branch, response, now)
+            self.on_success(branch, response, now)
         elif branch.is_live:
             self._on_failure(branch, response, now)
 
@@ -211,7 +211,7 @@ class ResponseContext:
             return  # RFC 4320 section 4.1: no provisional response but 100 to a non-INVITE
         self.stack.respond(self.server, status, backward_bytes(response, self.server.flow), now)
 
-    def _on_success(self, branch: Branch, response: Response, now: float) -> None:
+    def on_success(self, branch: Branch, response: Response, now: float) -> None:
         first = branch.is_live
         branch.stop_timers()
         branch.state = _DONE

@@ -1,5 +1,6 @@
 """Phones that do not follow their dialog: their ACK, re-INVITE and BYE still reach the PSAP, also after a restart."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,11 @@ def assert_follows(sent: Sent, method: str) -> None:
     assert message.get("cseq").endswith(method)
 
 
+def with_contact(raw: bytes, contact: str) -> bytes:
+    """A response whose sender says that it is there."""
+    return re.sub(rb"Contact: [^\r\n]*", f"Contact: <{contact}>".encode(), raw, count=1)
+
+
 CARELESS = [
     {"uri": "sip:911@10.0.0.5"},
     {"uri": "911"},
@@ -103,7 +109,8 @@ def test_ack_reinvite_and_bye_reach_the_psap(tmp_path: Path, shape: dict[str, ob
         again = request_of(raw, "INVITE", branch="z9hG4bKre", **shape)
         held = one(world.receive(again), "INVITE")
         assert_follows(held, "INVITE")
-        assert one(world.receive(response(held.message, 200), PROVIDER_A), 200).to == PHONE
+        answer = with_contact(response(held.message, 200), PSAP_CONTACT)
+        assert one(world.receive(answer, PROVIDER_A), 200).to == PHONE
         assert_follows(
             one(world.receive(request_of(raw, "ACK", cseq="2 ACK", branch="z9hG4bKre", **shape)), "ACK"), "ACK"
         )
@@ -114,6 +121,72 @@ def test_ack_reinvite_and_bye_reach_the_psap(tmp_path: Path, shape: dict[str, ob
     assert len(world.events(CallIntent)) == 1, "none of these is a new call"
     assert [event.by for event in world.events(CallFinished)] == ["caller"]
     assert not world.router.dialogs
+
+
+MOVED = "sip:taker-7@203.0.113.98:5071"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    ("method", "status", "moves"), [("INVITE", 200, True), ("UPDATE", 200, True), ("INVITE", 488, False)]
+)
+def test_a_psap_that_moves_is_followed(tmp_path: Path, method: str, status: int, moves: bool, restarts: bool) -> None:
+    """Transferred to another call taker: re-INVITE or UPDATE with a new Contact, which counts with its 2xx."""
+    world = CallWorld(tmp_path)
+    raw = invite()
+    arrived = answered(world, raw)
+    assert_follows(one(world.receive(request_of(raw, "ACK")), "ACK"), "ACK")
+    phone_uri = arrived.get("contact")
+    assert phone_uri
+    route = arrived.all("record-route")[1:]
+    lines = [
+        f"{method} sip:4102@{PHONE[0]}:{PHONE[1]} SIP/2.0",
+        "Via: SIP/2.0/UDP 203.0.113.31:5060;branch=z9hG4bKmove",
+        "Max-Forwards: 70",
+        *(f"Route: {value}" for value in route),
+        f"From: {arrived.get('to')}",
+        f"To: {arrived.get('from')}",
+        f"Call-ID: {arrived.call_id}",
+        f"CSeq: 50 {method}",
+        f"Contact: <{MOVED}>",
+        "Content-Length: 0",
+        "",
+        "",
+    ]
+    sent = one(world.receive("\r\n".join(lines).encode(), PROVIDER_A), method)
+    assert sent.to == PHONE
+    one(world.receive(response(sent.message, status), PHONE), status)
+    if restarts:
+        world.router.write_waiting()
+        formed = world.events(DialogFormed)
+        world.start()
+        world.router.dialogs.restore(formed, [])
+    ended = one(world.receive(request_of(raw, "BYE", cseq="3 BYE")), "BYE")
+    assert ended.message.uri == (MOVED if moves else PSAP_CONTACT)
+    assert ended.message.all("route") == [SBC], "the route set stays what the first 2xx made it"
+
+
+def test_a_psap_whose_answer_to_a_reinvite_names_another_place_is_followed(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path)
+    raw = invite()
+    answered(world, raw)
+    one(world.receive(request_of(raw, "ACK")), "ACK")
+    held = one(world.receive(request_of(raw, "INVITE", branch="z9hG4bKre")), "INVITE")
+    one(world.receive(with_contact(response(held.message, 200), MOVED), PROVIDER_A), 200)
+    ack = one(world.receive(request_of(raw, "ACK", cseq="2 ACK", branch="z9hG4bKre")), "ACK")
+    assert ack.message.uri == MOVED
+    assert one(world.receive(request_of(raw, "BYE", cseq="3 BYE")), "BYE").message.uri == MOVED
+
+
+def test_somebody_else_does_not_move_the_dialog(tmp_path: Path) -> None:
+    """A 2xx of another leg that shares the Call-ID: the tag is not the PSAP's."""
+    world = CallWorld(tmp_path)
+    raw = invite()
+    answered(world, raw)
+    held = one(world.receive(request_of(raw, "INVITE", branch="z9hG4bKre")), "INVITE")
+    other = with_contact(response(held.message, 200), MOVED).replace(b"tag=psap", b"tag=other")
+    world.receive(other, PROVIDER_A)
+    assert one(world.receive(request_of(raw, "BYE", cseq="3 BYE")), "BYE").message.uri == PSAP_CONTACT
 
 
 def test_an_ack_that_says_invite(tmp_path: Path) -> None:
