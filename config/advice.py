@@ -29,6 +29,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _interfaces(config)
     yield from _location_from(config)
     yield from _location_servers(config)
+    yield from _reference_hosts(config)
     default = next((site for site in config.sites if site.id == config.emergency.default.site), None)
     default_callback = dialable(default.callback) if default else ""
     trunks = [
@@ -221,6 +222,17 @@ def _location_servers(config: Config) -> Iterator[Finding]:
     for path, lis in servers:
         if lis.fresh > lis.keep:
             yield Finding((*path, "keep"), "shorter than fresh: an answer is given up before it is asked for again")
+
+
+def _reference_hosts(config: Config) -> Iterator[Finding]:
+    locations = config.locations
+    is_expected = bool(config.emergency.all_calls_from) or "reference_timeout" in locations.model_fields_set
+    if is_expected and LocationSource.CONVEYED in locations.sources and not locations.reference_hosts:
+        yield Finding(
+            ("locations", "reference_hosts"),
+            "missing: a caller's location by reference is asked of any host that the caller names, inside ones too; "
+            "list your location servers",
+        )
 
 
 def _location_from(config: Config) -> Iterator[Finding]:

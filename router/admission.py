@@ -163,12 +163,12 @@ def refusal(
     return None
 
 
-def forgives(rules: Rules, request: Request, error: RemoteError) -> bool:
+def forgives(rules: Rules, request: Request, error: RemoteError, source: Source) -> bool:
     """True where this mistake of a request is passed over; each of its others must be, too. An emergency call that is
     malformed only where it does not matter still goes out, and so does all that follows it in its dialog."""
     if request.to_tag or request.method == b"CANCEL":
         return error.reason in (Reason.BAD_FIELD_LINE, Reason.BAD_ADDRESS)
-    if request.method != b"INVITE" or rules.kind_of(request) is CallKind.ORDINARY:
+    if request.method != b"INVITE" or rules.kind_of(request, source) is CallKind.ORDINARY:
         return False
     if error.reason is Reason.REPEATED_FIELD:
         return error.detail in ("max-forwards", "content-length")

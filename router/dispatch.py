@@ -129,9 +129,10 @@ class CallRouter:
         """Before a transaction is made: requests of sources that are not listed, and new calls while draining."""
         return self.admission.refuses(request, flow)
 
-    def forgives(self, request: Request, error: RemoteError) -> bool:
+    def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         """True where a malformed request is served all the same."""
-        return forgives(self.rules, request, error) or self.dialogs.forgives(request, error)
+        source = self.sources.classify(flow.host, flow.port)
+        return forgives(self.rules, request, error, source) or self.dialogs.forgives(request, error)
 
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
         """A new request."""

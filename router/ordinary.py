@@ -109,7 +109,8 @@ class OrdinaryCall(ResponseContext):
         )
 
     def on_success(self, branch: Branch, response: Response, now: float) -> None:
-        """A 2xx. In a followed emergency dialog it may say where the PSAP's side is from now on."""
+        """A 2xx. In a followed emergency dialog it may say where the PSAP's side is from now on; towards a public
+        trunk its media may be at an address that means nothing there."""
         dialogs = self.router.dialogs
         if dialogs and self.request.method in TARGET_REFRESHES and self.request.to_tag:
             try:
@@ -118,6 +119,11 @@ class OrdinaryCall(ResponseContext):
                     self.router.write_later(renewed)
             except Exception:
                 self.router.on_fault("following an emergency dialog")
+        if response.body and self.request.method == b"INVITE":
+            router, asked = self.router, self.server.flow
+            name = router.sources.trunk_name_at(asked.host, asked.port)
+            if name:
+                router.trunks.note_media(name, asked.host, response.body, router.counts)
         super().on_success(branch, response, now)
 
     def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:

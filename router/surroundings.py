@@ -11,6 +11,7 @@ from router.from_uri import FromRewriting
 from router.identity import Trust
 from router.path import Paths
 from router.references import References
+from router.sources import Sources
 from router.trunks import Trunks
 from sip.flow import Flow, ListeningPoint
 from sip.message import Request, Response
@@ -54,6 +55,10 @@ class Surroundings(Protocol):
     @property
     def clock(self) -> Callable[[], float]:
         """The wall clock."""
+
+    @property
+    def sources(self) -> Sources:
+        """Who is who on the wire."""
 
     @property
     def dialogs(self) -> EmergencyDialogs:

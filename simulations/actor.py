@@ -228,7 +228,7 @@ class Actor:
         """Everybody may call."""
         return None
 
-    def forgives(self, request: Request, error: RemoteError) -> bool:
+    def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         """What is malformed is refused: a peer in a simulation should be strict."""
         return False
 

@@ -54,5 +54,5 @@ class TransactionUser(Protocol):
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Asked before a transaction is made: a reason to refuse the request, or None."""
 
-    def forgives(self, request: Request, error: RemoteError) -> bool:
+    def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         """True where a malformed request is to be served all the same (an emergency call)."""

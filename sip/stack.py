@@ -250,9 +250,9 @@ class Stack:
             check_request(request)
         except RemoteError as error:
             error.request = request
-            if not self.user.forgives(request, error):
+            if not self.user.forgives(request, error, flow):
                 raise
-            request = self._forgiven(request)
+            request = self._forgiven(request, flow)
         method = request.method
         key = self._server_key(request, method)
         server = self.servers.get(key)
@@ -289,10 +289,10 @@ class Stack:
             return
         self.user.on_request(server, request, now)
 
-    def _forgiven(self, request: Request) -> Request:
+    def _forgiven(self, request: Request, flow: Flow) -> Request:
         """A request with a mistake that is forgiven; raises RemoteError where another one is not."""
         for fault in faults_of(request):
-            if not self.user.forgives(request, fault):
+            if not self.user.forgives(request, fault, flow):
                 fault.request = request
                 raise fault
             self.counts[f"forgiven_{fault.reason}"] += 1

@@ -286,7 +286,7 @@ class SipAgent:
         """Nothing is refused before its transaction."""
         return None
 
-    def forgives(self, request: Request, error: RemoteError) -> bool:
+    def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         """Nothing malformed is served."""
         return False
 

@@ -57,6 +57,23 @@ def test_the_example_loads_and_says_only_what_is_not_built_yet_and_where_media_m
     assert loaded.files == (EXAMPLE,)
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", False),
+        ("locations: {reference_timeout: 1s}", True),
+        ("locations: {reference_timeout: 1s, reference_hosts: [lis.example.com]}", False),
+        ("locations: {reference_timeout: 1s, sources: [registered, site]}", False),
+        ("emergency: {all_calls_from: [10.0.0.0/8]}", True),
+    ],
+)
+def test_where_references_are_to_be_expected_check_asks_for_their_hosts(
+    tmp_path: Path, more: str, said: bool
+) -> None:
+    found = load(tmp_path, f"{LISTEN}{more}\n").warnings
+    assert ("locations.reference_hosts" in [one.path for one in found]) is said
+
+
 def test_plain_scalars_take_the_type_the_schema_asks_for(tmp_path: Path) -> None:
     config = load(
         tmp_path,

@@ -318,6 +318,22 @@ def test_every_call_from_there_is_an_emergency(tmp_path: Path, networks: dict[st
     assert other.to != PROVIDER_A, "an ordinary call from elsewhere"
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "reason"), [((b"Via: ", b"X broken line\r\nVia: "), "bad-field-line"), ((b";tag=", b";;tag="), "")]
+)
+def test_every_call_from_there_is_forgiven_what_does_not_matter(
+    tmp_path: Path, spoilt: tuple[bytes, bytes], reason: str
+) -> None:
+    """As a 911 call from any other phone is."""
+    world, _ = world_of(tmp_path, emergency=emergency() | {"all_calls_from": ["10.1.0.0/16"]})
+    raw = invite("sip:+12125550199@10.0.0.5").replace(*spoilt, 1)
+    assert first_invite(world.receive(raw)).to == PROVIDER_A
+    if reason:
+        elsewhere = ("10.2.0.9", 5060)
+        other = invite("sip:+12125550199@10.0.0.5", source=elsewhere).replace(*spoilt, 1)
+        assert one(world.receive(other, elsewhere), 400)
+
+
 def test_a_test_call_from_there_stays_a_test(tmp_path: Path) -> None:
     world, _ = world_of(tmp_path, emergency=emergency() | {"all_calls_from": ["10.1.0.0/16"]})
     sent = first_invite(world.receive(invite("sip:933@10.0.0.5")))

@@ -10,7 +10,7 @@ from e911.record import RouteEvent
 from router.explain import Interfaces, explain
 from router.media import names_private_media
 from router.trunks import known_addresses
-from tests.support.call_world import CONFIG, SDP, CallWorld, invite, one, response
+from tests.support.call_world import CARRIER, CONFIG, SDP, CallWorld, invite, one, response
 
 
 def trunks(**more: str) -> dict[str, Any]:
@@ -64,6 +64,24 @@ def test_ordinary_calls_are_counted_and_logged_once(world: CallWorld, caplog: py
         one(world.receive(invite("sip:2125550177@10.0.0.5")), "INVITE")
     assert world.router.counts["private_media_address"] == 3
     assert [one.getMessage().count("carrier") for one in caplog.records] == [1]
+
+
+@pytest.mark.parametrize(("address", "said"), [("10.1.3.7", 1), ("198.51.100.7", 0)])
+def test_a_phones_answer_to_a_call_from_a_public_trunk_is_looked_at_too(
+    world: CallWorld, caplog: pytest.LogCaptureFixture, address: str, said: int
+) -> None:
+    public = SDP.replace(b"10.1.3.7", b"198.51.100.7")
+    call = invite("sip:2125550177@10.0.0.5", source=CARRIER, body=public)
+    for branch in (b"z9hG4bKa", b"z9hG4bKb"):
+        sent = one(world.receive(call.replace(b"z9hG4bK", branch), CARRIER), "INVITE")
+        answer = response(sent.message, 200).replace(
+            b"Content-Length: 0\r\n\r\n",
+            b"Content-Type: application/sdp\r\nContent-Length: %d\r\n\r\n" % len(SDP),
+        ) + SDP.replace(b"10.1.3.7", address.encode())
+        answered = one(world.receive(answer, sent.to), 200)
+        assert address.encode() in answered.message.raw, "it goes on as it came"
+    assert world.router.counts["private_media_address"] == 2 * said
+    assert len(caplog.records) == said
 
 
 def test_nothing_is_said_where_it_is_expected_or_not_so(tmp_path: Path) -> None:

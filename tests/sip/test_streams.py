@@ -76,7 +76,7 @@ class Node:
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         return None
 
-    def forgives(self, request: Request, error: RemoteError) -> bool:
+    def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         return False
 
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:

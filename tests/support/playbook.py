@@ -106,7 +106,7 @@ class RecordingUser:
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         return self.refusal
 
-    def forgives(self, request: Request, error: RemoteError) -> bool:
+    def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         return self.forgiving
 
 
