@@ -15,6 +15,9 @@ from sip.routing import strictly_routed_uri
 if TYPE_CHECKING:
     from router.dispatch import CallRouter
 
+# Members of an enumeration are looked up slowly (0.16 µs); these once.
+_UNLISTED = Side.UNLISTED
+
 SHUNNED_SECONDS = 1.0
 """So long a stranger that floods is not even read."""
 INSIDE_ONLY = "emergency calls are served from inside networks only"
@@ -58,7 +61,7 @@ class Admission:
         if request.has("route") and request.method == b"INVITE" and not request.to_tag:
             self._find_strictly_routed_call(request)
         source = router.sources.classify(flow.host, flow.port)
-        is_usual = source.side is not Side.UNLISTED and flow.peer is None and not router.draining
+        is_usual = source.side is not _UNLISTED and flow.peer is None and not router.draining
         if is_usual and not self.is_restricting:
             return None  # spared the questions below
         error = refusal(
@@ -149,12 +152,12 @@ def refusal(
     if is_new_call:
         kind = rules.kind_of(request, source)
         if kind is not CallKind.ORDINARY:
-            if source.side is Side.UNLISTED and rules.config.emergency.from_unlisted != "accept":
+            if source.side is _UNLISTED and rules.config.emergency.from_unlisted != "accept":
                 # Without a transaction: a stranger with a forged address is sent one answer, not twelve.
                 note_refused(kind)
                 return RemoteError(Reason.SOURCE_NOT_LISTED, 403, INSIDE_ONLY)
             return None
-    if source.side is Side.UNLISTED and request.method != b"CANCEL" and not has_token(request):
+    if source.side is _UNLISTED and request.method != b"CANCEL" and not has_token(request):
         return RemoteError(Reason.SOURCE_NOT_LISTED, 403, f"{flow.host} is in no listed network")
     if flow.peer is UNCERTIFIED and request.method != b"CANCEL" and not has_token(request):
         return RemoteError(Reason.NO_CLIENT_CERTIFICATE, 403, "without a client certificate only 911 is served")

@@ -27,6 +27,10 @@ from sip.message import Edits, Request
 if TYPE_CHECKING:
     from router.dispatch import CallRouter
 
+# Members of an enumeration are looked up slowly (0.16 µs); these once.
+_OUTSIDE = Side.OUTSIDE
+_EMERGENCY = CallKind.EMERGENCY
+
 
 class EmergencyRequests:
     """911 and test calls as they come in, and texts to 911. router: the transaction user."""
@@ -51,7 +55,7 @@ class EmergencyRequests:
             router.stack.refuse_in(server, again, now)
             router.note(logging.ERROR, "911 call came back to us", {"source_address": server.flow.host})
             return
-        if source.side is Side.OUTSIDE:
+        if source.side is _OUTSIDE:
             self.note_refused(request, server.flow.host, source, kind)
             router.stack.refuse_in(server, RemoteError(Reason.SOURCE_NOT_LISTED, 403, INSIDE_ONLY), now)
             return
@@ -142,7 +146,7 @@ class EmergencyRequests:
         first_route = self._start(server, request, plan, key, now)
         router.note(
             logging.INFO,
-            "emergency call" if kind is CallKind.EMERGENCY else "test call",
+            "emergency call" if kind is _EMERGENCY else "test call",
             {
                 "call": plan.id,
                 "sip_call_id": request.call_id.decode("latin-1"),
@@ -244,7 +248,7 @@ class EmergencyRequests:
     def note_refused(self, request: Request, host: str, source: Source, kind: CallKind, reason: str = "") -> None:
         """Write down, within limits, that a 911 call was refused; the contacts are told from it."""
         router = self.router
-        reason = reason or ("from-outside" if source.side is Side.OUTSIDE else "from-unlisted-source")
+        reason = reason or ("from-outside" if source.side is _OUTSIDE else "from-unlisted-source")
         router.counts[f"emergency_refused_{reason}"] += 1
         try:
             call = call_id_of(router.key, request)

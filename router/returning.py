@@ -7,6 +7,9 @@ from sip.forwarding import loop_mark
 from sip.loops import labels_of_passes
 from sip.message import Request
 
+# Members of an enumeration are looked up slowly (0.16 µs); these once.
+_ORDINARY = CallKind.ORDINARY
+
 log = logging.getLogger(__name__)
 
 
@@ -18,7 +21,7 @@ def came_back(key: bytes, request: Request, kind: CallKind) -> bool:
     labels = labels_of_passes(key, request)
     if not labels:
         return False
-    if kind is not CallKind.ORDINARY:
+    if kind is not _ORDINARY:
         return any(label[:1].isdigit() for label in labels)
     mark = loop_mark(request)
     return any(label.endswith(mark) for label in labels)

@@ -45,6 +45,11 @@ class BranchState(IntEnum):
     DONE = 4
 
 
+# Members of an enumeration are looked up slowly (0.16 µs); these once.
+_DONE = BranchState.DONE
+_CALLING = BranchState.CALLING
+
+
 class Failure(IntEnum):
     """Why a branch failed without a response, and the status that counts in its stead (section 16.9, 16.7 step 2)."""
 
@@ -76,7 +81,7 @@ class Branch:
         self.label = target.label
         """As it stands at the end of the derived branch."""
         self.client: ClientTransaction | None = None
-        self.state = BranchState.CALLING
+        self.state = _CALLING
         self.given_up = False
         self.cancel_wanted = False
         self.cancel_sent = False
@@ -88,7 +93,7 @@ class Branch:
     @property
     def is_live(self) -> bool:
         """True until a final response, a time-out or a transport error."""
-        return self.state is not BranchState.DONE
+        return self.state is not _DONE
 
     def set_timer(self, name: str, seconds: float, now: float) -> None:
         """Start (again) a timer of this branch."""
