@@ -336,7 +336,7 @@ def _answers(
         moves = source is _REGISTERED and device is not None and device.kind is not _FIXED
         answers.append(
             SourceAnswer(
-                source=source.value,
+                source=source._value_,
                 outcome=_WON if source is winner else _KNEW,
                 reason=reason,
                 lost=lost,
@@ -360,7 +360,7 @@ def _network_detail(query: LocationQuery) -> str:
 
 @lru_cache(maxsize=512)
 def _missed(source: LocationSource, reason: str, detail: str) -> SourceAnswer:
-    return SourceAnswer(source=source.value, outcome=SourceOutcome.MISSED, reason=reason, detail=detail)
+    return SourceAnswer(source=source._value_, outcome=SourceOutcome.MISSED, reason=reason, detail=detail)
 
 
 # The registered location (method Manual).

@@ -155,6 +155,8 @@ def approach_to(
     near: the listening point the call came in by. timeout: seconds that the place has for its first answer.
     """
     state = trunks.states[name]
+    if not is_large and hop.flow.peer is None and state.config.tls.policy != "prefer":
+        return None
     steps = ways_to(trunks, state, hop, near, is_large=is_large)
     is_secure = bool(steps) and steps[0].way is Way.TLS
     if not is_secure and len(steps) < 2:

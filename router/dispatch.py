@@ -282,7 +282,7 @@ class CallRouter:
     def log_call_end(self, kind: str, call: str, outcome: CallOutcome, status: int, route: str) -> None:
         """One line for how the setting-up of an emergency call ended."""
         level = logging.ERROR if outcome is _FAILED else logging.INFO
-        self.note(level, f"{kind} call {outcome}", {"call": call, "status": status, "route": route})
+        self.note(level, f"{kind} call {outcome._value_}", {"call": call, "status": status, "route": route})
 
     # ---- where to ----
 

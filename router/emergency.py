@@ -283,7 +283,7 @@ class EmergencyCall(RouteLadder):
             elif status >= 300:
                 copy.answer(status, now)
         kind = "test" if self.plan.kind is _TEST else "emergency"
-        self.router.counts[f"{kind}_calls_{outcome}"] += 1
+        self.router.counts[f"{kind}_calls_{outcome._value_}"] += 1
         route = branch.target.name if branch is not None else ""
         # Only of a call that failed are people told from this: it is written before the caller hears of it.
         write = self.router.write if outcome is _FAILED else self.router.write_later

@@ -138,7 +138,7 @@ class EmergencyRequests:
         if router.blocks and self._is_blocked(server, request, source, kind, plan.caller, now):
             return
         self._watch_for_flood(plan, now)
-        router.counts[f"{kind}_calls"] += 1
+        router.counts[f"{kind._value_}_calls"] += 1
         found_by = str(plan.decision.location.source) if plan.decision.location else "none"
         router.counts[f"location_{found_by}"] += 1
         for answer in plan.decision.answers:

@@ -9,6 +9,7 @@ import errno
 import logging
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -122,6 +123,7 @@ class UdpEndpoint:
         else:
             self._ask_for_errors(socket.IPPROTO_IP, _IP_RECVERR)
         self.socket.bind((bind_host, point.port))
+        self.sendto = self.socket.sendto
         self.flows: dict[tuple[str, int] | tuple[str, int, int, int], Flow] = {}
         self.buffer = memoryview(bytearray(MAX_DATAGRAM))
         self.full_reads = 0
@@ -206,17 +208,27 @@ class UdpEndpoint:
 
     def send(self, data: bytes, host: str, port: int) -> int:
         """Send a datagram. Returns 0, or the errno of an error that is about this datagram."""
-        for _ in range(4):
-            try:
-                self.socket.sendto(data, (host, port))
-                return 0
-            except BlockingIOError:
+        try:
+            self.socket.sendto(data, (host, port))
+        except OSError as error:
+            return self.send_again(error, data, host, port)
+        return 0
+
+    def send_again(self, error: OSError, data: bytes, host: str, port: int) -> int:
+        """The same where it was tried, and this error came."""
+        for _ in range(3):
+            if isinstance(error, BlockingIOError):
                 self.edge.counts["udp_send_buffer_full"] += 1
                 return errno.EAGAIN
-            except OSError as error:
-                if self.read_errors():
-                    continue  # an ICMP error about an earlier datagram (any error number); this one was not sent
+            if not self.read_errors():
                 return error.errno or errno.EIO
+            # It was an ICMP error about an earlier datagram (any error number); this one was not sent.
+            try:
+                self.socket.sendto(data, (host, port))
+            except OSError as again:
+                error = again
+            else:
+                return 0
         return errno.EIO
 
     def read_errors(self) -> int:
@@ -265,7 +277,9 @@ class SipEdge:
         self.stack = stack
         self.localise = localise
         self.loop = asyncio.get_running_loop()
-        self.now = self.loop.time
+        # The standard loop's clock, without the two functions of Python around it.
+        is_standard = getattr(type(self.loop), "time", None) is asyncio.BaseEventLoop.time
+        self.now: Callable[[], float] = time.monotonic if is_standard else self.loop.time
         self.on_error = on_error
         self.counts: Counter[str] = Counter()
         self.udp: dict[ListeningPoint, UdpEndpoint] = {}
@@ -440,10 +454,19 @@ class SipEdge:
             self.before_sending()
             batch = out.copy()
             out.clear()
+            udp = self.udp
             for flow, data, client in batch:
-                if not flow.point.reliable:
-                    endpoint = self.udp.get(flow.point.base)
-                    failed = endpoint.send(data, flow.host, flow.port) if endpoint else errno.ENETUNREACH
+                point = flow.point
+                if not point.reliable:
+                    failed = 0
+                    endpoint = udp.get(point.base)
+                    if endpoint is None:
+                        failed = errno.ENETUNREACH
+                    else:
+                        try:
+                            endpoint.sendto(data, (flow.host, flow.port))
+                        except OSError as error:
+                            failed = endpoint.send_again(error, data, flow.host, flow.port)
                     if failed and client is not None and failed != errno.EAGAIN:
                         self.failed(client)
                     elif failed:
