@@ -139,7 +139,11 @@ def routed_request(request: Request, decision: RouteDecision) -> Request:
         return request
     if decision.routes is not None and not decision.routes:
         # The usual request in a dialog: our own Route was the last one.
-        fields = [field for field in request.fields if field[0] != "route"]
+        if len(request._first) == len(request.fields):  # no name stands twice
+            fields = request.fields.copy()
+            del fields[request._first["route"]]
+        else:
+            fields = [field for field in request.fields if field[0] != "route"]
         return Request(request.method, decision.uri, fields, request.body, request.cseq)
     edits = Edits(uri=decision.uri)
     if decision.routes is not None:

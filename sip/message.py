@@ -83,9 +83,7 @@ class Message:
 
     def all(self, key: str) -> list[bytes]:
         """The values of all fields of this name, as written (a value may itself be a list)."""
-        if key not in self._first:
-            return []
-        return [value_of(line) for name, line in self.fields if name == key]
+        return [value_of(line) for line in self.lines(key)]
 
     def values(self, key: str) -> list[bytes]:
         """All comma-separated values of all fields of this name."""
@@ -101,8 +99,11 @@ class Message:
 
     def lines(self, key: str) -> list[bytes]:
         """The lines of all fields of this name, as received."""
-        if key not in self._first:
+        index = self._first.get(key)
+        if index is None:
             return []
+        if len(self._first) == len(self.fields):  # no name stands twice
+            return [self.fields[index][1]]
         return [line for name, line in self.fields if name == key]
 
     def required(self, key: str) -> bytes:
