@@ -1,7 +1,7 @@
 """edge911 wiremap: which place each access point and switch port serves, on the database of the configuration."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -12,7 +12,7 @@ from router.cli.common import EXIT_FAILED, ConfigOption, fail, load_or_exit
 from router.cli.table import print_table
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from e911.wiremap import WiremapEntry
     from router.locations_csv import CsvError
@@ -86,7 +86,9 @@ def _import(
         known = get_entries(conn, (row.key for row in rows))
         if problems := merged_problems(rows, known, places):
             _refuse(name, CsvError(problems))
-        count = upsert_entries(conn, [merged(row.values, known.get(row.key)) for row in rows], known)
+        after = [merged(row.values, known.get(row.key)) for row in rows]
+        count = upsert_entries(conn, after, known)
+        _write_trail(conn, known, {entry.key: entry for entry in after})
     typer.echo(f"{_rows(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged")
 
 
@@ -189,7 +191,9 @@ def _set(
         after = {**(columns_of(stored) if stored else {}), **values}
         if wrong := unfitting(after, places):
             _refuse_set(what, [f"{name}: {text}" for name, text in wrong])
-        count = upsert_entries(conn, [merged(values, stored)], known)
+        entry = merged(values, stored)
+        count = upsert_entries(conn, [entry], known)
+        _write_trail(conn, known, {key: entry})
     typer.echo(f"{key}: {'new' if count.new else 'changed' if count.changed else 'unchanged'}")
 
 
@@ -212,7 +216,26 @@ def _remove(
                 typer.echo(f"edge911: {text}: no such row ({keys[text]})", err=True)
             fail("nothing was removed")
         gone = remove_entries(conn, keys.values())
+        _write_trail(conn, known, {})
     typer.echo(f"{_rows(len(gone))} removed")
+
+
+def _write_trail(
+    conn: "Connection", before: "Mapping[str, WiremapEntry]", after: "Mapping[str, WiremapEntry]"
+) -> None:
+    """Into the audit trail: who changed which rows, from what to what."""
+    from router.store.audit import Change, command_line_author, differences, record_changes
+    from router.store.wiremap import columns_of
+
+    changes = []
+    for key in {**before, **after}:
+        old, new = before.get(key), after.get(key)
+        was, became = differences(columns_of(old) if old else {}, columns_of(new) if new else {})
+        if was or became:
+            action = "create" if old is None else "remove" if new is None else "change"
+            site = (new or old).site  # type: ignore[union-attr]  # one of them is there
+            changes.append(Change(action=action, subject=f"wiremap:{key}", before=was, after=became, site=site))
+    record_changes(conn, command_line_author(), changes)
 
 
 def _named(text: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from e911.attachment import Attachment
@@ -16,6 +17,8 @@ from e911.location import CivicAddress, GeoPoint
 from e911.wiremap import WiremapEntry, WiremapTable
 from router.cli import build_app
 from router.locations_csv import CsvError
+from router.store.audit import audit
+from router.store.engine import open_store, reading
 from router.table_feed import TableFeed
 from router.wiremap_csv import merged, read_wiremap, written_wiremap
 from router.wiremap_feed import followed_wiremap, wiremap_now
@@ -68,6 +71,12 @@ def test_import_change_export_and_remove(wiremap: Command) -> None:
     assert len(wiremap.all()) == 3, "all or nothing"
     assert wiremap("remove", "sw-3-east.example.com,", "001b2c3d4e50").stdout == "2 rows removed\n"
     assert "switch 00:1b:54:aa:bb:cc port gi1/0/14" in wiremap("list", "prise").stdout
+    engine = open_store(wiremap.url)
+    with reading(engine) as conn:
+        trail = list(conn.execute(select(audit.c.action, audit.c.subject, audit.c.via).order_by(audit.c.id)))
+    engine.dispose()
+    assert [row.action for row in trail] == ["create"] * 3 + ["change"] * 2 + ["remove"] * 2
+    assert (trail[3].subject, trail[3].via) == ("wiremap:switch 001b54aabbcc gi1/0/14", "cli")
 
 
 def test_every_mistake_has_its_line_and_column_and_nothing_is_stored(wiremap: Command) -> None:

@@ -43,6 +43,8 @@ class Plan:
     """More keys of a route, by trunk."""
     trunk_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """More keys of a trunk, by its name here."""
+    pbx: Mapping[str, Any] | None = None
+    """Keys of a PBX of the place's own, at its `pbx` endpoint; None: there is none."""
     tcp: tuple[str, ...] = ()
     """Trunks reached over TCP."""
     tls: tuple[str, ...] = ()
@@ -186,7 +188,13 @@ class Place:
                 **self.plan.trunk_keys.get(name, {}),
             }
             for name in TRUNKS
-        }
+        } | self._pbx()
+
+    def _pbx(self) -> dict[str, Any]:
+        if self.plan.pbx is None:
+            return {}
+        target = f"sip:{self.street['pbx']}"
+        return {self.trunk("pbx"): {"target": target, "side": "inside", "probe": "off", **self.plan.pbx}}
 
 
 DEVICE_COLUMNS = (
