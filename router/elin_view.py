@@ -7,6 +7,7 @@ from e911.elin import Lease, LeaseKind, Leases, Pool
 from e911.location import Device
 from e911.numbers import dialable
 from router.leasing import address_of_record, instance_of
+from router.store.audit import Change
 
 
 def pool_rows(leases: Leases, now: float) -> list[dict[str, Any]]:
@@ -99,3 +100,9 @@ def shortages(leases: Leases, devices: Sequence[Device]) -> list[str]:
                 "number of their own: where more of them call within the lease, ELINs are shared"
             )
     return said
+
+
+def release_change(lease: Lease) -> Change:
+    """What the audit trail says of a lease that was ended by hand."""
+    before = {"caller": lease.who or lease.caller, "call": lease.call, "until": lease.until}
+    return Change(action="release", subject=f"elin:{lease.number}", before=before, after={}, site=lease.site)

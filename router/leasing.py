@@ -85,6 +85,8 @@ def lend(
     now = lending.at
     site = decision.site.id if decision.site else ""
     zone = decision.zone.id if decision.zone else ""
+    if decision.device is not None and decision.device.elin_zone:
+        zone = decision.device.elin_zone
     caller = caller_key(request, source_address, identity, decision)
     is_test = kind is not CallKind.EMERGENCY
     seconds = config.emergency.callback_window

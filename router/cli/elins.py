@@ -159,8 +159,9 @@ def _release(loaded: "LoadedConfig", written: str, *, as_json: bool) -> None:
     import time
 
     from e911.numbers import dialable
-    from router.elin_view import lease_row
+    from router.elin_view import lease_row, release_change
     from router.known_leases import known_leases
+    from router.store.audit import command_line_author, record_changes
     from router.store.engine import StoreError, open_store, writing
     from router.store.leases import release
 
@@ -174,6 +175,7 @@ def _release(loaded: "LoadedConfig", written: str, *, as_json: bool) -> None:
         try:
             with writing(engine) as conn:
                 ended = release(conn, number, now, known.leases.live(number, now))
+                record_changes(conn, command_line_author(), [release_change(lease) for lease in ended])
         finally:
             engine.dispose()
     except StoreError as error:

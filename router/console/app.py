@@ -21,6 +21,7 @@ from router.console import (
     api_places,
     audit_page,
     contacts_page,
+    elins_page,
     locations_page,
     sign_in,
     sites_page,
@@ -46,6 +47,7 @@ PAGES: tuple[APIRouter, ...] = (
     contacts_page.router,
     audit_page.router,
     users_page.router,
+    elins_page.router,
 )
 """Pages for people, in no particular order. Add yours here; its entry in the menu is in navigation.py."""
 ENDPOINTS: tuple[APIRouter, ...] = (
@@ -54,6 +56,7 @@ ENDPOINTS: tuple[APIRouter, ...] = (
     api_places.endpoints,
     api_calls.endpoints,
     audit_page.endpoints,
+    elins_page.endpoints,
 )
 """Parts of the REST API; each has a path below /api/v1."""
 

@@ -99,6 +99,20 @@ def test_a_phone_with_a_number_of_its_own_shows_that_and_takes_no_elin(world: Ca
     assert (first.lease.number, first.lease.kind, first.lease.pool) == (OWN, "own", "")
 
 
+def test_the_zone_lends_first_and_a_device_may_name_another(tmp_path: Path) -> None:
+    zones = [
+        {"id": "hq-3", "elins": [SECOND], "networks": ["10.1.3.0/24"]},
+        {"id": "hq-4", "elins": ["+12125550193"]},
+    ]
+    named = Device(device="4104", site="hq", elin_zone="hq-4")
+    keys = {**sections(elins=(ELIN,), zones=zones), "locations": {"sources": ["network", "registered", "site"]}}
+    world = CallWorld(tmp_path, devices=(LOBBY, named), **keys)
+    assert SECOND in asserted(dial_911(world, source=PHONE))
+    assert "+12125550193" in asserted(dial_911(world, user="4104", source=PHONE))
+    assert ELIN in asserted(dial_911(world, user="4198", source=PHONE)), "the zone's is in use"
+    assert [event.lease.pool for event in world.events(CallIntent)] == ["hq/hq-3", "hq/hq-4", "hq"]
+
+
 def test_the_same_caller_has_the_same_elin_again_also_after_a_restart(world: CallWorld) -> None:
     raw = invite(source=PBX)
     first = one(world.receive(raw, PBX), "INVITE")
