@@ -266,6 +266,13 @@ class Console(HttpListen):
         le=1_000_000,
         description="requests a minute of one token, and of one address, to the API; more get 429",
     )
+    keep_messages_days: float = Field(
+        30,
+        ge=0,
+        le=36_500,
+        description="SIP messages of emergency calls are kept so many days, for the ladder and the incident bundle; "
+        "0: none are kept. Records are always kept",
+    )
     oidc: Oidc | None = Field(None, description="login by another system (OpenID Connect)")
 
     @field_validator("listen")
@@ -297,6 +304,25 @@ class Console(HttpListen):
     def url(self) -> str:
         """Where browsers find it, without a slash at the end."""
         return self.public_url or self.listen
+
+
+class SelfTest(Section):
+    """Test calls that edge911 places itself, for each site by each E911 route, and judges by what it hears."""
+
+    at: str = Field(
+        "03:15", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="when, HH:MM in the time zone of each site"
+    )
+    days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = Field(
+        default_factory=list, description="on these days; empty: every day"
+    )
+    sites: list[str] = Field(default_factory=list, description="ids of sites; empty: all")
+    listen_seconds: float = Field(
+        20.0, ge=2, le=120, description="how long at most to listen to the read-back, seconds"
+    )
+    media_address: str | None = Field(
+        None,
+        description="address at which the provider's media reaches this host; default: the one the system sends from",
+    )
 
 
 class Networks(Section):
@@ -1004,6 +1030,7 @@ class Config(Section):
     )
     ali: Ali | None = Field(None, description="ALI records for a database operator: `edge911 ali`")
     console: Console | None = Field(None, description="web console and REST API")
+    self_test: SelfTest | None = Field(None, description="test calls that are placed by themselves, and judged")
     log: Log = Field(default_factory=Log, description="logs of all processes")
     trace: Trace = Field(default_factory=Trace, description="copies of SIP messages: captures, Homer")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from e911.numbers import CallKind, classify
 from router.decision import Rules
 from router.limits import MOST_TRANSACTIONS, Rates, Strangers
+from router.self_test.proof import asked_by
 from router.sources import Side, Source
 from sip.errors import Reason, RemoteError
 from sip.flow import UNCERTIFIED, Flow
@@ -71,6 +72,7 @@ class Admission:
             source,
             draining=router.draining,
             has_token=lambda request: router.has_token(request) or router.dialogs.is_from(request, flow.host),
+            is_own_test=lambda request: asked_by(router.key, request, router.clock()) is not None,
             note_refused=lambda kind: router.emergency.note_refused(request, flow.host, source, kind),
         )
         if error is None:
@@ -142,16 +144,19 @@ def refusal(
     draining: bool,
     has_token: Callable[[Request], bool],
     note_refused: Callable[[CallKind], None],
+    is_own_test: Callable[[Request], bool],
 ) -> RemoteError | None:
     """Why a request is not served, or None: sources that are not listed, clients without the certificate
     asked for, and new calls while draining.
 
-    note_refused is told of an emergency call that is refused.
+    note_refused is told of an emergency call that is refused; is_own_test knows test calls of ours.
     """
     is_new_call = request.method == b"INVITE" and not request.to_tag
     if is_new_call:
         kind = rules.kind_of(request, source)
         if kind is not CallKind.ORDINARY:
+            if kind is CallKind.TEST and is_own_test(request):
+                return None
             if source.side is _UNLISTED and rules.config.emergency.from_unlisted != "accept":
                 # Without a transaction: a stranger with a forged address is sent one answer, not twelve.
                 note_refused(kind)

@@ -261,7 +261,7 @@ def plan_call(
         privacy=", ".join(_texts(request, "privacy")),
         reason="" if device else decision.device_reason,
     )
-    steps, ladder = _ladder(rules, decision, kind)
+    steps, ladder = ladder_for(rules, decision, kind)
     return CallPlan(
         id=call,
         kind=kind,
@@ -347,7 +347,7 @@ def plan_of_unknown(rules: Rules, request: Request, source_address: str, kind: C
         callback_source="default-site" if callback else "",
         contacts=site.contacts if site and site.contacts else tuple(rules.config.contacts),
     )
-    steps, ladder = _ladder(rules, decision, kind)
+    steps, ladder = ladder_for(rules, decision, kind)
     return CallPlan(
         id=call_id_of(rules.key, request),
         kind=kind,
@@ -360,7 +360,8 @@ def plan_of_unknown(rules: Rules, request: Request, source_address: str, kind: C
     )
 
 
-def _ladder(rules: Rules, decision: LocationDecision, kind: CallKind) -> Ladder:
+def ladder_for(rules: Rules, decision: LocationDecision, kind: CallKind) -> Ladder:
+    """The routes of a call about whose caller this was decided."""
     location = decision.location
     place = location.civic if location else None
     if (place is None or not place.country) and decision.site is not None:

@@ -1,6 +1,7 @@
 """New emergency requests: who is served, what is decided, and the call set going."""
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
@@ -17,6 +18,8 @@ from router.leasing import Lending
 from router.reference_wait import ReferenceWait
 from router.refusals import RefusalLimit
 from router.returning import came_back
+from router.self_test.plan import plan_for
+from router.self_test.proof import KEY, Asked, asked_by
 from router.sources import Side, Source
 from router.text_to_911 import TextTo911
 from sip.errors import Reason, RemoteError
@@ -48,6 +51,12 @@ class EmergencyRequests:
     ) -> None:
         """One INVITE or MESSAGE to 911 or a test number."""
         router = self.router
+        asked: Asked | None = None
+        if kind is CallKind.TEST and request.has(KEY):
+            asked = asked_by(router.key, request, router.clock())
+            request = request.edited(Edits(replace={KEY: ()}))
+            if asked is not None:
+                source = replace(source, side=Side.INSIDE)
         if came_back(router.key, request, kind):
             # A route of ours led back to us. The copy that went out there is refused with this, and goes on to its
             # next route.
@@ -90,7 +99,7 @@ class EmergencyRequests:
             """The caller's references are answered: as soon as the location server is, too."""
 
             def go_on(answer: HeldAnswer) -> None:
-                self._decide(server, request, source, kind, known, answer, router.now())
+                self._decide(server, request, source, kind, known, answer, router.now(), asked)
 
             if isinstance(held, HeldAnswer):
                 go_on(held)
@@ -117,6 +126,7 @@ class EmergencyRequests:
         conveyed: Conveyed,
         held: HeldAnswer,
         now: float,
+        asked: Asked | None = None,
     ) -> None:
         """Everything about the caller is known that will be: decide, and let the call go."""
         router = self.router
@@ -129,8 +139,10 @@ class EmergencyRequests:
             going_on.join(server, request)
             return
         try:
-            lending = router.callbacks.lending()
+            lending = router.callbacks.lending() if asked is None else None
             plan = self._plan(request, source, server.flow.host, kind, conveyed, lending, held)
+            if asked is not None:
+                plan = plan_for(router.rules, plan, asked)
         except Exception:
             # A fault of ours stops no emergency call: it goes as one of whom nothing is known.
             router.on_fault("deciding about an emergency call")

@@ -26,6 +26,8 @@ CALLS_SILENT_SECONDS = 10.0
 sending its INVITE for 32 s: time enough for a new process to take it."""
 NOTICES_SILENT_SECONDS = 60.0
 REFERENCES_SILENT_SECONDS = 30.0
+SELF_TEST_SILENT_SECONDS = 240.0
+"""A test call may take so long that shows no sign of life."""
 CONSOLE_SILENT_SECONDS = 60.0
 PAUSED_SECONDS = 5.0
 """A turn of the supervisor that took longer says that the whole machine stood still, not a child."""
@@ -260,6 +262,7 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="start the process of captures and HEP, too")
     parser.add_argument("--references", action="store_true", help="start the server of location references, too")
     parser.add_argument("--console", action="store_true", help="start the web console, too")
+    parser.add_argument("--self-test", action="store_true", help="start the process of test calls, too")
     options = parser.parse_args()
     os.umask(0o077)  # what the children write says where people are
     python = [sys.executable, "-m"]
@@ -295,6 +298,13 @@ def main() -> int:
             [*python, "router.console", "--config", options.config, *state, "--parent", parent],
             silent_seconds=CONSOLE_SILENT_SECONDS,
             wanted=options.console,
+            may_end=True,
+        ),
+        Child(
+            "self-test",
+            [*python, "router.self_test", "--config", options.config, *state, "--parent", parent],
+            silent_seconds=SELF_TEST_SILENT_SECONDS,
+            wanted=options.self_test,
             may_end=True,
         ),
     )

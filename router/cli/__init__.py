@@ -16,7 +16,7 @@ from router.cli.common import EXIT_FAULT, OPTION_BEFORE_COMMAND, ConfigOption
 
 COMMANDS = (
     *("check", "explain", "run", "locations", "wiremap", "calls", "elins", "ali", "block"),
-    *("users", "tokens", "trace", "key", "schema", "demo"),
+    *("self-test", "users", "tokens", "trace", "key", "schema", "demo"),
 )
 """Modules of this package that hold a subcommand, in the order `--help` shows them."""
 
@@ -85,7 +85,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_before_any_command)
     for name in COMMANDS:
-        module = f"{__name__}.{name}"
+        module = f"{__name__}.{name.replace('-', '_')}"
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module).register(app)
     return app

@@ -49,6 +49,8 @@ def register(app: typer.Typer) -> None:
             arguments.append("--references")
         if loaded.config.console is not None:
             arguments.append("--console")
+        if loaded.config.self_test is not None:
+            arguments.append("--self-test")
         os.execv(sys.executable, [sys.executable, "-m", "router.supervisor", *arguments])
 
 

@@ -17,6 +17,7 @@ from anyio.to_thread import current_default_thread_limiter
 
 from config.load import ConfigError, LoadedConfig, load_config
 from config.schema import Console as ConsoleSection
+from router.call_messages import MessageKeeper
 from router.console.app import create_app, make_console
 from router.console.settings import Console
 from router.parent import die_with_parent
@@ -75,8 +76,11 @@ class ConsoleProcess:
         release_signals()
         _say(logging.INFO, "console-started", listen=section.listen, url=section.url)
         beating = asyncio.create_task(self._beat(server, parent))
+        keeper = self._message_keeper(section)
         await server.serve([listening])
         beating.cancel()
+        if keeper is not None:
+            await asyncio.to_thread(keeper.stop)
         self._console.store.close()
         _say(logging.INFO, "console-ended")
         self._logs.finish()
@@ -99,6 +103,16 @@ class ConsoleProcess:
             ssl_certfile=path(section.certificate) if section.certificate else None,
             ssl_keyfile=path(section.private_key) if section.private_key else None,
         )
+
+    def _message_keeper(self, section: ConsoleSection) -> MessageKeeper | None:
+        """The thread that keeps the SIP messages of emergency calls, where they are to be kept."""
+        if section.keep_messages_days <= 0:
+            return None
+        console = self._console
+        seconds = section.keep_messages_days * 86_400.0
+        keeper = MessageKeeper(console.state_directory, console.config.node, console.store.writing, seconds)
+        keeper.start()
+        return keeper
 
     async def _beat(self, server: uvicorn.Server, parent: int) -> None:
         while True:

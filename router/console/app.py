@@ -20,8 +20,10 @@ from router.console import (
     api_docs,
     api_places,
     audit_page,
+    calls_page,
     contacts_page,
     elins_page,
+    live_page,
     locations_page,
     sign_in,
     sites_page,
@@ -41,6 +43,8 @@ _HERE = Path(__file__).parent
 PAGES: tuple[APIRouter, ...] = (
     acknowledge_page.router,
     sign_in.router,
+    live_page.router,
+    calls_page.router,
     locations_page.router,
     sites_page.router,
     trunks_page.router,
@@ -55,6 +59,8 @@ ENDPOINTS: tuple[APIRouter, ...] = (
     api_devices.endpoints,
     api_places.endpoints,
     api_calls.endpoints,
+    calls_page.endpoints,
+    live_page.endpoints,
     audit_page.endpoints,
     elins_page.endpoints,
 )

@@ -41,6 +41,22 @@ def to_mulaw(samples: Iterable[int]) -> bytes:
     return bytes([table[(sample + 32768) >> 2] for sample in samples])
 
 
+def from_mulaw(data: bytes) -> list[int]:
+    """µ-law as 16-bit samples."""
+    table = _linear_table()
+    return [table[code] for code in data]
+
+
+@cache
+def _linear_table() -> tuple[int, ...]:
+    return tuple(_linear(~code & 0xFF) for code in range(256))
+
+
+def _linear(code: int) -> int:
+    magnitude = (((code & 0x0F) << 3) + _BIAS) << ((code >> 4) & 0x07)
+    return _BIAS - magnitude if code & 0x80 else magnitude - _BIAS
+
+
 def to_telephone(samples: "array.array[int]", rate: int) -> bytes:
     """16-bit samples of any rate as µ-law at 8 kHz.
 
@@ -110,6 +126,21 @@ class RtpSender:
         self.sequence += 1
         self.timestamp += FRAME
         return head + frame
+
+
+def payload_of(packet: bytes, payload_type: int) -> tuple[int, bytes] | None:
+    """Sequence number and sound of a packet, where it is RTP of this payload type (RFC 3550 section 5.1)."""
+    if len(packet) < 12 or packet[0] >> 6 != 2 or packet[1] & 0x7F != payload_type:
+        return None
+    start = 12 + 4 * (packet[0] & 0x0F)
+    if packet[0] & 0x10:  # a header extension
+        if len(packet) < start + 4:
+            return None
+        start += 4 + 4 * int(struct.unpack_from("!H", packet, start + 2)[0])
+    end = len(packet) - (packet[-1] if packet[0] & 0x20 else 0)  # padding
+    if end < start:
+        return None
+    return int(struct.unpack_from("!H", packet, 2)[0]), packet[start:end]
 
 
 def pressed_key(packet: bytes, payload_type: int) -> tuple[str, int] | None:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from e911.record import JournalEvent
 from router.brief import brief_of
-from router.event_lines import encode_event
+from router.event_lines import decode_event, encode_event
 from router.record import CallRecord, CallSummary, record_from_lines
 from router.segments import START, Cursor, LineReader
 from router.store.confirmations import confirmations_of
@@ -256,6 +256,21 @@ def get_call(conn: Connection, call: str) -> CallRecord | None:
     # What was told in one notice with others is acknowledged with them.
     told_as = {call, *(entry.folded_into for entry in notices if entry.folded_into)}
     return record_from_lines(_lines(document), notices, confirmations_of(conn, sorted(told_as)))
+
+
+def call_events(conn: Connection, call: str) -> list[JournalEvent]:
+    """The events of one call as far as they can be read; none where there is no such record."""
+    document = conn.execute(select(calls.c.document).where(calls.c.id == call)).scalar_one_or_none()
+    found: list[JournalEvent] = []
+    for line in _lines(document) if document else ():
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            found.append(decode_event(line))
+    return found
+
+
+def site_of(conn: Connection, call: str) -> str | None:
+    """The site a call is of; None where there is no such record."""
+    return conn.execute(select(calls.c.site).where(calls.c.id == call)).scalar_one_or_none()
 
 
 def count_calls(conn: Connection) -> int:

@@ -67,12 +67,13 @@ class RouterProcess:
         self.config = dict(config)
         self.config_file.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
-    def command(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
-        """Run `edge911 ARGUMENTS -c edge911.yaml` beside the router."""
+    def command(self, *arguments: str, timeout: float = 100, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """Run `edge911 ARGUMENTS -c edge911.yaml` beside the router; `typed` is its standard input."""
         return subprocess.run(
             [str(EDGE911), *arguments, "-c", str(self.config_file)],
             capture_output=True,
             text=True,
+            input=typed,
             timeout=timeout,
             cwd=self.folder,
             env=self._environment,

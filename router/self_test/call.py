@@ -1,0 +1,296 @@
+"""One test call: placed to our own listening point like any phone's, its answer listened to, and judged."""
+
+import asyncio
+import secrets
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from config.channel_urls import SipReceiver
+from e911.read_back import ReadBack, judge
+from router.receivers.audio import FRAME, FRAME_SECONDS, SILENCE, RtpSender, from_mulaw, payload_of
+from router.receivers.sdp import Audio, offer, read_audio
+from router.receivers.sip_agent import ALLOW, Dialog, SipAgent, SipError, Way, new_id, new_tag
+from router.self_test.proof import FIELD, Asked, field_value
+from sip.errors import RemoteError
+from sip.headers import parse_name_addr, split_values
+from sip.machines import ServerTransaction
+from sip.message import Request, Response
+from sip.uri import bracketed, parse_sip_uri
+
+ANSWER_SECONDS = 90.0
+"""So long a test call may lack its final answer: the whole ladder has its time."""
+QUIET_END_SECONDS = 4.0
+"""After a voice, so much silence ends the recording."""
+_SILENT_PEAK = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """What came of a test call. Times are seconds since 1970."""
+
+    call_id: str
+    started_at: float
+    answered_at: float | None = None
+    ended_at: float = 0.0
+    status: int = 0
+    """The final answer; 0 where there was none."""
+    reason: str = ""
+    """`timeout`, `unreachable`, `refused`, `no-common-codec`, or empty."""
+    words: str = ""
+    hung_up: bool = False
+    """The other end hung up first."""
+    sound: bytes = b""
+    """What was heard: µ-law, 8 kHz."""
+    read_back: ReadBack | None = None
+
+
+@dataclass(slots=True)
+class _Heard:
+    """Packets as they came, put in order by their numbers."""
+
+    payload_type: int = 0
+    packets: dict[int, bytes] = field(default_factory=dict)
+    turns: int = 0
+    last: int = -1
+    last_loud_at: float = 0.0
+    voice_frames: int = 0
+
+    def add(self, packet: bytes, now: float) -> None:
+        """One packet."""
+        found = payload_of(packet, self.payload_type)
+        if found is None or len(self.packets) > 20_000:
+            return
+        number, sound = found
+        if self.last >= 0 and number < self.last - 30_000:
+            self.turns += 1
+        self.last = number
+        self.packets[self.turns * 65_536 + number] = sound
+        if max(map(abs, from_mulaw(sound)), default=0) > _SILENT_PEAK:
+            self.last_loud_at = now
+            self.voice_frames += 1
+
+    @property
+    def sound(self) -> bytes:
+        """All of it, in order; packets that were lost are silence."""
+        if not self.packets:
+            return b""
+        first, last = min(self.packets), max(self.packets)
+        if last - first > 20_000:
+            return b"".join(self.packets[number] for number in sorted(self.packets))
+        return b"".join(self.packets.get(number, SILENCE * FRAME) for number in range(first, last + 1))
+
+
+class TestCall(Dialog):
+    """The call, in the agent's thread."""
+
+    __test__ = False  # no test case of pytest
+
+    def __init__(
+        self, agent: SipAgent, key: bytes, asked: Asked, *, number: str, target: str, media_host: str, seconds: float
+    ) -> None:
+        """target: HOST:PORT;transport=… of our listening point; seconds: how long to listen at most."""
+        self.agent = agent
+        self._key = key
+        self._asked = asked
+        uri = f"sip:{number}@{target}".encode()
+        self._receiver = SipReceiver(uri=uri, parsed=parse_sip_uri(uri), is_call=True)
+        self._media_host = media_host
+        self._seconds = seconds
+        self._over = asyncio.Event()
+        self._heard = _Heard()
+        self._media: asyncio.DatagramTransport | None = None
+        self._port = 0
+        self._cseq = 1
+        self._way: Way | None = None
+        self._call_id = self._from = self._to = b""
+        self._target = uri
+        self._routes: list[bytes] = []
+        self._session = secrets.randbits(31)
+        self._ack_lines: tuple[bytes, ...] = ()
+
+    async def run(self) -> Placed:
+        """From the INVITE to the BYE. Never raises for what the network does."""
+        started = time.time()
+        try:
+            way = self._way = await self.agent.reach(self._receiver)
+            await self._open_media(way)
+            self._call_id, tag = new_id(way.host), new_tag()
+            self._from = b'From: "edge911 self-test" <sip:edge911-test@%b>;tag=%b' % (
+                bracketed(way.host).encode(),
+                tag,
+            )
+            self._to = b"To: <%b>" % self._receiver.uri
+            self.agent.dialogs[self._call_id] = self
+            return await self._talk(way, tag, started)
+        except SipError as failure:
+            return Placed(
+                call_id=self._call_id.decode(),
+                started_at=started,
+                ended_at=time.time(),
+                reason=failure.reason,
+                words=failure.words,
+            )
+        except (OSError, RemoteError) as error:
+            return Placed(
+                call_id=self._call_id.decode(),
+                started_at=started,
+                ended_at=time.time(),
+                reason="unreachable",
+                words=str(error) or type(error).__name__,
+            )
+        finally:
+            self.agent.dialogs.pop(self._call_id, None)
+            if self._media is not None:
+                self._media.close()
+
+    async def _talk(self, way: Way, tag: bytes, started: float) -> Placed:
+        value = field_value(self._key, self._asked, self._call_id.decode(), tag.decode(), started)
+        lines = (
+            *self._head(b"INVITE"),
+            f"{FIELD}: {value}".encode(),
+            self._contact(way),
+            ALLOW,
+            b"Content-Type: application/sdp",
+        )
+        body = offer(self._media_host or way.host, self._port, self._session)
+        exchange = self.agent.send(way, b"INVITE", self._receiver.uri, lines, body)
+        exchange.on_again = self._acknowledge
+        try:
+            response = await asyncio.wait_for(asyncio.shield(exchange.final), ANSWER_SECONDS)
+        except TimeoutError:
+            if exchange.is_ringing:
+                self.agent.cancel(exchange)
+            raise SipError("timeout", f"no final answer within {ANSWER_SECONDS:.0f} s") from None
+        words = f"{response.status} {response.reason.decode('utf-8', 'replace')}"
+        call_id = self._call_id.decode()
+        if response.status >= 300:
+            return Placed(
+                call_id=call_id,
+                started_at=started,
+                ended_at=time.time(),
+                status=response.status,
+                reason="refused",
+                words=words,
+            )
+        answered = time.time()
+        self._take_answer(response)
+        audio = read_audio(response.body)
+        if audio is not None:
+            self._heard.payload_type = audio.payload_type
+            await self._listen(audio)
+        hung_up = self._over.is_set()
+        if not hung_up:
+            await self._bye()
+        sound = self._heard.sound
+        return Placed(
+            call_id=call_id,
+            started_at=started,
+            answered_at=answered,
+            ended_at=time.time(),
+            status=response.status,
+            reason="" if audio is not None else "no-common-codec",
+            words=words,
+            hung_up=hung_up,
+            sound=sound,
+            read_back=judge(from_mulaw(sound)) if audio is not None else None,
+        )
+
+    async def _listen(self, audio: Audio) -> None:
+        """Send silence, which opens the way through whatever latches on it, and record."""
+        loop = self.agent.loop
+        stream = RtpSender(
+            ssrc=secrets.randbits(32),
+            sequence=secrets.randbits(15),
+            timestamp=secrets.randbits(31),
+            payload_type=audio.payload_type,
+        )
+        end = loop.time() + self._seconds
+        due = loop.time()
+        while loop.time() < end and not self._over.is_set():
+            heard = self._heard
+            if heard.voice_frames > 50 and loop.time() - heard.last_loud_at > QUIET_END_SECONDS:
+                return
+            if self._media is not None:
+                with suppress(OSError):
+                    self._media.sendto(stream.packet(SILENCE * FRAME), (audio.host, audio.port))
+            due = max(due + FRAME_SECONDS, loop.time() - 1.0)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), max(due - loop.time(), 0.001))
+
+    # ---- signalling ----
+
+    def _head(self, method: bytes) -> tuple[bytes, ...]:
+        return (
+            *self._routes,
+            self._from,
+            self._to,
+            b"Call-ID: " + self._call_id,
+            b"CSeq: %d %b" % (self._cseq, method),
+        )
+
+    def _contact(self, way: Way) -> bytes:
+        parameter = b"" if way.flow.point.transport == "udp" else b";transport=" + way.flow.point.transport.encode()
+        return b"Contact: <sip:edge911-test@%b%b>" % (way.flow.point.sent_by, parameter)
+
+    def _take_answer(self, response: Response) -> None:
+        """The dialog as the 2xx makes it (RFC 3261 section 12.1.2), and its ACK."""
+        self._to = response.lines("to")[0]
+        for value in response.all("contact")[:1]:
+            with suppress(RemoteError):
+                self._target = parse_name_addr(split_values(value)[0]).uri
+        routes = [one for value in response.all("record-route") for one in split_values(value)]
+        self._routes = [b"Route: " + one for one in reversed(routes)]
+        self._ack_lines = self._head(b"ACK")
+        self._acknowledge(response)
+
+    def _acknowledge(self, response: Response) -> None:
+        assert self._way is not None
+        self.agent.send_ack(self._way, self._target, self._ack_lines)
+
+    async def _bye(self) -> None:
+        assert self._way is not None
+        self._cseq += 1
+        exchange = self.agent.send(self._way, b"BYE", self._target, self._head(b"BYE"))
+        with suppress(TimeoutError, SipError):
+            await asyncio.wait_for(exchange.final, 4)
+
+    def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
+        """What the other end asks in the call."""
+        if request.method == b"BYE":
+            self.agent.reply(server, 200)
+            self._over.set()
+        elif request.method in (b"INFO", b"OPTIONS"):
+            self.agent.reply(server, 200, (ALLOW,))
+        elif request.method in (b"INVITE", b"UPDATE") and self._way is not None:
+            body = offer(self._media_host or self._way.host, self._port, self._session, 2)
+            lines = (self._contact(self._way), ALLOW, b"Content-Type: application/sdp")
+            self.agent.reply(server, 200, lines, body)
+        else:
+            self.agent.reply(server, 405, (ALLOW,))
+
+    async def _open_media(self, way: Way) -> None:
+        call = self
+
+        class Packets(asyncio.DatagramProtocol):
+            def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
+                call._heard.add(data, call.agent.loop.time())
+
+        host = self._media_host or way.host
+        for local in (host, "::" if ":" in host else "0.0.0.0"):  # an address of a NAT is none of ours
+            with suppress(OSError):
+                self._media, _ = await self.agent.loop.create_datagram_endpoint(Packets, local_addr=(local, 0))
+                break
+        if self._media is None:
+            raise SipError("unreachable", f"no media port at {host}")
+        self._port = int(self._media.get_extra_info("sockname")[1])
+
+
+def address_towards(host: str) -> str:
+    """Our own address on the way to a host; empty where there is none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
+    return ""

@@ -1,0 +1,143 @@
+"""The console as people use it: a real browser, a real router, and calls by SIPp."""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.support.browser import TELEPHONE, Chromium, chromium, keep, log_in
+from tests.support.ports import free_port
+from tests.support.sipp import running
+from tests.support.world import Plan, World, world
+
+pytestmark = pytest.mark.peers("chromium")
+
+SHOTS = Path(os.environ.get("EDGE911_SCREENSHOTS", "build/screenshots"))
+PASSWORD = "a long enough password"
+PLANS = {
+    "tower": Plan(),
+    "annex": Plan(language="fr"),
+    "down": Plan(routes=("provider_a",), basic=False, timeout="500ms"),
+}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("console")
+    port = free_port("127.0.0.1")
+    with world(folder, PLANS, running=False, console={"listen": f"http://127.0.0.1:{port}"}) as made:
+        for name, role, site in (("desk", "desk", ""), ("annexe", "desk", "annex"), ("eyes", "viewer", "")):
+            sites = ("--site", site) if site else ()
+            done = made.router.command(
+                "users", "add", name, "--role", role, *sites, "--password-stdin", typed=f"{PASSWORD}\n"
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        made.router.import_devices(made.router.devices)
+        made.router.start()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def one_browser() -> Iterator[Chromium]:
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def people(one_browser: Chromium) -> Iterator[Chromium]:
+    yield one_browser
+    one_browser.forget()
+
+
+def url_of(here: World) -> str:
+    return str(here.router.config["console"]["listen"])
+
+
+def open_live(here: World, context: BrowserContext, user: str = "desk") -> Page:
+    page = context.new_page()
+    log_in(page, url_of(here), user, PASSWORD)
+    page.goto(f"{url_of(here)}/live")
+    expect(page.locator("#live-state")).to_have_class("tag good")
+    return page
+
+
+def test_a_call_fills_the_screen_is_acknowledged_and_can_be_read_afterwards(here: World, people: Chromium) -> None:
+    page = open_live(here, people.context())
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    place = here["tower"]
+    with running(place.sipp("psap_answers", "provider_a")):
+        caller = place.caller("caller_dials", pause_ms=60_000)
+        with running(caller):
+            alert = page.locator("#live-alert")
+            expect(alert).to_be_visible()
+            expect(alert).to_contain_text("911 WAS DIALLED")
+            expect(alert).to_contain_text("Floor 3")
+            expect(alert).to_contain_text(f"Room {place.room}")
+            expect(alert).to_contain_text(place.callback)
+            expect(alert).to_contain_text("Answered provider-a")
+            expect(page.locator("#alert-acknowledge")).to_be_focused()
+            keep(page, SHOTS, "live-alert")
+            page.keyboard.press("Enter")
+            expect(alert).to_be_hidden()
+    record = here.router.calls()[0]
+    page.goto(f"{url_of(here)}/calls/{record['id']}")
+    for wanted in (place.device_name, place.callback, "registered", "provider-a", "SIP ladder"):
+        expect(page.locator("main")).to_contain_text(wanted)
+    expect(page.locator("svg.ladder .arrow")).not_to_have_count(0)
+    expect(page.locator("pre.sip mark").first).to_contain_text("Geolocation")
+    expect(page.locator("pre.ali")).to_contain_text("WASHINGTON")
+    keep(page, SHOTS, "call")
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Incident bundle").click()
+    with zipfile.ZipFile(io.BytesIO(downloading.value.path().read_bytes())) as archive:
+        names = {name.partition("/")[2] for name in archive.namelist()}
+        document = json.loads(archive.read(f"call-{record['id']}/record.json"))
+    assert names == {"record.json", "messages.pcap", "messages.txt", "summary.pdf"}
+    assert document["caller"]["callback"] == place.callback
+    assert errors == []
+
+
+def test_a_failed_call_says_so_and_only_those_of_the_site_see_it(here: World, people: Chromium) -> None:
+    desk = open_live(here, people.context())
+    annexe = open_live(here, people.context(locale="fr-CA", viewport=TELEPHONE), "annexe")
+    expect(annexe.locator("#live-open")).to_contain_text("Aucun appel")
+    place = here["down"]
+    with running(place.caller("caller_is_refused_503")):
+        expect(desk.locator("#live-alert")).to_contain_text("911 CALL DID NOT GO THROUGH")
+        keep(desk, SHOTS, "live-failed")
+    record = here.router.calls()[0]
+    assert (record["site"], record["outcome"]) == ("down", "failed")
+    expect(annexe.locator("#live-alert")).to_be_hidden()
+    answer = annexe.goto(f"{url_of(here)}/calls/{record['id']}")
+    assert answer is not None
+    assert answer.status == 404
+
+
+def test_on_a_telephone_in_french_a_call_of_ones_own_site_shows(here: World, people: Chromium) -> None:
+    place = here["annex"]
+    page = open_live(here, people.context(locale="fr-CA", viewport=TELEPHONE), "annexe")
+    with running(place.sipp("psap_answers", "provider_a")), running(place.caller("caller_dials")):
+        alert = page.locator("#live-alert")
+        expect(alert).to_contain_text("LE 911 A ÉTÉ COMPOSÉ")
+        expect(alert).to_contain_text("Étage 3")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= TELEPHONE["width"], "nothing to scroll sideways"
+        keep(page, SHOTS, "live-alert-telephone-fr")
+        page.get_by_role("button", name="Je m’en occupe").click()
+        expect(alert).to_be_hidden()
+
+
+def test_who_only_looks_cannot_acknowledge(here: World, people: Chromium) -> None:
+    page = open_live(here, people.context(), "eyes")
+    call = here.router.calls()[0]["id"]
+    token = page.locator("#live").get_attribute("data-csrf")
+    answer = page.request.post(f"{url_of(here)}/live/{call}/acknowledge", form={"csrf": token or ""})
+    assert answer.status == 403
+    assert page.get_by_role("button", name="I take care").count() == 0
