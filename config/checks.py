@@ -166,6 +166,9 @@ def _references(config: Config, names: _Names) -> Iterator[Finding]:
     for key, told in config.contacts.items():
         for position, contact in enumerate(told.escalate_to):
             yield from _unknown("contact", ("contacts", key, "escalate_to", position), contact, names.contacts)
+    for name, target in config.provisioning.items():
+        for position, site_id in enumerate(target.sites):
+            yield from _unknown("site", ("provisioning", name, "sites", position), site_id, names.sites)
     for number, site in enumerate(config.sites):
         for position, contact in enumerate(site.notify):
             yield from _unknown("contact", ("sites", number, "notify", position), contact, names.contacts)

@@ -69,6 +69,7 @@ __all__ = [
     "Name",
     "Network",
     "Networks",
+    "ProvisioningTarget",
     "ReferenceServer",
     "Routes",
     "Section",
@@ -920,6 +921,34 @@ class Contact(Section):
     tests: bool = Field(True, description="also told of test calls (933)")
 
 
+class ProvisioningTarget(Section):
+    """A provider, or a system of yours, that is told where each registered device is."""
+
+    kind: Literal["bandwidth", "webhook"] = Field(
+        description="bandwidth: its E911 orders (XML); webhook: a JSON document for each device"
+    )
+    url: str = Field(
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="https://dashboard.bandwidth.com/api, or where the documents are posted",
+    )
+    account: str = Field("", pattern=r"^[A-Za-z0-9-]*$", description="account id at Bandwidth")
+    username: str = Field("", description="as the provider gave it")
+    password: str = Field("", description="as the provider gave it; better ${file:PATH} or ${env:NAME}", repr=False)
+    secret: str = Field("", description="webhook: key of the signature in X-Edge911-Signature", repr=False)
+    sites: list[str] = Field(default_factory=list, description="devices of these sites only; empty: all")
+    ca: str | None = Field(None, description="PEM file with the CAs of its server; default: the system's")
+    timeout: Duration = Field(10.0, ge=0.5, le=60, description="so long one request may take")
+
+    @model_validator(mode="after")
+    def _check_target(self) -> "ProvisioningTarget":
+        if self.kind == "bandwidth" and not (self.account and self.username and self.password):
+            raise ValueError("bandwidth needs account, username and password; add what is missing")
+        host = urlsplit(self.url).hostname or ""
+        if self.url.startswith("http://") and host != "localhost" and not host.startswith("127."):
+            raise ValueError("it says where people are, so it goes by https:// (http:// only to this machine)")
+        return self
+
+
 AliKind = Literal["fixed", "nomadic", "softphone", "off-premises", "elin", "site"]
 """Whose number an ALI record is of: a device of that kind, an ELIN, or the callback of a site."""
 
@@ -1027,6 +1056,9 @@ class Config(Section):
     sites: list[SiteConfig] = Field(default_factory=list, description="places, and the callers they claim")
     contacts: dict[Name, Contact] = Field(
         default_factory=dict, description="who is told when someone at a site dials 911, by name"
+    )
+    provisioning: dict[Name, ProvisioningTarget] = Field(
+        default_factory=dict, description="who is told where each registered device is, by name"
     )
     ali: Ali | None = Field(None, description="ALI records for a database operator: `edge911 ali`")
     console: Console | None = Field(None, description="web console and REST API")

@@ -127,6 +127,12 @@ class Device:
     """When its user last acknowledged what 911 cannot do there."""
     updated_at: float = 0.0
     """Seconds since 1970 of the last change; 0 where it is not known."""
+    provisioning: str = ""
+    """What became of telling the provider where it is: `pending`, `active`, `refused: WORDS`, or empty."""
+    location_id: str = ""
+    """The provider's id of its own place, while the provider knows that."""
+    endpoint_id: str = ""
+    """The provider's id of the device."""
 
     def doubt(self, now: float) -> str:
         """Why its location is not to be relied on at `now`: `location-unconfirmed`, `location-expired`, or empty."""

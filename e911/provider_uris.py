@@ -81,6 +81,8 @@ def location_id_of(decision: LocationDecision) -> str:
     if location is None or location.source is LocationSource.CONVEYED:
         return ""
     own = device if location.source is LocationSource.REGISTERED else None
+    if own is not None and own.location_id:
+        return own.location_id
     if own is not None and (own.civic.has_street_address or own.point is not None):
         return ""  # its own address, which is not its site's
     zone, site = decision.zone, decision.site
@@ -90,8 +92,10 @@ def location_id_of(decision: LocationDecision) -> str:
 
 
 def endpoint_id_of(decision: LocationDecision) -> str:
-    """The provider's id of the caller's line: that of the zone or site decided on."""
-    zone, site = decision.zone, decision.site
+    """The provider's id of the caller's line: the device's, else that of the zone or site decided on."""
+    device, zone, site = decision.device, decision.zone, decision.site
+    if device is not None and device.endpoint_id:
+        return device.endpoint_id
     if zone is not None and zone.endpoint_id:
         return zone.endpoint_id
     return site.endpoint_id if site is not None else ""

@@ -29,7 +29,9 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class Place:
+    """Where a number is."""
+
     kind: str
     civic: CivicAddress
     point: GeoPoint | None
@@ -43,7 +45,7 @@ def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
     America, ten digits. A number that several devices show belongs to their site."""
     ali = config.ali
     assert ali is not None  # whoever calls has looked
-    places: dict[str, _Place] = {}
+    places: dict[str, Place] = {}
     sites = {site.id: site for site in config.sites}
     by_number: dict[str, list[Device]] = {}
     for device in devices:
@@ -51,7 +53,7 @@ def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
         if number:
             by_number.setdefault(number, []).append(device)
     for number, found in by_number.items():
-        places[number] = _of_device(found[0], sites) if len(found) == 1 else _of_many(found, sites)
+        places[number] = place_of(found[0], sites) if len(found) == 1 else _of_many(found, sites)
     for site in config.sites:
         if dialable(site.callback):
             places[dialable(site.callback)] = _of_site(site, None, "site")
@@ -72,9 +74,9 @@ def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
     return Wanted(records, problems)
 
 
-def _of_site(site: SiteConfig, zone: ZoneConfig | None, kind: str) -> _Place:
+def _of_site(site: SiteConfig, zone: ZoneConfig | None, kind: str) -> Place:
     finer = CivicAddress(**{name: getattr(zone, name) for name in FINER_FIELDS}) if zone is not None else None
-    return _Place(
+    return Place(
         kind=kind,
         civic=site.address.overlaid(finer) if finer is not None else site.address,
         point=site.point,
@@ -83,7 +85,8 @@ def _of_site(site: SiteConfig, zone: ZoneConfig | None, kind: str) -> _Place:
     )
 
 
-def _of_device(device: Device, sites: dict[str, SiteConfig]) -> _Place:
+def place_of(device: Device, sites: dict[str, SiteConfig]) -> Place:
+    """Where a device is, as it is registered: its own address, else that of its site and zone with what it adds."""
     site = sites.get(device.site)
     customer = (site.name or site.id) if site is not None else device.name
     who = f"device {device.device}"
@@ -93,22 +96,22 @@ def _of_device(device: Device, sites: dict[str, SiteConfig]) -> _Place:
         zone = next((one for one in site.zones if one.id == device.zone), None)
         civic = _of_site(site, zone, "").civic.overlaid(device.civic)
         point = device.point or site.point
-    return _Place(kind=device.kind.value, civic=civic, point=point, customer=customer, who=who)
+    return Place(kind=device.kind.value, civic=civic, point=point, customer=customer, who=who)
 
 
-def _of_many(found: list[Device], sites: dict[str, SiteConfig]) -> _Place:
+def _of_many(found: list[Device], sites: dict[str, SiteConfig]) -> Place:
     """A number that several devices show: the place that all of them have, else their site's address."""
-    own = [_of_device(device, sites) for device in found]
+    own = [place_of(device, sites) for device in found]
     names = ", ".join(device.device for device in found[:3])
     if all(place.civic == own[0].civic for place in own):
-        return _Place(kind=own[0].kind, civic=own[0].civic, point=own[0].point, customer=own[0].customer, who=names)
+        return Place(kind=own[0].kind, civic=own[0].civic, point=own[0].point, customer=own[0].customer, who=names)
     ids = {device.site for device in found}
     site = sites.get(next(iter(ids))) if len(ids) == 1 else None
     if site is None:
-        return _Place(
+        return Place(
             kind=own[0].kind, civic=CivicAddress(), point=None, customer="", who=f"{names}, of several sites"
         )
-    return _Place(
+    return Place(
         kind=own[0].kind,
         civic=site.address,
         point=site.point,
@@ -117,7 +120,7 @@ def _of_many(found: list[Device], sites: dict[str, SiteConfig]) -> _Place:
     )
 
 
-def _record(ali: Ali, number: str, place: _Place) -> AliRecord:
+def _record(ali: Ali, number: str, place: Place) -> AliRecord:
     civic = place.civic
     for name in ("street", "city", "state"):
         if not getattr(civic, name):

@@ -42,6 +42,7 @@ from router.telemetry import DeferredLog, configure_logging
 
 if TYPE_CHECKING:
     from router.node_beat import NodeBeat
+    from router.provisioner import Provisioner
     from router.recorder import Recorder
 
 LAST_GOOD = "notices-settings.json"
@@ -164,6 +165,7 @@ class NoticesProcess:
         self._channels = Channels(on_delivered=self._note_delivered, on_key=self._note_key, node=settings.config.node)
         self._channels.prepare(_urls(settings.config))
         self._recorder: Recorder | None = None
+        self._provisioner: Provisioner | None = None
         self.node_beat: NodeBeat | None = None
         """Signs of life of this node in the database, and which others are silent; None while it starts."""
         self._recorder_start = threading.Thread(target=self._start_recorder, daemon=True, name="recorder-start")
@@ -224,6 +226,20 @@ class NoticesProcess:
         node_beat = NodeBeat(settings.database_url, settings.config.node)
         node_beat.start()
         self.node_beat = node_beat
+        self._start_provisioner()
+
+    def _start_provisioner(self) -> None:
+        """Once, where anybody is to be told where devices are."""
+        if self._provisioner is not None or not self._intake.config.provisioning:
+            return
+        from router.provisioner import Provisioner
+
+        folder = self._config_file.parent
+        provisioner = Provisioner(
+            self._settings.database_url, lambda: self._intake.config, lambda path: str(folder / path)
+        )
+        provisioner.start()
+        self._provisioner = provisioner
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
@@ -498,6 +514,8 @@ class NoticesProcess:
         self._logs.finish()
         self._logs = _start_logging(settings.config)
         _say(logging.INFO, "configuration-reloaded")
+        if self.node_beat is not None:
+            self._start_provisioner()
         return settings.config
 
     def _write_status(self) -> None:
@@ -547,6 +565,8 @@ class NoticesProcess:
             self._take_reports(min(left, POLL_SECONDS))
         self._recorder_start.join(STORE_AT_END_SECONDS)
         self._store()
+        if self._provisioner is not None:
+            self._provisioner.stop()
         if self.node_beat is not None:
             self.node_beat.stop()
         if self._recorder is not None:

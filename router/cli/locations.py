@@ -196,10 +196,12 @@ def _list(
         return
     now = time.time()
     if found:
+        told = loaded.config.provisioning  # nobody is told of them otherwise
         print_table(
-            ("Device", "Name", "Kind", "Callback", "Site", "Zone", "Address", "Point", "State"),
-            [_row(device, now) for device in found],
-            cut=("Address", "Name", "Site", "Zone"),
+            ("Device", "Name", "Kind", "Callback", "Site", "Zone", "Address", "Point", "State")
+            + (("Provider",) if told else ()),
+            [_row(device, now) + ((device.provisioning,) if told else ()) for device in found],
+            cut=("Address", "Name", "Site", "Zone", "Provider"),
             drop=("Point", "Kind", "Zone"),
         )
     of_all = f" of {len(everything):,}" if len(found) != len(everything) else ""

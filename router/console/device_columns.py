@@ -28,6 +28,9 @@ MEANINGS = {
     "unconfirmed": "why its location is in doubt until somebody confirms it",
     "validation": "what the location validation function said",
     "updated_at": "when it was last changed",
+    "provisioning": "what became of telling the provider where it is: pending, active, or refused with its words",
+    "location_id": "the provider's id of its place",
+    "endpoint_id": "the provider's id of the device",
 }
 
 

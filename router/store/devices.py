@@ -47,7 +47,12 @@ TIME_COLUMNS: Final = ("confirmed_at", "expires_at")
 """Seconds since 1970; None where not given."""
 COLUMNS: Final = ("device", *TEXT_COLUMNS, *POINT_COLUMNS, "confirmed_at", "confirmed_by", "expires_at")
 """Every column people write, in the order of the CSV file."""
-STATE_COLUMNS: Final = ("unconfirmed", "validation", "validated_at", "acknowledged_at", "updated_at")
+PROVIDER_COLUMNS: Final = ("provisioning", "location_id", "endpoint_id")
+"""What became of telling the provider, and its ids: see router/provisioner.py."""
+STATE_COLUMNS: Final = (
+    *("unconfirmed", "validation", "validated_at", "acknowledged_at", "updated_at"),
+    *PROVIDER_COLUMNS,
+)
 """What edge911 itself writes beside them."""
 KEPT_CHANGES = 100_000
 """Rows of device_changes that the triggers keep; a reader further behind loads the whole table."""
@@ -69,7 +74,7 @@ devices = Table(
     Column("updated_at", Double, nullable=False),
     *(
         Column(name, Text, nullable=False, server_default="")
-        for name in ("confirmed_by", "unconfirmed", "validation")
+        for name in ("confirmed_by", "unconfirmed", "validation", *PROVIDER_COLUMNS)
     ),
     *(Column(name, Double) for name in ("confirmed_at", "expires_at", "validated_at", "acknowledged_at")),
 )
@@ -255,6 +260,9 @@ def settled(before: Device | None, after: Device, now: float, by: str) -> Device
             after = replace(after, confirmed_at=float(int(now)), confirmed_by=by)
     elif after.confirmed_at > before.confirmed_at:
         after = replace(after, unconfirmed="")
+    if before is None or _location(before) != _location(after) or before.callback != after.callback:
+        # The ids that a provider gave stand for what it was told: an id of an old address would send help there.
+        after = replace(after, provisioning="", location_id="", endpoint_id="")
     return replace(after, updated_at=now)
 
 
@@ -311,6 +319,9 @@ def state_of(device: Device) -> dict[str, Value]:
         "validated_at": device.validated_at or None,
         "acknowledged_at": device.acknowledged_at or None,
         "updated_at": device.updated_at,
+        "provisioning": device.provisioning,
+        "location_id": device.location_id,
+        "endpoint_id": device.endpoint_id,
     }
 
 
@@ -363,7 +374,7 @@ def _present(conn: Connection, keys: Sequence[str], batch: int, pause: Callable[
 
 _COLUMNS = frozenset(COLUMNS)
 _PLAIN = (*(name for name in (*WHO_COLUMNS, "site", "zone", "elin_zone") if name != "kind"), "confirmed_by")
-_PLAIN += ("unconfirmed", "validation")
+_PLAIN += ("unconfirmed", "validation", *PROVIDER_COLUMNS)
 _TIMES = (*TIME_COLUMNS, "validated_at", "acknowledged_at", "updated_at")
 _EMPTY_CIVIC = CivicAddress()
 _BEFORE_CIVIC = 1 + TEXT_COLUMNS.index(CIVIC_FIELDS[0])
@@ -377,7 +388,7 @@ def _device(row: Row[Any]) -> Device:
     ]
     civic = row[_BEFORE_CIVIC:_AFTER_CIVIC]
     latitude, longitude, confirmed_at, confirmed_by, expires_at, *state = row[_AFTER_CIVIC:]
-    unconfirmed, validation, validated_at, acknowledged_at, updated_at = state
+    unconfirmed, validation, validated_at, acknowledged_at, updated_at, provisioning, location_id, endpoint_id = state
     return Device(
         device=device,
         name=name,
@@ -404,6 +415,9 @@ def _device(row: Row[Any]) -> Device:
         validated_at=validated_at or 0.0,
         acknowledged_at=acknowledged_at or 0.0,
         updated_at=updated_at,
+        provisioning=_shared(provisioning),
+        location_id=location_id,
+        endpoint_id=endpoint_id,
     )
 
 

@@ -58,6 +58,10 @@ OF_ALI = (
     "INSERT INTO ali_records (number, accepted, state, updated_at) VALUES ('2125550142', '{}', 'active', 9)",
     "INSERT INTO ali_cycles (company, accepted, sent) VALUES ('Example', 1, 1)",
 )
+OF_PROVISIONING = (
+    "INSERT INTO provisioning (target, device, state, next_at, updated_at) VALUES ('crm', '4101', 'active', 1, 2)",
+    "INSERT INTO provisioning_cursors (target, revision) VALUES ('crm', 1)",
+)
 ROWS = {
     "0001": OF_0001,
     "0002": OF_0002,
@@ -69,6 +73,7 @@ ROWS = {
     "0009": OF_CONSOLE,
     "0010": OF_WIREMAP,
     "0012": OF_ALI,
+    "0015": OF_PROVISIONING,
 }
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 
