@@ -92,6 +92,12 @@ class Admission:
         may_be_emergency = request.method in (b"INVITE", b"MESSAGE") and source.side is not Side.OUTSIDE
         if may_be_emergency and router.rules.kind_of(request, source) is not CallKind.ORDINARY:
             return None
+        if (
+            request.method == b"INVITE"
+            and source.side is Side.OUTSIDE
+            and router.callbacks.is_from_psap(request.uri, flow)
+        ):
+            return None
         if self.is_shedding:
             return RemoteError(Reason.OVERLOADED, 503, "more calls than can be served; 911 goes first")
         if self.is_full:
@@ -117,7 +123,7 @@ class Admission:
             return False
         source = router.sources.classify(flow.host, flow.port)
         if source.side is Side.OUTSIDE:
-            return False
+            return method == b"INVITE" and router.callbacks.is_from_psap(uri, flow)
         return (
             source.is_all_emergency or classify(uri.decode("latin-1"), router.rules.numbers) is not CallKind.ORDINARY
         )

@@ -9,16 +9,16 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from e911.elin import Lease, LeaseKind, Leases, Pool, PoolState
-from e911.numbers import dialable, dialled
+from e911.numbers import dialable
 from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
 from router.callback_call import DESK, PHONE, CallbackCall, Place
 from router.decision import CallPlan, call_id_of, identify
 from router.flow_tokens import FlowToken
-from router.leasing import Lending, address_of_record, prefers_of, user_at_pbx, way_back_of
+from router.leasing import Lending, address_of_record, number_of, prefers_of, user_at_pbx, way_back_of
 from router.ordinary import routed_request
 from router.refusals import RefusalLimit
 from router.sources import Source
@@ -182,6 +182,16 @@ class Callbacks:
             self.changes += 1
 
     # ---- a call from outside ----
+
+    def is_from_psap(self, uri: bytes, flow: Flow) -> bool:
+        """True for a Request-URI under lease, by a trunk that PSAPs call back by: served in an overload as 911 is."""
+        if not self.leases:
+            return False
+        trunk = self.router.sources.trunk_at(flow.host, flow.port)
+        if trunk is None or not trunk.psap_callback:
+            return False
+        number = number_of(uri)
+        return bool(number) and self.leases.find(number, self.router.clock()) is not None
 
     def take(
         self, server: ServerTransaction, request: Request, decision: RouteDecision, source: Source, now: float
@@ -380,15 +390,6 @@ class Callbacks:
         except Exception:
             router.on_fault("finding the desk of a site")
             return []
-
-
-@lru_cache(maxsize=4096)
-def number_of(uri: bytes) -> str:
-    """The number that a Request-URI (sip, sips, tel) is for, +E.164 whatever its spelling; empty where it is none."""
-    if scheme_of(uri) not in ("sip", "sips", "tel"):
-        return ""
-    user = dialled(uri.decode("latin-1"))
-    return dialable(user) or dialable("+" + user)
 
 
 def without_mark(request: Request) -> Request:

@@ -1,11 +1,8 @@
 """ELIN pools as people see them, on the command line and in the console: how many are lent, to whom, until when."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from e911.elin import Lease, LeaseKind, Leases, Pool
-from e911.location import Device
-from e911.numbers import dialable
 from router.leasing import address_of_record, instance_of
 from router.store.audit import Change
 
@@ -75,31 +72,6 @@ def lease_row(lease: Lease) -> dict[str, Any]:
             "flow": f"{way.transport} {way.host} {way.port}" if way.host else "",
         },
     }
-
-
-def shortages(leases: Leases, devices: Sequence[Device]) -> list[str]:
-    """Pools with fewer ELINs than there are registered phones without a number of their own there, in words; and
-    ELINs that are somebody's number."""
-    without: dict[tuple[str, str], int] = {}
-    said = []
-    for device in devices:
-        user = device.device.partition("@")[0]
-        for text in (device.callback, user):
-            number = dialable(text) if text else ""
-            pool = leases.pools.by_number.get(number) if number else None
-            if pool is not None:
-                said.append(f"{number} of pool {pool.name} is also the number of device {device.device}")
-        if not dialable(device.callback) and not dialable(user):
-            for zone in {device.zone, ""}:
-                without[device.site, zone] = without.get((device.site, zone), 0) + 1
-    for pool in leases.pools.all:
-        phones = without.get((pool.site, pool.zone), 0)
-        if phones > len(pool.numbers):
-            said.append(
-                f"pool {pool.name} has {len(pool.numbers)} ELINs, and {phones} registered phones there have no "
-                "number of their own: where more of them call within the lease, ELINs are shared"
-            )
-    return said
 
 
 def release_change(lease: Lease) -> Change:

@@ -13,7 +13,7 @@ from e911.numbers import CallKind
 from e911.record import SourceAnswer
 from e911.wiremap import NO_WIREMAP, WiremapTable
 from router.decision import NO_SERVER, CallPlan, Reference, RouteStep, Rules, plan_call, request_for
-from router.leasing import Lending
+from router.leasing import Lending, number_of
 from router.listening import ListeningPoints, is_public
 from router.media import PRIVATE_MEDIA
 from router.sources import Side, Source, Sources
@@ -125,6 +125,10 @@ def explain(
         "source_side": source.side.value,
         "kind": kind.value,
     }
+    if kind is CallKind.ORDINARY and source.side is Side.OUTSIDE and lending is not None:
+        called_back = _called_back(rules, lending, request)
+        if called_back:
+            return found | called_back
     if kind is CallKind.ORDINARY:
         return found | _ordinary(rules, sources, request, source, interfaces, source_address)
     now = time.time()
@@ -190,6 +194,34 @@ def _location(location: DispatchableLocation | None) -> dict[str, Any] | None:
     if location.point is not None:
         found |= {"latitude": location.point.latitude, "longitude": location.point.longitude}
     return found
+
+
+def _called_back(rules: Rules, lending: Lending, request: Request) -> dict[str, Any]:
+    """What would happen to a call back to somebody who dialled 911; empty where it is none."""
+    number = number_of(request.uri)
+    lease = lending.leases.find(number, lending.at)
+    pool = lending.leases.pools.by_number.get(number)
+    if not number or (lease is None and pool is None):
+        return {}
+    site_id = lease.site if lease is not None else pool.site if pool is not None else ""
+    site = rules.sites.get(site_id)
+    desk = (site.desk or site.callback) if site is not None else ""
+    found: dict[str, Any] = {"served": True, "trunks": [], "desk": desk or None}
+    if lease is None:
+        return found | {"rule": f"an ELIN of {site_id} that nobody has: to the site's desk"}
+    way = lease.way_back
+    where = f"{way.user} at trunk {way.trunk}" if way.trunk else f"{way.transport} {way.host} {way.port}"
+    return found | {
+        "rule": f"a call back to {lease.who or lease.caller}, who dialled 911: by {where}, then to the site's desk",
+        "called_back": {
+            "number": number,
+            "who": lease.who,
+            "call": lease.call,
+            "trunk": way.trunk or None,
+            "user": way.user or None,
+            "seconds_left": round(lease.until - lending.at),
+        },
+    }
 
 
 def _lease(plan: CallPlan, now: float) -> dict[str, Any]:

@@ -5,12 +5,13 @@ same breath as the intent is journalled.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from config.schema import Config
 from e911.elin import Lease, LeaseKind, Leases, Pool, Pools, WayBack, pool_name
 from e911.locate import CallerIdentity, LocationDecision
-from e911.numbers import CallKind, dialable
+from e911.numbers import CallKind, dialable, dialled
 from sip.errors import RemoteError
 from sip.flow import Flow
 from sip.headers import parse_name_addr
@@ -93,6 +94,8 @@ def lend(
     if is_test:
         seconds = min(seconds, TEST_SECONDS)
     if decision.callback and decision.callback_source in NUMBER_SOURCES:
+        if decision.site is not None and decision.callback == dialable(decision.site.callback):
+            return None  # everybody's number, not that phone's: a call to it is an ordinary one
         number, pool, reason, since = decision.callback, "", "", now
         lease_kind = LeaseKind.OWN
     else:
@@ -140,10 +143,11 @@ def caller_key(request: Request, source_address: str, identity: CallerIdentity, 
 def way_back_of(request: Request, flow: Flow, trunk: str, user: str, process: int) -> WayBack:
     """By which way a call came. user: what the caller is called at the PBX."""
     base = flow.point.base
+    sender = _text(request, "from")
     return WayBack(
         trunk=trunk,
         user=user,
-        aor=_text(request, "from").rpartition(";tag=")[0] or _text(request, "from"),
+        aor=sender.rpartition(";tag=")[0] or sender,
         contact=_text(request, "contact"),
         transport=base.transport,
         host=flow.host,
@@ -196,3 +200,12 @@ def instance_of(contact: str) -> str:
     except (RemoteError, UnicodeEncodeError):
         return ""
     return parameters.get("+sip.instance", b"").decode("latin-1").strip('"<>')
+
+
+@lru_cache(maxsize=4096)
+def number_of(uri: bytes) -> str:
+    """The number that a Request-URI (sip, sips, tel) is for, +E.164 whatever its spelling; empty where it is none."""
+    if scheme_of(uri) not in ("sip", "sips", "tel"):
+        return ""
+    user = dialled(uri.decode("latin-1"))
+    return dialable(user) or dialable("+" + user)

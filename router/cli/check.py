@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
         from config.load import ConfigError, load_config
         from router.certificate_files import unusable_certificates
         from router.contact_urls import unusable_urls
+        from router.elin_doubts import elin_doubts
 
         file = ""
         errors: Sequence[Problem] = ()
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
             file = str(path)
             loaded = load_config(path)
             errors, doubts = unusable_certificates(path, loaded)
-            warnings = [*loaded.warnings, *doubts]
+            warnings = [*loaded.warnings, *doubts, *elin_doubts(path, loaded)]
         except ConfigError as error:
             errors, warnings = error.problems, error.warnings
         if file:

@@ -8,7 +8,9 @@ import pytest
 from e911.location import Device
 from e911.record import AlarmRaised, CallbackEvent, CallIntent
 from router.event_lines import decode_event, encode_event
+from router.explain import explain
 from router.kept_leases import read_leases, write_leases
+from sip.flow import Flow
 from tests.support.call_world import (
     CARRIER,
     CONFIG,
@@ -145,6 +147,31 @@ def test_a_shared_elin_has_its_reason_and_the_alarm_came_before(world: CallWorld
     assert world.router.callbacks.free() == {"hq": 0.0}
     back = one(call_back(world), "INVITE", PBX)
     assert back.message.start.startswith("INVITE sip:4199@"), "who called last"
+
+
+def test_the_number_of_all_is_not_kept_for_one(tmp_path: Path) -> None:
+    shared = Device(device="4105", site="hq", callback=DESK)
+    world = CallWorld(tmp_path, devices=(shared,), **sections())
+    assert DESK in asserted(dial_911(world, user="4105"))
+    assert one(call_back(world, DESK), "INVITE", PBX).message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
+
+
+def test_explain_says_what_a_call_back_would_do_and_lends_nothing(world: CallWorld) -> None:
+    dial_911(world)
+    router = world.router
+
+    def explained(dialled: str) -> dict[str, Any]:
+        lending = router.callbacks.lending()
+        return explain(
+            router.rules, router.sources, world.devices, "+12125550111", dialled, CARRIER[0], lending=lending
+        )
+
+    found = explained(ELIN)
+    assert (found["called_back"]["user"], found["called_back"]["trunk"]) == ("4102", "pbx")
+    assert found["desk"] == DESK
+    assert "nobody has" in explained(SECOND)["rule"]
+    assert "called_back" not in explained("+12125550166")
+    assert len(router.callbacks.leases) == 1
 
 
 def test_without_elins_the_sites_callback_is_shown_as_ever(tmp_path: Path) -> None:
@@ -420,6 +447,20 @@ def test_a_storm_of_callbacks_is_served_and_recorded_within_limits(world: CallWo
     assert sum(outcome == "received" for outcome, _ in steps(world)) == 5
     assert world.router.counts["callbacks"] == 50
     assert world.router.counts["callbacks_not_recorded"] == 45
+
+
+def test_a_psap_is_served_in_an_overload_and_others_wait(world: CallWorld) -> None:
+    dial_911(world)
+    admission = world.router.admission
+    flow = Flow(world.points.points[0], *CARRIER)
+    uri = f"sip:{ELIN}@10.0.0.5".encode()
+    assert admission.looks_like_emergency(b"INVITE", uri, flow)
+    assert not admission.looks_like_emergency(b"INVITE", b"sip:+12125550166@10.0.0.5", flow)
+    admission.is_full = admission.is_restricting = True
+    assert one(call_back(world), "INVITE", PBX)
+    assert one(call_back(world, "+12125550166"), 503)
+    world.now += HOURS + 1
+    assert one(call_back(world), 503)
 
 
 # After a restart
