@@ -15,6 +15,7 @@ _PACKAGES = {
     "kamailio": "package kamailio",
     "baresip": "package baresip-core",
     "linphonec": "package linphone-cli",
+    "chromium": "package chromium",
     "ip": "package iproute2",
     "nft": "package nftables",
     "root": "network namespaces are made by root",
