@@ -5,7 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -189,6 +189,26 @@ def change_user(conn: Connection, username: str, author: Author, *, role: Role, 
             [Change(action="change", subject=f"user:{known.username}", before=_shown(known), after=_shown(changed))],
         )
     return changed
+
+
+def oidc_user(conn: Connection, username: str, role: Role, author: Author) -> User:
+    """The user that another system vouches for, with the role it gives; added at their first login.
+
+    Raises UserError where a user with a password of ours has that name.
+    """
+    known = get_user(conn, username)
+    if known is None:
+        add_user(conn, User(username=username, role=role, source="oidc"), "", author)
+    elif known.source != "oidc":
+        raise UserError("username", f"{username} has a password here; log in with that")
+    elif known.role is not role:
+        changed = replace(known, role=role, sites=None if role is Role.ADMIN else known.sites)
+        conn.execute(update(users).where(users.c.username == username).values(**_columns(changed)))
+        change = Change(action="change", subject=f"user:{username}", before=_shown(known), after=_shown(changed))
+        record_changes(conn, author, [change])
+    found = get_user(conn, username)
+    assert found is not None
+    return found
 
 
 def set_password_hash(conn: Connection, username: str, password_hash: str, author: Author) -> None:

@@ -55,7 +55,7 @@ eth-location dsl-location i-wlan-node-id wlan-node-id ap-mac port-channel chassi
 """
 """Parameters with which phones name what they are attached to."""
 CONSOLE = """
-edge911-language x-csrf-token x-forwarded-for change-password if-match if-none-match date-time
+edge911-language edge911-oidc x-csrf-token x-forwarded-for change-password if-match if-none-match date-time
 """
 """Cookies, header fields and actions of the console."""
 NO_REASONS = frozenset(f"{FIELDS} {OTHERS} {IDENTIFIERS} {CONSOLE}".split())
