@@ -1,30 +1,26 @@
-"""Many registered devices at once in the REST API: as CSV or JSON, with what would change told before it does."""
+"""Many registered devices at once in the REST API: as CSV, JSON or YAML; what would change is told first."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from e911.dispatchable import device_dispatchability
 from e911.location import Device
 from router.console.api import Caller, caller_for
 from router.console.api_devices import editor_of
 from router.console.device_columns import COLUMNS_SCHEMA
 from router.console.device_edit import Editor, row_of, values_wrong
 from router.console.problems import FieldProblem, RequestProblem
+from router.decision import places_of
 from router.location_cells import Places, unfitting_after
+from router.location_plan import import_plan
 from router.locations_csv import CsvError, LocationRow, merged_problems, read_rows
-from router.store.devices import (
-    Value,
-    all_devices,
-    device_change,
-    get_devices,
-    overlaid,
-    remove_devices,
-    take_turn,
-    upsert_devices,
-)
+from router.locations_yaml import read_yaml_rows
+from router.store.devices import all_devices, get_devices, remove_devices, take_turn, upsert_devices
 from router.store.tokens import TokenRole
 
 endpoints = APIRouter(prefix="/api/v1", tags=["devices"])
@@ -36,6 +32,7 @@ _BODY = {
         "required": True,
         "content": {
             "text/csv": {"schema": {"type": "string", "description": "as `edge911 locations import` reads it"}},
+            "application/yaml": {"schema": {"type": "string", "description": "the same as YAML"}},
             "application/json": {
                 "schema": {
                     "type": "object",
@@ -60,7 +57,7 @@ def put_devices(
     replace: Annotated[bool, Query(description="also take away every device that is not in the body")] = False,
 ) -> Response:
     """Add many devices, or change them: all or nothing. A field that is not given stays, an empty one is emptied."""
-    places = caller.console.places
+    places, sites, now = caller.console.places, places_of(caller.console.config), time.time()
     rows = _rows(caller.request, body, places)
     editor = editor_of(caller)
     store = caller.console.store
@@ -73,26 +70,34 @@ def put_devices(
         else:
             known = get_devices(conn, (row.device for row in rows))
         _check(rows, known, places, editor)
-        gone = sorted(known.keys() - {row.device for row in rows}) if replace else []
-        document = _changes(rows, known, gone)
+        planned = import_plan(
+            rows,
+            known,
+            lambda device: device_dispatchability(device, sites, now),
+            replace=replace,
+            now=now,
+            by=editor.who,
+        )
         if not plan:
             for start in range(0, len(rows), _CHUNK):
                 chunk = [row.values for row in rows[start : start + _CHUNK]]
-                upsert_devices(conn, chunk, by=editor.who, via=editor.via)
-            remove_devices(conn, gone, by=editor.who, via=editor.via)
-    return JSONResponse({"applied": not plan, **document})
+                upsert_devices(conn, chunk, now=now, by=editor.who, via=editor.via)
+            remove_devices(conn, planned.removed, by=editor.who, via=editor.via)
+    return JSONResponse({"applied": not plan, **planned.as_document()})
 
 
 def _rows(request: Request, body: bytes, places: Places) -> Sequence[LocationRow]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "text/csv":
+    readers = {"text/csv": read_rows, "application/yaml": read_yaml_rows, "application/x-yaml": read_yaml_rows}
+    if kind in readers:
         try:
-            return read_rows(body, places)
+            return readers[kind](body, places)
         except CsvError as error:
             raise _csv_wrong(error) from None
     if kind == "application/json":
         return list(_json_rows(body, places))
-    raise RequestProblem(415, "media-type-unknown", "send Content-Type: text/csv or application/json")
+    detail = "send Content-Type: text/csv, application/json or application/yaml"
+    raise RequestProblem(415, "media-type-unknown", detail)
 
 
 def _json_rows(body: bytes, places: Places) -> Iterable[LocationRow]:
@@ -156,33 +161,3 @@ def _csv_wrong(error: CsvError) -> RequestProblem:
             for one in error.problems[:_MOST_PROBLEMS]
         ]
     )
-
-
-def _changes(rows: Sequence[LocationRow], known: Mapping[str, Device], gone: Sequence[str]) -> dict[str, Any]:
-    added: list[dict[str, Any]] = []
-    changed: list[dict[str, Any]] = []
-    unchanged = 0
-    for row in rows:
-        before = known.get(row.device)
-        after = overlaid(before or Device(device=row.device), row.values)
-        if after == before:
-            unchanged += 1
-            continue
-        (changed if before else added).append(_shown(before, after))
-    return {
-        "added": added,
-        "changed": changed,
-        "removed": [_shown(known[name], None) for name in gone],
-        "unchanged": unchanged,
-    }
-
-
-def _shown(before: Device | None, after: Device | None) -> dict[str, Any]:
-    change = device_change(before, after)
-    device = after or before
-    assert device is not None
-    return {"device": device.device, "before": _values(change.before), "after": _values(change.after)}
-
-
-def _values(values: Mapping[str, Value]) -> dict[str, Value]:
-    return dict(values)

@@ -151,12 +151,18 @@ def test_many_at_once_by_csv_and_json_with_a_plan_first(world: ConsoleWorld) -> 
     done = api("PUT", "/devices", json=body).json()
     assert [one["device"] for one in done["changed"]] == ["4001"]
     assert (done["changed"][0]["before"], done["changed"][0]["after"]) == ({"name": "One"}, {"name": "Uno"})
+    assert done["loses_dispatchable_location"] == []
+    assert "not_dispatchable" in done
     assert (len(done["added"]), done["unchanged"]) == (1, 1)
     done = api("PUT", "/devices?replace=true", json={"devices": [{"device": "4001"}]}).json()
     assert [one["device"] for one in done["removed"]] == ["4002", "4003"]
     assert names(world) == ["4001"]
     with world.console.store.reading() as conn:
         assert [row.action for row in audit_rows(conn, subject="device:4002")] == ["remove", "create"]
+    yaml = {"content": b"devices:\n- {device: 0501, name: Zero}\n", "headers": {"Content-Type": "application/yaml"}}
+    assert [one["device"] for one in api("PUT", "/devices", **yaml).json()["added"]] == ["0501"]
+    yaml["content"] = b"devices:\n- {device: 4009, site: mars}\n"
+    assert list(errors(api("PUT", "/devices", **yaml))) == ["2:24: site"]
 
 
 def test_many_at_once_are_all_or_nothing(world: ConsoleWorld) -> None:
