@@ -912,6 +912,15 @@ class Contact(Section):
     escalate_to: Strings = Field(
         default_factory=list, description="names of contacts that come next; default: the next in the site's notify"
     )
+    quiet_hours: str = Field(
+        "",
+        pattern=r"^(([01]?\d|2[0-3]):[0-5]\d-([01]?\d|2[0-3]):[0-5]\d)?$",
+        description="such as 22:00-06:00, in the site's time zone: not told of test calls, and of alarms only after; "
+        "911 calls are always told",
+    )
+    templates: str | None = Field(
+        None, description="folder with texts of your own (`edge911 contacts templates` writes those supplied)"
+    )
     follow_ups: list[FollowUpKind] = Field(
         ["basic", "abandoned", "callback"],
         description="what is told of a call after its notice: answered, basic (goes on without location), ended, "

@@ -78,6 +78,14 @@ def when_text(at: float, timezone: str) -> str:
     return _when(at, _timezone(timezone))
 
 
+def location_lines(location: DispatchableLocation, language: str = "en") -> list[str]:
+    """A location as people read it, its coordinates last where it has them."""
+    words = WORDS.get(language, ENGLISH)
+    return [
+        line for line in (one_line(one) for one in (location.occupant, *_location_lines(words, location))) if line
+    ]
+
+
 def address_lines(civic: CivicAddress, language: str = "en") -> list[str]:
     """A civic address as people read it: street, then city, then one line for each finer part."""
     return _address_lines(WORDS.get(language, ENGLISH), civic)

@@ -4,7 +4,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from e911.location import FINER_FIELDS, DispatchableLocation
-from e911.notice import Notice, address_lines, one_line
+from e911.notice import Notice, address_lines, location_lines, one_line, when_text, who_called
 from e911.record import CallIntent, CallRefused
 
 SMS_CHARACTERS = 160
@@ -87,6 +87,44 @@ def spoken_form(notice: Notice, event: CallIntent | CallRefused | None, language
             sentences.append(words.no_location)
     sentences += [rest.partition("\n")[0], words.press]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def notice_facts(
+    notice: Notice, event: CallIntent | CallRefused | None, language: str, *, site: str, zone: str, zone_of: str
+) -> dict[str, object]:
+    """All that a template may say, by name; texts are one line each, and nothing that a phone filled in is markup.
+
+    zone_of: the time zone. The supplied words come along: subject, first, advice, rest, body, short, spoken.
+    """
+    head, _, rest = notice.body.partition("\n\n")
+    first, _, advice = head.partition("\n")
+    location = event.location if isinstance(event, CallIntent) else None
+    caller = event.caller if event else None
+    return {
+        "subject": notice.subject,
+        "body": notice.body,
+        "first": first,
+        "advice": advice,
+        "rest": rest.rstrip("\n"),
+        "short": short_form(notice, event, language),
+        "spoken": spoken_form(notice, event, language),
+        "language": language,
+        "is_about_one_call": event is not None,
+        "is_test": event is not None and event.kind == "test",
+        "time": when_text(event.at, zone_of) if event else "",
+        "dialled": one_line(event.dialled) if event else "",
+        "device": who_called(event, language, "", "") if event else "",
+        "number": one_line(caller.number) if caller else "",
+        "display_name": one_line(caller.display_name) if caller else "",
+        "callback": one_line(caller.callback) if caller else "",
+        "location_lines": location_lines(location, language) if location else [],
+        "place": _place(location, language) if location else "",
+        "location_sent": isinstance(event, CallIntent) and event.location_sent,
+        "location_source": location.source.value if location else "",
+        "site": one_line(site),
+        "zone": one_line(zone),
+        "route": one_line(event.first_route) if isinstance(event, CallIntent) else "",
+    }
 
 
 def gsm_text(text: str) -> str:

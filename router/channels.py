@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.outbox import Attempt
-from router.receivers.apprise_way import prepare_process, privacy_url
+from router.receivers.apprise_way import prepare_process, privacy_url, shown_url
 from router.receivers.job import Job, Way
 from router.receivers.ways import Ways
 
-__all__ = ["Channels", "Job", "Report", "prepare_process", "privacy_url"]
+__all__ = ["Channels", "Job", "Report", "prepare_process", "privacy_url", "shown_url"]
 
 ATTEMPT_SECONDS = 15.0
 """A longer attempt counts as failed; its thread goes on, and may yet succeed."""

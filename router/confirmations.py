@@ -58,6 +58,28 @@ class Confirmation:
         return {**asdict(self), "step": self.step.value}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelOutcome:
+    """What came of the last thing that went over a channel of a contact. Times are seconds since 1970."""
+
+    contact: str
+    channel: str
+    """Its number and its URL without passwords (`channel_name`): another URL is another channel."""
+    at: float
+    is_delivered: bool
+    proven_at: float | None
+    """When something was delivered last."""
+    reason: str = ""
+    words: str = ""
+    by: str = ""
+    """`test` where somebody asked for it; empty where it was a notice."""
+
+
+def channel_name(number: int, shown_url: str) -> str:
+    """`#1 mailto://mail.example.com`: the index among the contact's `send`, and the URL without passwords."""
+    return f"#{number + 1} {shown_url}"
+
+
 def confirmation_from(data: Mapping[str, Any]) -> Confirmation:
     """The Confirmation that `as_row` gave. Raises TypeError, ValueError or KeyError where it is none."""
     known = {name: data[name] for name in _NAMES if name in data}
@@ -78,11 +100,6 @@ def _plain(text: str) -> str:
 def confirm(state_directory: Path, confirmation: Confirmation) -> None:
     """Tell the notices process of this node. Raises OSError where the state directory cannot be written."""
     leave(state_directory, {"type": "confirmation", **confirmation.as_row()})
-
-
-def request_test(state_directory: Path, contact: str, channel: int | None, by: str) -> None:
-    """Have the notices process send a test notice to one channel of a contact, or (None) to all. Raises OSError."""
-    leave(state_directory, {"type": "test", "contact": contact, "channel": channel, "by": by, "at": time.time()})
 
 
 def request_alarm(

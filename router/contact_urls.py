@@ -69,6 +69,29 @@ def unusable_urls(path: Path) -> list[Problem]:
     return found
 
 
+def unusable_templates(path: Path) -> list[Problem]:
+    """A problem for each template of a contact that cannot be read."""
+    from router.notice_templates import problems_of
+
+    root = read_source(path).root
+    contacts = substitute(root, path.parent)[0].get("contacts") if root is not None else None
+    found: list[Problem] = []
+    for name, (_, contact) in contacts.entries.items() if isinstance(contacts, Mapping) else ():
+        folder = contact.get("templates") if isinstance(contact, Mapping) else None
+        if isinstance(folder, Scalar) and folder.text:
+            place = path.parent / folder.text
+            words = (
+                problems_of(place) if place.is_dir() else ["no such folder; `edge911 contacts templates` makes one"]
+            )
+            found += [Problem.at(folder.place, ("contacts", name, "templates"), one) for one in words]
+    return found
+
+
+def unusable_contacts(path: Path) -> list[Problem]:
+    """All that could never be sent: URLs and templates."""
+    return [*unusable_urls(path), *unusable_templates(path)]
+
+
 def _urls(path: Path) -> Iterator[tuple[str, int | None, Scalar]]:
     """Contact, position in its list (None for a single value), and the value, secrets put in."""
     root = read_source(path).root
@@ -85,5 +108,5 @@ def _urls(path: Path) -> Iterator[tuple[str, int | None, Scalar]]:
 
 
 if __name__ == "__main__":
-    for problem in unusable_urls(Path(sys.argv[1])):
+    for problem in unusable_contacts(Path(sys.argv[1])):
         print(problem)

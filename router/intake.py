@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from router.notice_writer import FOLDED_SHOWN, NoticeWriter, Occurrence, occurre
 from router.noticelog import NoticeLog, Restored, with_outcome
 from router.outbox import Entry, Fold, Group, NoticeState, Outbox, StormGate
 from router.passing_on import PASSED_ON, follow, takes_follow_ups
+from router.quiet import quiet_until
 from router.receivers.forms import Form, form_of
 from router.receivers.job import ALARM, CALLBACK, FOLLOW_UPS, base_kind
 from router.watches import Watch, Watches, watch_from
@@ -47,12 +49,14 @@ _BASIC = (b'"kind":"basic"', b'"outcome":"started"')
 
 _WATCHED = frozenset({NoticeKind.CALL.value, NoticeKind.FAILED.value, NoticeKind.REFUSED.value})
 """Kinds of notices that somebody must get, and may have to acknowledge. Tests are none."""
-_ACKNOWLEDGED = _WATCHED | PASSED_ON
+ACKNOWLEDGED = _WATCHED | PASSED_ON
 """Kinds that carry a link to acknowledge."""
 
 log = logging.getLogger(__name__)
 
 
+Written = dict[tuple[str, Form, str], Notice]
+"""What has been written of one occurrence: by language, form, and folder of templates."""
 Gathered = Occurrence | str
 """What is being folded: the first FOLDED_SHOWN of a group with all that they say, of the others the record id."""
 
@@ -80,6 +84,8 @@ class Intake:
     """So long what is older than LIVE_SECONDS waits, while the journal is read again after a restart."""
     watches: Watches = field(default_factory=Watches)
     links: Links = field(default_factory=Links)
+    directory: Path = Path()
+    """Where relative paths of the configuration begin."""
 
     def resume(self, now: float, at: float) -> None:
         """Take up what the notice log says was under way. What was being gathered is told at once."""
@@ -111,8 +117,44 @@ class Intake:
         if left:
             self._fold(group, left, now, at)
 
+    def timezone_of(self, site: str) -> str:
+        """The time zone of a site, else of the default site, else of the first."""
+        zones = {one.id: one.timezone for one in self.config.sites}
+        return (
+            zones.get(site)
+            or zones.get(self.config.emergency.default.site or "")
+            or next(iter(zones.values()), "UTC")
+        )
+
+    def tell_alarm(self, name: str, subject: str, body: str, contacts: Sequence[str], now: float, at: float) -> int:
+        """Tell contacts of something that is no call; within quiet hours when they end. How many are told."""
+        told = 0
+        call = f"alarm-{name}"[:200]
+        for contact_name in contacts:
+            contact = self.config.contacts.get(contact_name)
+            if contact is None or not self.outbox.is_new(f"{call}@{at // 60:.0f}", ALARM, contact_name):
+                continue
+            told += 1
+            until = quiet_until(contact.quiet_hours, self.timezone_of(""), at) or at
+            for channel in range(len(contact.send)):
+                entry = Entry(
+                    call=f"{call}-{at:.3f}",
+                    kind=ALARM,
+                    contact=contact_name,
+                    channel=channel,
+                    queued_at=at,
+                    next_attempt_at=until,
+                    subject=subject,
+                    body=body,
+                )
+                self.outbox.add(entry, now + until - at)
+                self.notice_log.note(entry, whole=True)
+        return told
+
     def _hold(self, entry: Entry, at: float) -> float:
         """Seconds that a notice owed since before a restart waits for word of another node that may have told it."""
+        if entry.kind.startswith(ALARM):
+            return max((entry.next_attempt_at or at) - at, 0.0)
         return self.hold_seconds if at - entry.queued_at > LIVE_SECONDS else 0.0
 
     def take_line(self, line: bytes, now: float, at: float) -> None:
@@ -221,7 +263,7 @@ class Intake:
         """Tell contacts what has happened, or gather it where it comes too fast; each is told the same once."""
         call, kind, site = occurrence.call, occurrence.kind, occurrence.site
         restored = self.restored
-        written: dict[tuple[str, Form], Notice] = {}
+        written: Written = {}
         for name in self._known(contacts):
             contact = self.config.contacts[name]
             if occurrence.is_test and not contact.tests:
@@ -241,7 +283,7 @@ class Intake:
                 self._queue(occurrence, name, contact, written, now, at)
 
     def _writer(self) -> NoticeWriter:
-        return NoticeWriter(self.config, self.links)
+        return NoticeWriter(self.config, self.links, self.directory)
 
     def _known(self, contacts: Sequence[str]) -> Sequence[str]:
         """Those of the contacts that are in the configuration, each once; everybody, where none of them is."""
@@ -267,16 +309,24 @@ class Intake:
         occurrence: Occurrence,
         name: str,
         contact: Contact,
-        written: dict[tuple[str, Form], Notice],
+        written: Written,
         now: float,
         at: float,
     ) -> None:
         """A notice that the journal would bring again."""
         entries = []
+        may_wait = occurrence.is_test or occurrence.kind.startswith(ALARM)
+        quiet = may_wait and quiet_until(contact.quiet_hours, self.timezone_of(occurrence.site), at)
         for entry in self.entries_for(occurrence, name, contact, written, at):
+            if quiet and not occurrence.is_test:
+                entry.next_attempt_at = quiet
+            elif quiet:
+                entry.state, entry.reason, entry.next_attempt_at = NoticeState.SKIPPED, "quiet-hours", None
             outcome = self.restored.outcomes.pop(entry.key, None)
             entries.append(with_outcome(entry, outcome) if outcome else entry)
             waited = self.hold_seconds if self.hold_seconds and at - occurrence.at > LIVE_SECONDS else 0.0
+            if quiet:
+                waited = max(quiet - at, waited)
             self.outbox.add(entries[-1], now + waited)
         if occurrence.kind in _WATCHED:
             self._watch(occurrence, name, contact, entries, at)
@@ -286,7 +336,7 @@ class Intake:
         occurrence: Occurrence,
         name: str,
         contact: Contact,
-        written: dict[tuple[str, Form], Notice],
+        written: Written,
         at: float,
     ) -> list[Entry]:
         """An entry for each channel; what is written in one form and language is written once for all contacts."""
@@ -300,10 +350,11 @@ class Intake:
             form = form_of(url)
             if form is Form.SPOKEN and not is_spoken_too:
                 continue  # that telephone is the one that 911 may be calling
-            notice = written.get((contact.language, form))
+            key = (contact.language, form, contact.templates or "")
+            notice = written.get(key)
             if notice is None:
-                notice = written[contact.language, form] = writer.write(occurrence, contact, form)
-            if occurrence.kind in _ACKNOWLEDGED:
+                notice = written[key] = writer.write(occurrence, contact, form)
+            if occurrence.kind in ACKNOWLEDGED:
                 notice = writer.with_link(notice, occurrence.call, name, contact.language, form, at)
             entries.append(_entry(occurrence, occurrence.kind, name, channel, notice, at))
         return entries

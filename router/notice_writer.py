@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from config.schema import Config, Contact
 from e911.callback_words import write_alarm, write_callback
 from e911.follow_up import FollowUp, passed_on, untold, write_follow_up
 from e911.notice import Notice, NoticeKind, write_notice
-from e911.notice_forms import short_form, spoken_form
+from e911.notice_forms import notice_facts, short_form, spoken_form
 from e911.record import AlarmRaised, CallbackEvent, CallEnded, CallIntent, CallRefused
 from router.event_lines import decode_event
 from router.links import Links, links_words
@@ -68,6 +69,8 @@ class NoticeWriter:
 
     config: Config
     links: Links
+    directory: Path = Path()
+    """Where relative paths of the configuration begin."""
 
     def write(
         self,
@@ -79,7 +82,7 @@ class NoticeWriter:
     ) -> Notice:
         """The notice of one occurrence, or of `count`, of which the first were gathered."""
         try:
-            return self._in_words(occurrence, contact.language, form, gathered, count)
+            return self._in_words(occurrence, contact, form, gathered, count)
         except Exception as error:  # a notice in poor words is better than none
             fields = {"call": occurrence.call, "kind": occurrence.kind, "reason": type(error).__name__}
             log.error("notice-not-written", extra={"event_fields": fields}, exc_info=True)
@@ -110,8 +113,9 @@ class NoticeWriter:
         return Notice(subject=subject, body=f"{subject}\n\n{notice.body}\n{records}\n")
 
     def _in_words(
-        self, occurrence: Occurrence, language: str, form: Form, gathered: Sequence[Occurrence], count: int
+        self, occurrence: Occurrence, contact: Contact, form: Form, gathered: Sequence[Occurrence], count: int
     ) -> Notice:
+        language = contact.language
         event = decode_event(occurrence.line)
         if isinstance(event, CallEnded):
             return _in_form(_of_unknown_call(event), None, form, language)
@@ -119,7 +123,7 @@ class NoticeWriter:
             place = self._place(occurrence.site, "")
             keys = {"language": language, "site_name": place.site_name, "timezone": place.timezone}
             notice = write_callback(event, **keys) if isinstance(event, CallbackEvent) else write_alarm(event, **keys)
-            return self._finished(notice, None, occurrence, language, form)
+            return self._finished(notice, None, occurrence, contact, form)
         if not isinstance(event, (CallIntent, CallRefused)):
             raise TypeError("neither an intent nor a refusal")
         place = self._place(occurrence.site, event.zone if isinstance(event, CallIntent) else "")
@@ -133,7 +137,7 @@ class NoticeWriter:
                 timezone=place.timezone,
                 **occurrence.detail,
             )
-            return self._finished(notice, event, occurrence, language, form)
+            return self._finished(notice, event, occurrence, contact, form)
         kind = occurrence.told_as
         is_call = kind in (NoticeKind.CALL.value, NoticeKind.TEST.value)
         shown = [decode_event(other.line) for other in gathered]
@@ -152,19 +156,59 @@ class NoticeWriter:
             notice = passed_on(notice, language, **occurrence.detail)
         elif occurrence.kind == UNTOLD:
             notice = untold(notice, language, **occurrence.detail)
-        return self._finished(notice, None if gathered else event, occurrence, language, form)
+        return self._finished(notice, None if gathered else event, occurrence, contact, form)
 
     def _finished(
         self,
         notice: Notice,
         event: CallIntent | CallRefused | None,
         occurrence: Occurrence,
-        language: str,
+        contact: Contact,
         form: Form,
     ) -> Notice:
+        language = contact.language
+        if contact.templates:
+            own = self._by_template(notice, event, occurrence, contact, form)
+            if own is not None:
+                return own
         if form is Form.FULL and (url := self.links.call_url(occurrence.call)):
             notice = Notice(subject=notice.subject, body=f"{notice.body}{links_words(language).call} {url}\n")
         return _in_form(notice, event, form, language)
+
+    def _by_template(
+        self,
+        notice: Notice,
+        event: CallIntent | CallRefused | None,
+        occurrence: Occurrence,
+        contact: Contact,
+        form: Form,
+    ) -> Notice | None:
+        """The notice in the contact's own words; None where there are none for this form, or they fail."""
+        from router.notice_templates import render
+
+        language = contact.language
+        place = self._place(occurrence.site, event.zone if isinstance(event, CallIntent) else "")
+        facts = {
+            **notice_facts(
+                notice, event, language, site=place.site_name, zone=place.zone_name, zone_of=place.timezone
+            ),
+            "kind": occurrence.kind,
+            "count": occurrence.detail.get("more", 0) + 1,
+            "record": occurrence.call,
+            "node": self.config.node,
+            "call_url": self.links.call_url(occurrence.call),
+        }
+        folder = self.directory / (contact.templates or "")
+        kind = base_kind(occurrence.kind)
+        if form is not Form.FULL:
+            text = render(folder, language, kind, form.value, facts)
+            subject = notice.subject if form is Form.SPOKEN else ""
+            return Notice(subject=subject, body=text) if text else None
+        subject = render(folder, language, kind, "subject", facts) or notice.subject
+        body = render(folder, language, kind, "body", facts)
+        if body is None and subject == notice.subject:
+            return None
+        return Notice(subject=subject, body=body or notice.body)
 
     def _place(self, site_id: str, zone: str) -> "_Place":
         site = next((site for site in self.config.sites if site.id == site_id), None)

@@ -24,8 +24,15 @@ import orjson
 
 from config.load import ConfigError, load_config
 from config.schema import Config
-from router.channels import Channels, Job, Report, prepare_process, privacy_url
-from router.confirmations import Confirmation, Requests, Step, confirmation_from
+from router.channels import Channels, Job, Report, prepare_process, privacy_url, shown_url
+from router.confirmations import (
+    ChannelOutcome,
+    Confirmation,
+    Requests,
+    Step,
+    channel_name,
+    confirmation_from,
+)
 from router.contact_tests import KIND as TEST_KIND
 from router.contact_tests import take_tests
 from router.contact_urls import unusable_urls
@@ -63,6 +70,8 @@ TURN_SECONDS = 10.0
 HOLD_SECONDS = 10.0
 """So long what was owed before a restart waits, at the most, for the database's word whether another node told it."""
 CONFIRMATIONS_REMEMBERED = 20_000
+PROOF_SECONDS = 0.5
+"""Between two writings of what came of channels."""
 NOT_OPEN = "database-not-open"
 UNSTORED_LIMIT = 50_000
 """Settled notices kept in memory while the database cannot be written; the oldest are dropped beyond it."""
@@ -76,6 +85,7 @@ _NOTIFY_TYPES = {
     "refused": "warning",
     "escalated": "warning",
     "untold": "failure",
+    "alarm": "failure",
     "answered": "info",
     "ended": "info",
 }
@@ -154,6 +164,7 @@ class NoticesProcess:
         self._outbox = Outbox()
         self._intake = Intake(self._outbox, self._log, settings.config, self._reread, restored)
         self._intake.links = links_for(settings.config, state)
+        self._intake.directory = config_file.absolute().parent
         self._requests = Requests(state)
         self._keys: queue.SimpleQueue[tuple[Key, str]] = queue.SimpleQueue()
         """What happened to calls to desks: picked up (an empty key), or a key pressed."""
@@ -180,6 +191,8 @@ class NoticesProcess:
         self._stop = False
         self._reload = False
         self._told_unusable: set[str] = set()
+        self._proofs: dict[tuple[str, str], ChannelOutcome] = {}
+        self._next_proofs = 0.0
         self._next_second = 0.0
         self._next_store = 0.0
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
@@ -282,9 +295,10 @@ class NoticesProcess:
             attempt = Attempt(delivered=False, permanent=True, reason="contact-unknown", words=words)
             self._settle(entry.key, attempt, time.time())
             return
+        url = contact.send[entry.channel]
         job = Job(
             token=entry.key,
-            url=contact.send[entry.channel],
+            url=url,
             subject=entry.subject,
             body=entry.body,
             notify_type=_NOTIFY_TYPES.get(base_kind(entry.kind), "warning"),
@@ -326,12 +340,24 @@ class NoticesProcess:
         """What other processes left for this one."""
         for data in self._requests.take():
             try:
-                if data["type"] == "confirmation":
-                    self._take_confirmation(confirmation_from(data))
+                self._take_request(data)
             except (KeyError, TypeError, ValueError):
                 self._requests.unreadable += 1
                 _say(logging.WARNING, "request-not-readable", type=str(data.get("type"))[:40])
         self._requests.done()
+
+    def _take_request(self, data: dict[str, Any]) -> None:
+        now, at = time.monotonic(), time.time()
+        match data["type"]:
+            case "confirmation":
+                self._take_confirmation(confirmation_from(data))
+            case "alarm":
+                contacts = data["contacts"] if data["contacts"] is not None else list(self._intake.config.contacts)
+                name, subject, body = str(data["name"]), str(data["subject"]), str(data["body"])
+                told = self._intake.tell_alarm(name, subject[:300], body[:5000], contacts, now, at)
+                _say(logging.WARNING, "alarm-told", alarm=name, contacts=told)
+            case _:
+                raise ValueError("no such request")
 
     def _take_confirmation(self, confirmation: Confirmation, *, is_restored: bool = False) -> None:
         """Somebody has seen or acknowledged a notice; the same again changes nothing."""
@@ -391,6 +417,7 @@ class NoticesProcess:
             return
         self._log.note(entry)
         self._intake.watches.settled(key, delivered=entry.state is NoticeState.DELIVERED)
+        self._note_proof(entry, started_at)
         fields: dict[str, Any] = {
             "call": entry.call,
             "kind": entry.kind,
@@ -411,6 +438,25 @@ class NoticesProcess:
         self._refused += 1
         if not attempt.unusable:  # that was said once for the channel
             _say(logging.ERROR, "notice-given-up", **fields)
+
+    def _note_proof(self, entry: Entry, started_at: float) -> None:
+        """What came of a channel last, for those who ask whether it works."""
+        contact = self._intake.config.contacts.get(entry.contact)
+        if contact is None or entry.channel >= len(contact.send):
+            return
+        delivered = entry.state is NoticeState.DELIVERED
+        key = (entry.contact, channel_name(entry.channel, shown_url(contact.send[entry.channel])))
+        known = self._proofs.get(key)
+        self._proofs[key] = ChannelOutcome(
+            contact=key[0],
+            channel=key[1],
+            at=started_at,
+            is_delivered=delivered,
+            proven_at=started_at if delivered else (known.proven_at if known else None),
+            reason="" if delivered else entry.reason,
+            words=entry.words,
+            by="test" if entry.kind == TEST_KIND else "",
+        )
 
     def _store(self) -> None:
         recorder = self._recorder
@@ -440,6 +486,10 @@ class NoticesProcess:
         while not recorder.confirmed.empty():
             self._take_confirmation(recorder.confirmed.get())
         recorder.watched = self._intake.watches.unconfirmed() if self._intake.watches else []
+        if self._proofs and time.monotonic() >= self._next_proofs:
+            self._next_proofs = time.monotonic() + PROOF_SECONDS
+            recorder.submit_proofs(self._proofs)
+            self._proofs = {}
         if self._confirmations:
             recorder.submit_confirmations(self._confirmations.values())
         rows = self._outbox.take_rows()

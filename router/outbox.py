@@ -42,6 +42,8 @@ class NoticeState(StrEnum):
     DELIVERED = "delivered"
     REFUSED = "refused"
     """Given up, or a channel that cannot be used at all; `reason` says which."""
+    SKIPPED = "skipped"
+    """Not told, because the contact does not want it; `reason` says why."""
     FOLDED = "folded"
     """Told in the notice of another call (`folded_into`), with the count."""
 

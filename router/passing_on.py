@@ -12,7 +12,6 @@ from router.receivers.forms import Form, Thread, form_of, thread_of
 from router.watches import Due, Watch, next_contacts
 
 if TYPE_CHECKING:
-    from e911.notice import Notice
     from router.intake import Intake
 
 PASSED_ON = frozenset({ESCALATED, UNTOLD})
@@ -116,8 +115,7 @@ def _tell(intake: "Intake", occurrence: Occurrence, name: str, watch: Watch, now
     contact = intake.config.contacts.get(name)
     if contact is None or not intake.outbox.is_new(occurrence.call, occurrence.kind, name):
         return False
-    written: dict[tuple[str, Form], Notice] = {}
-    entries = intake.entries_for(occurrence, name, contact, written, at)
+    entries = intake.entries_for(occurrence, name, contact, {}, at)
     for entry in entries:
         intake.outbox.add(entry, now)
         # The journal will not bring it again: the log holds all of it.

@@ -15,10 +15,10 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from router.confirmations import Confirmation
+from router.confirmations import ChannelOutcome, Confirmation
 from router.outbox import Entry, Fold, Key, Told
 from router.segments import Cursor, LineReader
-from router.store.confirmations import LINK_SECRET, confirmations_of, shared_secret, store_confirmations
+from router.store.confirmations import LINK_SECRET, confirmations_of, shared_secret, store_confirmations, store_proofs
 from router.store.engine import StoreError, open_store, reading, sqlite_path, writing
 from router.store.folds import store_folds
 from router.store.leases import leases_in, store_leases
@@ -93,6 +93,7 @@ class Recorder(threading.Thread):
         self._folds: dict[Told, Fold] = {}
         self._confirmations: dict[tuple[str, str, str, int, str], Confirmation] = {}
         self._look_for_confirmations_at = 0.0
+        self._proofs: dict[tuple[str, str], ChannelOutcome] = {}
         self._stopping = threading.Event()
         self._news = threading.Event()
         self._engine: Engine | None = None
@@ -122,6 +123,12 @@ class Recorder(threading.Thread):
         """Have these written."""
         with self._lock:
             self._confirmations |= {found.key: found for found in confirmations}
+        self._news.set()
+
+    def submit_proofs(self, proofs: dict[tuple[str, str], ChannelOutcome]) -> None:
+        """Have written what came of channels."""
+        with self._lock:
+            self._proofs |= proofs
         self._news.set()
 
     def forget(self, keys: Iterable[Key], folds: Iterable[Told]) -> None:
@@ -264,11 +271,13 @@ class Recorder(threading.Thread):
     def _write_confirmations(self, engine: Engine) -> None:
         with self._lock:
             found = list(self._confirmations.values())
-        if not found:
+            proofs = dict(self._proofs)
+        if not found and not proofs:
             return
         try:
             with writing(engine) as conn:
                 store_confirmations(conn, self._node, found)
+                store_proofs(conn, self._node, list(proofs.values()))
         except StoreError as error:
             if error.reason != "database-error":
                 raise
@@ -277,6 +286,9 @@ class Recorder(threading.Thread):
         with self._lock:
             for confirmation in found:
                 self._confirmations.pop(confirmation.key, None)
+            for key, proof in proofs.items():
+                if self._proofs.get(key) is proof:
+                    del self._proofs[key]
         self.stored_confirmations.put(found)
 
     def _look_for_confirmations(self, engine: Engine) -> None:

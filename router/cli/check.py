@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         """
         from config.load import ConfigError, load_config
         from router.certificate_files import unusable_certificates
-        from router.contact_urls import unusable_urls
+        from router.contact_urls import unusable_contacts
         from router.elin_doubts import elin_doubts
 
         file = ""
@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         except ConfigError as error:
             errors, warnings = error.problems, error.warnings
         if file:
-            errors = _by_line([*errors, *unusable_urls(Path(file))])
+            errors = _by_line([*errors, *unusable_contacts(Path(file))])
         if as_json:
             _print_json(file, errors, warnings)
         else:

@@ -26,13 +26,13 @@ def register(app: typer.Typer) -> None:
         and the old one stays.
         """
         from router.cli.common import config_path
-        from router.contact_urls import unusable_urls
+        from router.contact_urls import unusable_contacts
         from router.signs_of_life import hold_signals
 
         # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
         path = os.path.abspath(config_path(config))
         loaded = load_or_exit(config)
-        unusable = unusable_urls(Path(path))
+        unusable = unusable_contacts(Path(path))
         if unusable:
             print_problems(unusable)
             fail("these contacts could never be told of a 911 call; mend the above, `edge911 check` tries it")

@@ -8,10 +8,12 @@ import socket
 import threading
 import warnings
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import apprise
 
+from config.channel_urls import is_ours, is_sip
 from router import mail_tls
 from router.outbox import Attempt
 from router.receivers.job import Job
@@ -128,12 +130,24 @@ def attempt_from_words(delivered: bool, lines: list[str]) -> Attempt:
 
 def privacy_url(url: str) -> str:
     """The URL as it may be logged: without passwords and tokens."""
-    with suppress(Exception):  # whatever a plugin's parser raises: then not even the URL is shown
+    if is_ours(url):
+        scheme, _, rest = url.partition("?")[0].partition(":")
+        _, _, host = rest.rpartition("@")
+        return f"{scheme}:{rest}" if is_sip(url) else f"{scheme}://{host.lstrip('/')}"
+    # Whatever a plugin's parser raises: then not even the URL is shown.
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # modules that some plugins still import
         plugin = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if plugin is not None:
             shown: Any = plugin
             return str(shown.url(privacy=True)).partition("?")[0]
     return f"{url.partition(':')[0]}://…"
+
+
+@lru_cache(maxsize=1024)
+def shown_url(url: str) -> str:
+    """The same, remembered."""
+    return privacy_url(url)
 
 
 def prepare_process() -> None:

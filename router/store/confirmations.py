@@ -2,12 +2,11 @@
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Column, Connection, Double, Integer, LargeBinary, Table, Text, select
 
-from router.confirmations import Confirmation, Step
+from router.confirmations import ChannelOutcome, Confirmation, Step
 from router.store.metadata import metadata
 from router.store.statements import insert_new, insert_or_overwrite
 
@@ -47,23 +46,6 @@ LINK_SECRET: Final = "links"
 _SECRET_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelProof:
-    """What came of the last thing that went over a channel of a contact. Times are seconds since 1970."""
-
-    contact: str
-    channel: str
-    """The URL without passwords and tokens: another one is another channel."""
-    at: float
-    is_delivered: bool
-    proven_at: float | None
-    """When something was delivered last."""
-    reason: str = ""
-    words: str = ""
-    by: str = ""
-    """Who asked for the test; empty where it was a notice."""
-
-
 def store_confirmations(conn: Connection, node: str, found: Iterable[Confirmation]) -> int:
     """Write those that are not there; how many were not."""
     rows = [(one.call, one.step.value, one.contact, one.channel, one.by, one.how, one.at, node) for one in found]
@@ -87,7 +69,7 @@ def confirmations_of(conn: Connection, calls: Sequence[str]) -> list[Confirmatio
     ]
 
 
-def store_proofs(conn: Connection, node: str, found: Iterable[ChannelProof]) -> None:
+def store_proofs(conn: Connection, node: str, found: Iterable[ChannelOutcome]) -> None:
     """Write what came of channels; a failure leaves when something was delivered last."""
     known = {(proof.contact, proof.channel): proof.proven_at for proof in all_proofs(conn)}
     insert_or_overwrite(
@@ -110,10 +92,10 @@ def store_proofs(conn: Connection, node: str, found: Iterable[ChannelProof]) -> 
     )
 
 
-def all_proofs(conn: Connection) -> list[ChannelProof]:
+def all_proofs(conn: Connection) -> list[ChannelOutcome]:
     """Every channel that was ever tried."""
     return [
-        ChannelProof(
+        ChannelOutcome(
             contact=row.contact,
             channel=row.channel,
             at=row.at,

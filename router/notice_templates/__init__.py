@@ -1,0 +1,100 @@
+"""Notices in words of one's own: Jinja2 templates in a folder that a contact names, in a sandbox.
+
+A file is called KIND.PART.j2: KIND is that of the notice (`call`, `failed`, `test`, `refused`, `escalated`, `untold`,
+`answered`, …) or `notice` for all that have none of their own; PART is `subject`, `body`, `short` (SMS) or `spoken`.
+A folder `en` or `fr` within goes first for contacts of that language. What is missing, or fails, is as supplied.
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import SandboxedEnvironment
+
+PARTS = ("subject", "body", "short", "spoken")
+LONGEST = {"subject": 300, "body": 20_000, "short": 480, "spoken": 2_000}
+_MOST_TURNS = 1_000
+_SUPPLIED = Path(__file__).parent
+
+log = logging.getLogger(__name__)
+
+
+def render(folder: Path, language: str, kind: str, part: str, facts: Mapping[str, Any]) -> str | None:
+    """A part of a notice by the template for it; None where there is none, or it fails (said in the log)."""
+    for name in (f"{kind}.{part}.j2", f"notice.{part}.j2"):
+        for place in (folder / language, folder):
+            path = place / name
+            try:
+                changed_at = path.stat().st_mtime_ns
+            except OSError:
+                continue
+            try:
+                text = _template(path, changed_at).render(facts)
+            except Exception as error:  # whatever somebody wrote: the supplied words go out
+                fields = {"template": str(path), "reason": type(error).__name__, "words": str(error)[:200]}
+                log.error("template-failed", extra={"event_fields": fields})
+                return None
+            if part in ("subject", "short"):
+                text = " ".join(text.split())
+            text = text.strip("\n")[: LONGEST[part]]
+            return text if part != "body" else f"{text}\n"
+    return None
+
+
+@lru_cache(maxsize=256)
+def _template(path: Path, _changed_at: int) -> jinja2.Template:
+    return _environment().from_string(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _environment() -> SandboxedEnvironment:
+    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals = {"range": _short_range}
+    return environment
+
+
+def _short_range(*arguments: int) -> range:
+    found = range(*arguments)
+    if len(found) > _MOST_TURNS:
+        raise ValueError(f"a range of more than {_MOST_TURNS}")
+    return found
+
+
+def problems_of(folder: Path) -> list[str]:
+    """What is wrong with the templates of a folder: files that are none, and what Jinja2 cannot read."""
+    found = []
+    for path in sorted(folder.rglob("*.j2")):
+        kind, _, part = path.name.removesuffix(".j2").partition(".")
+        if part not in PARTS or not kind:
+            found.append(f"{path.name}: not called KIND.PART.j2 with one of {', '.join(PARTS)}")
+            continue
+        try:
+            _environment().from_string(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
+            line = getattr(error, "lineno", None)
+            found.append(f"{path.name}{f':{line}' if line else ''}: {error}")
+    return found
+
+
+def export(folder: Path) -> list[Path]:
+    """Write the supplied templates into a folder, one within for each language. Raises OSError; nothing that is there
+    is overwritten (FileExistsError)."""
+    written = []
+    for source in sorted(_SUPPLIED.glob("*/*.j2")):
+        target = folder / source.parent.name / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8") as file:
+            file.write(source.read_text(encoding="utf-8"))
+        written.append(target)
+    return written
+
+
+def supplied_folder() -> Path:
+    """Where the supplied templates are."""
+    return _SUPPLIED
+
+
+__all__ = ["LONGEST", "PARTS", "export", "problems_of", "render", "supplied_folder"]
