@@ -10,12 +10,14 @@ from config.schema import Config, Trunk
 from e911.locate import NOT_ASKED, DeviceTable, HeldAnswer
 from e911.location import DispatchableLocation
 from e911.numbers import CallKind
+from e911.provider import LocationConveyance
 from e911.record import SourceAnswer
 from e911.wiremap import NO_WIREMAP, WiremapTable
 from router.decision import NO_SERVER, CallPlan, Reference, RouteStep, Rules, plan_call, request_for
 from router.leasing import Lending, number_of
 from router.listening import ListeningPoints, is_public
 from router.media import PRIVATE_MEDIA
+from router.reference_spool import LOCATION
 from router.sources import Side, Source, Sources
 from router.trunks import Way, where_of
 from sip.body import BodyPart, add_part, boundary_of, media_type, split_parts
@@ -31,6 +33,9 @@ _SHOWN = (
     "geolocation-routing",
     "call-info",
     "resource-priority",
+    "priority",
+    "p-preferred-identity",
+    "remote-party-id",
     "content-type",
     "privacy",
 )
@@ -291,9 +296,24 @@ def _as_sent(rules: Rules, plan: CallPlan, step: RouteStep, request: Request) ->
         "headers": headers,
         "body_parts": parts,
         "carries_location": step.with_location,
+        "location_by": _location_by(sent, step, documents),
         **({"by_reference": list(documents)} if documents else {}),
         **({"shortfalls": list(shortfalls)} if shortfalls else {}),
     }
+
+
+def _location_by(sent: Request, step: RouteStep, documents: Mapping[str, bytes]) -> str:
+    """How the location goes along: `value`, `reference`, `id` (the provider's own), `number` (not at all: the
+    provider knows it by what the call shows), or empty where none goes along."""
+    if step.profile is not None and step.profile.location is LocationConveyance.NONE:
+        return "number"
+    if not step.with_location:
+        return ""
+    if LOCATION in documents:
+        return "reference"
+    is_part = any(b"cid:" in value.lower() for value in sent.all("geolocation"))
+    is_id = step.profile is not None and step.profile.location is LocationConveyance.ID and not is_part
+    return "id" if is_id else "value"
 
 
 def _reference(rules: Rules, plan: CallPlan) -> Reference:

@@ -274,8 +274,20 @@ def _print_route(console: Any, line: Any, number: int, route: dict[str, Any]) ->
         console.print(Text(f"{'':<10}by {ways[0]}, verified, or not at all"))
     body = " + ".join(route["body_parts"])
     texts = [*_way(route), f"INVITE {route['request_uri']} SIP/2.0", *route["headers"], f"({body})"]
+    by = _LOCATION_BY.get(route["location_by"])
+    if by:
+        texts.append(f"location: {by}")
+    if "shortfalls" in route:
+        texts.append(f"not as the profile would have it: {', '.join(route['shortfalls'])}")
     for text in texts:
         console.print(Text(f"{'':<10}{text}"))
+
+
+_LOCATION_BY = {
+    "reference": "by reference; the provider fetches it from us",
+    "id": "by the provider's own id of the place",
+    "number": "not sent; the provider knows it by what the call shows",
+}
 
 
 def _way(route: dict[str, Any]) -> list[str]:

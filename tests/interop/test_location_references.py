@@ -1,5 +1,6 @@
 """Locations by reference on the wire: the provider fetches what the INVITE refers to, from a running router."""
 
+import json
 import os
 import re
 import signal
@@ -125,6 +126,11 @@ def test_the_provider_fetches_what_sipp_received(fetching: Fetching) -> None:
         timeout=20,
     )
     assert shown(posted.content) == shown(answer.content)
+    said = fetching.world.router.command("explain", place.device, "911", "--json")
+    (route,) = [one for one in json.loads(said.stdout)["routes"] if one["name"] == "provider-a"]
+    assert route["location_by"] == "reference"
+    assert f"Geolocation: <{url.rpartition('/')[0]}/…>" in route["headers"]
+    assert route["body_parts"] == ["application/sdp"]
     wrong = fetching.get(url[:-4] + "AAAA")
     assert wrong.status_code == 404
     assert b'code="locationUnknown"' in wrong.content
