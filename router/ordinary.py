@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+from router.credentials import CHALLENGES, with_credentials
 from router.identity import KEY as ASSERTED
 from router.identity import asserted_onward
 from router.surroundings import Surroundings
@@ -107,6 +109,23 @@ class OrdinaryCall(ResponseContext):
             record_routes=record_routes,
             timeout=timeout,
         )
+
+    def retry_target(self, branch: Branch, response: Response, now: float) -> Target | None:
+        """Within an emergency call a trunk that has `auth` may ask again (decision 0016): the same request with our
+        credentials. Whoever sent some of his own is not spoken for."""
+        target, request = branch.target, self.request
+        if (
+            response.status not in CHALLENGES
+            or not request.to_tag
+            or b";call=" not in (request.first("route") or b"")
+        ):
+            return None
+        trunk = self.router.sources.trunk_at(target.flow.host, target.flow.port)
+        if trunk is None or trunk.auth is None or request.has("authorization") or request.has("proxy-authorization"):
+            return None
+        challenged = target.label.count(b"a")
+        answered = with_credentials(trunk, self.routed, response, challenged, self.key)
+        return None if answered is None else replace(target, request=answered, label=target.label + b"a")
 
     def on_success(self, branch: Branch, response: Response, now: float) -> None:
         """A 2xx. In a followed emergency dialog it may say where the PSAP's side is from now on; towards a public

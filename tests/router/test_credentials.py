@@ -9,6 +9,7 @@ import pytest
 from e911.record import RouteEvent, RouteOutcome
 from tests.support.call_world import (
     CONFIG,
+    PHONE,
     PROVIDER_A,
     PROVIDER_B,
     RELAY,
@@ -100,6 +101,67 @@ def test_refused_credentials_lead_to_the_next_route_and_say_so(world: CallWorld)
     assert one(challenge(world, second), "INVITE", PROVIDER_B)
     (refused,) = [event for event in world.events(RouteEvent) if event.outcome is RouteOutcome.REFUSED]
     assert (refused.status, refused.reason) == (401, "credentials-refused")
+
+
+def in_call(answer: Sent, method: str, *extra: str, cseq: int = 2) -> bytes:
+    """A request of the phone in the call that this 200 made."""
+    said = answer.message
+    lines = [
+        f"{method} {said.get('contact').partition('<')[2].partition('>')[0]} SIP/2.0",
+        f"Via: SIP/2.0/UDP {PHONE[0]}:{PHONE[1]};branch=z9hG4bKin{method}{cseq}",
+        "Max-Forwards: 70",
+        *(f"Route: {value}" for value in reversed(said.all("record-route"))),
+        f"From: {said.get('from')}",
+        f"To: {said.get('to')}",
+        f"Call-ID: {said.call_id}",
+        f"CSeq: {cseq} {method}",
+        *extra,
+        "Content-Length: 0",
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode()
+
+
+def up(world: CallWorld, uri: str = "") -> Sent:
+    """A call that was answered at once; its 200."""
+    sent = one(world.receive(invite(*([uri] if uri else []))), "INVITE")
+    answer = one(world.receive(response(sent.message, 200), sent.to), 200)
+    world.receive(in_call(answer, "ACK", cseq=1))
+    return answer
+
+
+@pytest.mark.parametrize("method", ["BYE", "INVITE", "PRACK", "UPDATE", "INFO"])
+@pytest.mark.parametrize(("status", "field"), [(401, "authorization"), (407, "proxy-authorization")])
+def test_a_challenge_within_the_call_is_answered_too(world: CallWorld, method: str, status: int, field: str) -> None:
+    first = one(world.receive(in_call(up(world), method)), method, PROVIDER_A)
+    out = challenge(world, first, status)
+    again = one(out, method, PROVIDER_A)
+    assert not [sent for sent in out if not sent.message.is_request], "the caller hears nothing of it"
+    assert f'uri="{again.message.start.split()[1]}"' in again.message.get(field)
+    assert again.message.get("cseq") == first.message.get("cseq")
+    assert again.message.branch != first.message.branch
+    assert one(world.receive(response(again.message, 200), PROVIDER_A), 200)
+
+
+def test_within_the_call_a_second_challenge_is_the_callers(world: CallWorld) -> None:
+    first = one(world.receive(in_call(up(world), "BYE")), "BYE", PROVIDER_A)
+    again = one(challenge(world, first), "BYE", PROVIDER_A)
+    refused = challenge(world, again)
+    assert one(refused, 401)
+    assert not of(refused, "BYE")
+
+
+def test_whoever_has_credentials_of_his_own_is_not_spoken_for(world: CallWorld) -> None:
+    own = 'Authorization: Digest username="pbx", realm="r", nonce="n", uri="sip:x", response="0"'
+    first = one(world.receive(in_call(up(world), "BYE", own)), "BYE", PROVIDER_A)
+    assert one(challenge(world, first), 401)
+
+
+def test_within_an_ordinary_call_the_challenge_is_passed_on(tmp_path: Path) -> None:
+    world = world_with(tmp_path, "carrier")
+    first = one(world.receive(in_call(up(world, "sip:2125550177@10.0.0.5"), "BYE")), "BYE")
+    assert one(challenge(world, first), 401)
 
 
 def test_a_trunk_without_auth_is_not_answered(world: CallWorld) -> None:
