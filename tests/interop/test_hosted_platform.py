@@ -19,12 +19,14 @@ from typing import Any
 import pytest
 
 from tests.support import kamailio_hosts
+from tests.support.baresip import Baresip
 from tests.support.kamailio import Kamailio
 from tests.support.netns import Host, Networks
 from tests.support.ports import Endpoint
 from tests.support.raw_sip import Call, Peer, answers, sdp
 from tests.support.router_process import RouterProcess
 from tests.support.sip_text import Message
+from tests.support.sipp import Sipp, running
 
 pytestmark = pytest.mark.peers("kamailio", "ip", "nft", "root")
 
@@ -249,6 +251,75 @@ def test_a_phone_behind_nat_is_called_also_after_our_restart(
             assert not seen.startswith("<sip:")
             assert re.match(rf"<sip:4102@{re.escape(SEEN_AS)};e9=[\w-]+>", contact)
         assert "10.77.0.5" not in registrar.log.replace("received=10.77.0.5", "")
+
+
+@pytest.mark.peers("baresip")
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_baresip_behind_nat_registers_and_is_called_by_udp_also_after_our_restart(
+    town: Town, tmp_path: Path, transport: str
+) -> None:
+    with (
+        platform(town, tmp_path / "platform") as registrar,
+        Router(tmp_path, town.router, configuration()) as router,
+        peer(town.friend, FRIEND) as friend,
+        town.phone.inside(),
+        Baresip(
+            tmp_path / "phone",
+            at=PHONE,
+            user="4103",
+            hertz=440,
+            outbound=LAN,
+            transport=transport,
+            domain=DOMAIN,
+            registers=True,
+            answers=True,
+        ) as phone,
+    ):
+
+        def call() -> Call:
+            made = Call(peer=friend, router=PLATFORM, user="2125550177", uri=f"sip:4103@{DOMAIN}")
+            made.dial()
+            made.answered()
+            phone.wait_for("CALL_ESTABLISHED")
+            return made
+
+        phone.registered()
+        made = call()
+        made.hang_up()
+        phone.wait_for("CALL_CLOSED")
+        if transport == "udp":  # a connection that ended: see below
+            router.restart()
+        made = call()
+        phone.command("hangup")
+        friend.respond(friend.take("BYE", call_id=made.call_id), 200)
+        phone.wait_for("CALL_CLOSED")
+        ways = registrar.said("TO sip:4103")
+        assert len(ways) == 2
+        assert all(f"@{SEEN_AS}" in way for way in ways), "the platform reaches it by what our firewall shows"
+
+
+def test_sipp_behind_nat_registers_and_is_called_also_after_our_restart(town: Town, tmp_path: Path) -> None:
+    with (
+        platform(town, tmp_path / "platform") as registrar,
+        Router(tmp_path, town.router, configuration()) as router,
+        peer(town.friend, FRIEND) as friend,
+        town.phone.inside(),
+    ):
+        phone = Sipp("phone_registers", at=PHONE, to=LAN, folder=tmp_path, keys={"caller": "4104"})
+        with running(phone):
+            phone.succeed()
+        for restarts in (False, True):
+            if restarts:
+                router.restart()
+            callee = Sipp("carrier_answers", at=PHONE, folder=tmp_path)
+            with running(callee):
+                call = Call(peer=friend, router=PLATFORM, user="2125550177", uri=f"sip:4104@{DOMAIN}")
+                call.dial()
+                call.answered()
+                call.hang_up()
+                callee.succeed()
+            assert callee.request("INVITE").uri.startswith(f"sip:4104@{PHONE}")
+        assert len(registrar.said("TO sip:4104@", f"@{SEEN_AS}")) == 2
 
 
 def test_a_phone_on_tcp_is_called_over_its_connection(town: Town, tmp_path: Path) -> None:

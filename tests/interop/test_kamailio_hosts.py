@@ -16,6 +16,7 @@ pytestmark = pytest.mark.peers("kamailio")
 PLANS = {
     "pbx-udp": Plan(),
     "pbx-tcp": Plan(),
+    "pbx-forks": Plan(),
     "provider-udp": Plan(timeout="8s"),
     "provider-tcp": Plan(timeout="8s", tcp=("provider_a",)),
 }
@@ -62,6 +63,39 @@ def test_phones_behind_a_kamailio_pbx_are_found_by_what_it_asserts(
         assert len(invite.all("record-route")) >= 2, "both proxies stay in the dialog"
         assert len(pbx.said("RX BYE")) == 1
         assert_content(pbx)
+
+
+@pytest.mark.parametrize(("caller", "psap"), HANGS_UP)
+def test_a_pbx_that_forks_a_911_call_to_us_twice_places_one(
+    the_world: World, tmp_path: Path, caller: str, psap: str
+) -> None:
+    """Two branches of one call, by UDP and TCP: to the PSAP it is one call, and so to the desk and in the record."""
+    place, front = the_world["pbx-forks"], the_world.street["pbx"]
+    told = len(place.desk.posts(place.name))
+    also = (f"sip:911@{place.router};transport=tcp",)
+    pbx = kamailio_hosts.pbx(tmp_path / "pbx", at=front, router=place.router, extension=place.device, also=also)
+    with pbx, running(place.sipp(psap, "provider_a", pause_ms=200)) as (provider,):
+        dialling = Sipp(
+            caller,
+            at=place.street["phone"],
+            to=front,
+            folder=place.folder,
+            keys={"caller": "reception"},
+            pause_ms=200,
+        )
+        with running(dialling):
+            dialling.succeed()
+            provider.succeed()
+        assert dialling.statuses()[-1] == 200
+        invites = provider.requests("INVITE")
+        assert len({one.branch for one in invites}) == 1, "a second call at the PSAP"
+        assert len(pbx.said("RX BYE")) == 1
+        assert_content(pbx)
+        assert len(pbx.said("REPLY 200 INVITE")) >= 2, "both branches were answered"
+    (record,) = the_world.router.records(invites[0].call_id)
+    assert record["outcome"] == "answered"
+    place.notices(told + 1)
+    assert len(place.desk.posts(place.name)) == told + 1
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])

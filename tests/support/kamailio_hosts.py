@@ -165,7 +165,7 @@ def pbx(
     branches = "\n    ".join(f'append_branch("{uri}");' for uri in also)
     keys = {"router": router, "extension": extension, "transport": transport, "branches": branches}
     script = _PBX % {"begin": _begin(strict=True), **keys}
-    return Kamailio(folder, script, udp=at, tcp=at, modules=("sanity",))
+    return Kamailio(folder, script, udp=at, tcp=at, modules=("sanity", "corex"))
 
 
 def office(folder: Path, *, at: Endpoint, router: Endpoint, forwarded: str = "none") -> Kamailio:
