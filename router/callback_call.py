@@ -22,6 +22,8 @@ from sip.timers import Entry, cancel_timer
 
 FIRST_ANSWER_SECONDS = 4.0
 """So long a place may say nothing before the next is tried."""
+NOT_KNOWN_THERE = (403, 404, 484, 604)
+"""What a PBX says that does not know whom the Request-URI is for; it may know the phone by its number."""
 PHONE, DESK = "phone", "desk"
 
 Note = Callable[[CallbackOutcome, str, str, int, str], None]
@@ -125,9 +127,9 @@ class CallbackCall(ResponseContext):
             if branch.is_live:
                 self.cancel_branch(branch, now)
 
-    def _skip_phone(self) -> None:
-        while self.places and self.places[0].to == PHONE:
-            self.places.popleft()
+    def _skip_phone(self, uri: bytes = b"") -> None:
+        """Do not try the phone again; or only not by this Request-URI."""
+        self.places = deque(place for place in self.places if place.to == DESK or (uri and place.uri != uri))
 
     def tries_next(self, status: int) -> bool:
         """Whatever the phone says but yes, the desk is called; what the desk says is the answer."""
@@ -152,7 +154,8 @@ class CallbackCall(ResponseContext):
             if not branch.cancel_wanted:
                 self._say(outcome, branch, status, phrase)
             if status != 503 and not self.desk_called:
-                self._skip_phone()
+                uri = branch.target.request.uri
+                self._skip_phone(uri if status in NOT_KNOWN_THERE else b"")
 
     def _say(self, outcome: CallbackOutcome, branch: Branch, status: int, reason: str) -> None:
         target = branch.target

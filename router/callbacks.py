@@ -218,7 +218,7 @@ class Callbacks:
         router.counts["callbacks"] += 1
         trunk = router.sources.trunk_at(server.flow.host, server.flow.port)
         is_psap = trunk is not None and trunk.psap_callback
-        phone = self._phone_places(server, request, lease)
+        phone = self._phone_places(server, request, decision, lease)
         if not phone:
             router.counts["callbacks_without_way"] += 1
         desk = self._desk_places(server, request, decision, lease.site)
@@ -314,11 +314,17 @@ class Callbacks:
 
     # ---- where to ----
 
-    def _phone_places(self, server: ServerTransaction, request: Request, lease: Lease) -> list[Place]:
+    def _phone_places(
+        self, server: ServerTransaction, request: Request, decision: RouteDecision, lease: Lease
+    ) -> list[Place]:
         try:
             way = lease.way_back
             if way.trunk:
-                return self._by_pbx(server, request, way.trunk, way.user)
+                found = self._by_pbx(server, request, way.trunk, way.user)
+                if lease.kind is LeaseKind.OWN and number_of(f"tel:{way.user}".encode("latin-1", "replace")) == "":
+                    # A PBX that takes no extensions from this side knows the number as it was dialled.
+                    found += [place._replace(uri=decision.uri) for place in found]
+                return found
             return self._by_flow(server, request, lease)
         except Exception:
             self.router.on_fault("finding the way back to a phone")

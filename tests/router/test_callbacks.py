@@ -244,6 +244,17 @@ def test_the_own_number_of_a_phone_that_dialled_911_is_called_back_too(world: Ca
     assert after.message.start == f"INVITE sip:{OWN}@10.0.0.5 SIP/2.0"
 
 
+@pytest.mark.parametrize(("status", "uri"), [(404, f"sip:{OWN}@10.0.0.5"), (486, f"sip:{DESK}@10.0.0.5")])
+def test_a_pbx_that_knows_no_extension_is_asked_for_the_number(world: CallWorld, status: int, uri: str) -> None:
+    dial_911(world, user="4103")
+    back = one(call_back(world, OWN), "INVITE", PBX)
+    again = one(answer(world, back, status), "INVITE", PBX)
+    assert again.message.start == f"INVITE {uri} SIP/2.0"
+    if status == 404:
+        desk = one(answer(world, again, 404), "INVITE", PBX)
+        assert desk.message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
+
+
 def test_a_phone_that_called_by_itself_is_called_by_its_flow(world: CallWorld) -> None:
     behind_nat = ("10.1.3.9", 40000)
     dial_911(world, source=behind_nat, user="4102")

@@ -1,9 +1,11 @@
 """Every migration with data in the tables: from the very first schema on, what people entered comes through."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Column, Engine, MetaData, select, text
 
 from e911.location import DeviceKind
 from router.store.devices import all_devices, changes_since, current_revision, upsert_devices
@@ -13,6 +15,7 @@ from router.store.migration import NEWEST_REVISION, revision_heads, upgrade_to
 from router.store.outbox import notices_of
 from router.store.records import list_calls
 
+VERSIONS = Path(__file__).parents[2] / "router" / "store" / "migrations" / "versions"
 DOCUMENT = (
     '{"events":[{"type":"ended","id":"c1","at":1790000000.0,"outcome":"answered","status":200,"route":"primary"}]}'
 )
@@ -135,3 +138,57 @@ def test_a_database_of_any_revision_is_brought_to_the_newest_and_used(engine: En
         assert [device.name for device in changed] == ["Front"]
         assert removed == []
         assert revisions_of(conn)["leases"] > counted
+
+
+def revisions() -> list[str]:
+    """Every revision, the first one first."""
+    return sorted(path.name[1:5] for path in VERSIONS.glob("r[0-9]*.py"))
+
+
+def test_the_revisions_are_one_chain_to_the_newest() -> None:
+    found = revisions()
+    assert found == [f"{number:04d}" for number in range(1, len(found) + 1)]
+    assert found[-1] == NEWEST_REVISION
+
+
+def a_value(column: Column[Any], revision: str) -> Any:
+    """Something that fits the column, other in each revision."""
+    kind = column.type.python_type
+    if kind is str:
+        return f"{column.name} of {revision}: é, ß, '"
+    if kind is bytes:
+        return f"{column.name} {revision}".encode()
+    return kind(int(revision) * 10)
+
+
+def put_rows(engine: Engine, revision: str) -> list[tuple[str, dict[str, Any]]]:
+    """A row in every table that there is in this revision; table and what was put."""
+    tables = MetaData()
+    tables.reflect(engine)
+    put = []
+    with writing(engine) as conn:
+        for table in tables.sorted_tables:
+            if table.name in ("alembic_version", "table_revisions", "device_changes"):
+                continue
+            numbered = len(table.primary_key) == 1
+            row = {
+                column.name: a_value(column, revision)
+                for column in table.columns
+                if not (numbered and column.primary_key and column.type.python_type is int)
+            }
+            conn.execute(table.insert(), [row])
+            put.append((table.name, row))
+    return put
+
+
+def test_a_row_put_into_any_table_in_any_revision_is_there_in_the_newest(engine: Engine) -> None:
+    put = []
+    for revision in revisions():
+        upgrade_to(engine, revision)
+        put += put_rows(engine, revision)
+    tables = MetaData()
+    tables.reflect(engine)
+    with reading(engine) as conn:
+        for name, row in put:
+            found = [dict(one._mapping) for one in conn.execute(select(tables.tables[name]))]
+            assert any(row.items() <= one.items() for one in found), (name, row)
