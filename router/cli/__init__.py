@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from router.cli.common import EXIT_FAULT, OPTION_BEFORE_COMMAND, ConfigOption
 
 COMMANDS = (
-    *("check", "explain", "run", "locations", "wiremap", "calls", "contacts", "elins", "ali", "block"),
+    *("check", "doctor", "explain", "run", "locations", "wiremap", "calls", "contacts", "elins", "ali", "block"),
     *("self-test", "users", "tokens", "trace", "key", "schema", "demo"),
 )
 """Modules of this package that hold a subcommand, in the order `--help` shows them."""

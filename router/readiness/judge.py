@@ -1,0 +1,220 @@
+"""What is to be mended, from what was found; pure."""
+
+from collections.abc import Iterator
+
+from config.schema import SiteConfig
+from router.readiness.findings import Finding, Severity
+from router.readiness.look import Look
+from router.readiness.phones import SitePhones
+from router.self_test.schedule import routes_of
+
+UNPROVEN_SECONDS = 90 * 86_400.0
+"""A channel that took no notice for so long is to be tried."""
+OLD_TEST_SECONDS = 35 * 86_400.0
+NOTICES_SILENT_SECONDS = 60.0
+
+_PHONES = {
+    "unknown-device": "it is not registered under the name it uses; `edge911 locations set`",
+    "ambiguous-device": "several registered devices have this name; register them as NAME@HOST",
+    "no-address": "give it a street and city, or a site: `edge911 locations set`",
+    "no-floor-or-room": "the site has several storeys; give floor, room or unit",
+    "unknown-floor": "the floor is none of the site's `floors`; correct one of them",
+    "no-callback": "give the device or its site a callback number, or lend ELINs (`elins`)",
+    "no-route": "list an E911 route, or a basic one",
+    "no-e911-route": "list an E911 route that covers the site",
+    "does-not-cover": "no E911 route covers this place; add one, or correct `covers`",
+    "unconfirmed": "its owner must confirm where it is; send the link (`edge911 locations link`)",
+    "expired": "the location has ended; have it confirmed anew",
+}
+_GENERAL = "`edge911 explain DEVICE 911` says why; `edge911 locations set` corrects it"
+
+
+def findings_of(look: Look) -> list[Finding]:
+    """All findings, the worst first."""
+    found = [
+        *_processes(look),
+        *_trunks(look),
+        *_contacts(look),
+        *_phones(look),
+        *_tests(look),
+        *_configuration(look),
+    ]
+    order = [Severity.CRITICAL, Severity.WARNING, Severity.OK]
+    return sorted(found, key=lambda finding: (order.index(finding.severity), finding.site, finding.name))
+
+
+def _processes(look: Look) -> Iterator[Finding]:
+    if look.calls.is_stale(look.now):
+        yield Finding(
+            severity=Severity.CRITICAL,
+            name="router-not-running",
+            message="the call process gives no sign of life: no call passes this node",
+            remedy="start it (`edge911 run`, or its service), and see its log for why it ended",
+        )
+    elif not look.calls.is_serving:
+        yield Finding(
+            severity=Severity.WARNING,
+            name="router-stopping",
+            message="the call process is stopping: 911 is still served, new ordinary calls are not",
+            remedy="nothing, where somebody stopped it; else see its log",
+        )
+    at = look.notices.get("at")
+    if not look.calls.is_stale(look.now) and (
+        not isinstance(at, int | float) or look.now - at > NOTICES_SILENT_SECONDS
+    ):
+        yield Finding(
+            severity=Severity.CRITICAL,
+            name="notices-not-running",
+            message="the notices process gives no sign of life: nobody would be told of a 911 call in time",
+            remedy="see the log for why it ends; it is started again by itself",
+        )
+    if look.database not in ("ok", ""):
+        yield Finding(
+            severity=Severity.CRITICAL,
+            name=look.database,
+            message="the database cannot be used: calls go on with the last known locations, records wait",
+            remedy="docs/reasons.md says what to do under this name",
+        )
+
+
+def _trunks(look: Look) -> Iterator[Finding]:
+    config = look.loaded.config
+    if look.calls.is_stale(look.now):
+        return
+    down = {trunk.name for trunk in look.calls.trunks if trunk.state in ("down", "no-address")}
+    carrying = {site.id: _trunks_of(look, site) for site in config.sites}
+    emergency = {route.trunk for route in config.emergency.routes} | {one.trunk for one in config.emergency.basic}
+    emergency = emergency.union(*carrying.values())
+    for name in sorted(down):
+        carries = name in emergency
+        yield Finding(
+            severity=Severity.CRITICAL if carries else Severity.WARNING,
+            name="trunk-down",
+            subject=name,
+            message="does not answer; 911 calls go by the other routes" if carries else "does not answer",
+            remedy="ask its operator, and look at the way there; the console's page Trunks says since when",
+        )
+    for site in config.sites:
+        trunks = carrying[site.id]
+        if trunks and trunks <= down:
+            yield Finding(
+                severity=Severity.CRITICAL,
+                name="no-route-alive",
+                site=site.id,
+                message="every route of this site leads to a trunk that does not answer: a 911 call may fail",
+                remedy="mend a trunk, or add a route by another one",
+            )
+
+
+def _trunks_of(look: Look, site: SiteConfig) -> set[str]:
+    """The trunks by which 911 calls of a site may go."""
+    emergency = look.loaded.config.emergency
+    routes = site.routes if site.routes is not None else emergency.routes
+    basic = site.basic if site.basic is not None else emergency.basic
+    return {route.trunk for route in routes} | {last.trunk for last in basic}
+
+
+def _contacts(look: Look) -> Iterator[Finding]:
+    config = look.loaded.config
+    used = {name for site in config.sites for name in site.notify}
+    if any(not site.notify for site in config.sites) or not config.sites:
+        used |= set(config.contacts)
+    if not config.contacts:
+        yield Finding(
+            severity=Severity.CRITICAL,
+            name="no-contacts",
+            message="nobody on site is told of a 911 call (47 CFR 9.16(b)(2))",
+            remedy="list contacts, and name them in each site's `notify`",
+        )
+    for name in sorted(used & set(config.contacts)):
+        for channel in range(len(config.contacts[name].send)):
+            at = look.proven.get((name, channel))
+            if look.database == "ok" and (at is None or look.now - at > UNPROVEN_SECONDS):
+                said = "has never taken a notice"
+                if at is not None:
+                    said = f"took no notice for {int((look.now - at) / 86_400)} days"
+                yield Finding(
+                    severity=Severity.WARNING,
+                    name="channel-not-proven",
+                    subject=f"{name} {channel + 1}",
+                    message=said,
+                    remedy="send a test notice: the console's page Contacts, or `edge911 contacts test`",
+                )
+
+
+def _phones(look: Look) -> Iterator[Finding]:
+    for of_site in look.phones:
+        yield from _phones_of(of_site)
+
+
+def _phones_of(of_site: SitePhones) -> Iterator[Finding]:
+    for count, name, severity, message in (
+        (of_site.nowhere, "phones-without-route", Severity.CRITICAL, "no route would take their 911 call"),
+        (
+            of_site.basic,
+            "phones-basic-only",
+            Severity.WARNING,
+            "reach basic 911 only: callers must say where they are",
+        ),
+        (
+            of_site.located,
+            "phones-not-dispatchable",
+            Severity.WARNING,
+            "reach E911 with a location that is not enough to send help",
+        ),
+    ):
+        if not count:
+            continue
+        reasons = ", ".join(f"{reason} ({number})" for reason, number in of_site.reasons.most_common(5))
+        first = of_site.reasons.most_common(1)
+        yield Finding(
+            severity=severity,
+            name=name,
+            site=of_site.site,
+            subject=str(count),
+            message=f"{count} of {of_site.phones} phones {message}: {reasons}",
+            remedy=_PHONES.get(first[0][0], _GENERAL) if first else _GENERAL,
+        )
+
+
+def _tests(look: Look) -> Iterator[Finding]:
+    config = look.loaded.config
+    sites: dict[str, SiteConfig] = {site.id: site for site in config.sites}
+    for (site, route), test in sorted(look.tests.items()):
+        if site in sites and not test.has_passed and _is_current(look, site, route):
+            yield Finding(
+                severity=Severity.CRITICAL,
+                name="self-test-failed",
+                site=site,
+                subject=route,
+                message=f"the last 933 test call failed: {test.reason} {test.words}".rstrip(),
+                remedy="call the provider; `edge911 self-test run` tries it again",
+            )
+    if look.database != "ok":
+        return
+    for tested, route in routes_of(config, config.self_test.sites if config.self_test else []):
+        last = look.tests.get((tested.id, route))
+        if last is None or look.now - last.started_at > OLD_TEST_SECONDS:
+            yield Finding(
+                severity=Severity.WARNING,
+                name="route-not-tested",
+                site=tested.id,
+                subject=route,
+                message="no 933 test call " + ("yet" if last is None else "for more than a month"),
+                remedy="`edge911 self-test run`, or `self_test:` in the configuration for one every night",
+            )
+
+
+def _is_current(look: Look, site: str, route: str) -> bool:
+    return any(one.id == site and name == route for one, name in routes_of(look.loaded.config, [site]))
+
+
+def _configuration(look: Look) -> Iterator[Finding]:
+    for problem in look.warnings:
+        yield Finding(
+            severity=Severity.WARNING,
+            name="configuration-warning",
+            subject=problem.path,
+            message=problem.message,
+            remedy=f"{problem.file}:{problem.line}",
+        )

@@ -1,0 +1,85 @@
+"""Everything that readiness is judged by, read once: configuration, devices, state of the processes, database."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from config.load import LoadedConfig
+from config.problem import Problem
+from e911.locate import DeviceTable
+from e911.location import Device
+from router.call_state import NOTHING, CallState, read_state
+from router.decision import Rules
+from router.device_feed import DeviceFeed
+from router.lookups import locate_now
+from router.readiness.phones import SitePhones, phones_of_sites
+from router.sources import Sources
+from router.store.engine import open_store, reading
+from router.store.errors import StoreError
+from router.store.proofs import last_delivered
+from router.store.self_tests import SelfTest, latest
+from router.telemetry import read_status
+from router.trunks import known_addresses, names_of
+from router.wiremap_feed import wiremap_now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was found. Times are seconds since 1970."""
+
+    now: float
+    loaded: LoadedConfig
+    warnings: tuple[Problem, ...]
+    phones: tuple[SitePhones, ...]
+    calls: CallState = NOTHING
+    notices: dict[str, object] = field(default_factory=dict)
+    """What the notices process says of itself; empty where it does not."""
+    database: str = "ok"
+    """The name of what is wrong with it."""
+    proven: dict[tuple[str, int], float] = field(default_factory=dict)
+    """(contact, channel) → when it took a notice last."""
+    tests: dict[tuple[str, str], SelfTest] = field(default_factory=dict)
+    """(site, route) → the last test call."""
+
+
+def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None) -> Look:
+    """Read everything. Never raises for what is missing: that is a finding."""
+    now = time.time()
+    devices = DeviceTable()
+
+    def take(found: list[Device]) -> None:
+        for device in found:
+            devices.put(device)
+
+    health: list[str] = []
+    DeviceFeed(
+        loaded.database_url, take, lambda _changed, _removed: None, health.append, directory=loaded.state_directory
+    ).load_now()
+    config = loaded.config
+    located = locate_now(config.dns.endpoints, names_of(config.trunks))
+    sources = Sources(config, known_addresses(config.trunks, located.__getitem__))
+    rules = Rules(loaded, sources.trunk_addresses, bytes(32))
+    wiremap = wiremap_now(loaded.database_url, loaded.state_directory, config.locations.wiremap.bssid_ignored_bits)
+    database = health[-1] if health else "ok"
+    proven: dict[tuple[str, int], float] = {}
+    tests: dict[tuple[str, str], SelfTest] = {}
+    try:
+        engine = open_store(loaded.database_url, create=False)
+        try:
+            with reading(engine) as conn:
+                proven, tests = last_delivered(conn), latest(conn)
+        finally:
+            engine.dispose()
+    except StoreError as error:
+        database = error.reason
+    return Look(
+        now=now,
+        loaded=loaded,
+        warnings=tuple(loaded.warnings),
+        phones=tuple(phones_of_sites(rules, devices, now=now, wiremap=wiremap, progress=progress)),
+        calls=read_state(loaded.state_directory),
+        notices=read_status(loaded.state_directory / "notices.json"),
+        database=database,
+        proven=proven,
+        tests=tests,
+    )

@@ -1,0 +1,155 @@
+"""Readiness: what each phone's 911 call would get, and what is to be mended."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from config.load import load_config
+from router.cli import build_app
+from router.readiness.findings import Severity, worst
+from router.readiness.judge import findings_of
+from router.readiness.look import Look, look
+from router.store.engine import open_store, writing
+from router.store.self_tests import SelfTest, claim, finish
+
+CONFIG = """
+listen: [udp://127.0.0.1:5060]
+networks: {inside: [127.0.0.0/8]}
+trunks: {a: {target: "sip:192.0.2.7"}, b: {target: "sip:192.0.2.8"}}
+emergency:
+  default: {site: hq}
+  routes: [{name: one, trunk: a}]
+  basic: [{name: relay, trunk: b, number: "+12125550140"}]
+locations: {database: "sqlite:///edge911.db", sources: [registered, site]}
+sites:
+  - id: hq
+    name: Head office
+    timezone: America/New_York
+    multi_storey: true
+    numbers: [4XXX]
+    callback: "+12125550100"
+    notify: [desk]
+    address:
+      {country: US, state: NY, city: Albany, street: Lake, street_suffix: RD, house_number: "1", postal_code: "12207"}
+  - id: yard
+    timezone: America/New_York
+    numbers: [5XXX]
+    notify: [desk]
+    address: {}
+contacts: {desk: {send: ["json://127.0.0.1:9/x"]}}
+"""
+DEVICES = """device,site,floor,room
+4001,hq,3,301
+4002,hq,,
+4003,hq,2,
+5001,yard,,
+"""
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(build_app(), [*arguments, "-c", str(folder / "edge911.yaml")], env={"COLUMNS": "160"})
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "edge911.yaml").write_text(CONFIG)
+    (tmp_path / "devices.csv").write_text(DEVICES)
+    code, said = run(tmp_path, "locations", "import", str(tmp_path / "devices.csv"))
+    assert code == 0, said
+    return tmp_path
+
+
+def seen(folder: Path) -> Look:
+    return look(load_config(folder / "edge911.yaml"))
+
+
+def alive(folder: Path, **trunks: str) -> None:
+    """The processes as they write down that they live."""
+    state = load_config(folder / "edge911.yaml").state_directory
+    state.mkdir(exist_ok=True)
+    now = time.time()
+    told = {name: {"state": how, "places": []} for name, how in trunks.items()}
+    calls = {"at": now, "serving": True, "database": "ok", "devices": 4, "trunks": told}
+    (state / "calls-state.json").write_bytes(orjson.dumps(calls))
+    (state / "notices.json").write_bytes(orjson.dumps({"at": now}))
+
+
+def test_phones_are_counted_by_what_their_call_would_get(folder: Path) -> None:
+    phones = {one.site: one for one in seen(folder).phones}
+    hq, yard = phones["hq"], phones["yard"]
+    assert (hq.phones, hq.dispatchable, hq.located, hq.basic) == (3, 2, 1, 0)
+    assert hq.named["no-floor-or-room"] == ["4002"]
+    assert (yard.phones, yard.basic, yard.without_callback) == (1, 1, 0)
+    assert yard.reasons["no-location"] == 1
+
+
+def names(folder: Path) -> dict[str, Severity]:
+    return {finding.name: finding.severity for finding in findings_of(seen(folder))}
+
+
+def test_a_router_that_does_not_run_is_critical(folder: Path) -> None:
+    found = names(folder)
+    assert found["router-not-running"] is Severity.CRITICAL
+    assert found["phones-basic-only"] is Severity.WARNING
+    assert found["channel-not-proven"] is Severity.WARNING
+    assert found["route-not-tested"] is Severity.WARNING
+
+
+def test_trunks_that_do_not_answer(folder: Path) -> None:
+    alive(folder, a="up", b="up")
+    assert worst(findings_of(seen(folder))) is Severity.WARNING
+    alive(folder, a="down", b="up")
+    assert names(folder)["trunk-down"] is Severity.CRITICAL
+    assert "no-route-alive" not in names(folder)
+    alive(folder, a="down", b="no-address")
+    assert names(folder)["no-route-alive"] is Severity.CRITICAL
+
+
+def test_a_test_call_that_failed_is_critical_until_one_passes(folder: Path) -> None:
+    alive(folder)
+    loaded = load_config(folder / "edge911.yaml")
+    engine = open_store(loaded.database_url)
+
+    def tested(name: str, verdict: str, at: float) -> None:
+        test = SelfTest(
+            id=name, node="n", site="hq", route="one", by="x", started_at=at, ended_at=at, verdict=verdict, reason="r"
+        )
+        with writing(engine) as conn:
+            claim(conn, test)
+            finish(conn, test, b"")
+
+    tested("t1", "failed", time.time() - 10)
+    assert names(folder)["self-test-failed"] is Severity.CRITICAL
+    tested("t2", "passed", time.time() - 5)
+    assert "self-test-failed" not in names(folder)
+    engine.dispose()
+
+
+def test_a_database_that_is_away_is_critical_and_nothing_else_is_lost(folder: Path) -> None:
+    alive(folder)
+    (folder / "edge911.db").write_bytes(b"this is no database" * 1000)
+    found = names(folder)
+    assert found["database-corrupt"] is Severity.CRITICAL
+    assert "channel-not-proven" not in found, "nobody knows"
+
+
+def test_the_command_says_it_to_people_and_to_monitoring(folder: Path) -> None:
+    code, said = run(folder, "doctor")
+    assert code == 2
+    assert said.startswith("NOT READY")
+    assert "CRITICAL router-not-running" in said
+    assert "→ start it" in said
+    alive(folder, a="up", b="up")
+    code, said = run(folder, "doctor", "--json")
+    document: dict[str, Any] = json.loads(said)
+    assert (code, document["status"]) == (1, "warning")
+    assert [site["site"] for site in document["sites"]] == ["hq", "yard"]
+    assert all(finding["remedy"] for finding in document["findings"])
+    code, said = run(folder, "doctor", "--site", "yard", "--json")
+    assert {finding["site"] for finding in json.loads(said)["findings"]} <= {"", "yard"}
