@@ -63,17 +63,22 @@ def with_desk(
 @lru_cache(maxsize=CACHED_LOCATIONS)
 def _at_desk(location: DispatchableLocation, place: SitePlace, device: Device) -> DispatchableLocation | None:
     given = device.civic
-    own = [name for name in FINER if getattr(location.civic, name) != getattr(place.civic, name)]
-    # What the wiremap says beyond the zone is of the very outlet: a desk phone with another room has moved.
-    conflicting = (*_CONFLICT, "room") if "room" in own else _CONFLICT
-    if differ(given, location.civic, conflicting) or differ(given, place.civic, _CONFLICT):
+    own: list[str] = []
+    if location.civic is not place.civic:
+        own = [name for name in FINER if getattr(location.civic, name) != getattr(place.civic, name)]
+        # What the wiremap says beyond the zone is of the very outlet: a desk phone with another room has moved.
+        if differ(given, location.civic, FINER if "room" in own else _CONFLICT):
+            return None
+    if differ(given, place.civic, _CONFLICT):
         return None
     if gives_another_street(given, place.site.address):
         return None
     completed = complete(place, given)
     if completed is None:
         return None
-    civic = completed.overlaid(CivicAddress(**{name: getattr(location.civic, name) for name in own}))
+    civic = completed
+    if own:
+        civic = completed.overlaid(CivicAddress(**{name: getattr(location.civic, name) for name in own}))
     zone_id = place.zone.id if place.zone else ""
     point = device.point or location.point
     if (civic, point, zone_id) == (location.civic, location.point, location.zone):
