@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sip.answers import build_response
 from sip.fields import value_of
 from sip.flow import Flow, ListeningPoint
 from sip.forwarding import backward_bytes
 from sip.headers import tag_of, tag_of_line
 from sip.machines import _TOGETHER, ClientTransaction, performing
-from sip.message import Response
+from sip.message import Request, Response
 from sip.parsing import parse_message
 from sip.stack import Stack
 from sip.transaction import Action, Timers, durations
@@ -59,6 +60,14 @@ def test_a_response_that_is_cut_is_the_one_that_is_rebuilt(
     as_it_came = backward_bytes(response, flow)
     response.raw = b""
     assert as_it_came == backward_bytes(response, flow)
+
+
+@given(lines=_LINES)
+def test_trying_is_what_any_response_of_ours_is(lines: list[bytes]) -> None:
+    head = [b"INVITE sip:a@b SIP/2.0", b"Via: SIP/2.0/UDP a;branch=z9hG4bK1", b"f: <sip:c@d>;tag=1", b"timestamp: 5"]
+    request = parse_message(b"\r\n".join([*head, *lines, b"t: <sip:a@b>", b"", b""]))
+    assert isinstance(request, Request)
+    assert build_response(request, 100) == build_response(request, 100, reason=b"Trying")
 
 
 def test_most_responses_are_cut() -> None:
