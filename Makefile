@@ -23,6 +23,7 @@ demo: $(STAMP)   ## three 911 calls on loopback, start to finish
 
 bench: $(STAMP)  ## calls per second, latency, failover, on this machine (needs SIPp; about 40 s)
 	$(BIN)/python -m simulations.bench
+	$(BIN)/python -m simulations.bench.notices
 
 fuzz: $(STAMP)   ## coverage-guided fuzzing, then 10 million mutated messages (an hour and more)
 	mkdir -p .fuzz-corpus

@@ -42,6 +42,7 @@ from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.parent import die_with_parent
 from router.passing_on import pass_on
+from router.receivers.forms import form_of, thread_of
 from router.receivers.job import base_kind
 from router.segments import START, Cursor, LineReader
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
@@ -651,7 +652,12 @@ def take_turn(state_directory: Path) -> int | None:
 
 
 def _urls(config: Config) -> list[str]:
-    return [url for contact in config.contacts.values() for url in contact.send]
+    """The URL of every channel, of which it is now known in which form it is told."""
+    urls = [url for contact in config.contacts.values() for url in contact.send]
+    for url in urls:
+        form_of(url)
+        thread_of(url)
+    return urls
 
 
 def _start_logging(config: Config) -> DeferredLog:

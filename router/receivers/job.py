@@ -27,8 +27,6 @@ class Job:
     contact: str = ""
     site: str = ""
     language: str = "en"
-    numbers: str = ""
-    """The callback number, for a voice."""
 
     @property
     def is_follow_up(self) -> bool:

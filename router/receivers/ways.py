@@ -1,6 +1,7 @@
 """Which way leads to which URL: ours, or Apprise's."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as NotYet
@@ -25,6 +26,8 @@ from router.receivers.syslog import SyslogWay
 
 if TYPE_CHECKING:
     from router.receivers.snmp import SnmpAgent
+
+_DIGITS = re.compile(r"\b\d(?: \d){6,}\b")
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +150,7 @@ class _CallWay:
     def send(self, job: Job) -> Attempt:
         """Until somebody has picked up; what is said then goes on without us."""
         announcement = Announcement(
-            text=job.body or job.subject, language=job.language, numbers=job.numbers, token=job.token
+            text=job.body or job.subject, language=job.language, numbers=_number_in(job.body), token=job.token
         )
         try:
             return self._calls.call(self._receiver, announcement).result(_call_seconds(self._receiver))
@@ -170,6 +173,12 @@ class _UnreadableWay:
 
     def close(self) -> None:
         """Nothing."""
+
+
+def _number_in(text: str) -> str:
+    """The callback number in what is to be spoken, where its digits stand by themselves (e911.notice_forms)."""
+    found = _DIGITS.search(text)
+    return found[0].replace(" ", "") if found else ""
 
 
 @lru_cache(maxsize=256)
