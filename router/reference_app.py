@@ -36,7 +36,7 @@ LARGEST_REQUEST: Final = 16_384
 """Bytes; a locationRequest is some three hundred."""
 BODY_SECONDS: Final = 5.0
 MISSES_A_MINUTE: Final = 30
-"""Wrong references of one address; beyond it each of its requests gets 429 until a minute has passed."""
+"""Wrong references of one address; beyond it further ones get 429, and are not looked for in the database."""
 ADDRESSES_LIMIT: Final = 10_000
 _REFERENCE = re.compile(r"/([A-Za-z0-9_-]{24})(?:/([A-Za-z]{1,40}))?")
 _UNKNOWN = ("locationUnknown", "there is no such location reference, or it has expired")
@@ -96,14 +96,14 @@ class ReferenceApp:
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, str, bytes, list[tuple[bytes, bytes]]]:
         address = str((scope.get("client") or ("",))[0])
-        if self._misses.is_too_many(address):
-            return 429, "text/plain", b"too many unknown references\n", [(b"retry-after", b"60")]
         path = str(scope["path"])
         match = _REFERENCE.fullmatch(path[len(self._prefix) :]) if path.startswith(self._prefix) else None
-        found = await self._find(match[1]) if match else None
+        found = await self._find(match[1], address) if match else None
         block = (match[2] or "") if match else ""
         document = found.documents.get(block or LOCATION) if found is not None else None
         if found is None or document is None:
+            if self._misses.is_too_many(address):
+                return 429, "text/plain", b"too many unknown references\n", [(b"retry-after", b"60")]
             self._misses.note(address)
             return 404, HELD_TYPE, error_response(*_UNKNOWN), []
         method = str(scope["method"])
@@ -139,10 +139,12 @@ class ReferenceApp:
             answer = error_response(error.code, str(error))  # HELD's errors travel in a 200 (RFC 5985 section 8.1)
         return 200, HELD_TYPE, answer, []
 
-    async def _find(self, reference: str) -> Referred | None:
+    async def _find(self, reference: str, address: str) -> Referred | None:
+        """Ours are found whoever else guesses from that address (a proxy, perhaps); the database is spared that."""
         key = key_of(reference)
         found = self._table.find(key)
-        if found is None and self._shared is not None and not self._table.has(key):
+        is_asked = self._shared is not None and not self._table.has(key)
+        if found is None and is_asked and self._shared is not None and not self._misses.is_too_many(address):
             found = await self._shared.find(key)
         return found
 

@@ -23,12 +23,13 @@ from config.load import ConfigError, LoadedConfig, load_config
 from config.schema import ReferenceServer
 from router.parent import die_with_parent
 from router.reference_app import ReferenceApp
+from router.reference_connections import BoundedConnection
 from router.reference_spool import ALIVE
 from router.reference_table import ReferenceTable, SharedReferences
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.telemetry import configure_logging
 
-MOST_CONNECTIONS = 256
+MOST_CONNECTIONS = 1000
 KEEP_ALIVE_SECONDS = 10
 LAST_ANSWERS_SECONDS = 3
 READ_SECONDS = 0.25
@@ -100,7 +101,7 @@ class ReferenceProcess:
         path = self._loaded.path
         return uvicorn.Config(
             self._app,
-            http="h11",
+            http=BoundedConnection,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from router.segments import START, LineReader, LineWriter
+from router.segments import START, LineReader, LineWriter, segment_path, segments
 
 FOLDER: Final = "references"
 ALIVE: Final = "references.alive"
@@ -112,9 +112,16 @@ class SpoolReader:
                 self.corrupt += 1
         return found
 
-    def discard_read(self) -> None:
-        """Delete the segments that were read whole and kept elsewhere; never the newest."""
-        self._reader.discard_before(self._cursor)
+    def discard_older(self, before: float) -> None:
+        """Delete segments that were read, and not written to since `before` (seconds since 1970); never the newest."""
+        directory = self._reader.directory
+        for number in segments(directory)[:-1]:
+            path = segment_path(directory, number)
+            try:
+                if number < self._cursor.segment and path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+            except OSError:
+                return  # the next time
 
 
 def read_line(line: bytes | str) -> Referred:

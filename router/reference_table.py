@@ -28,6 +28,8 @@ FORGET_SECONDS: Final = 600.0
 UNKEPT_LIMIT: Final = 10_000
 """References that wait for the database; the oldest go beyond it. This node answers them in any case."""
 WAIT_FOR_LOCK: Final = 2.0
+LONGEST_LIFETIME: Final = 86_400.0
+"""Seconds that a reference can be answered at the most (`lifetime`)."""
 
 
 class ReferenceTable:
@@ -69,12 +71,11 @@ class ReferenceTable:
         return key in self._known
 
     def forget_expired(self) -> None:
-        """Drop what has expired; once nothing is left of them the files go too."""
+        """Drop what has expired, and the files in which nothing else is left."""
         now = self._clock()
         for key in [key for key, one in self._known.items() if one.expires <= now]:
             del self._known[key]
-        if not self._known:
-            self._spool.discard_read()
+        self._spool.discard_older(now - LONGEST_LIFETIME)
 
 
 class SharedReferences:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -197,3 +198,35 @@ def test_while_nobody_answers_the_location_goes_by_value(fetching: Fetching) -> 
         os.kill(server, signal.SIGCONT)
     (record,) = router.records(dialled.call_id)
     assert "reference-server-down" in {event.get("reason") for event in record["routes"]}
+
+
+def test_who_keeps_connections_open_takes_none_from_others(fetching: Fetching) -> None:
+    """Idle connections of one address beyond its share are closed; a provider's request is answered all the same."""
+    url = refers(call(fetching["fetched"]))
+    parts = httpx.URL(url)
+    idle = []
+    try:
+        for _ in range(80):
+            raw = socket.create_connection(
+                (parts.host, parts.port or 443), timeout=10, source_address=(parts.host, 0)
+            )
+            idle.append(fetching.tls.wrap_socket(raw, server_hostname=parts.host))
+        closed = [one for one in idle if is_closed(one)]
+        assert len(closed) >= 10
+        transport = httpx.HTTPTransport(verify=fetching.tls, local_address="127.0.0.1")
+        with httpx.Client(transport=transport, timeout=20) as client:
+            assert client.get(url).status_code == 200
+    finally:
+        for one in idle:
+            one.close()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """True where the other end has closed a connection; waits a moment for it."""
+    connection.settimeout(0.2)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
