@@ -12,7 +12,10 @@ from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
 from e911.location import IPNetwork, LocationSource
 from e911.numbers import dialable
-from e911.provider import LocationConveyance, ProviderProfile
+from e911.provider_profile import (
+    LocationConveyance,
+    ProviderProfile,
+)
 
 _NORTH_AMERICA = ("US", "CA")
 

@@ -21,7 +21,9 @@ from config.problem import ConfigError, Problem, path_text, quoted
 from config.profiles import BUILT_IN, find_profile, not_found, read_profile
 from config.schema import Config, EmergencyRoute, Listen
 from config.values import PeerAddress
-from e911.provider import ProviderProfile
+from e911.provider_profile import (
+    ProviderProfile,
+)
 
 __all__ = ["Checked", "Finding", "Findings", "check"]
 

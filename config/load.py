@@ -17,7 +17,9 @@ from config.problem import ConfigError, Place, Problem
 from config.schema import Config
 from config.substitution import substitute
 from config.validate import key_place, locate, original_path, validate, without_secrets
-from e911.provider import ProviderProfile
+from e911.provider_profile import (
+    ProviderProfile,
+)
 
 __all__ = ["ConfigError", "LoadedConfig", "Problem", "find_config", "load_config"]
 

@@ -18,7 +18,7 @@ from config.problem import ConfigError, Place, Problem, quoted
 from config.schema import Section
 from config.validate import validate
 from e911.additional_data import DataBlock
-from e911.provider import (
+from e911.provider_profile import (
     AddLocation,
     CallerField,
     CallerLocation,

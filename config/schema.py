@@ -48,7 +48,9 @@ from config.values import (
 )
 from e911.ali import Variant
 from e911.location import CivicAddress, GeoPoint, LocationSource
-from e911.provider import AddLocation
+from e911.provider_profile import (
+    AddLocation,
+)
 
 __all__ = [
     "AdditionalData",

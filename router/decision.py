@@ -29,14 +29,16 @@ from e911.locate import (
 from e911.location import CivicAddress, LocationSource, Site, Zone
 from e911.numbers import CallKind, EmergencyNumbers, classify, dialable, dialled
 from e911.provider import (
-    AddLocation,
     ExistingFields,
-    LocationConveyance,
-    ProviderProfile,
     ProviderRequest,
     basic_request,
     provider_request,
     user_part,
+)
+from e911.provider_profile import (
+    AddLocation,
+    LocationConveyance,
+    ProviderProfile,
 )
 from e911.record import Caller
 from e911.wiremap import NO_WIREMAP, WiremapTable

@@ -7,7 +7,9 @@ the first to ring or answer is the call. See docs/decisions/0001-proxy-with-devi
 from collections.abc import Sequence
 
 from e911.numbers import CallKind
-from e911.provider import adds_location
+from e911.provider import (
+    adds_location,
+)
 from e911.record import CallEnded, CallIntent, CallOutcome, RouteOutcome
 from router.copies import CopiesRelay, Copy
 from router.credentials import CHALLENGES, with_credentials

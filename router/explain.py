@@ -10,7 +10,9 @@ from config.schema import Config, Trunk
 from e911.locate import NOT_ASKED, DeviceTable, HeldAnswer
 from e911.location import DispatchableLocation
 from e911.numbers import CallKind
-from e911.provider import LocationConveyance
+from e911.provider_profile import (
+    LocationConveyance,
+)
 from e911.record import SourceAnswer
 from e911.wiremap import NO_WIREMAP, WiremapTable
 from router.decision import NO_SERVER, CallPlan, Reference, RouteStep, Rules, plan_call, request_for

@@ -113,7 +113,7 @@ class SpoolReader:
         return found
 
     def discard_older(self, before: float) -> None:
-        """Delete segments that were read, and not written to since `before` (seconds since 1970); never the newest."""
+        """Delete segments that were read, and not written to since `before` (seconds since 1970), but the newest."""
         directory = self._reader.directory
         for number in segments(directory)[:-1]:
             path = segment_path(directory, number)

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from config.schema import ReferenceServer
-from e911.provider import DataConveyance, LocationConveyance
+from e911.provider_profile import (
+    DataConveyance,
+    LocationConveyance,
+)
 from router.decision import NO_SERVER, Reference, RouteStep
 from router.reference_spool import ReferenceSpool
 

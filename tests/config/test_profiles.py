@@ -7,7 +7,7 @@ import pytest
 
 from config.load import ConfigError, load_config
 from config.profiles import BUILT_IN, ProfileFile, load_profile
-from e911.provider import (
+from e911.provider_profile import (
     CallerField,
     CallerLocation,
     IdentityFields,

@@ -13,13 +13,15 @@ from e911.location import CivicAddress, Device
 from e911.numbers import CallKind, classify
 from e911.pidf_reader import read_civic, read_pidf_lo
 from e911.provider import (
-    CallerLocation,
     ExistingFields,
-    LocationConveyance,
-    ProviderProfile,
     ProviderRequest,
     basic_request,
     provider_request,
+)
+from e911.provider_profile import (
+    CallerLocation,
+    LocationConveyance,
+    ProviderProfile,
 )
 from tests.e911.worlds import ALL_SOURCES, NUMBERS, TRUNK, decide, places
 
