@@ -19,6 +19,7 @@ from router.console import (
     api_devices,
     api_docs,
     api_places,
+    api_users,
     audit_page,
     calls_page,
     contacts_page,
@@ -64,6 +65,7 @@ ENDPOINTS: tuple[APIRouter, ...] = (
     calls_page.endpoints,
     live_page.endpoints,
     audit_page.endpoints,
+    api_users.endpoints,
     elins_page.endpoints,
 )
 """Parts of the REST API; each has a path below /api/v1."""

@@ -312,3 +312,53 @@ def test_the_contract_names_every_column_and_its_page_needs_no_internet(here: Co
     assert "/api/v1/devices/{device}" in page
     assert "//cdn" not in page
     assert 'src="http' not in page
+
+
+def test_users_and_tokens_by_an_admin_token(world: ConsoleWorld) -> None:
+    api = world.program("admin")
+    made = api("PUT", "/users/Lou", json={"role": "admin", "password": "a long password"})
+    assert (made.status_code, made.json()["username"], made.json()["sites"]) == (201, "lou", None)
+    assert world.browser().log_in("lou", "a long password").status_code == 303
+    for name, body, field in (
+        ("x", {"role": "viewer"}, "password"),
+        ("x", {"role": "king", "password": "a long password"}, "role"),
+        ("x", {"sites": ["mars"], "password": "a long password"}, "sites"),
+        ("x", {"sites": "hq", "password": "a long password"}, "sites"),
+        ("x", {"password": "short"}, "password"),
+        ("x", {"colour": "red"}, "colour"),
+        ("x y", {"password": "a long password"}, "username"),
+        ("lou", {"sites": ["hq"]}, "sites"),
+        ("lou", {"role": "viewer"}, "role"),
+    ):
+        answer = api("PUT", f"/users/{name}", json=body)
+        assert list(errors(answer)) == [field], body
+    assert [user["username"] for user in api("GET", "/users").json()["users"]] == ["lou"]
+    assert api("PUT", "/users/ann", json={"role": "admin", "password": "a long password"}).status_code == 201
+    changed = api("PUT", "/users/lou", json={"role": "engineer", "sites": ["hq"]})
+    assert (changed.status_code, changed.json()["role"], changed.json()["sites"]) == (200, "engineer", ["hq"])
+    assert api("DELETE", "/users/lou").status_code == 204
+    assert api("DELETE", "/users/lou").status_code == 404
+    assert list(errors(api("DELETE", "/users/ann"))) == ["role"]
+    token = api("POST", "/tokens", json={"name": "crm", "role": "read", "sites": ["lab"], "days": 1})
+    assert token.status_code == 201
+    text, token_id = token.json()["token"], token.json()["id"]
+    assert Program(world.app, text)("GET", "/sites").status_code == 200
+    assert text.rpartition("_")[2] not in api("GET", "/tokens").text
+    assert api("DELETE", f"/tokens/{token_id}").status_code == 204
+    assert Program(world.app, text)("GET", "/sites").status_code == 401
+    assert api("DELETE", f"/tokens/{token_id}").status_code == 404
+    for body, field in (
+        ({"role": "read"}, "name"),
+        ({"name": "x", "role": "x"}, "role"),
+        ({"name": "x", "days": 0}, "days"),
+    ):
+        assert list(errors(api("POST", "/tokens", json=body))) == [field]
+    writer = world.program("write")
+    for method, path in (
+        ("GET", "/users"),
+        ("PUT", "/users/x"),
+        ("DELETE", "/users/ann"),
+        ("GET", "/tokens"),
+        ("POST", "/tokens"),
+    ):
+        assert writer(method, path, content=b"{}").status_code == 403
