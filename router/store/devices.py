@@ -253,17 +253,18 @@ def settled(before: Device | None, after: Device, now: float, by: str) -> Device
     Another location ends what was known of the old one (its validation, a doubt); it is confirmed by being given,
     unless the change says itself when it was confirmed. To confirm a location ends a doubt about it.
     """
+    changes: dict[str, Any] = {"updated_at": now}
     if before is None or _location(before) != _location(after):
-        after = replace(after, unconfirmed="", validation="", validated_at=0.0)
+        changes |= {"unconfirmed": "", "validation": "", "validated_at": 0.0}
         is_given = after.site or after.point or not after.civic.is_empty
         if is_given and after.confirmed_at == (before.confirmed_at if before else 0.0):
-            after = replace(after, confirmed_at=float(int(now)), confirmed_by=by)
+            changes |= {"confirmed_at": float(int(now)), "confirmed_by": by}
     elif after.confirmed_at > before.confirmed_at:
-        after = replace(after, unconfirmed="")
+        changes["unconfirmed"] = ""
     if before is None or _location(before) != _location(after) or before.callback != after.callback:
         # The ids that a provider gave stand for what it was told: an id of an old address would send help there.
-        after = replace(after, provisioning="", location_id="", endpoint_id="")
-    return replace(after, updated_at=now)
+        changes |= {"provisioning": "", "location_id": "", "endpoint_id": ""}
+    return replace(after, **changes)
 
 
 def _location(device: Device) -> tuple[object, ...]:
