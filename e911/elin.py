@@ -237,8 +237,8 @@ class Leases:
         """When the number was in use last; 0 where it never was, as far as is known."""
         return max((min(lease.until, now) for lease in self._by_number.get(number, {}).values()), default=0.0)
 
-    def put(self, lease: Lease) -> None:
-        """A lease is given, or was read again, here or on another node; what is known already and newer stays."""
+    def put(self, lease: Lease) -> bool:
+        """A lease is given, or was read again, here or on another node. False where what is known is newer."""
         found = self._by_number.get(lease.number)
         if found is None:
             found = self._by_number[lease.number] = {}
@@ -246,7 +246,7 @@ class Leases:
                 self._forget(next(iter(self._by_number)))
         known = found.get(lease.caller)
         if known is not None and not _supersedes(lease, known):
-            return
+            return False
         found.pop(lease.caller, None)
         later = [other for other in found.values() if other.until > lease.until]
         found[lease.caller] = lease
@@ -256,6 +256,7 @@ class Leases:
             last = self._by_caller.get(lease.caller)
             if last is None or last.number == lease.number or last.until <= lease.until:
                 self._by_caller[lease.caller] = lease
+        return True
 
     def _forget(self, number: str) -> None:
         for lease in self._by_number.pop(number, {}).values():

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from e911.elin import Lease, LeaseKind, Leases, Pool, PoolState
+from e911.elin import LEASES_KEPT, Lease, LeaseKind, Leases, Pool, PoolState
 from e911.numbers import dialable
 from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
 from router.callback_call import DESK, PHONE, CallbackCall, Place
@@ -55,8 +55,8 @@ class Callbacks:
         self.changes = 0
         """Counts changes of what is remembered."""
         self._alarms: dict[str, tuple[PoolState, float]] = {}
-        self._by_aor: dict[str, Lease] = {}
-        self._indexed = -1
+        self._by_aor: dict[str, tuple[str, str]] = {}
+        """Of phones that called by themselves: number and caller of the lease by address of record."""
 
     def use(self) -> None:
         """Take the pools of another configuration."""
@@ -100,6 +100,12 @@ class Callbacks:
             lease.way_back = way_back_of(request, flow, trunk, user, router.process)
             self.leases.put(lease)
             self.changes += 1
+            if not trunk:
+                identity = plan.identity
+                if identity is not None and identity.source == "from" and identity.host:
+                    self._index(f"{identity.user}@{identity.host}", lease)
+                else:
+                    self._index(address_of_record(lease.way_back.aor), lease)
             if lease.kind is LeaseKind.ELIN:
                 router.counts["elins_lent"] += 1
                 self._watch_pool(lease)
@@ -148,9 +154,17 @@ class Callbacks:
     def merge(self, found: Iterable[Lease]) -> None:
         """Leases of before a restart, or of other nodes."""
         for lease in found:
-            self.leases.put(lease)
-        self.leases.prune(self.router.clock())
-        self.changes += 1
+            if self.leases.put(lease):
+                self.changes += 1
+                if not lease.way_back.trunk:
+                    self._index(address_of_record(lease.way_back.aor), lease)
+
+    def _index(self, record: str, lease: Lease) -> None:
+        if record:
+            self._by_aor.pop(record, None)
+            self._by_aor[record] = lease.number, lease.caller
+            if len(self._by_aor) > LEASES_KEPT:
+                del self._by_aor[next(iter(self._by_aor))]
 
     def free(self) -> dict[str, float]:
         """ELINs that nobody has, by pool."""
@@ -159,18 +173,18 @@ class Callbacks:
 
     def registered(self, request: Request, response: Response, flow: Flow) -> None:
         """A phone has registered: where it called 911 lately, it is now called back by this flow."""
-        if not self.leases or not 200 <= response.status < 300:
+        if not self._by_aor or not 200 <= response.status < 300:
             return
-        if self._indexed != self.changes:
-            at = self.router.clock()
-            live = [lease for lease in self.leases.all() if lease.is_live(at) and not lease.way_back.trunk]
-            self._by_aor = {address_of_record(lease.way_back.aor): lease for lease in live}
-            self._indexed = self.changes
-        if not self._by_aor:
-            return
+        known_as = self._by_aor.get(address_of_record((request.first("to") or b"").decode("latin-1")))
+        lease = None if known_as is None else self.leases.of(*known_as)
         contact = (request.first("contact") or b"").decode("latin-1")
-        lease = self._by_aor.get(address_of_record((request.first("to") or b"").decode("latin-1")))
-        if lease is None or not contact or contact == "*" or re.search(r"expires\s*=\s*0\b", contact):
+        if (
+            lease is None
+            or not lease.is_live(self.router.clock())
+            or not contact
+            or contact == "*"
+            or re.search(r"expires\s*=\s*0\b", contact)
+        ):
             return
         if (request.first("expires") or b"").strip() == b"0":
             return

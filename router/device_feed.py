@@ -45,8 +45,8 @@ FAULT: Final = "device-feed-fault"
 _USING_LAST_KNOWN_GOOD: Final = "-using-last-known-good"
 
 _INTERVAL: Final = 0.3
-_WHILE_TOLD: Final = 5.0
-"""Between two looks where the database tells of changes (LISTEN): for what it could not tell."""
+_WHILE_TOLD: Final = 1.0
+"""Between two looks where the database tells of changes (LISTEN): a pooler before it may keep that to itself."""
 _RETRY_AFTER: Final = 1.0
 _WAIT_FOR_LOCK: Final = 1.0
 _SLICE: Final = 200

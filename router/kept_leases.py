@@ -5,17 +5,20 @@ Read at a start, before calls are served; written in a thread, of leases that th
 
 import logging
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
 
-from e911.elin import Lease, lease_data, lease_from
+from e911.elin import Lease, lease_from
 from e911.record import CallIntent
 from router.event_lines import decode_event
 from router.segments import Cursor, LineReader, segments
 
-FILE = "callback-leases.json"
+FILE = "callback-leases.jsonl"
+LINES_BETWEEN_PAUSES = 100
+PAUSE = 0.001
 SEGMENTS_READ = 3
 """Of the journal, the newest ones, where there is no snapshot: up to 48 MiB."""
 _INTENT = b'{"type":"intent"'
@@ -30,12 +33,12 @@ def read_leases(state_directory: Path) -> list[Lease]:
     found: list[Lease] = []
     segment = 0
     try:
-        document = orjson.loads((state_directory / FILE).read_bytes())
-        segment = int(document["segment"])
-        found = [lease_from(data) for data in document["leases"]]
+        first, *lines = (state_directory / FILE).read_bytes().splitlines()
+        segment = int(orjson.loads(first)["segment"])
+        found = [lease_from(orjson.loads(line)) for line in lines]
     except FileNotFoundError:
         pass
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
         log.warning("leases-not-read %s: %s; the journal is read", state_directory / FILE, error)
     if not segment:
         segment = next(iter(segments(journal)[-SEGMENTS_READ:]), 0)
@@ -71,10 +74,13 @@ def write_leases(state_directory: Path, leases: Iterable[Lease], segment: int) -
     """Replace the snapshot. segment: of the journal, in which what came later is. Raises OSError."""
     path = state_directory / FILE
     written = path.with_suffix(".new")
-    document = {"segment": segment, "leases": [lease_data(lease) for lease in leases]}
     # Where people are, and how they are reached, is nobody else's business.
     with open(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(orjson.dumps(document, default=str))
+        file.write(orjson.dumps({"segment": segment}) + b"\n")
+        for count, lease in enumerate(leases, start=1):
+            file.write(orjson.dumps(lease) + b"\n")
+            if count % LINES_BETWEEN_PAUSES == 0:
+                time.sleep(PAUSE)  # the loop, which has calls to serve, waits for the interpreter meanwhile
         file.flush()
         os.fsync(file.fileno())
     written.replace(path)

@@ -22,6 +22,9 @@ from router.store.nodes import sharing_nodes
 from router.table_feed import Followed, Rows, TableFeed
 
 RESTORE_SECONDS = 1.0
+LEASES_A_SECOND = 1000.0
+"""Many leases are written seldom: the journal has what is new."""
+PRUNE_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class LeaseKeeper:
             directory=directory,
         )
         self._written = 0
+        self._write_at = 0.0
+        self._prune_at = 0.0
         self._writing: asyncio.Task[None] | None = None
 
     async def restore(self) -> None:
@@ -66,8 +71,15 @@ class LeaseKeeper:
 
     def keep(self) -> None:
         """Now and then: what has changed goes to this node's disk, beside the calls."""
+        now = time.monotonic()
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_SECONDS
+            self.callbacks.leases.prune(time.time())
         if self.callbacks.changes == self._written or (self._writing is not None and not self._writing.done()):
             return
+        if now < self._write_at:
+            return
+        self._write_at = now + len(self.callbacks.leases) / LEASES_A_SECOND
         self._written = self.callbacks.changes
         leases, segment = self.callbacks.leases.all(), self.journal.segment
         self._writing = asyncio.get_running_loop().create_task(asyncio.to_thread(self._write, leases, segment))

@@ -10,7 +10,8 @@ import time
 from sqlalchemy import Engine
 
 from router.store.engine import StoreError, open_store, writing
-from router.store.nodes import BEAT_SECONDS, beat, forget_nodes, silent_nodes
+from router.store.leases import forget_leases
+from router.store.nodes import BEAT_SECONDS, beat, database_time, forget_nodes, silent_nodes
 
 FORGET_EVERY = 3600.0
 
@@ -61,6 +62,7 @@ class NodeBeat(threading.Thread):
             if now >= self._forget_at:
                 self._forget_at = now + FORGET_EVERY
                 forget_nodes(conn)
+                forget_leases(conn, database_time(conn))
             silent = tuple(silent_nodes(conn, self._node))
         for name in silent:
             if name not in self.silent:

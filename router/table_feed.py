@@ -24,8 +24,8 @@ from router.store.followed import ChangeSignal, revisions_of
 from router.structured_log import structlog
 
 INTERVAL: Final = 0.3
-WHILE_TOLD: Final = 5.0
-"""Between two looks where the database tells of changes (LISTEN): for what it could not tell."""
+WHILE_TOLD: Final = 1.0
+"""Between two looks where the database tells of changes (LISTEN): a pooler before it may keep that to itself."""
 RETRY_AFTER: Final = 1.0
 _FORMAT: Final = 1
 

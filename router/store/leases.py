@@ -18,6 +18,8 @@ from router.store.outbox import storable_text
 
 _INTENT: Final = b'{"type":"intent"'
 _LEASE: Final = b',"lease":{'
+MOST_READ: Final = 20_000
+"""Leases of other nodes that a node reads, those that last longest first."""
 _TEXTS: Final = ("kind", "pool", "site", "zone", "call", "node")
 
 leases = Table(
@@ -90,7 +92,8 @@ def leases_for_node(conn: Connection, node: str, now: float) -> list[dict[str, A
         .where(
             leases.c.until > now - REMEMBERED_SECONDS, or_(leases.c.node != node, leases.c.released_at.is_not(None))
         )
-        .order_by(leases.c.until)
+        .order_by(leases.c.until.desc())
+        .limit(MOST_READ)
     )
     return [lease_data(lease) for lease in _read(conn.execute(query).scalars())]
 

@@ -495,5 +495,5 @@ def test_a_snapshot_and_what_the_journal_says_after_it(tmp_path: Path, world: Ca
     (journal / "00000100.jsonl").write_bytes(encode_event(first))
     (journal / "00000200.jsonl").write_bytes(encode_event(second) + b'{"type":"intent","id":"torn","lease":{')
     assert [lease.number for lease in read_leases(tmp_path)] == [ELIN, SECOND]
-    (tmp_path / "callback-leases.json").write_text("{nothing")
+    (tmp_path / "callback-leases.jsonl").write_text("{nothing")
     assert [lease.number for lease in read_leases(tmp_path)] == [ELIN, SECOND], "the journal has both"

@@ -59,7 +59,7 @@ class Used:
 
     @property
     def numbers(self) -> list[str]:
-        return [one.number for one in self.leases]
+        return sorted(one.number for one in self.leases)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
