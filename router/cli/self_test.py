@@ -41,7 +41,11 @@ def register(app: typer.Typer) -> None:
 
 
 def _run(
-    site: SiteOption = "", route: RouteOption = "", as_json: JsonOption = False, config: ConfigOption = None
+    site: SiteOption = "",
+    route: RouteOption = "",
+    as_json: JsonOption = False,
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who asks; default: you.", hidden=True)] = "",
+    config: ConfigOption = None,
 ) -> None:
     """Place test calls now, one after the other. Ends with 1 where one fails."""
     import json
@@ -70,7 +74,7 @@ def _run(
                 node=loaded.config.node,
                 site=of_site,
                 route=by_route,
-                by=command_line_author().who,
+                by=by or command_line_author().who,
                 started_at=time.time(),
             )
             ended = run_test(loaded, agent, test)

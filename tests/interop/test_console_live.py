@@ -141,3 +141,39 @@ def test_who_only_looks_cannot_acknowledge(here: World, people: Chromium) -> Non
     answer = page.request.post(f"{url_of(here)}/live/{call}/acknowledge", form={"csrf": token or ""})
     assert answer.status == 403
     assert page.get_by_role("button", name="I take care").count() == 0
+
+
+def test_a_933_test_is_placed_from_the_page_and_its_result_is_heard(
+    here: World, people: Chromium, tmp_path: Path
+) -> None:
+    place = here["tower"]
+    page = open_live(here, people.context())
+    with running(place.sipp("provider_refuses_503", "provider_a")):
+        page.goto(f"{url_of(here)}/tests")
+        row = page.locator("tr", has=page.locator("td", has_text="Place tower")).filter(has_text="provider-a").first
+        expect(row).to_contain_text("never tested")
+        row.get_by_role("button", name="Test now").click()
+        expect(page.locator("table").last).to_contain_text("failed")
+        expect(page.locator("table").last).to_contain_text("refused")
+    keep(page, SHOTS, "tests")
+
+
+def test_readiness_evidence_and_status(here: World, people: Chromium) -> None:
+    page = open_live(here, people.context())
+    page.goto(f"{url_of(here)}/readiness")
+    expect(page.locator("main")).to_contain_text("Place tower")
+    expect(page.locator(".finding").first).to_be_visible()
+    keep(page, SHOTS, "readiness")
+    page.goto(f"{url_of(here)}/evidence")
+    page.locator("section", has_text="Place tower").get_by_role("link", name="Read").click()
+    expect(page.locator("body")).to_contain_text("47 CFR 9.16(b)(2)")
+    keep(page, SHOTS, "evidence")
+    pdf = page.request.get(f"{url_of(here)}/evidence/tower.pdf")
+    assert pdf.body().startswith(b"%PDF")
+    anybody = people.context(locale="fr-CA", viewport=TELEPHONE).new_page()
+    anybody.goto(f"{url_of(here)}/status")
+    expect(anybody.locator("main")).to_contain_text("911")
+    expect(anybody.locator("main")).to_contain_text("fonctionnent")
+    text = anybody.content()
+    assert not any(secret in text for secret in ("127.30", "provider", "tower", "carrier")), "nothing for an attacker"
+    keep(anybody, SHOTS, "status-telephone-fr")

@@ -1,0 +1,41 @@
+"""What the evidence of a site is made of, read from the database and from what was found for readiness."""
+
+from contextlib import suppress
+
+from config.schema import SiteConfig
+from router.outbox import Entry
+from router.readiness.look import Look
+from router.readiness.phones import SitePhones
+from router.record import CallSummary
+from router.reports.evidence import Evidence
+from router.store.engine import open_store, reading
+from router.store.errors import StoreError
+from router.store.outbox import notices_of
+from router.store.records import list_calls
+
+CALLS = 100
+
+
+def gather(look: Look, site: SiteConfig) -> Evidence:
+    """Everything about one site. A database that is away leaves calls and notices out."""
+    calls: list[CallSummary] = []
+    notices: list[Entry] = []
+    with suppress(StoreError):
+        engine = open_store(look.loaded.database_url, create=False)
+        try:
+            with reading(engine) as conn:
+                calls = list_calls(conn, limit=CALLS, site=site.id)
+                notices = [notice for call in calls for notice in notices_of(conn, call.id)]
+        finally:
+            engine.dispose()
+    phones = next((one for one in look.phones if one.site == site.id), SitePhones(site=site.id))
+    return Evidence(
+        now=look.now,
+        config=look.loaded.config,
+        site=site,
+        phones=phones,
+        calls=calls,
+        notices=notices,
+        proven=look.proven,
+        tests=look.tests,
+    )
