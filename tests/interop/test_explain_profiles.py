@@ -31,11 +31,13 @@ KEYS = {
         "additional_data": {"comment": "Ring the night bell"},
     }
 }
+CALLS = [*((name, "911") for name in PLANS), ("bandwidth", "933"), ("i2", "933")]
 WORDS = ("from", "p-asserted-identity", "p-preferred-identity", "remote-party-id", "priority", "geolocation-routing")
 
 
-@pytest.mark.parametrize("dialled", ["911", "933"])
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize(
+    ("name", "dialled"), [*((name, "911") for name in PLANS), ("bandwidth", "933"), ("i2", "933")]
+)
 def test_explain_says_what_the_provider_receives(the_world: World, name: str, dialled: str) -> None:
     place = the_world[name]
     # One that nobody registered: it is at its site's address, which is what the ids stand for.

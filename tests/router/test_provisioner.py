@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from lxml import etree
+from sqlalchemy import text as text_of_sql
 from typer.testing import CliRunner
 
 from config.load import LoadedConfig, load_config
@@ -220,6 +221,18 @@ def test_a_device_that_moves_while_it_is_said_keeps_no_old_id(office: Office) ->
     assert office.device.location_id == "", "what was said is not where it is"
     office.look(1)
     assert office.device.location_id == "LOC-2"
+
+
+def test_a_move_by_plain_sql_ends_the_old_id_too(office: Office) -> None:
+    office.answers = lambda _: (200, b'{"location_id": "LOC-1"}') if len(office.server.asked) == 1 else (503, b"")
+    office.look()
+    assert office.device.location_id == "LOC-1"
+    engine = open_store(office.database)
+    with writing(engine) as conn:
+        conn.execute(text_of_sql("UPDATE devices SET room = '777' WHERE device = '4102'"))
+    engine.dispose()
+    office.look(1)
+    assert (office.device.location_id, office.device.provisioning) == ("", "pending: 503")
 
 
 def test_another_address_of_the_site_is_said_for_its_devices(office: Office) -> None:
