@@ -97,9 +97,8 @@ def base_url(config: Config) -> str:
     console = config.console
     if console is None:
         return ""
-    public = getattr(console, "public_url", None)
-    if public:
-        return str(public).rstrip("/")
+    if console.public_url:
+        return console.public_url.rstrip("/")
     parts = urlsplit(console.listen)
     host = parts.hostname or ""
     try:

@@ -194,6 +194,7 @@ class NoticesProcess:
         self._told_unusable: set[str] = set()
         self._proofs: dict[tuple[str, str], ChannelOutcome] = {}
         self._next_proofs = 0.0
+        self._unconfirmed: list[str] = []
         self._next_second = 0.0
         self._next_store = 0.0
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
@@ -486,7 +487,6 @@ class NoticesProcess:
                 self._confirmations.pop(stored.key, None)
         while not recorder.confirmed.empty():
             self._take_confirmation(recorder.confirmed.get())
-        recorder.watched = self._intake.watches.unconfirmed() if self._intake.watches else []
         if self._proofs and time.monotonic() >= self._next_proofs:
             self._next_proofs = time.monotonic() + PROOF_SECONDS
             recorder.submit_proofs(self._proofs)
@@ -519,6 +519,10 @@ class NoticesProcess:
         for entry in take_tests(self._settings.state_directory, self._intake.config, time.time()):
             self._outbox.add(entry, now)
         self._channels.report_overdue()
+        self._intake.watches.expire(time.time())
+        self._unconfirmed = self._intake.watches.unconfirmed(time.time())
+        if self._recorder is not None:
+            self._recorder.watched = self._unconfirmed
         if not self._is_replayed and self._cursor >= self._replay_end:
             self._is_replayed = True
             self._intake.hold_seconds = 0.0
@@ -583,7 +587,7 @@ class NoticesProcess:
             "folded_total": self._intake.folded_total,
             "escalated_total": self._intake.escalated_total,
             "nobody_told_total": self._intake.nobody_told_total,
-            "unacknowledged": len(self._intake.watches.unconfirmed()),
+            "unacknowledged": len(self._unconfirmed),
             "oldest_queued_seconds": max(time.time() - oldest, 0.0) if oldest is not None else 0.0,
             "database_ok": recorder.is_ok if recorder else False,
             "database_error": recorder.error if recorder else "database-not-open",

@@ -13,9 +13,15 @@ from router.outbox import Key
 
 UNTOLD_SECONDS = 20.0
 """Where nobody was reached for so long after the notices were queued, the other contacts are told."""
-WATCHED_CALLS = 5_000
-WATCHED_BYTES = 16 * 1024 * 1024
+WATCHED_CALLS = 2_000
+WATCHED_BYTES = 4 * 1024 * 1024
 """Journal lines of watched calls kept; beyond it the oldest watches end."""
+
+
+KEEP_SECONDS = 4 * 3600.0
+"""A watch ends so long after its call, unless somebody is still to be told by it: 911 may call back for hours."""
+CONFIRM_SECONDS = 3600.0
+"""So long it is looked for in the database whether somebody acknowledged by another node."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,9 +111,23 @@ class Watches:
         """All, oldest first."""
         return list(self._found.values())
 
-    def unconfirmed(self) -> list[str]:
-        """Calls that somebody may still acknowledge, newest first."""
-        return [call for call, watch in reversed(self._found.items()) if not watch.acknowledged_by]
+    def unconfirmed(self, at: float) -> list[str]:
+        """Calls of the last hour, and those that others are still to be told of, that nobody has acknowledged; newest
+        first."""
+        return [
+            call
+            for call, watch in reversed(self._found.items())
+            if not watch.acknowledged_by and (watch.deadlines or watch.at > at - CONFIRM_SECONDS)
+        ]
+
+    def expire(self, at: float) -> None:
+        """End what is old."""
+        for call, watch in list(self._found.items()):
+            if watch.at > at - KEEP_SECONDS:
+                return
+            if watch.acknowledged_by or not watch.deadlines:
+                del self._found[call]
+                self._bytes -= len(watch.line)
 
     def begin(self, watch: Watch) -> Watch:
         """Take a watch in; one that is there already stays, and is given back."""
