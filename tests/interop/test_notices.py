@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.desk_phone import DeskPhone
 from tests.support.ports import street
 from tests.support.raw_sip import answers
 from tests.support.smtp_sink import SmtpSink
@@ -25,7 +26,13 @@ def mail() -> Iterator[SmtpSink]:
 
 
 @pytest.fixture(scope="module")
-def the_world(mail: SmtpSink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def phone() -> Iterator[DeskPhone]:
+    with DeskPhone() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def the_world(mail: SmtpSink, phone: DeskPhone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """English and French contacts by mail and webhook; one place each."""
     plans = {
         "english": Plan(notify=("desk-en", "mail-en")),
@@ -34,6 +41,7 @@ def the_world(mail: SmtpSink, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "storm": Plan(notify=("storm",)),
         "patience": Plan(notify=("patience",)),
         "no-contact": Plan(notify=()),
+        "phones": Plan(notify=("phones",)),
     }
     with WebhookSink(street()["desk"].address) as hook:
         contacts = {
@@ -43,6 +51,7 @@ def the_world(mail: SmtpSink, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "mail-fr": {"language": "fr", "send": mail.url("fr@example.com")},
             "storm": {"send": [hook.url("storm")]},
             "patience": {"send": [hook.url("patience")]},
+            "phones": {"send": [f"sip:100@{phone.endpoint}", f"sip-call:100@{phone.endpoint}"]},
         }
         with world(tmp_path_factory.mktemp("world"), plans, desk=hook, contacts=contacts) as built:
             yield built
@@ -113,6 +122,24 @@ def test_a_test_call_says_so_in_its_first_word(the_world: World, mail: SmtpSink)
     assert the_world.desk.wait_for("desk-fr", posts + 1)[-1].text.strip().startswith("TEST")
     letter = mail.wait_for("fr@example.com", letters + 1)[-1]
     assert letter.subject.startswith("TEST")
+
+
+def test_a_desk_is_sent_a_message_called_and_confirms_with_a_key(the_world: World, phone: DeskPhone) -> None:
+    dial(the_world, "phones")
+    message = phone.wait_for("MESSAGE")
+    assert the_world["phones"].callback in message
+    phone.wait_for("ACK")
+    phone.wait_for_sound(10)
+    phone.press(1)
+    phone.wait_for("BYE")
+    call = re.search(r"Call record: (\S+)", message)
+    assert call
+    deadline = time.monotonic() + 20
+    while "acknowledged" not in (shown := the_world.router.command("calls", "show", call[1]).stdout):
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.2)
+    assert "phone, key 1" in shown
+    assert "SIP 200 OK: answered" in shown
 
 
 def test_a_site_without_contacts_tells_everybody(the_world: World) -> None:
