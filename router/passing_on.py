@@ -73,7 +73,14 @@ def _what_became(event: Mapping[str, Any], watch: Watch) -> tuple[FollowUp, dict
 
 def pass_on(intake: "Intake", now: float, at: float) -> int:
     """Tell others what nobody has acknowledged in time, or what reached nobody; how many contacts are told."""
-    return sum(_pass_on(intake, due, now, at) for due in intake.watches.due(at))
+    told = 0
+    for due in intake.watches.due(at):
+        try:
+            told += _pass_on(intake, due, now, at)
+        except Exception as error:  # one that cannot be passed on holds up no other notice
+            fields = {"call": due.watch.call, "reason": type(error).__name__}
+            log.error("notice-not-passed-on", extra={"event_fields": fields}, exc_info=True)
+    return told
 
 
 def _pass_on(intake: "Intake", due: Due, now: float, at: float) -> int:
@@ -86,7 +93,7 @@ def _pass_on(intake: "Intake", due: Due, now: float, at: float) -> int:
         kind, detail = UNTOLD, {"contacts": ", ".join(watch.told), "more": watch.more}
     else:
         contact = contacts.get(due.contact)
-        order = brief_of(watch.line).get("contacts", ()) or watch.told
+        order = _contacts_of(watch.line) or watch.told
         names = next_contacts(
             due.contact,
             wanted=contact.escalate_to if contact else (),
@@ -109,6 +116,14 @@ def _pass_on(intake: "Intake", due: Due, now: float, at: float) -> int:
         detail=detail,
     )
     return sum(_tell(intake, occurrence, name, watch, now, at) for name in names)
+
+
+def _contacts_of(line: bytes) -> list[str]:
+    """Who was to be told, in the site's order; empty where the line does not say."""
+    try:
+        return [str(name) for name in brief_of(line).get("contacts", ())]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def _tell(intake: "Intake", occurrence: Occurrence, name: str, watch: Watch, now: float, at: float) -> bool:

@@ -162,3 +162,14 @@ def test_damaged_lines_are_counted_and_fill_no_log(desk: Desk, caplog: pytest.Lo
         desk.intake.take_line(b'{"type":"intent","id":', NOW, AT)
     assert desk.intake.corrupt == 1000
     assert len(caplog.records) == CORRUPT_TOLD
+
+
+def test_what_is_damaged_is_passed_on_all_the_same(desk: Desk) -> None:
+    from router.passing_on import pass_on
+    from router.watches import Watch
+
+    for call, line in (("c1", b"{}"), ("c2", b"no event")):
+        watch = desk.intake.watches.begin(Watch(call=call, kind="folded-call", site="hq", line=line, at=0.0))
+        desk.intake.watches.tell(watch, "front-desk", [(call, "folded-call", "front-desk", 0)], 1.0)
+    assert pass_on(desk.intake, 100.0, 100.0) > 0
+    assert {entry.kind for entry in desk.intake.outbox.entries.values()} >= {"escalated"}
