@@ -44,7 +44,7 @@ ANSWER_SECONDS = 32.0
 LATE_SECONDS = 1.0
 """A machine that slept does not send what it missed."""
 SAID_TEXTS = 5
-"""Texts said in one round; of more, the first and the last."""
+"""Texts said in one round, unless more are new."""
 _INFO_KEYS = b"0123456789*#"
 
 
@@ -110,6 +110,8 @@ class DeskCall(Dialog):
         self.is_up = False
         self.over = asyncio.Event()
         self.pressed = ""
+        self._has_news = False
+        """Something new can be said: it is, at once."""
         self._making: set[asyncio.Task[None]] = set()
         self._way: Way | None = None
         self._cseq = 0
@@ -124,17 +126,16 @@ class DeskCall(Dialog):
         self._ack_lines: tuple[bytes, ...] = ()
 
     def add(self, said: _Said) -> None:
-        """Say this too."""
+        """Say this too. In a call that is up it counts as told when it begins to be said."""
         self.texts.append(said)
         task = self.agent.loop.create_task(self._make_sound(said))
         self._making.add(task)
         task.add_done_callback(self._making.discard)
-        if self.is_up:
-            self._answered(said, "said in the call that was up already")
 
     async def _make_sound(self, said: _Said) -> None:
         one = said.announcement
         said.sound = await self.agent.loop.run_in_executor(None, announce, one.text, one.language, one.numbers)
+        self._has_news = self.is_up and not said.result.done()
 
     async def run(self) -> None:
         """From the INVITE to the end."""
@@ -151,6 +152,8 @@ class DeskCall(Dialog):
             self.agent.dialogs.pop(self._call_id, None)
             if self._media is not None:
                 self._media.close()
+            if attempt.delivered:  # but these have not been said any more
+                attempt = Attempt(delivered=False, reason="hung-up", words="the call ended before it was said")
             for said in self.texts:
                 if not said.result.done():
                     said.result.set_result(attempt)
@@ -183,8 +186,6 @@ class DeskCall(Dialog):
         if not said.result.done():
             said.result.set_result(Attempt(delivered=True, words=words))
         self.calls.on_key(said.announcement.token, "")
-        if self.pressed:
-            self.calls.on_key(said.announcement.token, self.pressed)
 
     # ---- signalling ----
 
@@ -327,8 +328,10 @@ class DeskCall(Dialog):
     def _press(self, key: str) -> None:
         if not self.pressed and self.is_up:
             self.pressed = key
+            self.takes_more = False
             for said in self.texts:
-                self.calls.on_key(said.announcement.token, key)
+                if said.result.done():
+                    self.calls.on_key(said.announcement.token, key)
 
     async def _talk(self, audio: Audio) -> None:
         """Send sound until there is an end. Packets leave by the clock, so that what is late is not made later."""
@@ -345,6 +348,8 @@ class DeskCall(Dialog):
         while not self.over.is_set():
             if self.pressed and not is_thanking:
                 sound, position, is_thanking = thanks(), 0, True
+            if self._has_news and not is_thanking:
+                sound, position = b"", 0
             if position >= len(sound):
                 if is_thanking or rounds >= self.receiver.repeat:
                     return
@@ -365,11 +370,14 @@ class DeskCall(Dialog):
                 await asyncio.wait_for(self.over.wait(), max(left, 0.0005))
 
     def _round(self) -> bytes:
-        """All texts once; empty while none has been made into sound."""
-        ready = [said.sound for said in self.texts if said.sound]
-        if len(ready) > SAID_TEXTS:
-            ready = [ready[0], *ready[1 - SAID_TEXTS :]]
-        return b"".join(sound + silence(PAUSE_SECONDS) for sound in ready)
+        """The texts once, what is new first; empty while none has been made into sound."""
+        self._has_news = False
+        ready = [said for said in self.texts if said.sound]
+        new = [said for said in ready if not said.result.done()]
+        ready = (new + [said for said in ready if said.result.done()])[: max(SAID_TEXTS, len(new))]
+        for said in new:
+            self._answered(said, "said in the call that was up already")
+        return b"".join(said.sound + silence(PAUSE_SECONDS) for said in ready)
 
 
 def key_of_info(request: Request) -> str:
