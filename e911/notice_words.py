@@ -148,6 +148,7 @@ ENGLISH = NoticeWords(
     colon=":",
     sources={
         "conveyed": "the caller's device",
+        "held": "the location server",
         "network": "the network the phone is in",
         "registered": "the registered devices",
         "site": "the site's own address",
@@ -238,6 +239,7 @@ FRENCH = NoticeWords(
     colon=" :",
     sources={
         "conveyed": "l'appareil de l'appelant",
+        "held": "le serveur de localisation",
         "network": "le réseau où se trouve le téléphone",
         "registered": "les appareils inscrits",
         "site": "l'adresse du site",

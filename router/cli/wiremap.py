@@ -1,7 +1,7 @@
 """edge911 wiremap: which place each access point and switch port serves, on the database of the configuration."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -12,7 +12,7 @@ from router.cli.common import EXIT_FAILED, ConfigOption, fail, load_or_exit
 from router.cli.table import print_table
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
     from e911.wiremap import WiremapEntry
     from router.locations_csv import CsvError
@@ -70,9 +70,11 @@ def _import(
     """
     from router.location_cells import places_of
     from router.locations_csv import CsvError
+    from router.store.audit import command_line_author
     from router.store.engine import writing
     from router.store.wiremap import get_entries, take_turn, upsert_entries
     from router.wiremap_csv import merged, merged_problems, read_wiremap
+    from router.wiremap_edit import write_trail
 
     loaded = load_or_exit(config)
     places = places_of(loaded.config)
@@ -88,7 +90,7 @@ def _import(
             _refuse(name, CsvError(problems))
         after = [merged(row.values, known.get(row.key)) for row in rows]
         count = upsert_entries(conn, after, known)
-        _write_trail(conn, known, {entry.key: entry for entry in after})
+        write_trail(conn, command_line_author(), known, {entry.key: entry for entry in after})
     typer.echo(f"{_rows(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged")
 
 
@@ -162,9 +164,11 @@ def _set(
       edge911 wiremap set sw-3-east.example.com, site=hq zone=hq-3e
     """
     from router.location_cells import places_of
+    from router.store.audit import command_line_author
     from router.store.engine import writing
     from router.store.wiremap import columns_of, get_entries, take_turn, upsert_entries
     from router.wiremap_csv import column_named, merged, row_key, unfitting, wiremap_value
+    from router.wiremap_edit import write_trail
 
     loaded = load_or_exit(config)
     places = places_of(loaded.config)
@@ -193,7 +197,7 @@ def _set(
             _refuse_set(what, [f"{name}: {text}" for name, text in wrong])
         entry = merged(values, stored)
         count = upsert_entries(conn, [entry], known)
-        _write_trail(conn, known, {key: entry})
+        write_trail(conn, command_line_author(), known, {key: entry})
     typer.echo(f"{key}: {'new' if count.new else 'changed' if count.changed else 'unchanged'}")
 
 
@@ -202,9 +206,11 @@ def _remove(
     config: ConfigOption = None,
 ) -> None:
     """Take rows away. Where one of them is not there, none is removed."""
+    from router.store.audit import command_line_author
     from router.store.engine import writing
     from router.store.wiremap import get_entries, remove_entries, take_turn
     from router.wiremap_csv import row_key
+    from router.wiremap_edit import write_trail
 
     loaded = load_or_exit(config)
     keys = {text: row_key(_named(text)) for text in named}
@@ -216,26 +222,8 @@ def _remove(
                 typer.echo(f"edge911: {text}: no such row ({keys[text]})", err=True)
             fail("nothing was removed")
         gone = remove_entries(conn, keys.values())
-        _write_trail(conn, known, {})
+        write_trail(conn, command_line_author(), known, {})
     typer.echo(f"{_rows(len(gone))} removed")
-
-
-def _write_trail(
-    conn: "Connection", before: "Mapping[str, WiremapEntry]", after: "Mapping[str, WiremapEntry]"
-) -> None:
-    """Into the audit trail: who changed which rows, from what to what."""
-    from router.store.audit import Change, command_line_author, differences, record_changes
-    from router.store.wiremap import columns_of
-
-    changes = []
-    for key in {**before, **after}:
-        old, new = before.get(key), after.get(key)
-        was, became = differences(columns_of(old) if old else {}, columns_of(new) if new else {})
-        if was or became:
-            action = "create" if old is None else "remove" if new is None else "change"
-            site = (new or old).site  # type: ignore[union-attr]  # one of them is there
-            changes.append(Change(action=action, subject=f"wiremap:{key}", before=was, after=became, site=site))
-    record_changes(conn, command_line_author(), changes)
 
 
 def _named(text: str) -> dict[str, str]:

@@ -54,6 +54,7 @@ def call_page(page: Annotated[Page, Depends(page_for(Role.VIEWER))], call: CallI
         site_name=site_name(page.console, record.site),
         zone_name=zone_name(page.console, record.site, record.zone),
         address=address_lines(record.location.civic, page.language) if record.location else [],
+        place_lines=lambda location: address_lines(location.civic, page.language),
         ladder=Markup(ladder_svg(ladder, title, page.say("call.again"))) if ladder.arrows else "",
         messages=[
             {

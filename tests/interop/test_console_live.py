@@ -88,7 +88,15 @@ def test_a_call_fills_the_screen_is_acknowledged_and_can_be_read_afterwards(here
             expect(alert).to_be_hidden()
     record = here.router.calls()[0]
     page.goto(f"{url_of(here)}/calls/{record['id']}")
-    for wanted in (place.device_name, place.callback, "registered", "provider-a", "SIP ladder"):
+    for wanted in (
+        place.device_name,
+        place.callback,
+        "registered",
+        "later-in-order",
+        "high",
+        "provider-a",
+        "SIP ladder",
+    ):
         expect(page.locator("main")).to_contain_text(wanted)
     expect(page.locator("svg.ladder .arrow")).not_to_have_count(0)
     expect(page.locator("pre.sip mark").first).to_contain_text("Geolocation")
