@@ -38,7 +38,7 @@ def read_leases(state_directory: Path) -> list[Lease]:
         found = [lease_from(orjson.loads(line)) for line in lines]
     except FileNotFoundError:
         pass
-    except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         log.warning("leases-not-read %s: %s; the journal is read", state_directory / FILE, error)
     if not segment:
         segment = next(iter(segments(journal)[-SEGMENTS_READ:]), 0)

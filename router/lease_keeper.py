@@ -49,15 +49,23 @@ class LeaseKeeper:
         self._write_at = 0.0
         self._prune_at = 0.0
         self._writing: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[list[Lease]] | None = None
 
     async def restore(self) -> None:
         """What this node's disk says; waits RESTORE_SECONDS at the most. Never raises."""
         self.feed.load_kept()
+        reading = asyncio.get_running_loop().create_task(asyncio.to_thread(read_leases, self.directory))
+        self._reading = reading
+        reading.add_done_callback(self._restored)
+        # What takes longer is taken as soon as it is read: calls are served meanwhile.
+        await asyncio.wait([reading], timeout=RESTORE_SECONDS)
+
+    def _restored(self, reading: "asyncio.Task[list[Lease]]") -> None:
+        self._reading = None
         try:
-            found = await asyncio.wait_for(asyncio.to_thread(read_leases, self.directory), RESTORE_SECONDS)
-            self.callbacks.merge(found)
-        except Exception as error:
-            log.warning("leases-not-read: %s", error or "no time")
+            self.callbacks.merge(reading.result())
+        except Exception as error:  # a file that somebody edited: calls go on without it
+            log.warning("leases-not-read: %s", error)
 
     def start(self) -> None:
         """Follow the database from now on."""
