@@ -765,6 +765,31 @@ class ReferenceServer(Section):
         return urlsplit(self.url).path.rstrip("/")
 
 
+class Unconfirmed(Section):
+    """Softphones and nomadic phones seen on a network they were not on before: their user is asked where."""
+
+    outbound: Literal["allow", "refuse"] = Field(
+        "allow",
+        description="ordinary outbound calls of such a phone until its location is given: refuse answers 403. 911, "
+        "988, registration and incoming calls always pass",
+    )
+    message: bool = Field(True, description="send the link to the phone itself, as a SIP MESSAGE")
+    mail: str | None = Field(
+        None,
+        description="Apprise mailto:// or mailtos:// URL to send the link by, to the device's `email`",
+        repr=False,
+    )
+    again_after: Duration = Field(43_200, ge=60, description="no second link to one phone before this time is over")
+    link_days: int = Field(14, ge=1, le=3650, description="a link is good for so many days")
+
+    @field_validator("mail")
+    @classmethod
+    def _check_mail(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"mailtos?://.", value):
+            raise ValueError("not a mail URL; write mailto://HOST:PORT?from=edge911@example.com, without to=")
+        return value
+
+
 class Locations(Section):
     """The registered devices, and the order in which location sources are asked."""
 
@@ -786,6 +811,9 @@ class Locations(Section):
         description="location server (LIS) asked by HELD, for sites without one of their own; add held to sources",
     )
     wiremap: Wiremap = Field(default_factory=Wiremap, description="access points and switch ports that phones name")
+    unconfirmed: Unconfirmed = Field(
+        default_factory=Unconfirmed, description="what follows when a softphone shows up on another network"
+    )
     reference_timeout: Duration = Field(
         0.3, le=5, description="a location that the caller only refers to (https://…) is waited for so long"
     )

@@ -42,6 +42,7 @@ from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.overload import MOST, Overload
 from router.parent import die_with_parent
+from router.phone_notes import PhoneNotes
 from router.probes import Probes
 from router.setup import Setup
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
@@ -169,6 +170,7 @@ class App:
         self.blocks = Blocks(loaded.state_directory)
         self.blocks.look()
         self.router.blocks = self.blocks
+        self.router.phones = PhoneNotes(self.router, loaded.state_directory)
         self.trace = TraceServer(self.edge, loaded.state_directory, self._hello)
         self.router.call_began = self.trace.call_began
         self.edge.before_sending = self.router.before_sending

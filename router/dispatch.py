@@ -29,6 +29,7 @@ from router.next_hop import NextHops, Resolve
 from router.ordinary import routed_request
 from router.ordinary_requests import OrdinaryRequests
 from router.path import Paths
+from router.phone_notes import PhoneNotes
 from router.reach import check_reach
 from router.record_route import RecordRouting
 from router.reference_wait import AskReference
@@ -107,6 +108,8 @@ class CallRouter:
         """Whose 911 calls a person has blocked; None blocks nobody."""
         self.admission = Admission(self)
         self.callbacks = Callbacks(self)
+        self.phones = PhoneNotes(self)
+        """Phones without a location, and those that moved."""
         self.emergency = EmergencyRequests(self)
         self.ordinary = OrdinaryRequests(self)
         self.strays = Strays(self)

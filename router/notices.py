@@ -242,6 +242,13 @@ class NoticesProcess:
         node_beat.start()
         self.node_beat = node_beat
         self._start_provisioner()
+        from router.invitations import Invitations
+        from router.phone_keeper import PhoneKeeper
+
+        invitations = Invitations(lambda: self._intake.config)
+        PhoneKeeper(
+            lambda: self._intake.config, settings.database_url, settings.state_directory, invitations.send
+        ).start()
 
     def _start_provisioner(self) -> None:
         """Once, where anybody is to be told where devices are."""

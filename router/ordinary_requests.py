@@ -55,6 +55,8 @@ class OrdinaryRequests:
         self._validate(request)
         request = mended(request)
         flow = server.flow
+        if request.method == b"REGISTER" and source.side is _INSIDE:
+            router.phones.note(request, source, flow, now)
         known = router.ways.find(request, flow) if request.to_tag else None
         decision = process_routes(request, router.next_hops.is_own) if known is None else known[0]
         if request.method == b"BYE" and (decision.own or router.dialogs):
@@ -158,6 +160,9 @@ class OrdinaryRequests:
         router = self.router
         routes = router.rules.config.routes
         names = routes.outbound if source.side is _INSIDE else routes.inbound
+        if source.side is _INSIDE and request.method == b"INVITE" and not request.to_tag:
+            router.phones.note(request, source, server.flow, now)
+            router.phones.check_outbound(request, source, server.flow)
         places: list[tuple[str, Flow]] = []
         for name in names:
             hops = router.trunks.hops(name, server.flow.point, request.call_id)

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     UNKNOWN_TRANSACTION = "unknown-transaction"
     SOURCE_NOT_LISTED = "source-not-listed"
     BLOCKED = "blocked"
+    LOCATION_NEEDED = "location-needed"
     OVERLOADED = "overloaded"
     RATE_LIMITED = "rate-limited"
     NO_ROUTE = "no-route"

@@ -42,6 +42,8 @@ def register(app: typer.Typer) -> None:
     locations.command("export")(_export)
     locations.command("set")(_set)
     locations.command("remove")(_remove)
+    locations.command("unknown")(_unknown)
+    locations.command("link")(_link)
     app.add_typer(locations, name="locations")
 
 
@@ -293,6 +295,82 @@ def _remove(
             fail("nothing was removed")
         gone = remove_devices(conn, devices)
     typer.echo(f"{_devices(len(gone))} removed")
+
+
+def _unknown(
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="Only phones in whose name, network or User-Agent it stands.")
+    ] = None,
+    forget: Annotated[
+        list[str] | None, typer.Option("--forget", metavar="PHONE", help="Take a phone out of the list.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """List the phones that were seen without a location.
+
+    Each phone that registers or calls and that neither a registration nor a network places. One that is given a
+    location leaves the list: `edge911 locations set PHONE site=hq floor=3`.
+    """
+    from router.printable import age_text
+    from router.store.engine import reading, writing
+    from router.store.phones import forget_phones, phones_without_location
+
+    loaded = load_or_exit(config)
+    with _store(loaded.database_url) as engine:
+        if forget:
+            with writing(engine) as conn:
+                forget_phones(conn, forget)
+        with reading(engine) as conn:
+            found = phones_without_location(conn, text=text or "")
+    if as_json:
+        import orjson
+
+        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        return
+    now = time.time()
+    if found:
+        print_table(
+            ("Phone", "Last seen", "First seen", "Network", "User-Agent", "By", "Address"),
+            [
+                (
+                    one.phone,
+                    age_text(max(now - one.last_seen, 0.0)),
+                    age_text(max(now - one.first_seen, 0.0)),
+                    one.network,
+                    one.user_agent,
+                    one.method,
+                    one.address,
+                )
+                for one in found
+            ],
+            cut=("User-Agent", "Phone"),
+            drop=("Address", "By", "First seen"),
+        )
+    typer.echo(f"{len(found):,} phone{'' if len(found) == 1 else 's'} without a location")
+
+
+def _link(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Number, user or address of record.")],
+    config: ConfigOption = None,
+) -> None:
+    """Print the link on which the user of a device says where it is, without an account. Needs the console."""
+    from router.links import base_url, secrets_of
+    from router.self_service import link_to
+    from router.store.devices import get_device
+    from router.store.engine import reading
+
+    loaded = load_or_exit(config)
+    with _store(loaded.database_url) as engine, reading(engine) as conn:
+        found = get_device(conn, device)
+        if found is None:
+            fail(f"{device}: no such device{_nearest(conn, device)}")
+    base = base_url(loaded.config)
+    if not base:
+        fail("there is no console; configure `console: {listen: …}`, which serves the page")
+    secret = secrets_of(loaded.state_directory, loaded.config.node)[0]
+    until = time.time() + loaded.config.locations.unconfirmed.link_days * 86_400.0
+    typer.echo(link_to(base, secret, found.device, until))
 
 
 def _values(device: str, pairs: Sequence[str], places: "Places") -> "tuple[dict[str, Value], list[str]]":

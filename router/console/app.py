@@ -35,7 +35,9 @@ from router.console import (
     status_page,
     tests_page,
     trunks_page,
+    unlocated,
     users_page,
+    where_page,
 )
 from router.console.guard import Guard
 from router.console.pages import Page, language_of, moment, moment_text, visitor
@@ -64,6 +66,8 @@ PAGES: tuple[APIRouter, ...] = (
     audit_page.router,
     users_page.router,
     elins_page.router,
+    unlocated.router,
+    where_page.router,
 )
 """Pages for people, in no particular order. Add yours here; its entry in the menu is in navigation.py."""
 ENDPOINTS: tuple[APIRouter, ...] = (
@@ -79,6 +83,7 @@ ENDPOINTS: tuple[APIRouter, ...] = (
     audit_page.endpoints,
     api_users.endpoints,
     elins_page.endpoints,
+    unlocated.endpoints,
 )
 """Parts of the REST API; each has a path below /api/v1."""
 

@@ -56,6 +56,8 @@ class Rates:
     def __init__(self, api_per_minute: float = 600) -> None:
         self.login_address = Rate(10, 6)
         """Failed logins from one address."""
+        self.self_service = Rate(20, 3)
+        """Links for users, opened or sent from one address."""
         self.login_user = Rate(10, 12)
         """Failed logins of one user, from wherever."""
         self.bad_token = Rate(20, 3)

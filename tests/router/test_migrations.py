@@ -65,6 +65,10 @@ OF_PROVISIONING = (
     "INSERT INTO provisioning (target, device, state, next_at, updated_at) VALUES ('crm', '4101', 'active', 1, 2)",
     "INSERT INTO provisioning_cursors (target, revision) VALUES ('crm', 1)",
 )
+OF_PHONES = (
+    "INSERT INTO seen_phones (phone, user_agent, first_seen, last_seen) VALUES ('4109@pbx', 'x', 1, 2)",
+    "INSERT INTO phone_networks (device, network, location_at) VALUES ('4101', '192.0.2.0/24', 1)",
+)
 ROWS = {
     "0001": OF_0001,
     "0002": OF_0002,
@@ -77,6 +81,7 @@ ROWS = {
     "0010": OF_WIREMAP,
     "0012": OF_ALI,
     "0015": OF_PROVISIONING,
+    "0016": OF_PHONES,
 }
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from e911.location import Device, DeviceKind
 from e911.record import CallOutcome, RouteOutcome, SourceOutcome
 from router.blocks import Block, Blocks, write_blocks
 from router.outbox import NoticeState
@@ -46,7 +47,7 @@ www-authenticate
 """Header fields of SIP, MIME and HTTP, lower case."""
 OTHERS = """
 no-store latin-1 utf-8 log-writer recorder-start device-feed table-feed node-beat edge911-devices if-absent
-sip-agent snmp-agent channel-prepare link-secret espeak-ng en-us fr-fr
+phone-keeper sip-agent snmp-agent channel-prepare link-secret espeak-ng en-us fr-fr
 off-premises top-most winner-only no-number ambiguous-number named-twice
 """
 """Values of fields, character sets, names of threads, and what is never given to anybody."""
@@ -56,6 +57,7 @@ eth-location dsl-location i-wlan-node-id wlan-node-id ap-mac port-channel chassi
 """Parameters with which phones name what they are attached to."""
 CONSOLE = """
 edge911-language edge911-oidc x-csrf-token x-forwarded-for change-password if-match if-none-match date-time
+self-service confirm-location
 """
 """Cookies, header fields and actions of the console."""
 NO_REASONS = frozenset(f"{FIELDS} {OTHERS} {IDENTIFIERS} {CONSOLE}".split())
@@ -185,6 +187,11 @@ def connection_gone(world: CallWorld) -> list[Sent]:
     return world.receive(request("INVITE sip:4102@192.168.1.20 SIP/2.0", Route=path), ("203.0.113.50", 5060))
 
 
+def calls_from_elsewhere(world: CallWorld) -> list[Sent]:
+    world.devices.put(Device(device="4102", kind=DeviceKind.SOFTPHONE, unconfirmed="new-network"))
+    return world.receive(request("INVITE sip:+12125550199@10.0.0.5 SIP/2.0", From="<sip:4102@a>;tag=1"))
+
+
 def draining(world: CallWorld) -> list[Sent]:
     world.router.draining = True
     return world.receive(request("INVITE sip:+12125550199@10.0.0.5 SIP/2.0"))
@@ -308,6 +315,12 @@ REFUSED = [
     Refused(reason=Reason.OVERLOADED, status=503, act=overloaded),
     Refused(reason=Reason.RATE_LIMITED, status=503, act=too_fast, sections={"limits": {"per_source": 1}}),
     Refused(reason=Reason.BLOCKED, status=403, act=blocked),
+    Refused(
+        reason=Reason.LOCATION_NEEDED,
+        status=403,
+        act=calls_from_elsewhere,
+        sections={"locations": {"unconfirmed": {"outbound": "refuse"}}},
+    ),
     Refused(reason=Reason.SHUTTING_DOWN, status=503, act=draining),
     Refused(reason=Reason.SIPS_NOT_ALLOWED, status=480, act=came(request("INVITE sips:4@10.0.0.5:5060 SIP/2.0"))),
     Refused(reason=Reason.NO_CLIENT_CERTIFICATE, status=403, act=came(request(), transport="tcp", peer=UNCERTIFIED)),
