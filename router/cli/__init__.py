@@ -16,7 +16,7 @@ from router.cli.common import EXIT_FAULT, OPTION_BEFORE_COMMAND, ConfigOption
 
 COMMANDS = (
     *("check", "doctor", "explain", "run", "locations", "wiremap", "calls", "contacts", "elins", "ali", "block"),
-    *("self-test", "evidence", "users", "tokens", "trace", "key", "schema", "demo"),
+    *("self-test", "sheet", "evidence", "users", "tokens", "trace", "key", "schema", "demo"),
 )
 """Modules of this package that hold a subcommand, in the order `--help` shows them."""
 

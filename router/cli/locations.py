@@ -354,7 +354,9 @@ def _link(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="Number, user or address of record.")],
     config: ConfigOption = None,
 ) -> None:
-    """Print the link on which the user of a device says where it is, without an account. Needs the console."""
+    """Print the link for the user of a device.
+
+    On it they say where it is, without an account. Needs the console."""
     from router.links import base_url, secrets_of
     from router.self_service import link_to
     from router.store.devices import get_device

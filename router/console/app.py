@@ -30,6 +30,7 @@ from router.console import (
     locations_page,
     oidc,
     readiness_page,
+    sheet_page,
     sign_in,
     sites_page,
     status_page,
@@ -66,6 +67,7 @@ PAGES: tuple[APIRouter, ...] = (
     audit_page.router,
     users_page.router,
     elins_page.router,
+    sheet_page.router,
     unlocated.router,
     where_page.router,
 )
