@@ -102,7 +102,7 @@ def _location(location: DispatchableLocation) -> str:
     parts.append(
         "</gp:location-info>"
         "<gp:usage-rules><gbp:retransmission-allowed>true</gbp:retransmission-allowed></gp:usage-rules>"
-        f"<gp:method>{xml_text(location.method)}</gp:method>"
+        + (f"<gp:method>{xml_text(location.method)}</gp:method>" if location.method else "")
     )
     return "".join(parts)
 

@@ -103,6 +103,14 @@ def test_the_answer_decides_and_goes_to_the_provider(tmp_path: Path) -> None:
     assert (answer.outcome, answer.confidence, answer.as_of) == ("won", "high", CLOCK)
 
 
+def test_a_server_that_does_not_say_how_it_knows(tmp_path: Path) -> None:
+    world, client = world_of(tmp_path)
+    client.fresh = HeldAnswer(location=replace(placed(), method=""), reason="held-answered")
+    message = one(world.receive(invite()), "INVITE").message
+    assert place(message)["ROOM"] == "701"
+    assert b"method" not in message.raw, "no method at all, rather than an empty one"
+
+
 def test_a_call_waits_no_longer_than_the_timeout(tmp_path: Path) -> None:
     world, client = world_of(tmp_path, lis={**LIS, "timeout": "200ms"})
     world.receive(invite())
