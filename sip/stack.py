@@ -347,7 +347,8 @@ class Stack:
                 self._note_source(request, flow, with_port=with_port)
             # Section 18.2.2: where this connection is gone by then, a new one to the port of sent-by.
             return flow._replace(reply_port=via.port or (5061 if flow.point.transport == "tls" else 5060))
-        if b"maddr" in via.parameters.lower() and (maddr := maddr_of(via.parameters)):
+        maddr = maddr_of(via.parameters) if b"maddr" in via.parameters.lower() else ""
+        if maddr and (":" in maddr) == (":" in flow.host):  # another family's cannot be had from this socket
             self._note_source(request, flow, with_port=via.rport is not None)
             return flow._replace(host=maddr, port=via.port or 5060)
         if via.rport is not None:

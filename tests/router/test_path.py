@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from router.token_keys import TokenKeys, derived_key
-from tests.support.call_world import CARRIER, CONFIG, KEY, CallWorld, Sent, invite, one, response
+from tests.support.call_world import CARRIER, CONFIG, KEY, PHONE, CallWorld, Sent, invite, one, response
 from tests.support.sip_text import Message
 
 NATTED = ("10.9.0.1", 34567)
@@ -367,3 +367,10 @@ def test_the_far_end_reaches_a_caller_behind_nat(world: CallWorld, uri: str, pro
 
 def test_a_phone_that_is_where_it_says_needs_one_line(world: CallWorld) -> None:
     assert len(one(world.receive(invite("sip:2125550177@10.0.0.5")), "INVITE").message.all("record-route")) == 1
+
+
+def test_a_via_whose_maddr_is_of_another_family_stops_no_registration(world: CallWorld) -> None:
+    """Found by fuzzing: answers cannot go there from this socket, and no token can be made of it."""
+    raw = register().replace(b";branch=", b";maddr=2001:db8::9;branch=", 1)
+    assert one(world.receive(raw, PHONE), "REGISTER").message.get("path")
+    assert not world.router.counts["faults"]
