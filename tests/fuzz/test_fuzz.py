@@ -31,14 +31,14 @@ def test_nothing_escapes_takes_long_or_piles_up(seed: int) -> None:
 
 def test_a_planted_exception_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parser that does not expect a second tag."""
-    right = message.tag_of
+    right = headers.tag_of_line
 
-    def wrong(value: bytes) -> bytes:
-        if value.count(b";tag=") > 1:
+    def wrong(line: bytes) -> bytes:
+        if line.count(b";tag=") > 1:
             raise IndexError("planted")
-        return right(value)
+        return right(line)
 
-    monkeypatch.setattr(message, "tag_of", wrong)
+    monkeypatch.setattr(message, "tag_of_line", wrong)
     with pytest.raises(FindingError, match="IndexError: planted") as found:
         bulk.run(100_000, 1, says=False)
     assert found.value.data.count(b";tag=") > 1
