@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 SHARED = "elin-shared"
 """Every ELIN was in use, so that two callers have the same one; a callback reaches the one who called last."""
 LEASES_KEPT = 100_000
-"""Numbers whose leases are remembered; the oldest are forgotten beyond it."""
+"""Leases that are remembered; those of the numbers lent longest ago are forgotten beyond it."""
+CALLERS_KEPT = 50
+"""Leases of one number that are remembered; beyond it those of test calls go first, then what ends first."""
 REMEMBERED_SECONDS = 7 * 86_400.0
 """So long after its end a lease is still known: whose it was, and which number has been idle longest."""
 LOW_SHARE = 5
@@ -85,6 +87,9 @@ class Lease:
     until: float
     is_test: bool = False
     """True where only test calls were made under it."""
+    is_vouched: bool = False
+    """True where more than a From field says that the number is this caller's: it was lent by us, is the registered
+    device's, or a peer whose identities are believed says so."""
     reason: str = ""
     """`elin-shared`, or empty."""
     contacts: tuple[str, ...] = ()
@@ -135,7 +140,9 @@ class PoolUse:
 class Pools:
     """All pools of a configuration; never changed."""
 
-    def __init__(self, pools: Iterable[Pool] = ()) -> None:
+    def __init__(self, pools: Iterable[Pool] = (), of_all: Iterable[str] = ()) -> None:
+        """of_all: numbers that are everybody's (a site's callback number and desk), +E.164: lent to nobody."""
+        self.of_all = frozenset(of_all)
         self.all = tuple(pool for pool in pools if pool.numbers)
         self._by_place = {(pool.site, pool.zone): pool for pool in self.all}
         self.by_number: dict[str, Pool] = {}
@@ -170,12 +177,13 @@ class Leases:
         """By number, then by caller; who called last stands last."""
         self._by_caller: dict[str, Lease] = {}
         """The last ELIN of each caller."""
+        self._count = 0
 
     def __bool__(self) -> bool:
         return bool(self._by_number)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_number.values()))
+        return self._count
 
     def all(self) -> list[Lease]:
         """Every lease, in no particular order."""
@@ -238,40 +246,59 @@ class Leases:
         return max((min(lease.until, now) for lease in self._by_number.get(number, {}).values()), default=0.0)
 
     def put(self, lease: Lease) -> bool:
-        """A lease is given, or was read again, here or on another node. False where what is known is newer."""
-        found = self._by_number.get(lease.number)
-        if found is None:
-            found = self._by_number[lease.number] = {}
-            if len(self._by_number) > LEASES_KEPT:
-                self._forget(next(iter(self._by_number)))
+        """A lease is given, or its way back has changed. False where what is known is newer."""
+        found = self._by_number.pop(lease.number, None) or {}
+        self._by_number[lease.number] = found  # the number lent last stands last
         known = found.get(lease.caller)
-        if known is not None and not _supersedes(lease, known):
-            return False
-        found.pop(lease.caller, None)
+        if known is not None:
+            if not _supersedes(lease, known):
+                return False
+            del found[lease.caller]
+            self._count -= 1
         later = [other for other in found.values() if other.until > lease.until]
         found[lease.caller] = lease
+        self._count += 1
         for other in later:  # who called last stands last
             found[other.caller] = found.pop(other.caller)
         if lease.kind is LeaseKind.ELIN:
             last = self._by_caller.get(lease.caller)
             if last is None or last.number == lease.number or last.until <= lease.until:
                 self._by_caller[lease.caller] = lease
+        if len(found) > CALLERS_KEPT:
+            self._forget(min(found.values(), key=lambda one: (not one.is_test, one.until)))
+        while self._count > LEASES_KEPT:
+            for one in list(self._by_number[next(iter(self._by_number))].values()):
+                self._forget(one)
         return True
 
-    def _forget(self, number: str) -> None:
-        for lease in self._by_number.pop(number, {}).values():
-            if self._by_caller.get(lease.caller) is lease:
-                del self._by_caller[lease.caller]
+    def merge(self, lease: Lease) -> bool:
+        """A lease was read again, here or on another node. False where what is known is as new: its way back may have
+        changed since."""
+        known = self.of(lease.number, lease.caller)
+        return (known is None or _differs(lease, known)) and self.put(lease)
+
+    def _forget(self, lease: Lease) -> None:
+        found = self._by_number[lease.number]
+        del found[lease.caller]
+        self._count -= 1
+        if self._by_caller.get(lease.caller) is lease:
+            del self._by_caller[lease.caller]
+        if not found:
+            del self._by_number[lease.number]
 
     def find(self, number: str, now: float) -> Lease | None:
-        """The live lease by which this number is called back: of those who have it, who called last."""
+        """The live lease by which this number is called back: of those who have it, who called last; but whose number
+        is vouched for comes before who only says so."""
         found = self._by_number.get(number)
         if found is None:
             return None
+        first = None
         for lease in reversed(found.values()):
             if lease.is_live(now):
-                return lease
-        return None
+                if lease.is_vouched or lease.kind is LeaseKind.ELIN:
+                    return lease
+                first = first or lease
+        return first
 
     def of(self, number: str, caller: str) -> Lease | None:
         """The lease of this number to this caller, live or over."""
@@ -294,15 +321,10 @@ class Leases:
         return PoolUse(pool=pools[0].name if pools else "", total=len(numbers), free=free)
 
     def prune(self, now: float) -> None:
-        """Forget leases that were over long ago."""
-        for number, found in list(self._by_number.items()):
-            for caller, lease in list(found.items()):
-                if lease.until < now - REMEMBERED_SECONDS:
-                    del found[caller]
-                    if self._by_caller.get(caller) is lease:
-                        del self._by_caller[caller]
-            if not found:
-                del self._by_number[number]
+        """Forget leases that were over long ago, and those of test calls that are over."""
+        for lease in self.all():
+            if lease.until < now - (0.0 if lease.is_test else REMEMBERED_SECONDS):
+                self._forget(lease)
 
     def with_pools(self, pools: Pools) -> None:
         """Take the pools of another configuration; leases stay, also of numbers that are in no pool any more."""
@@ -316,6 +338,10 @@ def _supersedes(lease: Lease, known: Lease) -> bool:
     if known.released_at is None and lease.released_at is not None:
         return lease.released_at > known.since
     return lease.until >= known.until
+
+
+def _differs(lease: Lease, known: Lease) -> bool:
+    return (lease.since, lease.until, lease.released_at) != (known.since, known.until, known.released_at)
 
 
 def released(lease: Lease, at: float) -> Lease:

@@ -75,6 +75,8 @@ class Admission:
             is_own_test=lambda request: asked_by(router.key, request, router.clock()) is not None,
             note_refused=lambda kind: router.emergency.note_refused(request, flow.host, source, kind),
         )
+        if error is not None and error.reason is Reason.SHUTTING_DOWN and self._is_from_psap(request, flow, source):
+            error = None  # a PSAP calls back somebody who dialled 911: served as 911 is
         if error is None:
             return self._restriction(request, flow, source) if self.is_restricting else None
         if error.reason is Reason.SOURCE_NOT_LISTED and not self.strangers.hears(flow.host, router.now()):
@@ -92,11 +94,7 @@ class Admission:
         may_be_emergency = request.method in (b"INVITE", b"MESSAGE") and source.side is not Side.OUTSIDE
         if may_be_emergency and router.rules.kind_of(request, source) is not CallKind.ORDINARY:
             return None
-        if (
-            request.method == b"INVITE"
-            and source.side is Side.OUTSIDE
-            and router.callbacks.is_from_psap(request.uri, flow)
-        ):
+        if self._is_from_psap(request, flow, source):
             return None
         if self.is_shedding:
             return RemoteError(Reason.OVERLOADED, 503, "more calls than can be served; 911 goes first")
@@ -106,6 +104,13 @@ class Admission:
         if most and not source.is_trunk_address and not self.rates.allows(flow.host, router.now()):
             return RemoteError(Reason.RATE_LIMITED, 503, f"more than {most:g} new requests a second")
         return None
+
+    def _is_from_psap(self, request: Request, flow: Flow, source: Source) -> bool:
+        return (
+            request.method == b"INVITE"
+            and source.side is Side.OUTSIDE
+            and self.router.callbacks.is_from_psap(request.uri, flow)
+        )
 
     def refuse_if_new(self, take: Callable[[bytes, Flow], None], data: bytes, flow: Flow) -> None:
         """Treat a message that has waited too long: a new ordinary request is refused, anything else is served."""

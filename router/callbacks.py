@@ -12,13 +12,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from e911.elin import LEASES_KEPT, Lease, LeaseKind, Leases, Pool, PoolState
+from e911.elin import LEASES_KEPT, Lease, LeaseKind, Leases, Pool, PoolState, WayBack
 from e911.numbers import dialable
 from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
 from router.callback_call import DESK, PHONE, CallbackCall, Place
 from router.decision import CallPlan, call_id_of, identify
 from router.flow_tokens import FlowToken
-from router.leasing import Lending, address_of_record, number_of, prefers_of, user_at_pbx, way_back_of
+from router.leasing import (
+    Lending,
+    address_of_record,
+    instance_of,
+    number_of,
+    prefers_of,
+    user_at_pbx,
+    user_in,
+    way_back_of,
+)
 from router.ordinary import routed_request
 from router.refusals import RefusalLimit
 from router.sources import Source
@@ -49,6 +58,8 @@ class Callbacks:
         self.router = router
         self.leases = Leases()
         self.limit = RefusalLimit()
+        self.psap_limit = RefusalLimit()
+        """Of their own: others who call a number under lease must not use it up."""
         self.nodes: tuple[str, ...] = ()
         """Names of the nodes that share the ELINs, in order."""
         self.prefers = prefers_of(self.leases.pools, (), "")
@@ -154,7 +165,7 @@ class Callbacks:
     def merge(self, found: Iterable[Lease]) -> None:
         """Leases of before a restart, or of other nodes."""
         for lease in found:
-            if self.leases.put(lease):
+            if self.leases.merge(lease):
                 self.changes += 1
                 if not lease.way_back.trunk:
                     self._index(address_of_record(lease.way_back.aor), lease)
@@ -172,7 +183,7 @@ class Callbacks:
         return {pool.name: float(self.leases.use_of((pool,), at).free) for pool in self.leases.pools.all}
 
     def registered(self, request: Request, response: Response, flow: Flow) -> None:
-        """A phone has registered: where it called 911 lately, it is now called back by this flow."""
+        """A phone has registered: where that very phone called 911 lately, it is now called back by this flow."""
         if not self._by_aor or not 200 <= response.status < 300:
             return
         known_as = self._by_aor.get(address_of_record((request.first("to") or b"").decode("latin-1")))
@@ -190,6 +201,8 @@ class Callbacks:
             return
         known = lease.way_back
         way = way_back_of(request, flow, "", known.user, self.router.process)
+        if not _is_same_phone(known, way):
+            return  # another phone of the same user
         way.aor = known.aor
         if way != known:
             self.leases.put(replace(lease, way_back=way))
@@ -271,7 +284,8 @@ class Callbacks:
         callback = call_id_of(router.key, request)
         number = number_of(decision.uri)
         event = None
-        if lease is not None and self.limit.allows(number, callback, now):
+        limit = self.psap_limit if is_psap else self.limit
+        if lease is not None and limit.allows(number, callback, now):
             event = self._received(server, request, lease, callback, number, is_psap=is_psap)
             router.write(
                 replace(event, to=places[0].to if places else "", reason=reason, contacts=lease.contacts),
@@ -335,8 +349,9 @@ class Callbacks:
             way = lease.way_back
             if way.trunk:
                 found = self._by_pbx(server, request, way.trunk, way.user)
-                if lease.kind is LeaseKind.OWN and number_of(f"tel:{way.user}".encode("latin-1", "replace")) == "":
-                    # A PBX that takes no extensions from this side knows the number as it was dialled.
+                if lease.kind is LeaseKind.OWN and way.user != user_in(decision.uri.decode("latin-1")):
+                    # A PBX that takes no extensions from this side, or spells numbers otherwise on its way out than
+                    # on its way in, knows the number as it was dialled.
                     found += [place._replace(uri=decision.uri) for place in found]
                 return found
             return self._by_flow(server, request, lease)
@@ -439,6 +454,20 @@ def _with_number(uri: bytes, number: str) -> bytes:
         return b"tel:" + user
     scheme, _, rest = uri.partition(b":")
     return b"%b:%b@%b" % (scheme, user, rest.rpartition(b"@")[2])
+
+
+def _is_same_phone(known: WayBack, way: WayBack) -> bool:
+    """True where a registration is of the phone that called: the same instance (RFC 5626); where one of the two does
+    not say, the same address, its own or the one it is seen by."""
+    before, now = instance_of(known.contact), instance_of(way.contact)
+    if before and now:
+        return before == now
+    return way.host == known.host or _host_of(way.contact) == _host_of(known.contact) != ""
+
+
+def _host_of(contact: str) -> str:
+    uri = _contact_uri(contact)
+    return parse_sip_uri(uri).host if uri else ""
 
 
 def _contact_uri(value: str) -> bytes:

@@ -247,7 +247,7 @@ def plan_call(
     lease = None
     if lending is not None:
         try:
-            lease = lend(lending, rules.config, request, source_address, identity, decision, kind, call)
+            lease = lend(lending, rules.config, request, source, source_address, identity, decision, kind, call)
         except Exception:  # a fault of ours costs the ELIN, and nothing else of the decision
             lending.on_fault("lending a callback number")
     caller = Caller(

@@ -43,6 +43,6 @@ def known_leases(loaded: LoadedConfig) -> Known:
     except StoreError as error:
         health = error.reason
     for lease in [*read_leases(loaded.state_directory), *found]:
-        leases.put(lease)
+        leases.merge(lease)
     leases.prune(time.time())
     return Known(leases, nodes, health)

@@ -12,6 +12,7 @@ from config.schema import Config
 from e911.elin import Lease, LeaseKind, Leases, Pool, Pools, WayBack, pool_name
 from e911.locate import CallerIdentity, LocationDecision
 from e911.numbers import CallKind, dialable, dialled
+from router.sources import Side, Source
 from sip.errors import RemoteError
 from sip.flow import Flow
 from sip.headers import parse_name_addr
@@ -23,6 +24,8 @@ TEST_SECONDS = 600.0
 NUMBER_SOURCES = ("device", "caller")
 """Where a callback number comes from that is the phone's own."""
 ELIN_SOURCE = "elin"
+LONGEST_KEPT = 256
+"""Bytes of a Request-URI whose number is kept; longer ones are read each time."""
 
 
 class Lending(NamedTuple):
@@ -44,10 +47,11 @@ def prefers_of(pools: Pools, nodes: Sequence[str], node: str) -> Callable[[str],
     if len(nodes) < 2 or node not in nodes:
         return lambda _: True
     own, count = nodes.index(node), len(nodes)
+    positions = {number: position for pool in pools.all for position, number in enumerate(pool.numbers)}
 
     def prefers(number: str) -> bool:
-        pool = pools.by_number.get(number)
-        return pool is None or pool.numbers.index(number) % count == own
+        position = positions.get(number)
+        return position is None or position % count == own
 
     return prefers
 
@@ -66,13 +70,20 @@ def pools_of(config: Config) -> Pools:
                     taken.add(number)
                     numbers.append(number)
             pools.append(Pool(name=pool_name(site.id, zone), site=site.id, zone=zone, numbers=tuple(numbers)))
-    return Pools(pools)
+    of_all = [_number_in(text) for site in config.sites for text in (site.callback, site.desk) if text]
+    return Pools(pools, filter(None, of_all))
+
+
+def _number_in(text: str) -> str:
+    """The number that a number or URI of the configuration is, +E.164; empty where it is none."""
+    return number_of(text.encode("latin-1", "replace")) if ":" in text else dialable(text)
 
 
 def lend(
     lending: Lending,
     config: Config,
     request: Request,
+    source: Source,
     source_address: str,
     identity: CallerIdentity,
     decision: LocationDecision,
@@ -81,7 +92,8 @@ def lend(
 ) -> Lease | None:
     """The lease that a call gets, its way back still empty; None where a callback is an ordinary call.
 
-    Where an ELIN is lent it becomes the decision's callback number.
+    Where an ELIN is lent it becomes the decision's callback number. A number that only a phone itself says is its own
+    is shown, and not lent: whoever writes another's number into From must not get that person's calls.
     """
     now = lending.at
     site = decision.site.id if decision.site else ""
@@ -94,8 +106,10 @@ def lend(
     if is_test:
         seconds = min(seconds, TEST_SECONDS)
     if decision.callback and decision.callback_source in NUMBER_SOURCES:
-        if decision.site is not None and decision.callback == dialable(decision.site.callback):
+        if is_test or decision.callback in lending.leases.pools.of_all:
             return None  # everybody's number, not that phone's: a call to it is an ordinary one
+        if not is_vouched(request, source, identity, decision):
+            return None
         number, pool, reason, since = decision.callback, "", "", now
         lease_kind = LeaseKind.OWN
     else:
@@ -124,9 +138,29 @@ def lend(
         since=since,
         until=until,
         is_test=is_test,
+        is_vouched=True,
         reason=reason,
         contacts=decision.contacts,
     )
+
+
+def is_vouched(request: Request, source: Source, identity: CallerIdentity, decision: LocationDecision) -> bool:
+    """True where more than the phone itself says that the callback number is its own: it is the registered device's,
+    or a PBX or a source whose identities are believed says so, and says so for this phone alone."""
+    if source.side is Side.UNLISTED:
+        return False
+    device = decision.device
+    if device is not None:
+        named = (device.number, device.device.partition("@")[0])
+        if decision.callback_source == "device" or decision.callback in [dialable(text) for text in named if text]:
+            return True
+    if not (source.trust_identity or (source.is_trunk_address and source.side is Side.INSIDE)):
+        return False
+    if device is None and identity.source == "p-asserted-identity":
+        # A PBX may assert one number for all: then who it was stands in From.
+        user = user_in(_text(request, "from"))
+        return not user or user.lower() == "anonymous" or dialable(user) == decision.callback
+    return True
 
 
 def caller_key(request: Request, source_address: str, identity: CallerIdentity, decision: LocationDecision) -> str:
@@ -202,10 +236,16 @@ def instance_of(contact: str) -> str:
     return parameters.get("+sip.instance", b"").decode("latin-1").strip('"<>')
 
 
-@lru_cache(maxsize=4096)
 def number_of(uri: bytes) -> str:
     """The number that a Request-URI (sip, sips, tel) is for, +E.164 whatever its spelling; empty where it is none."""
+    return _kept_number_of(uri) if len(uri) <= LONGEST_KEPT else _number_of(uri)
+
+
+def _number_of(uri: bytes) -> str:
     if scheme_of(uri) not in ("sip", "sips", "tel"):
         return ""
     user = dialled(uri.decode("latin-1"))
     return dialable(user) or dialable("+" + user)
+
+
+_kept_number_of = lru_cache(maxsize=4096)(_number_of)

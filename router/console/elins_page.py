@@ -129,7 +129,7 @@ def release_elin(caller: Annotated[Caller, Depends(caller_for(TokenRole.WRITE))]
 def _leases(conn: Connection, config: Config) -> Leases:
     leases = Leases(pools_of(config))
     for lease in all_leases(conn):
-        leases.put(lease)
+        leases.merge(lease)
     return leases
 
 

@@ -204,6 +204,57 @@ def test_what_is_remembered_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert leases.find("+12125550000", T + 300) is None
 
 
+def test_the_callers_of_a_number_have_a_bound_and_test_calls_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("e911.elin.CALLERS_KEPT", 3)
+    leases = Leases()
+    leases.put(lease(A, "first", T))
+    for number in range(20):
+        leases.put(lease(A, f"tester {number}", T + number, is_test=True))
+    assert len(leases) == 3
+    assert leases.of(A, "first") is not None
+    for number in range(5):
+        leases.put(lease(A, f"phone {number}", T + 100 + number))
+    assert sorted(one.caller for one in leases.all()) == ["phone 2", "phone 3", "phone 4"]
+    assert leases.find(A, T + 200).caller == "phone 4"  # type: ignore[union-attr]
+
+
+def test_leases_of_test_calls_are_forgotten_at_their_end() -> None:
+    leases = leases_of(A, B)
+    lend(leases, "tester", T, seconds=600, is_test=True)
+    lend(leases, "one", T, seconds=600)
+    leases.prune(T + 601)
+    assert [one.caller for one in leases.all()] == ["one"]
+
+
+def test_the_number_lent_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("e911.elin.LEASES_KEPT", 3)
+    leases = Leases()
+    for number, caller in ((A, "one"), (B, "two"), (C, "three"), (A, "one"), (D, "four")):
+        leases.put(lease(number, caller, T))
+    assert {one.number for one in leases.all()} == {A, C, D}
+
+
+def test_what_is_read_again_changes_nothing_and_a_call_does() -> None:
+    leases = leases_of(A, B)
+    known = lease(A, "one", T, way_back=WayBack(host="10.0.0.9"))
+    leases.put(known)
+    again = replace(known, way_back=WayBack(host="10.0.0.8"))
+    assert not leases.merge(again)
+    assert leases.find(A, T) is known
+    assert leases.merge(released(known, T + 1))
+    assert not leases.merge(released(known, T + 1))
+    assert leases.put(lease(A, "one", T + 2))
+    assert leases.put(lease(A, "one", T + 2)), "an INVITE retransmitted after a restart"
+
+
+def test_who_is_vouched_for_comes_before_who_called_last() -> None:
+    leases = Leases()
+    leases.put(replace(lease(A, "owner", T), kind=LeaseKind.OWN, is_vouched=True))
+    leases.put(replace(lease(A, "another", T + 60), kind=LeaseKind.OWN))
+    assert leases.find(A, T + 70).caller == "owner"  # type: ignore[union-attr]
+    assert leases.find(A, T + 3 * HOUR + 30).caller == "another"  # type: ignore[union-attr]
+
+
 def test_a_pool_is_low_before_it_is_empty() -> None:
     assert [PoolUse(pool="p", total=10, free=free).state for free in (3, 2, 1, 0)] == [
         PoolState.OK,

@@ -197,6 +197,74 @@ def test_a_fault_while_lending_costs_only_the_elin(world: CallWorld, monkeypatch
     assert world.router.counts["faults"] == 1
 
 
+# Whose number it is
+
+
+STRANGER = ("10.66.6.6", 5060)
+CHIEF = "+12125550177"
+
+
+def with_test_number(**emergency: Any) -> dict[str, Any]:
+    return {**sections(), "emergency": {**CONFIG["emergency"], "test_numbers": ["933"], **emergency}}
+
+
+def goes_as_ever(world: CallWorld, number: str) -> bool:
+    """True where a call to it is an ordinary one."""
+    sent = one(call_back(world, number), "INVITE", PBX)
+    return sent.message.start == f"INVITE sip:{number}@10.0.0.5 SIP/2.0" and not sent.message.all("priority")
+
+
+@pytest.mark.parametrize("dialled", ["911", "933"])
+def test_a_from_field_is_not_enough_to_get_the_calls_of_another(tmp_path: Path, dialled: str) -> None:
+    world = CallWorld(tmp_path, devices=(LOBBY, NUMBERED), **with_test_number())
+    out = world.receive(invite(f"sip:{dialled}@10.0.0.5", user=CHIEF, source=STRANGER), STRANGER)
+    assert CHIEF in asserted(one(out, "INVITE", PROVIDER_A)), "shown as it says"
+    assert goes_as_ever(world, CHIEF)
+    assert not world.router.callbacks.leases
+
+
+@pytest.mark.parametrize("dialled", ["911", "933"])
+def test_a_psap_reaches_who_dialled_911_whatever_others_write_into_from(tmp_path: Path, dialled: str) -> None:
+    world = CallWorld(tmp_path, devices=(LOBBY, NUMBERED), **with_test_number())
+    dial_911(world, user="4103")
+    world.now += 60
+    world.receive(invite(f"sip:{dialled}@10.0.0.5", user=OWN, source=STRANGER), STRANGER)
+    world.receive(invite(f"sip:{dialled}@10.0.0.5", user=ELIN, source=STRANGER, number=8), STRANGER)
+    assert one(call_back(world, OWN), "INVITE").message.start == "INVITE sip:4103@10.0.0.10:5060 SIP/2.0"
+    assert one(call_back(world, ELIN), "INVITE", PBX).message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
+
+
+def test_a_source_that_is_not_listed_gets_the_calls_of_nobody(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, devices=(LOBBY, NUMBERED), **with_test_number(from_unlisted="accept"))
+    unlisted = ("198.51.100.66", 5060)
+    for user in (CHIEF, "4103"):
+        one(world.receive(invite(user=user, source=unlisted), unlisted), "INVITE", PROVIDER_A)
+    assert goes_as_ever(world, CHIEF)
+    assert goes_as_ever(world, OWN)
+
+
+def test_a_test_call_takes_no_number_of_a_phones_own(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, devices=(LOBBY, NUMBERED), **with_test_number())
+    one(world.receive(invite("sip:933@10.0.0.5", user="4103", source=PBX), PBX), "INVITE", PROVIDER_A)
+    assert goes_as_ever(world, OWN)
+
+
+def test_a_number_that_a_pbx_says_of_all_its_phones_is_kept_for_none(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, devices=(), **sections())
+    said = (f"P-Asserted-Identity: <sip:{CHIEF}@pbx.example.com>",)
+    sent = dial_911(world, user="4199", extra=said)
+    assert CHIEF in asserted(sent)
+    assert goes_as_ever(world, CHIEF)
+    dial_911(world, user="2125550177", extra=said, number=8)
+    assert not goes_as_ever(world, CHIEF), "From says the same: it is that phone's"
+
+
+def test_the_desk_of_any_site_is_kept_for_nobody(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, devices=(), **sections(desk=f"sip:{CHIEF}@10.0.7.7"))
+    dial_911(world, user=CHIEF)
+    assert goes_as_ever(world, CHIEF)
+
+
 # To the phone
 
 
@@ -294,6 +362,63 @@ def test_a_phone_that_registers_again_is_called_by_its_new_flow(world: CallWorld
     world.receive(response(sent.message, 200), sent.to)
     back = one(call_back(world), "INVITE")
     assert (back.to, back.transport, back.connection) == (new, "tcp", 9)
+
+
+def register(world: CallWorld, source: tuple[str, int], *, instance: str = "", host: str = "") -> None:
+    contact = f"<sip:4102@{host or source[0]}:{source[1]}>" + (f';+sip.instance="<{instance}>"' if instance else "")
+    raw = (
+        "REGISTER sip:pbx.example.com SIP/2.0\r\n"
+        f"Via: SIP/2.0/UDP {source[0]}:{source[1]};branch=z9hG4bKreg{source[1]}\r\n"
+        "Max-Forwards: 70\r\nFrom: <sip:4102@pbx.example.com>;tag=r\r\nTo: <sip:4102@pbx.example.com>\r\n"
+        f"Call-ID: reg\r\nCSeq: 1 REGISTER\r\nContact: {contact}\r\nExpires: 300\r\nContent-Length: 0\r\n\r\n"
+    ).encode()
+    sent = one(world.receive(raw, source), "REGISTER")
+    world.receive(response(sent.message, 200), sent.to)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "host", "is_moved"),
+    [
+        ("", "", "", False),
+        ("", "", PHONE[0], True),
+        ("urn:uuid:1", "urn:uuid:2", "", False),
+        ("urn:uuid:1", "urn:uuid:2", PHONE[0], False),
+        ("urn:uuid:1", "urn:uuid:1", "", True),
+        ("urn:uuid:1", "", "", False),
+        ("", "urn:uuid:1", "", False),
+    ],
+)
+def test_another_phone_of_the_same_user_takes_no_callback(
+    world: CallWorld, first: str, second: str, host: str, is_moved: bool
+) -> None:
+    raw = invite(user="4102", source=PHONE)
+    if first:
+        line = next(line for line in raw.split(b"\r\n") if line.lower().startswith(b"contact:"))
+        raw = raw.replace(line, line + f';+sip.instance="<{first}>"'.encode())
+    world.receive(raw, PHONE)
+    other = ("10.9.9.9", 5066)
+    register(world, other, instance=second, host=host)
+    assert one(call_back(world), "INVITE").to == (other if is_moved else PHONE)
+
+
+def test_a_registration_is_not_undone_by_what_is_read_again(world: CallWorld) -> None:
+    dial_911(world, source=PHONE)
+    old = world.router.callbacks.leases.all()
+    new = (PHONE[0], 5099)
+    register(world, new)
+    changes = world.router.callbacks.changes
+    world.router.callbacks.merge(old)
+    assert one(call_back(world), "INVITE").to == new
+    assert world.router.callbacks.changes == changes, "nothing to write to the disk"
+
+
+def test_a_pbx_that_spells_the_number_otherwise_is_asked_as_it_was_dialled(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, devices=(), **sections())
+    dial_911(world, user="2125550177")
+    back = one(call_back(world, CHIEF), "INVITE", PBX)
+    assert back.message.start == "INVITE sip:2125550177@10.0.0.10:5060 SIP/2.0"
+    again = one(answer(world, back, 404), "INVITE", PBX)
+    assert again.message.start == f"INVITE sip:{CHIEF}@10.0.0.5 SIP/2.0"
 
 
 def test_a_request_uri_at_the_pbx_is_a_callback_all_the_same(world: CallWorld) -> None:
@@ -472,6 +597,27 @@ def test_a_psap_is_served_in_an_overload_and_others_wait(world: CallWorld) -> No
     assert one(call_back(world, "+12125550166"), 503)
     world.now += HOURS + 1
     assert one(call_back(world), 503)
+
+
+def test_a_psap_is_served_while_draining_and_others_are_not(world: CallWorld) -> None:
+    dial_911(world)
+    world.router.draining = True
+    assert one(call_back(world), "INVITE", PBX)
+    assert one(call_back(world, "+12125550166"), 503)
+
+
+def test_calls_of_others_leave_the_record_of_a_psaps(tmp_path: Path) -> None:
+    keys = sections()
+    other = {"target": "sip:203.0.113.51:5060", "probe": "off", "private_media": "expected"}
+    world = CallWorld(tmp_path, devices=(LOBBY,), **{**keys, "trunks": {**keys["trunks"], "other": other}})
+    dial_911(world)
+    address = ("203.0.113.51", 5060)
+    for number in range(9):
+        raw = invite(f"sip:{ELIN}@10.0.0.5", user="+12125550166", source=address, number=50 + number)
+        one(world.receive(raw, address), "INVITE", PBX)
+    call_back(world)
+    received = [event for event in world.events(CallbackEvent) if event.outcome.value == "received"]
+    assert [event.is_psap for event in received] == [False] * 5 + [True]
 
 
 # After a restart
