@@ -208,6 +208,7 @@ class App:
             (10, "looking for new addresses of trunks", self._notice_addresses),
             (50, "keeping what DNS said of trunks", self._keep_names),
             (50, "keeping leases of callback numbers", lambda: self.leases.keep()),
+            (10, "keeping the addresses of desks", self.router.callbacks.keep_desks),
             (20, "telling the console how trunks fare", self._tell_console),
             (100, "holding connections to emergency trunks", self.standing.look),
             (100, "forgetting the addresses that peers see of us", self.edge.forget_sources),

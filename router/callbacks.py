@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from config.schema import Config
 from e911.elin import LEASES_KEPT, Lease, LeaseKind, Leases, Pool, PoolState, WayBack
 from e911.numbers import dialable
 from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
@@ -28,12 +29,14 @@ from router.leasing import (
     user_in,
     way_back_of,
 )
+from router.next_hop import where_of
 from router.ordinary import routed_request
 from router.refusals import RefusalLimit
-from router.sources import Source
+from router.sources import Source, parse_address
 from sip.errors import RemoteError
 from sip.flow import Flow
 from sip.headers import parse_name_addr
+from sip.locating import Located, Where
 from sip.machines import ServerTransaction
 from sip.message import Edits, Request, Response
 from sip.routing import RouteDecision
@@ -65,6 +68,7 @@ class Callbacks:
         self.prefers = prefers_of(self.leases.pools, (), "")
         self.changes = 0
         """Counts changes of what is remembered."""
+        self._desk_names: tuple[Where, ...] = ()
         self._alarms: dict[str, tuple[PoolState, float]] = {}
         self._by_aor: dict[str, tuple[str, str]] = {}
         """Of phones that called by themselves: number and caller of the lease by address of record."""
@@ -72,6 +76,7 @@ class Callbacks:
     def use(self) -> None:
         """Take the pools of another configuration."""
         self.leases.with_pools(self.router.rules.pools)
+        self._desk_names = _desk_names(self.router.rules.config)
         self.share_with(self.nodes)
 
     @property
@@ -207,6 +212,13 @@ class Callbacks:
         if way != known:
             self.leases.put(replace(lease, way_back=way))
             self.changes += 1
+
+    def keep_desks(self) -> None:
+        """Once a second: the servers of desks given by name are known, so that no callback has to wait for DNS."""
+        router = self.router
+        if router.resolve is not None:
+            for where in self._desk_names:
+                router.resolve(where, _nobody)
 
     # ---- a call from outside ----
 
@@ -425,6 +437,24 @@ class Callbacks:
         except Exception:
             router.on_fault("finding the desk of a site")
             return []
+
+
+def _desk_names(config: Config) -> tuple[Where, ...]:
+    """Desks that are URIs with a host name."""
+    found: list[Where] = []
+    for site in config.sites:
+        if site.desk and site.desk.lower().startswith(("sip:", "sips:")):
+            try:
+                uri = parse_sip_uri(site.desk.encode("latin-1", "replace"))
+            except RemoteError:
+                continue
+            if parse_address(uri.host) is None:
+                found.append(where_of(uri))
+    return tuple(dict.fromkeys(found))
+
+
+def _nobody(_: Located) -> None:
+    """Nobody waits for this look-up."""
 
 
 def without_mark(request: Request) -> Request:

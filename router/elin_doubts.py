@@ -14,7 +14,7 @@ from config.validate import locate
 from e911.elin import Pools
 from e911.location import Device
 from e911.numbers import dialable
-from router.leasing import pools_of
+from router.leasing import number_in, pools_of
 from router.store.devices import all_devices
 from router.store.engine import StoreError, create_store_engine, reading, sqlite_path
 
@@ -54,13 +54,15 @@ def _devices(url: str) -> list[Device]:
 
 
 def shortages(config: Config, pools: Pools, devices: Iterable[Device]) -> Iterator[tuple[Steps, str]]:
-    """Pools with fewer ELINs than registered phones without a number of their own, and ELINs that are a device's
-    number: setting and message."""
+    """Pools with fewer ELINs than registered phones without a number of their own, ELINs that are a device's number,
+    and devices whose number is everybody's: setting and message."""
+    shared: Counter[str] = Counter()
     without: Counter[tuple[str, str]] = Counter()
     places = dict(_places(config))
     said = 0
     for device in devices:
         own = [dialable(text) for text in (device.callback, device.number, device.device.partition("@")[0]) if text]
+        shared.update(pools.of_all.intersection(own))
         for number in filter(None, own):
             pool = pools.by_number.get(number)
             if pool is not None and said < LISTED:
@@ -73,6 +75,13 @@ def shortages(config: Config, pools: Pools, devices: Iterable[Device]) -> Iterat
         if not any(own):
             zone = device.elin_zone or device.zone
             without.update({(device.site, zone), (device.site, "")})
+    for number, steps in _numbers_of_all(config).items():
+        if shared[number]:
+            yield (
+                steps,
+                f"{number} is also the number of {shared[number]} registered devices: a call back to it does not go "
+                "to the phone that dialled 911; give them numbers of their own, or none, so that an ELIN is lent",
+            )
     for pool in pools.all:
         phones = without[pool.site, pool.zone]
         if phones > len(pool.numbers):
@@ -81,6 +90,16 @@ def shortages(config: Config, pools: Pools, devices: Iterable[Device]) -> Iterat
                 f"{len(pool.numbers)} ELINs, and {phones} registered phones there have no number of their own: where "
                 "more of them dial 911 within the lease, ELINs are shared",
             )
+
+
+def _numbers_of_all(config: Config) -> dict[str, Steps]:
+    """Numbers that are everybody's, and where each stands first."""
+    found: dict[str, Steps] = {}
+    for position, site in enumerate(config.sites):
+        for key, text in (("callback", site.callback), ("desk", site.desk)):
+            if text and (number := number_in(text)):
+                found.setdefault(number, ("sites", position, key))
+    return found
 
 
 def _places(config: Config) -> Iterator[tuple[tuple[str, str], Steps]]:

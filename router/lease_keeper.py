@@ -7,6 +7,7 @@ the journal (router.recorder).
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ RESTORE_SECONDS = 1.0
 LEASES_A_SECOND = 1000.0
 """Many leases are written seldom: the journal has what is new."""
 PRUNE_SECONDS = 3600.0
+MERGED_AT_ONCE = 100
+"""Leases of elsewhere that are taken in one turn of the loop (2 or 3 ms); calls are served in between."""
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +43,14 @@ class LeaseKeeper:
         self.feed = TableFeed(
             url,
             [
-                Followed(table="leases", read=self._read, make=_leases, use=callbacks.merge),
+                Followed(table="leases", read=self._read, make=_News(), use=self._take),
                 Followed(table="nodes", read=self._read_nodes, make=_names, use=callbacks.share_with, every=2.0),
             ],
             directory=directory,
         )
+        self._waiting: deque[Lease] = deque()
+        """Read and not taken yet."""
+        self._is_serving = False
         self._written = 0
         self._write_at = 0.0
         self._prune_at = 0.0
@@ -63,19 +69,39 @@ class LeaseKeeper:
     def _restored(self, reading: "asyncio.Task[list[Lease]]") -> None:
         self._reading = None
         try:
-            self.callbacks.merge(reading.result())
+            self._take(reading.result())
         except Exception as error:  # a file that somebody edited: calls go on without it
             log.warning("leases-not-read: %s", error)
 
     def start(self) -> None:
-        """Follow the database from now on."""
+        """Follow the database from now on; calls are served."""
+        self._is_serving = True
         self.feed.start()
 
     def stop(self) -> None:
         """Keep what there is, and end."""
         self.feed.stop()
+        self._is_serving = False
+        self._take(())
         if self.callbacks.changes != self._written:
             self._write(self.callbacks.leases.all(), self.journal.segment)
+
+    def _take(self, found: Sequence[Lease]) -> None:
+        """Leases of elsewhere, in slices where calls are served."""
+        is_begun = bool(self._waiting)
+        self._waiting.extend(found)
+        if not self._is_serving:
+            self.callbacks.merge(self._waiting)
+            self._waiting.clear()
+        elif not is_begun:
+            self._take_some()
+
+    def _take_some(self) -> None:
+        count = min(MERGED_AT_ONCE, len(self._waiting))
+        some = [self._waiting.popleft() for _ in range(count)]
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._take_some)
+        self.callbacks.merge(some)
 
     def keep(self) -> None:
         """Now and then: what has changed goes to this node's disk, beside the calls."""
@@ -106,8 +132,24 @@ class LeaseKeeper:
         return [{"name": name} for name in sharing_nodes(conn, self.node)]
 
 
-def _leases(rows: Rows) -> list[Lease]:
-    return [lease_from(row) for row in rows]
+class _News:
+    """Makes leases of those rows that are not as they were at the last look; in the thread that reads."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], tuple[float, float, float | None]] = {}
+
+    def __call__(self, rows: Rows) -> list[Lease]:
+        now = time.time()
+        seen: dict[tuple[str, str], tuple[float, float, float | None]] = {}
+        found = []
+        for row in rows:
+            key = row["number"], row["caller"]
+            times = row["since"], row["until"], row.get("released_at")
+            seen[key] = times
+            if self._seen.get(key) != times and not (row.get("is_test") and times[1] < now):
+                found.append(lease_from(row))
+        self._seen = seen
+        return found
 
 
 def _names(rows: Rows) -> tuple[str, ...]:

@@ -70,11 +70,11 @@ def pools_of(config: Config) -> Pools:
                     taken.add(number)
                     numbers.append(number)
             pools.append(Pool(name=pool_name(site.id, zone), site=site.id, zone=zone, numbers=tuple(numbers)))
-    of_all = [_number_in(text) for site in config.sites for text in (site.callback, site.desk) if text]
+    of_all = [number_in(text) for site in config.sites for text in (site.callback, site.desk) if text]
     return Pools(pools, filter(None, of_all))
 
 
-def _number_in(text: str) -> str:
+def number_in(text: str) -> str:
     """The number that a number or URI of the configuration is, +E.164; empty where it is none."""
     return number_of(text.encode("latin-1", "replace")) if ":" in text else dialable(text)
 

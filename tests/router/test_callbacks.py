@@ -1,5 +1,6 @@
 """Callbacks to those who dialled 911, by the whole router in virtual time: bytes in, bytes out."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from router.event_lines import decode_event, encode_event
 from router.explain import explain
 from router.kept_leases import read_leases, write_leases
 from sip.flow import Flow
+from sip.locating import Located, Server, Weighted, Where
 from tests.support.call_world import (
     CARRIER,
     CONFIG,
@@ -490,6 +492,28 @@ def test_the_desk_is_a_number_an_extension_or_a_uri(
     back = one(call_back(world), "INVITE", PBX)
     got = one(answer(world, back, 486), "INVITE")
     assert (got.message.start, got.to) == (start, to)
+
+
+def test_a_desk_given_by_name_is_known_before_somebody_calls_back(tmp_path: Path) -> None:
+    known: dict[Where, Located] = {}
+    asked: list[Where] = []
+
+    def resolve(where: Where, told: Callable[[Located], None]) -> None:
+        """As Resolver.find: at once where it is known, else later."""
+        if where in known:
+            told(known[where])
+        else:
+            asked.append(where)
+
+    world = CallWorld(tmp_path, devices=(LOBBY,), **sections(desk="sip:front@desk.example.com:5070"))
+    world.router.resolve = world.router.next_hops.resolve = resolve
+    world.router.callbacks.keep_desks()
+    (where,) = asked
+    known[where] = Located(groups=((Weighted(0, (Server("udp", "10.0.7.7", 5070),)),),))
+    dial_911(world)
+    back = one(call_back(world), "INVITE", PBX)
+    desk = one(answer(world, back, 486), "INVITE")
+    assert (desk.to, desk.message.start) == (("10.0.7.7", 5070), "INVITE sip:front@desk.example.com:5070 SIP/2.0")
 
 
 def test_an_elin_that_nobody_has_any_more_goes_to_the_desk_and_into_the_last_callers_record(world: CallWorld) -> None:

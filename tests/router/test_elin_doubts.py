@@ -43,6 +43,15 @@ def test_pools_too_small_and_numbers_of_somebody_are_said_with_their_place(store
     assert found[2].startswith("sites[0].zones[0].elins: 1 ELINs, and 2 registered phones")
 
 
+def test_devices_whose_number_is_everybodys_are_counted(store_url: str, tmp_path: Path) -> None:
+    engine = open_store(store_url)
+    with writing(engine) as conn:
+        upsert_devices(conn, [{"device": f"410{n}", "site": "hq", "callback": "+12125550100"} for n in range(3)])
+    engine.dispose()
+    (found,) = check(tmp_path, store_url, desk="100")
+    assert found.startswith("sites[0].callback: +12125550100 is also the number of 3 registered devices")
+
+
 def test_without_a_database_nothing_is_said_and_no_file_is_made(tmp_path: Path) -> None:
     assert check(tmp_path, "sqlite:///none.db") == []
     assert not (tmp_path / "none.db").exists()

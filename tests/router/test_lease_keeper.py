@@ -2,15 +2,16 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from e911.elin import Lease, LeaseKind
+from e911.elin import Lease, LeaseKind, lease_data, released
 from router import lease_keeper
 from router.journal import JournalWriter
 from router.kept_leases import FILE, read_leases, write_leases
-from router.lease_keeper import LeaseKeeper
+from router.lease_keeper import LeaseKeeper, _News
 from tests.support.call_world import CLOCK, CallWorld
 
 NUMBER = "+12125550191"
@@ -88,3 +89,37 @@ def test_what_changes_is_kept_and_nothing_is_written_twice(tmp_path: Path) -> No
     world.router.callbacks.merge([lease("+12125550193")])
     kept.stop()
     assert len(read_leases(tmp_path)) == 3
+
+
+def test_many_leases_of_others_are_taken_while_calls_are_served(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path)
+    kept = keeper(world, tmp_path)
+    leases = world.router.callbacks.leases
+    many = [lease(f"+1212555{number:04d}") for number in range(1000)]
+
+    async def test() -> None:
+        kept._is_serving = True
+        kept._take(many[:600])
+        kept._take(many[600:])
+        assert len(leases) <= lease_keeper.MERGED_AT_ONCE
+        turns = 0
+        while len(leases) < len(many) and turns < 100:
+            await asyncio.sleep(0)
+            turns += 1
+        assert len(leases) == len(many)
+        kept._take(many[:200])
+        kept.stop()
+
+    asyncio.run(test())
+    assert len(read_leases(tmp_path)) == len(many)
+
+
+def test_a_table_read_again_gives_only_what_is_new_in_it(tmp_path: Path) -> None:
+    made = _News()
+    first, second = lease(), lease("+12125550192")
+    over = replace(lease("+12125550193"), is_test=True, since=1.0, until=2.0)
+    rows = [lease_data(one) for one in (first, over)]
+    assert made(rows) == [first], "a test call's that is over is nobody's business"
+    assert made(rows) == []
+    ended = released(first, CLOCK + 60)
+    assert made([lease_data(ended), lease_data(second)]) == [ended, second]
