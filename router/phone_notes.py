@@ -5,7 +5,7 @@ A note is one line in files of its own beside the journal (`STATE/phones`); the 
 is looked at once in some minutes, and what is remembered of phones has an end. Nothing here ever stops a request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,10 +19,12 @@ from router.hardware import hardware_address
 from router.phone_address import phone_address
 from router.printable import printable
 from router.segments import LineWriter
-from router.sources import Source, parse_address
+from router.sources import Side, Source, parse_address
 from sip.errors import Reason, RemoteError
 from sip.flow import Flow
-from sip.message import Request
+from sip.headers import parse_name_addr
+from sip.message import Request, Response
+from sip.uri import parse_sip_uri
 
 if TYPE_CHECKING:
     from router.dispatch import CallRouter
@@ -48,23 +50,31 @@ class PhoneNotes:
         self.router = router
         self._writer = LineWriter(directory / DIRECTORY) if directory is not None else None
         self._next: dict[tuple[str, bytes], float] = {}
+        self._next_registered: dict[tuple[str, bytes], float] = {}
         self._second = 0
         self._written = 0
 
     def note(self, request: Request, source: Source, flow: Flow, now: float) -> None:
         """A REGISTER, or a new INVITE of a phone: one look-up, unless it is its turn. Never raises."""
-        address = request.first("to" if request.method == b"REGISTER" else "from") or b""
-        key = (flow.host, address.partition(b">")[0])
-        if now < self._next.get(key, 0.0) or self._writer is None:
+        if self._writer is None or not _is_turn(self._next, request, flow, now):
             return
-        if len(self._next) >= MOST_PHONES:
-            self._next.clear()
-        if len(key[1]) <= _LONGEST:
-            self._next[key] = now + AGAIN_AFTER
         try:
             self._look(request, source, flow)
         except Exception:
             self.router.on_fault("noting a phone")
+
+    def note_registered(self, request: Request, response: Response, flow: Flow, registrar: Flow, now: float) -> None:
+        """A registration has its 2xx: a phone that moves about is noted as on the network of `flow`. Never raises.
+
+        Only now, and only where it is a trunk that answered: anybody can send a REGISTER in another's name, and who
+        is taken for that phone is sent the link that changes where its 911 calls send help.
+        """
+        if self._writer is None or not self.router.devices:
+            return
+        try:
+            self._look_registered(request, response, flow, registrar, now)
+        except Exception:
+            self.router.on_fault("noting where a phone registered")
 
     def check_outbound(self, request: Request, source: Source, flow: Flow) -> None:
         """Raise RemoteError (403) for an ordinary outbound call of a phone that must first say where it is."""
@@ -82,12 +92,27 @@ class PhoneNotes:
         raise RemoteError(Reason.LOCATION_NEEDED, 403, what)
 
     def _look(self, request: Request, source: Source, flow: Flow) -> None:
-        address = self._address(request, source, flow)
         device = self._device(request, source)
+        if device is not None and (device.site or device.point or device.civic.has_street_address):
+            return
+        address = self._address(request, source, flow)
+        if not self._is_seen_at_a_site(address):
+            self._write("unlocated", request, source, flow, address, device)
+
+    def _look_registered(self, request: Request, response: Response, flow: Flow, registrar: Flow, now: float) -> None:
+        router = self.router
+        source = router.sources.classify(flow.host, flow.port)
+        if source.side is not Side.INSIDE or router.sources.trunk_at(registrar.host, registrar.port) is None:
+            return
+        # By what the registrar checked, the address of record: a hardware address may be written by anybody.
+        found = router.devices.match(*_who(request, source)).devices
+        device = next((device for device in found if device.kind in _MOVING), None)
         if device is None or not (device.site or device.point or device.civic.has_street_address):
-            if not self._is_seen_at_a_site(address):
-                self._write("unlocated", request, source, flow, address, device)
-        elif device.kind in _MOVING and request.method == b"REGISTER" and address:
+            return
+        address = self._address(request, source, flow)
+        if not address or not _is_bound(request, response):
+            return
+        if _is_turn(self._next_registered, request, flow, now):
             self._write("moving", request, source, flow, address, device)
 
     def _address(self, request: Request, source: Source, flow: Flow) -> str:
@@ -145,14 +170,44 @@ class PhoneNotes:
 def _who(request: Request, source: Source) -> tuple[str, str]:
     """User part and host of whom a request is of: of a REGISTER the address that is registered."""
     if request.method == b"REGISTER":
-        address = (request.first("to") or b"").decode("utf-8", "replace")
-        uri = address.partition("<")[2].partition(">")[0] if "<" in address else address.partition(";")[0]
-        user, at, host = uri.strip().partition(":")[2].rpartition("@")
-        if at:
-            return printable(user)[:_LONGEST], printable(host.partition(";")[0])[:_LONGEST]
-        return "", ""
+        try:
+            uri = parse_sip_uri(parse_name_addr(request.first("to") or b"").uri)
+        except RemoteError:
+            return "", ""
+        return printable(uri.user.decode("utf-8", "replace"))[:_LONGEST], printable(uri.host)[:_LONGEST]
     identity, _ = identify(request, source)
     return printable(identity.user)[:_LONGEST], printable(identity.host)[:_LONGEST]
+
+
+def _is_turn(turns: dict[tuple[str, bytes], float], request: Request, flow: Flow, now: float) -> bool:
+    """True where the phone of a request was not looked at in the last AGAIN_AFTER seconds; it is now."""
+    address = request.first("to" if request.method == b"REGISTER" else "from") or b""
+    key = (flow.host, address.partition(b";")[0] if b"<" not in address else address.rpartition(b">")[0])
+    if now < turns.get(key, 0.0):
+        return False
+    if len(turns) >= MOST_PHONES:
+        turns.clear()
+    if len(key[1]) <= _LONGEST:
+        turns[key] = now + AGAIN_AFTER
+    return True
+
+
+def _is_bound(request: Request, response: Response) -> bool:
+    """True where a registrar's 2xx lists an address that the REGISTER asked for, and not as ended (RFC 3261 10.3)."""
+    asked = set(_bindings(request.values("contact")))
+    return any(binding in asked for binding in _bindings(response.values("contact")))
+
+
+def _bindings(contacts: Sequence[bytes]) -> Iterator[tuple[bytes, str, int]]:
+    """User, host and port of each Contact that has not ended."""
+    for contact in contacts:
+        try:
+            named = parse_name_addr(contact)
+            uri = parse_sip_uri(named.uri)
+        except RemoteError:  # *, or another scheme
+            continue
+        if named.parameters.get("expires", b"").strip() != b"0":
+            yield uri.user, uri.host.lower(), uri.port or (5061 if uri.scheme == "sips" else 5060)
 
 
 def _text(value: bytes | None) -> str:

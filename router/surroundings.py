@@ -19,6 +19,7 @@ from sip.stack import Stack
 
 if TYPE_CHECKING:
     from router.callbacks import Callbacks
+    from router.phone_notes import PhoneNotes
 
 
 class Surroundings(Protocol):
@@ -75,6 +76,10 @@ class Surroundings(Protocol):
     @property
     def callbacks(self) -> "Callbacks":
         """Leases of callback numbers, and calls to them."""
+
+    @property
+    def phones(self) -> "PhoneNotes":
+        """What is noted of phones."""
 
     @property
     def paths(self) -> Paths:

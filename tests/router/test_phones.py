@@ -19,7 +19,7 @@ from router.segments import START, LineReader
 from router.store.devices import get_device, upsert_devices
 from router.store.engine import open_store, reading, writing
 from router.store.phones import MOST_PHONES, note_phones, phones_without_location
-from tests.support.call_world import CARRIER, CONFIG, PHONE, CallWorld, invite, of, one
+from tests.support.call_world import CARRIER, CONFIG, PHONE, CallWorld, Sent, invite, of, one, response
 
 HOME = CivicAddress(
     country="US",
@@ -114,6 +114,61 @@ def test_until_it_says_where_it_is_an_unconfirmed_softphone_makes_no_ordinary_ca
     assert one(world.receive(invite("sip:2125550178@carrier.example.com", user="4150")), "INVITE", CARRIER)
     allowed = world_of(tmp_path, lost)
     assert one(allowed.receive(invite("sip:2125550177@carrier.example.com", user="4150")), "INVITE", CARRIER)
+
+
+def registrar(sent: Sent, status: int, *contacts: str) -> bytes:
+    """The answer of a registrar, with these bindings."""
+    lines = [line for line in response(sent.message, status).decode().split("\r\n") if not line.startswith("Contact")]
+    return "\r\n".join([lines[0], *(f"Contact: {contact}" for contact in contacts), *lines[1:]]).encode()
+
+
+def moves(folder: Path) -> list[tuple[str, str]]:
+    return [(note["device"], note["address"]) for note in notes(folder) if note["kind"] == "moving"]
+
+
+STRANGER = ("10.66.6.6", 5060)
+
+
+def test_only_a_registration_that_the_registrar_took_says_where_a_phone_is(tmp_path: Path) -> None:
+    world = world_of(tmp_path, NORA)
+    forged = one(world.receive(register("4150", source=STRANGER), STRANGER), "REGISTER")
+    assert moves(tmp_path) == []
+    world.receive(registrar(forged, 401), forged.to)
+    assert moves(tmp_path) == []
+    forged = one(world.receive(register("4150", source=STRANGER, number=2), STRANGER), "REGISTER")
+    world.receive(registrar(forged, 200, "<sip:4150@10.1.3.7:5060>;expires=60"), forged.to)
+    assert moves(tmp_path) == []  # the binding of the phone itself, not the one asked for
+    ended = one(world.receive(register("4150", source=STRANGER, number=3), STRANGER), "REGISTER")
+    world.receive(registrar(ended, 200, "<sip:4150@10.66.6.6:5060>;expires=0"), ended.to)
+    assert moves(tmp_path) == []
+    own = one(world.receive(register("4150", number=4)), "REGISTER")
+    world.receive(registrar(own, 200, "<sip:4150@10.1.3.9>", "<sip:4150@10.1.3.7>;expires=60"), own.to)
+    assert moves(tmp_path) == [("4150", "10.1.3.7:5060")]
+
+
+def test_a_registrar_of_the_strangers_own_says_nothing(tmp_path: Path) -> None:
+    world = world_of(tmp_path, NORA)
+    raw = register("4150", source=STRANGER).replace(b"sip:pbx.example.com SIP", b"sip:10.66.6.7:5060 SIP")
+    sent = one(world.receive(raw, STRANGER), "REGISTER", ("10.66.6.7", 5060))
+    world.receive(registrar(sent, 200, "<sip:4150@10.66.6.6:5060>;expires=60"), sent.to)
+    assert moves(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        '"<sip:4150@pbx.example.com>" <sip:4103@pbx.example.com>',
+        "<sip:4103@pbx.example.com>;x=<sip:4150@pbx.example.com>",
+    ],
+)
+def test_another_users_registration_moves_nobody_else(tmp_path: Path, to: str) -> None:
+    mac = Device(device="desk", kind=DeviceKind.SOFTPHONE, civic=HOME, mac="00a8591122aa")
+    world = world_of(tmp_path, NORA, mac)
+    raw = register("4103", "Phone 1.0 00:A8:59:11:22:AA", STRANGER)
+    raw = raw.replace(b"To: <sip:4103@pbx.example.com>", f"To: {to}".encode())
+    sent = one(world.receive(raw, STRANGER), "REGISTER")
+    world.receive(registrar(sent, 200, "<sip:4103@10.66.6.6:5060>;expires=60"), sent.to)
+    assert moves(tmp_path) == []
 
 
 class Keeper:
