@@ -88,8 +88,7 @@ class Lease:
     is_test: bool = False
     """True where only test calls were made under it."""
     is_vouched: bool = False
-    """True where more than a From field says that the number is this caller's: it was lent by us, is the registered
-    device's, or a peer whose identities are believed says so."""
+    """True where a PBX, or a source whose identities are believed, says who called."""
     reason: str = ""
     """`elin-shared`, or empty."""
     contacts: tuple[str, ...] = ()
@@ -304,6 +303,10 @@ class Leases:
         """The lease of this number to this caller, live or over."""
         found = self._by_number.get(number)
         return None if found is None else found.get(caller)
+
+    def elin_of(self, caller: str) -> Lease | None:
+        """The last lease of an ELIN to this caller, live or over."""
+        return self._by_caller.get(caller)
 
     def last(self, number: str) -> Lease | None:
         """The last lease of this number, live or over."""

@@ -101,11 +101,18 @@ def lend(
     if decision.device is not None and decision.device.elin_zone:
         zone = decision.device.elin_zone
     caller = caller_key(request, source_address, identity, decision)
+    is_own = bool(decision.callback) and decision.callback_source in NUMBER_SOURCES
+    is_believed = answers_for_phones(source)
+    if not is_believed:
+        known = lending.leases.of(decision.callback, caller) if is_own else lending.leases.elin_of(caller)
+        if known is not None and known.is_vouched and known.is_live(now):
+            # A PBX said that this caller was there: who says so from elsewhere gets no calls back to that phone.
+            caller = f"{caller} {source_address}"
     is_test = kind is not CallKind.EMERGENCY
     seconds = config.emergency.callback_window
     if is_test:
         seconds = min(seconds, TEST_SECONDS)
-    if decision.callback and decision.callback_source in NUMBER_SOURCES:
+    if is_own:
         if is_test or decision.callback in lending.leases.pools.of_all:
             return None  # everybody's number, not that phone's: a call to it is an ordinary one
         if not is_vouched(request, source, identity, decision):
@@ -138,10 +145,15 @@ def lend(
         since=since,
         until=until,
         is_test=is_test,
-        is_vouched=True,
+        is_vouched=is_believed,
         reason=reason,
         contacts=decision.contacts,
     )
+
+
+def answers_for_phones(source: Source) -> bool:
+    """True for a PBX (an inside trunk), and for a source whose identities are believed."""
+    return source.trust_identity or (source.is_trunk_address and source.side is Side.INSIDE)
 
 
 def is_vouched(request: Request, source: Source, identity: CallerIdentity, decision: LocationDecision) -> bool:
@@ -154,7 +166,7 @@ def is_vouched(request: Request, source: Source, identity: CallerIdentity, decis
         named = (device.number, device.device.partition("@")[0])
         if decision.callback_source == "device" or decision.callback in [dialable(text) for text in named if text]:
             return True
-    if not (source.trust_identity or (source.is_trunk_address and source.side is Side.INSIDE)):
+    if not answers_for_phones(source):
         return False
     if device is None and identity.source == "p-asserted-identity":
         # A PBX may assert one number for all: then who it was stands in From.

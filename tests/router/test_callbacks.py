@@ -236,6 +236,16 @@ def test_a_psap_reaches_who_dialled_911_whatever_others_write_into_from(tmp_path
     assert one(call_back(world, ELIN), "INVITE", PBX).message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
 
 
+@pytest.mark.parametrize(("user", "number"), [("4103", OWN), ("4102", ELIN)])
+def test_who_says_elsewhere_to_be_a_device_behind_the_pbx_is_another_caller(
+    world: CallWorld, user: str, number: str
+) -> None:
+    dial_911(world, user=user)
+    world.now += 60
+    one(world.receive(invite(user=user, source=STRANGER), STRANGER), "INVITE", PROVIDER_A)
+    assert one(call_back(world, number), "INVITE").message.start == f"INVITE sip:{user}@10.0.0.10:5060 SIP/2.0"
+
+
 def test_a_source_that_is_not_listed_gets_the_calls_of_nobody(tmp_path: Path) -> None:
     world = CallWorld(tmp_path, devices=(LOBBY, NUMBERED), **with_test_number(from_unlisted="accept"))
     unlisted = ("198.51.100.66", 5060)
