@@ -14,7 +14,7 @@ from router.confirmations import Confirmation, Step, confirm
 from router.console.pages import Form, Page, visitor, visitor_form
 from router.console.problems import RequestProblem
 from router.console.settings import Console
-from router.links import Links, base_url, links_for, secrets_of
+from router.links import Links, base_url, keep_secret, links_for, secrets_of
 from router.record import CallRecord
 from router.store.confirmations import LINK_SECRET, confirmations_of, shared_secret, store_confirmations
 from router.store.errors import StoreError
@@ -31,10 +31,7 @@ def show(page: Annotated[Page, Depends(visitor)], call: str, contact: str, expir
     console = page.console
     _check(page, call, contact, expires, signature)
     seen = Confirmation(call=call, step=Step.SEEN, contact=contact, how="link opened", at=time.time())
-    try:
-        confirm(console.state_directory, seen)
-    except OSError:
-        _store(console, seen)
+    write_down(console, seen)
     record, confirmations = _known(console, call)
     acknowledged = next((one for one in confirmations if one.step is Step.ACKNOWLEDGED), None)
     return page.render("acknowledge.html", call=call, record=record, acknowledged=acknowledged, problem="")
@@ -49,26 +46,30 @@ def acknowledge(
     _check(page, call, contact, expires, signature)
     by = " ".join(form.text("name").split())[:100] or contact
     done = Confirmation(call=call, step=Step.ACKNOWLEDGED, contact=contact, by=by, how="link", at=time.time())
-    try:
-        confirm(page.console.state_directory, done)
-    except OSError:
-        if not _store(page.console, done):
-            raise RequestProblem(503, "not-acknowledged", page.say("acknowledge.failed")) from None
+    if not write_down(page.console, done):
+        raise RequestProblem(503, "not-acknowledged", page.say("acknowledge.failed"))
     record, _ = _known(page.console, call)
     return page.render("acknowledge.html", call=call, record=record, acknowledged=done, problem="")
 
 
 def _check(page: Page, call: str, contact: str, expires: str, signature: str) -> None:
-    """Raise RequestProblem where the link is not good, or not any more; guessing is slowed down."""
-    rates = page.console.rates
-    if wait := rates.bad_token.wait(page.address):
-        headers = {"Retry-After": str(int(wait) + 1)}
-        raise RequestProblem(429, "too-many-requests", page.say("acknowledge.slow"), headers=headers)
-    claim = links_of(page.console).read(call, contact, expires, signature, time.time())
+    """Raise RequestProblem where the link is not good, or not any more.
+
+    Guessing is slowed down by address, and a good link works from there all the same. It is read with what this node
+    keeps first, so that a guess that is slowed down costs no question to the database.
+    """
+    console = page.console
+    parts = (call, contact, expires, signature, time.time())
+    claim = links_for(console.config, console.state_directory).read(*parts)
+    if claim == "link-invalid":
+        if wait := console.rates.bad_link.wait(page.address):
+            headers = {"Retry-After": str(int(wait) + 1)}
+            raise RequestProblem(429, "too-many-requests", page.say("acknowledge.slow"), headers=headers)
+        claim = links_of(console).read(*parts)
+    if claim == "link-invalid":
+        console.rates.bad_link.take(page.address)
+        raise RequestProblem(404, claim, page.say("acknowledge.invalid"))
     if isinstance(claim, str):
-        if claim == "link-invalid":
-            rates.bad_token.take(page.address)
-            raise RequestProblem(404, claim, page.say("acknowledge.invalid"))
         raise RequestProblem(410, claim, page.say("acknowledge.expired"))
 
 
@@ -81,6 +82,8 @@ def links_of(console: Console) -> Links:
     except StoreError:
         return links
     own = secrets_of(console.state_directory, console.config.node)
+    if shared not in own:
+        keep_secret(console.state_directory, shared)
     return Links(base=base_url(console.config), secrets=(shared, *own))
 
 
@@ -93,11 +96,14 @@ def _known(console: Console, call: str) -> tuple[CallRecord | None, list[Confirm
         return None, []
 
 
-def _store(console: Console, confirmation: Confirmation) -> bool:
-    """Write it into the database, where the state directory cannot be written."""
+def write_down(console: Console, confirmation: Confirmation) -> bool:
+    """Tell the notices process; where the state directory cannot be written, the database. False: neither could."""
     try:
-        with console.store.writing() as conn:
-            store_confirmations(conn, console.config.node, [confirmation])
-    except StoreError:
-        return False
+        confirm(console.state_directory, confirmation)
+    except OSError:
+        try:
+            with console.store.writing() as conn:
+                store_confirmations(conn, console.config.node, [confirmation])
+        except StoreError:
+            return False
     return True

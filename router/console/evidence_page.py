@@ -35,8 +35,25 @@ def report(page: Annotated[Page, Depends(page_for(Role.VIEWER))], name: str) -> 
     known = {one.id for one in page.console.config.sites if page.may_see(one.id)}
     if site not in known or form not in ("html", "pdf"):
         raise RequestProblem(404, "not-found")
+    wait = page.console.rates.evidence.take(f"user {page.user.username}")
+    # Nobody waits in line: who waits here keeps a thread from those who acknowledge a call.
+    if wait or not _one_at_a_time.acquire(blocking=False):
+        headers = {"Retry-After": str(int(wait) + 5)}
+        raise RequestProblem(429, "evidence-busy", page.say("evidence.busy"), headers=headers)
+    try:
+        content = _made(page, site, form)
+    finally:
+        _one_at_a_time.release()
+    if form == "html":
+        return Response(content, media_type="text/html", headers={"Content-Security-Policy": POLICY})
+    disposition = f'attachment; filename="evidence-{site}.pdf"'
+    return Response(content, media_type="application/pdf", headers={"Content-Disposition": disposition})
+
+
+def _made(page: Page, site: str, form: str) -> bytes:
+    """The report. Raises RequestProblem 503."""
     command = "from router.cli import main; main()"
-    with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"evidence.{form}"
         arguments = ["evidence", site, "-o", str(file), "--lang", page.language]
         try:
@@ -46,10 +63,6 @@ def report(page: Annotated[Page, Depends(page_for(Role.VIEWER))], name: str) -> 
                 timeout=LONGEST_SECONDS,
                 check=True,
             )
-            content = file.read_bytes()
+            return file.read_bytes()
         except (OSError, subprocess.SubprocessError) as error:
             raise RequestProblem(503, "evidence-not-made", str(error)) from None
-    if form == "html":
-        return Response(content, media_type="text/html", headers={"Content-Security-Policy": POLICY})
-    disposition = f'attachment; filename="evidence-{site}.pdf"'
-    return Response(content, media_type="application/pdf", headers={"Content-Disposition": disposition})

@@ -9,8 +9,11 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection
 
 from router.console.settings import Console
 from router.event_lines import decode_event
@@ -30,6 +33,9 @@ LINES_AT_ONCE = 5000
 MOST_WAITING = 400
 """Changes that wait for one watcher."""
 
+Change: TypeAlias = tuple[str, Any]
+"""Name and data of an event of the stream."""
+
 log = logging.getLogger("router.console")
 
 
@@ -40,14 +46,14 @@ class Watcher:
     loop: asyncio.AbstractEventLoop
     sites: tuple[str, ...] | None
     """Whose calls it sees; None: everybody's."""
-    queue: asyncio.Queue[dict[str, Any] | None] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
-    """Changed calls; None: hung up."""
+    queue: asyncio.Queue[Change | None] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
+    """What to tell the page: first `calls`, all of them, then `call` for each change; None: hung up."""
 
     def sees(self, call: LiveCall) -> bool:
         """True where the call is of a site of theirs."""
         return self.sites is None or call.site in self.sites
 
-    def put(self, changes: Sequence[dict[str, Any]]) -> None:
+    def put(self, changes: Sequence[Change]) -> None:
         """In its loop."""
         try:
             for change in changes:
@@ -67,24 +73,24 @@ class LiveFeed:
         self._watchers: set[Watcher] = set()
         self._calls = LiveCalls()
         self._thread: threading.Thread | None = None
+        self._is_loaded = False
+        """The thread has the calls of the last hours; who begins to watch before is told when it has."""
         self._known: dict[str, tuple[object, ...]] = {}
-        """What the database said last of a call, by its id."""
+        """What the database said last of a call, by its id; the thread's."""
         self._database_at = 0.0
 
-    def watch(
-        self, loop: asyncio.AbstractEventLoop, sites: tuple[str, ...] | None
-    ) -> tuple[Watcher, list[dict[str, Any]]]:
-        """Begin to watch: the watcher, and the calls as they are now. May take as long as the database does."""
+    def watch(self, loop: asyncio.AbstractEventLoop, sites: tuple[str, ...] | None) -> Watcher:
+        """Begin to watch. Waits for nothing: the calls as they are come by the watcher's queue."""
         watcher = Watcher(loop, sites)
         with self._lock:
-            if self._thread is None:
-                self._calls = LiveCalls()
-                self._known = {}
-                cursor = self._load()
-                self._thread = threading.Thread(target=self._run, args=(cursor,), daemon=True, name="live")
-                self._thread.start()
             self._watchers.add(watcher)
-            return watcher, [call.as_document() for call in self._calls.all() if watcher.sees(call)]
+            if self._thread is None:
+                self._is_loaded = False
+                self._thread = threading.Thread(target=self._run, daemon=True, name="live")
+                self._thread.start()
+            elif self._is_loaded:
+                self._tell_all(watcher)
+        return watcher
 
     def leave(self, watcher: Watcher) -> None:
         """Watch no more."""
@@ -103,34 +109,48 @@ class LiveFeed:
             if changed is not None:
                 self._tell([changed])
 
-    def _load(self) -> Cursor:
-        """The calls of the last hours, and from where on the journal tells more."""
-        reader = LineReader(self._console.state_directory / "journal")
+    def _load(self, reader: LineReader) -> Cursor:
+        """Take up the calls of the last hours; from where on the journal tells more."""
+        self._known = {}
+        events: list[object] = []
         end = reader.end()
+        cursor = Cursor(end.segment, 0)
         try:
             with self._console.store.reading() as conn:
-                cursor = read_cursor(conn, self._console.config.node)
-                self._look(conn, FIRST_CALLS)
+                events = self._look(conn, FIRST_CALLS)
+                stored = read_cursor(conn, self._console.config.node)
+            # Never from the very beginning of a long journal that no database has: only what is new is shown then.
+            if end.segment - stored.segment <= 1:
+                cursor = stored
         except StoreError as error:
-            log.warning("live-without-database", extra={"event_fields": {"reason": error.reason}})
-            self._database_at = time.monotonic() + DATABASE_AGAIN_SECONDS
-            return Cursor(end.segment, 0)
-        # Never from the very beginning of a long journal that no database has: only what is new is shown then.
-        return cursor if end.segment - cursor.segment <= 1 else Cursor(end.segment, 0)
+            self._do_without(error)
+        calls = LiveCalls()
+        calls.apply_all(events)
+        with self._lock:
+            for before in self._calls.all():
+                if before.acknowledged_at is not None:
+                    calls.acknowledge(before.id, before.acknowledged_by, before.acknowledged_at)
+            self._calls = calls
+            self._is_loaded = True
+            for watcher in self._watchers:
+                self._tell_all(watcher)
+        return cursor
 
-    def _run(self, cursor: Cursor) -> None:
+    def _run(self) -> None:
         """The thread."""
         reader = LineReader(self._console.state_directory / "journal")
-        lines: list[bytes] = []
+        cursor: Cursor | None = None
         while True:
             with self._lock:
                 if not self._watchers:
                     self._thread = None
                     break
+            lines: list[bytes] = []
             try:
+                if cursor is None:
+                    cursor = self._load(reader)
                 lines, cursor = reader.read_lines(cursor, LINES_AT_ONCE)
-                with self._lock:
-                    self._tell(self._calls.apply_all(_events(lines)))
+                self._apply(_events(lines))
                 now = time.monotonic()
                 if now >= self._database_at:
                     self._database_at = now + DATABASE_SECONDS
@@ -145,33 +165,51 @@ class LiveFeed:
     def _ask_database(self) -> None:
         """What other nodes saw, and what this one's journal does not hold any more."""
         try:
-            with self._console.store.reading() as conn, self._lock:
-                self._tell(self._look(conn, FIRST_CALLS))
+            with self._console.store.reading() as conn:
+                events = self._look(conn, FIRST_CALLS)
         except StoreError as error:
-            self._database_at = time.monotonic() + DATABASE_AGAIN_SECONDS
-            log.warning("live-without-database", extra={"event_fields": {"reason": error.reason}})
+            self._do_without(error)
+        else:
+            self._apply(events)
 
-    def _look(self, conn: Any, limit: int) -> list[LiveCall]:
-        changed: dict[str, LiveCall] = {}
+    def _do_without(self, error: StoreError) -> None:
+        self._database_at = time.monotonic() + DATABASE_AGAIN_SECONDS
+        log.warning("live-without-database", extra={"event_fields": {"reason": error.reason}})
+
+    def _look(self, conn: Connection, limit: int) -> list[object]:
+        """The events of calls of which the database says something new; without the lock, for it may take long."""
+        events: list[object] = []
+        news: dict[str, tuple[object, ...]] = {}
         since = time.time() - SHOWN_SECONDS
         for summary in reversed(list_calls(conn, limit=limit, since=since)):
             said = (summary.outcome, summary.status, summary.route, summary.ended_at)
             is_new = self._known.get(summary.id) != said
             is_elsewhere = summary.node != self._console.config.node and summary.ended_at is None
-            if not is_new and not is_elsewhere:
-                continue
-            self._known[summary.id] = said
-            for call in self._calls.apply_all(call_events(conn, summary.id)):
-                changed[call.id] = call
+            if is_new or is_elsewhere:
+                news[summary.id] = said
+                events += call_events(conn, summary.id)
+        self._known |= news
         while len(self._known) > 10 * limit:
             del self._known[next(iter(self._known))]
-        return list(changed.values())
+        return events
+
+    def _apply(self, events: Sequence[object]) -> None:
+        with self._lock:
+            self._tell(self._calls.apply_all(events))
+
+    def _tell_all(self, watcher: Watcher) -> None:
+        _send(watcher, [("calls", [call.as_document() for call in self._calls.all() if watcher.sees(call)])])
 
     def _tell(self, changed: Sequence[LiveCall]) -> None:
         for watcher in self._watchers if changed else ():
-            seen = [call.as_document() for call in changed if watcher.sees(call)]
-            if seen and not watcher.loop.is_closed():
-                watcher.loop.call_soon_threadsafe(watcher.put, seen)
+            seen: list[Change] = [("call", call.as_document()) for call in changed if watcher.sees(call)]
+            if seen and self._is_loaded:  # else it is told all of them soon
+                _send(watcher, seen)
+
+
+def _send(watcher: Watcher, changes: Sequence[Change]) -> None:
+    with suppress(RuntimeError):  # its loop is closed: the console ends
+        watcher.loop.call_soon_threadsafe(watcher.put, changes)
 
 
 def _events(lines: Sequence[bytes]) -> list[object]:

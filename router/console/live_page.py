@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from enum import Enum, auto
 from typing import Annotated
 
 import orjson
@@ -10,19 +11,21 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from router.confirmations import Confirmation, Step, confirm
+from router.confirmations import Confirmation, Step
+from router.console.acknowledge_page import write_down
 from router.console.api import Caller, caller_for
 from router.console.live_feed import LiveFeed
-from router.console.pages import Form, Page, form_for, page_for, visitor
+from router.console.pages import Form, Page, console_of, form_for, page_for, visitor
 from router.console.problems import NotSignedIn, RequestProblem
+from router.store.errors import StoreError
 from router.store.records import list_calls, site_of
 from router.store.tokens import TokenRole
 from router.store.users import Role
 
 KEEP_ALIVE_SECONDS = 15.0
 """So often something is sent where nothing happens, so that browser and proxies know the stream lives."""
-LOOK_AT_SESSION_EVERY = 4
-"""Keep-alives between two looks whether the login still counts."""
+LOOK_AT_SESSION_SECONDS = 60.0
+"""So often it is looked whether the login still counts and the sites are the same, however many calls there are."""
 WITHOUT_SCRIPT = 50
 """Calls that a browser without scripts is shown."""
 
@@ -43,9 +46,9 @@ def live_page(page: Annotated[Page, Depends(page_for(Role.VIEWER))]) -> Response
     """The page; scripts fill it. Without them it is a table that is loaded again every few seconds."""
     with page.console.store.reading() as conn:
         calls = [call for call in list_calls(conn, limit=WITHOUT_SCRIPT) if page.may_see(call.site)]
-    config = page.console.config
-    sites = {site.id: {"name": site.name or site.id, "timezone": site.timezone} for site in config.sites}
-    zones = {f"{site.id} {zone.id}": zone.name or zone.id for site in config.sites for zone in site.zones}
+    seen = [site for site in page.console.config.sites if page.may_see(site.id)]
+    sites = {site.id: {"name": site.name or site.id, "timezone": site.timezone} for site in seen}
+    zones = {f"{site.id} {zone.id}": zone.name or zone.id for site in seen for zone in site.zones}
     return page.render(
         "live.html",
         calls=calls,
@@ -64,23 +67,26 @@ async def live_events(request: Request, page: Annotated[Page, Depends(page_for(R
     sites = page.user.sites
 
     async def stream() -> AsyncIterator[bytes]:
-        watcher, calls = await run_in_threadpool(feed.watch, asyncio.get_running_loop(), sites)
+        watcher = feed.watch(asyncio.get_running_loop(), sites)
         try:
-            yield b"retry: 1000\n\n" + _event("calls", calls)
-            quiet = 0
+            yield b"retry: 1000\n\n"
+            looked_at = time.monotonic()
             while True:
+                if time.monotonic() - looked_at >= LOOK_AT_SESSION_SECONDS:
+                    looked_at = time.monotonic()
+                    login = await run_in_threadpool(_login, request, sites)
+                    if login is _Login.ENDED:
+                        yield _event("ended", {})
+                    if login is not _Login.SAME:
+                        return  # the browser comes again, and is shown what it may see now
                 try:
                     change = await asyncio.wait_for(watcher.queue.get(), KEEP_ALIVE_SECONDS)
                 except TimeoutError:
-                    quiet += 1
-                    if quiet % LOOK_AT_SESSION_EVERY == 0 and not await run_in_threadpool(_is_signed_in, request):
-                        yield _event("ended", {})
-                        return
                     yield b": still here\n\n"
                     continue
                 if change is None:
                     return
-                yield _event("call", change)
+                yield _event(*change)
         finally:
             feed.leave(watcher)
 
@@ -90,21 +96,14 @@ async def live_events(request: Request, page: Annotated[Page, Depends(page_for(R
 
 
 @router.post("/live/{call}/acknowledge")
-def acknowledge(request: Request, call: str, form: Annotated[Form, Depends(form_for(Role.DESK))]) -> Response:
+def acknowledge(
+    request: Request, call: str, form: Annotated[Form, Depends(form_for(Role.DESK, without_database=True))]
+) -> Response:
     """Somebody takes care of a call."""
     page = form.page
-    with page.console.store.reading() as conn:
-        site = site_of(conn, call)
-    live = feed_of(request).get(call)
-    if site is None and live is not None:
-        site = live.site  # so new that the database does not have it yet
-    if site is None:
-        raise RequestProblem(404, "not-found")
-    page.need_site(site)
-    now = time.time()
-    said = Confirmation(call=call, step=Step.ACKNOWLEDGED, by=page.user.username, how="console", at=now)
-    confirm(page.console.state_directory, said)
-    feed_of(request).acknowledged(call, page.user.username, now)
+    page.need_site(_site(request, call))
+    said = Confirmation(call=call, step=Step.ACKNOWLEDGED, by=page.user.username, how="console", at=time.time())
+    _acknowledge(request, said)
     if request.headers.get("accept", "").startswith("application/json"):
         return Response(status_code=204)
     return page.redirect(form.text("next") or f"/calls/{call}")
@@ -112,28 +111,51 @@ def acknowledge(request: Request, call: str, form: Annotated[Form, Depends(form_
 
 @endpoints.post("/calls/{call}/acknowledge", status_code=204, responses={404: {"description": "no such call"}})
 def acknowledge_call(
-    caller: Annotated[Caller, Depends(caller_for(TokenRole.WRITE))],
+    caller: Annotated[Caller, Depends(caller_for(TokenRole.WRITE, without_database=True))],
     call: str,
     by: Annotated[str, Query(min_length=1, max_length=100, description="who takes care: a name for people")],
 ) -> Response:
     """Somebody takes care of a call: shown on every console, and written into its record."""
-    with caller.console.store.reading() as conn:
-        site = site_of(conn, call)
-    if site is None:
-        raise RequestProblem(404, "not-found", "no such record")
-    caller.need_site(site)
-    now = time.time()
-    said = Confirmation(call=call, step=Step.ACKNOWLEDGED, by=by, how="api", at=now)
-    confirm(caller.console.state_directory, said)
-    feed_of(caller.request).acknowledged(call, by, now)
+    caller.need_site(_site(caller.request, call))
+    _acknowledge(caller.request, Confirmation(call=call, step=Step.ACKNOWLEDGED, by=by, how="api", at=time.time()))
     return Response(status_code=204)
 
 
-def _is_signed_in(request: Request) -> bool:
+def _site(request: Request, call: str) -> str:
+    """The site of a call: of one that is watched without the database. Raises RequestProblem 404, StoreError."""
+    live = feed_of(request).get(call)
+    if live is not None:
+        return live.site
+    with console_of(request).store.reading() as conn:
+        site = site_of(conn, call)
+    if site is None:
+        raise RequestProblem(404, "not-found", "no such record")
+    return site
+
+
+def _acknowledge(request: Request, said: Confirmation) -> None:
+    """Have it written down, and show it. Raises RequestProblem 503 where it can be written nowhere."""
+    if not write_down(console_of(request), said):
+        detail = "neither the state directory nor the database can be written; tell your colleagues by other means"
+        raise RequestProblem(503, "not-acknowledged", detail)
+    feed_of(request).acknowledged(said.call, said.by, said.at)
+
+
+class _Login(Enum):
+    SAME = auto()
+    ENDED = auto()
+    OTHER_SITES = auto()
+
+
+def _login(request: Request, sites: tuple[str, ...] | None) -> _Login:
+    """What became of the login that a stream began with; the same as far as is known while the database is away."""
     try:
-        return bool(visitor(request).user)
+        now = visitor(request).user.sites
     except NotSignedIn:
-        return False
+        return _Login.ENDED
+    except StoreError:
+        return _Login.SAME
+    return _Login.SAME if now == sites else _Login.OTHER_SITES
 
 
 def _event(name: str, data: object) -> bytes:

@@ -111,6 +111,8 @@ def save(form: Annotated[Form, Depends(form_for(Role.ENGINEER))]) -> Response:
         if not is_new:
             with page.console.store.reading() as conn:
                 known = get_device(conn, written.get("device", ""))
+            if known is not None:
+                page.need_site(known.site)
         return _form(page, known, written, error.fields, status=error.status, problem=error.detail, is_new=is_new)
     return page.redirect(f"/locations/edit?device={quote(str(row['device']), safe='')}&saved=true")
 

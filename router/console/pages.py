@@ -25,6 +25,7 @@ from router.console.problems import NotSignedIn, RequestProblem
 from router.console.settings import LONGEST_SESSION, Console
 from router.console.words import LANGUAGES, accepted_language
 from router.store.audit import Author
+from router.store.errors import StoreError
 from router.store.users import Role, Session, User, csrf_of, find_session, note_session
 
 LANGUAGE_COOKIE = "edge911-language"
@@ -134,8 +135,29 @@ def console_of(request: Request) -> Console:
 def visitor(request: Request) -> Page:
     """The page for anybody, logged in or not. Raises StoreError where there is a cookie and no database."""
     console = console_of(request)
-    token = request.cookies.get(console.cookie, "")
-    session = _session(console, token) if 20 <= len(token) <= 100 else None
+    token = _cookie(request)
+    return _page(request, _session(console, token) if token else None)
+
+
+def _visitor_without_database(request: Request) -> Page:
+    """The same; while the database is away, a login counts that it knew a short while ago. Raises StoreError."""
+    try:
+        return visitor(request)
+    except StoreError:
+        console = console_of(request)
+        session = console.logins.find(_cookie(request))
+        if session is None or session.expires_at <= time.time():
+            raise
+        return _page(request, session)
+
+
+def _cookie(request: Request) -> str:
+    token = request.cookies.get(console_of(request).cookie, "")
+    return token if 20 <= len(token) <= 100 else ""
+
+
+def _page(request: Request, session: Session | None) -> Page:
+    console = console_of(request)
     form_token = request.cookies.get(console.form_cookie, "")
     if not 20 <= len(form_token) <= 100:
         form_token = secrets.token_urlsafe(24)
@@ -148,10 +170,12 @@ def visitor(request: Request) -> Page:
     )
 
 
-def page_for(role: Role) -> Callable[..., Page]:
-    """A dependency: the page for those who are logged in and may do what `role` may."""
+def page_for(role: Role, *, without_database: bool = False) -> Callable[..., Page]:
+    """A dependency: the page for those who are logged in and may do what `role` may; `without_database`: also those
+    whose login cannot be looked up now, and could a short while ago."""
+    who = _visitor_without_database if without_database else visitor
 
-    def page(found: Annotated[Page, Depends(visitor)]) -> Page:
+    def page(found: Annotated[Page, Depends(who)]) -> Page:
         if not found.user.role.covers(role):
             raise RequestProblem(403, "role-too-low", found.say("error.role", role=found.say(f"role.{role}")))
         return found
@@ -159,10 +183,11 @@ def page_for(role: Role) -> Callable[..., Page]:
     return page
 
 
-def form_for(role: Role) -> Callable[..., Form]:
+def form_for(role: Role, *, without_database: bool = False) -> Callable[..., Form]:
     """A dependency: a form of theirs, sent from a page of ours."""
+    who = page_for(role, without_database=without_database)
 
-    def form(page: Annotated[Page, Depends(page_for(role))], sent: Annotated[dict[str, Any], Depends(_sent)]) -> Form:
+    def form(page: Annotated[Page, Depends(who)], sent: Annotated[dict[str, Any], Depends(_sent)]) -> Form:
         return _checked(page, sent)
 
     return form
@@ -197,6 +222,7 @@ def _session(console: Console, token: str) -> Session | None:
     now = time.time()
     with console.store.reading() as conn:
         found = find_session(conn, token, now)
+    console.logins.note(token, found[0] if found else None)
     if found is None:
         return None
     session, is_due = found

@@ -62,9 +62,13 @@ class Rates:
         """Failed logins of one user, from wherever."""
         self.bad_token = Rate(20, 3)
         """Requests with a token that opens nothing, from one address."""
+        self.bad_link = Rate(20, 3)
+        """Links of notices that nobody signed, from one address."""
         self.api = Rate(max(1.0, api_per_minute), 60 / api_per_minute)
         """Requests of one token, and of one address."""
         self.contact_test = Rate(5, 10)
         """Test notices, by user."""
+        self.evidence = Rate(10, 6)
+        """Reports, by user."""
         self.upload = Rate(10, 6)
         """Plan images, by user."""

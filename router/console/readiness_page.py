@@ -32,7 +32,7 @@ endpoints = APIRouter(prefix="/api/v1", tags=["readiness"])
 
 @dataclass(slots=True)
 class Doctor:
-    """The last answer, and one question at a time."""
+    """The last answer, and one question at a time; meanwhile the last answer stands."""
 
     at: float = 0.0
     document: dict[str, Any] = field(default_factory=dict)
@@ -40,10 +40,15 @@ class Doctor:
 
     def ask(self, console: Console, *, anew: bool = False) -> tuple[float, dict[str, Any]]:
         """When it was worked out (seconds since 1970), and what. Raises RequestProblem."""
-        asked = time.time()
-        with self.lock:
-            if self.document and (self.at > asked or (not anew and asked - self.at < FRESH_SECONDS)):
+        if self.document and not anew and time.time() - self.at < FRESH_SECONDS:
+            return self.at, self.document
+        # Nobody waits in line: who waits here keeps a thread from those who acknowledge a call.
+        if not self.lock.acquire(blocking=False):
+            if self.document:
                 return self.at, self.document
+            detail = "it is being worked out; ask again in a few seconds"
+            raise RequestProblem(503, "readiness-busy", detail, headers={"Retry-After": "5"})
+        try:
             command = "from router.cli import main; main()"
             try:
                 done = subprocess.run(
@@ -57,6 +62,8 @@ class Doctor:
                 raise RequestProblem(503, "readiness-not-known", f"edge911 doctor: {error}") from None
             self.at = time.time()
             return self.at, self.document
+        finally:
+            self.lock.release()
 
 
 def doctor_of(request: Request) -> Doctor:

@@ -15,10 +15,13 @@ from sqlalchemy import Connection, Engine
 from config.load import LoadedConfig
 from config.schema import Config
 from config.schema import Console as ConsoleSection
+from router.console.lately import Lately
 from router.console.rate import Rates
 from router.console.words import Words
 from router.location_cells import Places, places_of
 from router.store.engine import open_store, reading, sqlite_path, writing
+from router.store.tokens import ApiToken
+from router.store.users import Session
 
 LONGEST_SESSION = 7 * 86_400.0
 """Seconds after which a login ends also where it is always used."""
@@ -85,6 +88,8 @@ class Console:
     words: Words
     templates: Environment
     rates: Rates = field(default_factory=Rates)
+    logins: Lately[Session] = field(default_factory=Lately)
+    tokens: Lately[ApiToken] = field(default_factory=Lately)
 
     @property
     def config(self) -> Config:

@@ -108,6 +108,7 @@ def signed_in(page: Page, user: User, path: str) -> Response:
     with console.store.writing() as conn:
         if page.session is not None:
             end_session(conn, page.session.token)
+            console.logins.note(page.session.token, None)
         session = begin_session(conn, user, address=page.address, now=now, seconds=seconds)
         record_change(
             conn, user.username, "login", f"user:{user.username}", None, {"from": page.address}, via="console"
@@ -125,6 +126,7 @@ def logout(form: Annotated[Form, Depends(form_for(Role.VIEWER))]) -> Response:
     if page.session is not None:
         with page.console.store.writing() as conn:
             end_session(conn, page.session.token)
+        page.console.logins.note(page.session.token, None)
     response = page.redirect("/login")
     response.delete_cookie(
         page.console.cookie, path="/", secure=page.console.is_secure, httponly=True, samesite="lax"

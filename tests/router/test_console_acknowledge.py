@@ -68,6 +68,8 @@ def test_changed_and_expired_links_are_refused_and_guessing_is_slowed_down(world
         assert browser.http.post(wrong, data={"csrf": browser.csrf(good)}).status_code == 404
     statuses = {browser.get(good[:-2] + "AA").status_code for _ in range(200)}
     assert 429 in statuses
+    assert browser.get(good).status_code == 200, "a good link works where somebody guesses"
+    assert world.program()("GET", "/calls").status_code == 200, "and so do the programs there"
     assert all(one[0] == "seen" for one in requests(world))
 
 
