@@ -25,6 +25,7 @@ from router.flow_tokens import FlowTokens
 from router.from_uri import FromRewriting
 from router.identity import Trust
 from router.lis_calls import LisCalls
+from router.location_wait import LocationWait
 from router.next_hop import NextHops, Resolve
 from router.ordinary import routed_request
 from router.ordinary_requests import OrdinaryRequests
@@ -168,7 +169,7 @@ class CallRouter:
     def on_cancel(self, invite: ServerTransaction, request: Request, now: float) -> None:
         """A CANCEL for an INVITE that has no final answer yet."""
         context = invite.owner
-        if isinstance(context, (ResponseContext, Copy)):
+        if isinstance(context, (ResponseContext, Copy, LocationWait)):
             context.on_cancel(request, now)
         elif not invite.is_answered:
             self.stack.answer(invite, 487, now)

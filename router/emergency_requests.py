@@ -15,6 +15,7 @@ from router.emergency import EmergencyCall
 from router.floods import Floods
 from router.held_wait import HeldWait
 from router.leasing import Lending
+from router.location_wait import LocationWait
 from router.reference_wait import ReferenceWait
 from router.refusals import RefusalLimit
 from router.returning import came_back
@@ -95,24 +96,32 @@ class EmergencyRequests:
         if router.rules.servers and router.lis is not None:
             held = router.lis.begin(request, source, server.flow.host, conveyed)
 
+        waiting: LocationWait | None = None
+
         def decide(known: Conveyed) -> None:
             """The caller's references are answered: as soon as the location server is, too."""
 
             def go_on(answer: HeldAnswer) -> None:
-                self._decide(server, request, source, kind, known, answer, router.now(), asked)
+                self._decide(server, request, source, kind, known, answer, router.now(), asked, waiting)
 
             if isinstance(held, HeldAnswer):
                 go_on(held)
             else:
                 held.when_known(go_on)
 
-        if (
+        asks = (
             conveyed is not NOTHING_CONVEYED
             and conveyed.references
             and router.ask_reference is not None
             and router.rules.asks_references
-        ):
+        )
+        if asks or isinstance(held, HeldWait):
+            waiting = LocationWait(router.stack, server, request, router.on_fault)
+        if waiting is not None and isinstance(held, HeldWait):
+            waiting.waits.append(held)
+        if waiting is not None and asks and router.ask_reference is not None:
             wait = ReferenceWait(router.stack, router, conveyed, decide)
+            waiting.waits.insert(0, wait)
             wait.start(router.ask_reference, server.flow.host, router.rules.config.locations.reference_timeout)
             return
         decide(conveyed)
@@ -127,19 +136,28 @@ class EmergencyRequests:
         held: HeldAnswer,
         now: float,
         asked: Asked | None = None,
+        waiting: LocationWait | None = None,
     ) -> None:
-        """Everything about the caller is known that will be: decide, and let the call go."""
+        """Everything about the caller is known that will be: decide, and let the call go, or record that the caller
+        gave up while their location was asked for."""
         router = self.router
         if server.is_answered:
-            return  # cancelled while its location was asked for
+            return
+        is_cancelled = waiting is not None and waiting.cancelled
         key = (request.call_id, request.from_tag, request.cseq)
         going_on = self.being_set_up.get(key)
         if going_on is not None and is_copy(request, going_on.request):
             router.counts["copies_of_calls"] += 1
+            if is_cancelled:
+                router.stack.answer(server, 487, now)
+                return
             going_on.join(server, request)
             return
+        if is_cancelled and waiting is not None and waiting.has_another_way():
+            router.stack.answer(server, 487, now)  # the call goes on by that one
+            return
         try:
-            lending = router.callbacks.lending() if asked is None else None
+            lending = router.callbacks.lending() if asked is None and not is_cancelled else None
             plan = self._plan(request, source, server.flow.host, kind, conveyed, lending, held)
             if asked is not None:
                 plan = plan_for(router.rules, plan, asked)
@@ -149,13 +167,16 @@ class EmergencyRequests:
             plan = plan_of_unknown(router.rules, request, server.flow.host, kind)
         if router.blocks and self._is_blocked(server, request, source, kind, plan.caller, now):
             return
+        if is_cancelled:
+            plan = replace(plan, steps=(), ladder=())  # no route will see it
+            router.counts["calls_cancelled_while_located"] += 1
         self._watch_for_flood(plan, now)
         router.counts[f"{kind._value_}_calls"] += 1
         found_by = str(plan.decision.location.source) if plan.decision.location else "none"
         router.counts[f"location_{found_by}"] += 1
         for answer in plan.decision.answers:
             router.location_answers[f"{answer.source} {answer.outcome} {answer.reason}"] += 1
-        first_route = self._start(server, request, plan, key, now)
+        first_route = self._start(server, request, plan, key, now, is_cancelled=is_cancelled)
         router.phones.note(request, source, server.flow, now)
         router.note(
             logging.INFO,
@@ -199,17 +220,25 @@ class EmergencyRequests:
         )
 
     def _start(
-        self, server: ServerTransaction, request: Request, plan: CallPlan, key: tuple[bytes, bytes, int], now: float
+        self,
+        server: ServerTransaction,
+        request: Request,
+        plan: CallPlan,
+        key: tuple[bytes, bytes, int],
+        now: float,
+        *,
+        is_cancelled: bool,
     ) -> str:
-        """Set a call going; where that fails by a fault of ours, once more as simply as can be, else 503. Returns the
-        name of the route tried first."""
+        """Set a call going, or write down one that its caller has cancelled; where that fails by a fault of ours,
+        once more as simply as can be, else 503. Returns the name of the route tried first."""
         router = self.router
         call = self.being_set_up[key] = EmergencyCall(router, server, request, plan, key)
+        call.cancelled = is_cancelled
         try:
             call.start(now)
         except Exception:
             router.on_fault("starting an emergency call")
-            if call.branches or call.final_status:
+            if call.branches or call.final_status or is_cancelled:
                 return call.first_route
             try:
                 simple = plan_of_unknown(router.rules, request, server.flow.host, plan.kind)

@@ -68,6 +68,7 @@ class Branch:
         "final",
         "given_up",
         "label",
+        "silence",
         "state",
         "status",
         "target",
@@ -86,6 +87,8 @@ class Branch:
         self.cancel_wanted = False
         self.cancel_sent = False
         self.was_ringing = False
+        self.silence = 0.0
+        """How long it rang since the last provisional response when timer C fired last, seconds."""
         self.status = 0
         self.final: Response | None = None
         self.timers: dict[str, Entry] = {}

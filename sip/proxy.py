@@ -21,6 +21,10 @@ _ACCEPTED = State.ACCEPTED
 
 TIMER_C = 185.0
 """Section 16.6 step 11: more than 3 minutes, seconds."""
+LONGEST_SILENCE = 3600.0
+"""How long the last route of an emergency call may ring without a further word of the provider, seconds. The callee
+repeats its provisional response each minute (section 13.3.1.1): after an hour without one nobody is there any more,
+and a caller who went without a CANCEL would be kept for ever."""
 CANCEL_WAIT = 32.0
 """Section 9.1: 64*T1 after a CANCEL the branch counts as ended, seconds."""
 
@@ -82,7 +86,7 @@ class ResponseContext:
     watches_answers = False
     """Emergency calls: the TU is told when a second phone behind the provider answers."""
     keeps_ringing = False
-    """Emergency calls: timer C starts the next route, and never ends the last one that rings."""
+    """Emergency calls: timer C starts the next route, and ends the last one that rings only after LONGEST_SILENCE."""
 
     def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
         """Told of each thing that happens to a branch, by name (for records)."""
@@ -152,7 +156,7 @@ class ResponseContext:
         fields, below = response.fields, response._first["via"] + 1
         is_plain = below < len(fields) and fields[below][0] == "via"  # most often; has_way_back knows the rest
         if not is_plain and not has_way_back(response):
-            self.stack.drops[Reason.NO_VIA_BELOW] += 1
+            self._on_no_way_back(branch, response, now)
             return
         status = response.status
         if status == 100:
@@ -163,6 +167,15 @@ class ResponseContext:
             self.on_success(branch, response, now)
         elif branch.is_live:
             self._on_failure(branch, response, now)
+
+    def _on_no_way_back(self, branch: Branch, response: Response, now: float) -> None:
+        """Never forwarded (step 3), but it has moved the client transaction on: a provisional one as far as a 100
+        would, a final one to its end, so that nothing else would ever end this branch."""
+        self.stack.drops[Reason.NO_VIA_BELOW] += 1
+        if response.status < 200:
+            self._on_trying(branch, now)
+        else:
+            self.on_branch_failure(branch, Failure.TRANSPORT_ERROR, now)
 
     def _on_trying(self, branch: Branch, now: float) -> None:
         branch.stop_timer("timeout")
@@ -193,6 +206,7 @@ class ResponseContext:
             self.cancel_branch(branch, now)
             return
         if self.server.method == b"INVITE":
+            branch.silence = 0.0
             branch.set_timer("c", TIMER_C, now)  # step 2: restarted by each 101 to 199
         if 180 <= status <= 189:
             branch.stop_timer("progress")
@@ -308,10 +322,13 @@ class ResponseContext:
 
     def _on_timer_c(self, branch: Branch, now: float) -> None:
         """Section 16.8. An emergency call gets its next route before the old one is cancelled."""
+        has_next = False
+        branch.silence += TIMER_C
         if self.keeps_ringing:
             if self.winner is branch:
                 self.winner = None
-            if not self.next_route(now):
+            has_next = self.next_route(now)
+            if not has_next and branch.silence < LONGEST_SILENCE:
                 if branch.was_ringing:
                     self.winner = branch
                 branch.set_timer("c", TIMER_C, now)
@@ -320,7 +337,7 @@ class ResponseContext:
         branch.status = 408
         self.on_progress(branch, "timeout", 0, now)
         self.cancel_branch(branch, now)
-        if not self.keeps_ringing and not self.next_route(now):
+        if not has_next and not self.next_route(now):
             self.finish_if_exhausted(now)
 
     # ---- cancelling ----

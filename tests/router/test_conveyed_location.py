@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from e911.conveyed import ReferenceAnswer
-from e911.record import CallIntent
+from e911.record import CallEnded, CallIntent
 from router.explain import SaidOfPlace, explain
 from tests.e911.pidf_documents import GOOD, POINT
 from tests.support.call_world import (
@@ -271,6 +271,10 @@ def test_a_call_cancelled_while_it_waits_goes_nowhere(tmp_path: Path) -> None:
     assert one(world.receive(cancel_of(raw)), 487)
     references.waiting.pop()(ReferenceAnswer(document=GOOD))
     assert not of(world.sent() + world.advance(1.0), "INVITE")
+    (intent,), (ended,) = world.events(CallIntent), world.events(CallEnded)
+    assert (ended.id, ended.outcome, ended.status) == (intent.id, "cancelled", 487), "it is on record"
+    assert intent.first_route == "", "no route saw it"
+    assert intent.sources[0].reason == "reference-late"
 
 
 def test_asking_that_breaks_stops_no_call(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from e911.conveyed import ReferenceAnswer
 from e911.held_request import HeldIdentity
 from e911.locate import HeldAnswer
 from e911.location import CivicAddress, Device, DispatchableLocation, LocationSource
-from e911.record import CallIntent, SourceAnswer
+from e911.record import CallEnded, CallIntent, SourceAnswer
 from router.lis_calls import LisCalls
 from router.lis_client import LisServer
 from tests.e911.pidf_documents import GOOD
@@ -246,6 +246,26 @@ def test_a_call_cancelled_meanwhile_goes_nowhere(tmp_path: Path) -> None:
     assert one(world.receive(cancel_of(raw)), 487)
     client.waiting.pop()(HeldAnswer(location=placed(), reason="held-answered"))
     assert not of(world.sent() + world.advance(1.0), "INVITE")
+    (intent,), (ended,) = world.events(CallIntent), world.events(CallEnded)
+    assert (ended.id, ended.outcome, ended.status) == (intent.id, "cancelled", 487), "it is on record"
+    assert (intent.first_route, intent.location_sent, intent.contacts) == ("", False, ("desk",))
+    assert intent.location.civic.floor == "3", "what is known without the server"
+    assert (held(world).outcome, held(world).reason) == ("missed", "held-late")
+    assert not world.router.emergency.being_set_up
+    assert not world.router.counts["faults"]
+
+
+def test_a_call_cancelled_by_one_way_while_the_other_waits_goes_on(tmp_path: Path) -> None:
+    world, client = world_of(tmp_path)
+    raw = invite(number=77)
+    other = raw.replace(b"branch=z9hG4bKt77", b"branch=z9hG4bKother")
+    world.receive(raw)
+    world.receive(other)
+    assert one(world.receive(cancel_of(raw)), 487)
+    assert world.events(CallIntent) == []
+    client.waiting.pop()(HeldAnswer(location=placed(), reason="held-answered"))
+    one(world.sent(), "INVITE")
+    assert (len(world.events(CallIntent)), world.events(CallEnded)) == (1, [])
 
 
 @pytest.mark.parametrize("broken", ["known", "ask", "late"])

@@ -19,7 +19,7 @@ from sip.forwarding import backward_bytes, derive_branch, forward_bytes, is_own_
 from sip.machines import ServerTransaction
 from sip.message import Request, Response
 from sip.parsing import MAX_FIELDS, parse_message
-from sip.proxy import TIMER_C, ResponseContext
+from sip.proxy import LONGEST_SILENCE, TIMER_C, ResponseContext
 from sip.timers import cancel_timer
 from tests.support.playbook import (
     FAR_TCP,
@@ -208,9 +208,23 @@ def test_a_response_with_no_via_below_ours_goes_nowhere() -> None:
     it.note(it.book.receive(raw.replace(below + b"\r\n", b""), ROUTES[0]))
     assert it.to_caller == [100]
     assert it.book.stack.drops == {Reason.NO_VIA_BELOW: 1}
+    assert it.tu.contexts[0].log[-2:] == ["r0 unreachable", "r1 started"], "nothing else ends this branch"
+    raw = answer_to(it.requests["r1"], 200)
     apart = raw.replace(below + b"\r\n", b"").replace(b"CSeq:", below + b"\r\nCSeq:")
-    it.note(it.book.receive(apart, ROUTES[0]))
+    it.note(it.book.receive(apart, ROUTES[1]))
     assert it.to_caller == [100, 200], "Via fields need not stand together"
+    end(it)
+
+
+@pytest.mark.parametrize("method", [b"OPTIONS", b"INVITE"])
+@pytest.mark.parametrize("status", [183, 200, 486])
+def test_a_response_with_no_via_below_ours_leaves_nothing_for_ever(method: bytes, status: int) -> None:
+    it = Call(Tu(routes=ROUTES[:1], timeout=None), request_bytes(method, branch=b"z9hG4bKcaller"))
+    raw = answer_to(it.requests["r0"], status)
+    below = next(line for line in raw.split(b"\r\n") if line.startswith(b"Via: SIP/2.0/UDP 192.0.2.10"))
+    it.note(it.book.receive(raw.replace(below + b"\r\n", b""), ROUTES[0]))
+    it.until(2 * TIMER_C)
+    assert it.tu.contexts[0].final_status >= 400
     end(it)
 
 
@@ -558,13 +572,27 @@ def test_on_an_emergency_call_timer_c_starts_the_next_route_before_it_cancels() 
     end(it)
 
 
-def test_on_an_emergency_call_timer_c_never_ends_the_last_route_that_rings() -> None:
+def test_on_an_emergency_call_timer_c_does_not_end_the_last_route_that_rings() -> None:
     it = call(emergency=True, routes=ROUTES[:1])
     it.answer("r0", 180)
     it.until(5 * TIMER_C)
     assert it.seen == ["r0 INVITE"]
     it.answer("r0", 200)
     assert it.to_caller == [100, 180, 200]
+    end(it)
+
+
+def test_an_emergency_call_that_rings_ends_after_an_hour_without_a_word() -> None:
+    it = call(emergency=True, routes=ROUTES[:1])
+    it.answer("r0", 180)
+    it.until(1000.0)
+    it.answer("r0", 180)
+    it.until(1000.0 + LONGEST_SILENCE)
+    assert it.seen == ["r0 INVITE"], "an hour from the last word"
+    it.until(1000.0 + LONGEST_SILENCE + TIMER_C)
+    assert it.seen[:2] == ["r0 INVITE", "r0 CANCEL"]
+    assert it.to_caller[-1] >= 400
+    it.answer("r0", 487)
     end(it)
 
 
