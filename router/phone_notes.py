@@ -5,6 +5,7 @@ A note is one line in files of its own beside the journal (`STATE/phones`); the 
 is looked at once in some minutes, and what is remembered of phones has an end. Nothing here ever stops a request.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from e911.location import Device, DeviceKind, LocationSource
-from e911.numbers import canonical_user
+from e911.numbers import canonical_user, dialled
 from router.decision import identify
 from router.hardware import hardware_address
 from router.phone_address import phone_address
 from router.printable import printable
-from router.segments import LineWriter
+from router.queued_lines import QueuedLines
 from router.sources import Side, Source, parse_address
 from sip.errors import Reason, RemoteError
 from sip.flow import Flow
@@ -38,8 +39,9 @@ NOTES_A_SECOND: Final = 50
 DIRECTORY: Final = "phones"
 _LONGEST: Final = 200
 _MOVING: Final = frozenset({DeviceKind.SOFTPHONE, DeviceKind.NOMADIC})
-_ALWAYS: Final = frozenset({"988"})
-"""Never refused: the suicide and crisis lifeline."""
+_ALWAYS: Final = re.compile(r"\d{0,2}(?:988|911|933|112)|\d{0,3}8002738255")
+"""Never refused, also behind the digits for an outside line: the suicide and crisis lifeline by both of its numbers,
+and what may be meant for 911 though it is none of `emergency.numbers`."""
 
 
 class PhoneNotes:
@@ -48,9 +50,10 @@ class PhoneNotes:
     def __init__(self, router: "CallRouter", directory: Path | None = None) -> None:
         """directory: the state directory; None keeps no notes."""
         self.router = router
-        self._writer = LineWriter(directory / DIRECTORY) if directory is not None else None
+        self._writer = QueuedLines(directory / DIRECTORY) if directory is not None else None
         self._next: dict[tuple[str, bytes], float] = {}
         self._next_registered: dict[tuple[str, bytes], float] = {}
+        self._lost = (0, 0)
         self._second = 0
         self._written = 0
 
@@ -76,16 +79,31 @@ class PhoneNotes:
         except Exception:
             self.router.on_fault("noting where a phone registered")
 
+    def count_lost(self) -> None:
+        """Count what the writing thread could not write, or deleted unread. Once in a second."""
+        writer = self._writer
+        if writer is None or (writer.not_written, writer.outgrown) == self._lost:
+            return
+        not_written, outgrown = self._lost
+        self._lost = writer.not_written, writer.outgrown
+        self.router.counts["phone_notes_not_written"] += self._lost[0] - not_written
+        self.router.counts["phone_notes_outgrown"] += self._lost[1] - outgrown
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until the notes are written, `timeout` seconds at the most; True where they are."""
+        return self._writer is None or self._writer.settle(timeout)
+
     def check_outbound(self, request: Request, source: Source, flow: Flow) -> None:
         """Raise RemoteError (403) for an ordinary outbound call of a phone that must first say where it is."""
         router = self.router
         if router.rules.config.locations.unconfirmed.outbound == "allow":
             return
-        device = self._device(request, source)
-        if device is None or not device.unconfirmed or device.kind not in _MOVING:
+        found = self._possible(request, source)
+        if not found or not all(device.unconfirmed and device.kind in _MOVING for device in found):
             return
-        dialled = canonical_user(request.uri.decode("latin-1").partition(":")[2].partition("@")[0])
-        if dialled in _ALWAYS or self._is_seen_at_a_site(self._address(request, source, flow)):
+        if _ALWAYS.fullmatch(dialled(request.uri.decode("latin-1"))):
+            return
+        if self._is_seen_at_a_site(self._address(request, source, flow)):
             return
         router.counts["calls_refused_location_unconfirmed"] += 1
         what = "say where this phone is first: open the link that was sent to it or by mail. 911 works"
@@ -130,6 +148,13 @@ class PhoneNotes:
         place = router.rules.places.source(address).place
         return place is not None and place.network_location is not None
 
+    def _possible(self, request: Request, source: Source) -> tuple[Device, ...]:
+        """Every device a call may be of, whatever its host."""
+        devices = self.router.devices
+        if devices.has_hardware and (mac := hardware_address(request)) and (here := devices.with_hardware(mac)):
+            return here
+        return devices.match(_who(request, source)[0], "").devices
+
     def _device(self, request: Request, source: Source) -> Device | None:
         devices = self.router.devices
         if devices.has_hardware and (mac := hardware_address(request)) and (here := devices.with_hardware(mac)):
@@ -163,8 +188,9 @@ class PhoneNotes:
             "is_direct": not source.is_trunk_address,
             "node": self.router.node,
         }
-        if user and user.lower() != "anonymous":
-            self._writer.append_line(orjson.dumps(values, default=str) + b"\n")
+        is_named = user and user.lower() != "anonymous"
+        if is_named and not self._writer.put(orjson.dumps(values, default=str) + b"\n"):
+            self.router.counts["phone_notes_not_queued"] += 1
 
 
 def _who(request: Request, source: Source) -> tuple[str, str]:

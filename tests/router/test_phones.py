@@ -3,19 +3,24 @@
 From what the call process notes of requests, through its files, to the database on SQLite and PostgreSQL.
 """
 
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from config.schema import Config
 from e911.location import CivicAddress, Device, DeviceKind
 from router.invitations import urls_for
 from router.phone_keeper import Invitation, PhoneKeeper
 from router.phone_notes import AGAIN_AFTER, DIRECTORY, NOTES_A_SECOND, PhoneNotes, network_name
-from router.segments import START, LineReader
+from router.queued_lines import QueuedLines
+from router.segments import START, LineReader, LineWriter
 from router.store.devices import get_device, upsert_devices
 from router.store.engine import open_store, reading, writing
 from router.store.phones import MOST_PHONES, note_phones, phones_without_location
@@ -50,14 +55,19 @@ def register(user: str = "4199", agent: str = "phone/1", source: tuple[str, int]
     return "\r\n".join((*lines, "", "")).encode()
 
 
+WRITING: dict[Path, PhoneNotes] = {}
+
+
 def world_of(folder: Path, *devices: Device, outbound: str = "allow") -> CallWorld:
     locations = {**CONFIG["locations"], "unconfirmed": {"outbound": outbound}}
     world = CallWorld(folder, devices=devices, locations=locations)
-    world.router.phones = PhoneNotes(world.router, folder)
+    world.router.phones = WRITING[folder] = PhoneNotes(world.router, folder)
     return world
 
 
 def notes(folder: Path) -> list[dict[str, Any]]:
+    if folder in WRITING:
+        assert WRITING[folder].settle(60)
     return [orjson.loads(line) for line in LineReader(folder / DIRECTORY).read_lines(START, 10_000)[0]]
 
 
@@ -93,7 +103,7 @@ def test_a_flood_of_invented_phones_has_an_end_and_every_request_goes_on(tmp_pat
 def test_a_phone_that_its_network_places_is_not_listed(tmp_path: Path) -> None:
     site = {**CONFIG["sites"][0], "networks": [f"{PHONE[0]}/32"]}
     world = CallWorld(tmp_path, devices=(), sites=[site])
-    world.router.phones = PhoneNotes(world.router, tmp_path)
+    world.router.phones = WRITING[tmp_path] = PhoneNotes(world.router, tmp_path)
     world.receive(register())
     assert notes(tmp_path) == []
 
@@ -169,6 +179,83 @@ def test_another_users_registration_moves_nobody_else(tmp_path: Path, to: str) -
     sent = one(world.receive(raw, STRANGER), "REGISTER")
     world.receive(registrar(sent, 200, "<sip:4103@10.66.6.6:5060>;expires=60"), sent.to)
     assert moves(tmp_path) == []
+
+
+def test_no_request_waits_for_the_disk_that_notes_go_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    append, begin = LineWriter.append_line, LineWriter._open
+
+    def appended(self: LineWriter, line: bytes) -> bool:
+        threads.append(threading.get_ident())
+        return append(self, line)
+
+    def begun(self: LineWriter) -> None:
+        threads.append(threading.get_ident())
+        begin(self)
+
+    monkeypatch.setattr(LineWriter, "append_line", appended)
+    monkeypatch.setattr(LineWriter, "_open", begun)
+    world = world_of(tmp_path)
+    assert of(world.receive(invite(user="4197")), "INVITE")
+    world.receive(register())
+    assert len(notes(tmp_path)) == 2
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_notes_that_nobody_reads_have_an_end(tmp_path: Path) -> None:
+    lines = QueuedLines(tmp_path, segment_bytes=1000, most_segments=3)
+    for number in range(200):
+        assert lines.put(b"%099d\n" % number)
+        assert lines.settle(60)
+    left = LineReader(tmp_path).read_lines(START, 1000)[0]
+    assert len(list(tmp_path.glob("*.jsonl"))) == 3
+    assert [int(line) for line in left] == list(range(200 - len(left), 200))
+    assert (lines.outgrown, lines.not_written) == (200 - len(left), 0)
+
+
+def test_a_disk_that_takes_nothing_costs_counted_notes_only(tmp_path: Path) -> None:
+    (tmp_path / DIRECTORY).write_text("no directory")
+    world = world_of(tmp_path)
+    assert of(world.receive(invite(user="4197")), "INVITE")
+    assert notes(tmp_path) == []
+    world.router.phones.count_lost()
+    world.router.phones.count_lost()
+    assert world.router.counts["phone_notes_not_written"] == 1
+
+
+LOST = Device(device="soft", username="4150", kind=DeviceKind.SOFTPHONE, civic=HOME, unconfirmed="new-network")
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [Device(device="4150", site="hq"), Device(device="desk", username="4150", kind=DeviceKind.FIXED, civic=HOME)],
+)
+@pytest.mark.parametrize("lost", [LOST, replace(LOST, device="4150@pbx.example.com", username="")])
+def test_a_fixed_phone_of_the_same_user_is_not_refused(tmp_path: Path, fixed: Device, lost: Device) -> None:
+    alone = world_of(tmp_path, lost, outbound="refuse")
+    assert one(alone.receive(invite("sip:2125550177@carrier.example.com", user="4150")), 403)
+    world = world_of(tmp_path, fixed, lost, outbound="refuse")
+    assert one(world.receive(invite("sip:2125550177@carrier.example.com", user="4150")), "INVITE", CARRIER)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    outside=st.sampled_from(["", "9", "8", "0", "1", "+1", "91"]),
+    number=st.sampled_from(["911", "988", "933", "112", "18002738255", "8002738255"]),
+    separator=st.sampled_from(["", "-", ".", "%2D"]),
+    form=st.sampled_from(["sip:{}@10.0.0.5", "sips:{}@10.0.0.5", "tel:{}", "sip:{};phone-context=x@10.0.0.5"]),
+)
+def test_help_is_never_refused(tmp_path: Path, outside: str, number: str, separator: str, form: str) -> None:
+    world = world_of(tmp_path, LOST, outbound="refuse")
+    uri = form.format(outside + separator.join(number))
+    assert of(world.receive(invite(uri, user="4150")), 403) == []
+    assert world.router.counts["calls_refused_location_unconfirmed"] == 0
+    assert of(world.receive(invite("urn:service:sos", user="4150")), "INVITE")
+    assert one(world.receive(register(user="4150")), "REGISTER")
+    assert one(world.receive(invite("sip:4150@10.0.0.5", user="4150", source=CARRIER), CARRIER), "INVITE")
+    again = invite("sip:4199@10.1.9.9", user="4150").replace(b"To: <sip:911@pbx.example.com>", b"To: <sip:1@x>;tag=t")
+    assert of(world.receive(again), 403) == []
 
 
 class Keeper:
