@@ -103,6 +103,7 @@ def check(config: Config, root: Mapping, directory: Path, incomplete: frozenset[
         *_countries(config),
         *_route_names(config),
         *_location_servers(config),
+        *_validation_function(config),
         *_listening_twice(config),
         *([] if {"listen", "tls"} & incomplete else _tls_listening_points(config)),
         *([] if {"listen", "trunks"} & incomplete else _trunks_and_listening_points(config)),
@@ -337,6 +338,18 @@ def _location_servers(config: Config) -> Iterator[Finding]:
                 "http:// would tell anybody on the way where people are, and take anybody's answer; write https://, "
                 "or the address of a server in networks.inside",
             )
+
+
+def _validation_function(config: Config) -> Iterator[Finding]:
+    lvf = config.locations.lvf
+    if lvf is None or lvf.url.lower().startswith("https:"):
+        return
+    address = _address(urlsplit(lvf.url).hostname or "")
+    if address is None or not address.is_loopback:
+        yield Finding(
+            ("locations", "lvf", "url"),
+            "http:// would tell anybody on the way where people are, and take anybody's answer; write https://",
+        )
 
 
 def _route_names(config: Config) -> Iterator[Finding]:

@@ -675,6 +675,42 @@ class Lis(Section):
         return self.url.lower().startswith("https:")
 
 
+class Lvf(Section):
+    """A location validation function that registered addresses are checked with. A plain URL means {url: URL}."""
+
+    url: str = Field(description="https://HOST[:PORT]/PATH; http:// on loopback only")
+    timeout: Duration = Field(5, le=60, description="an answer that takes longer is none; calls never wait for it")
+    every_days: int = Field(30, ge=1, le=3650, description="an address is validated anew after so many days")
+    token: str | None = Field(
+        None,
+        min_length=1,
+        description="sent as Authorization: Bearer; better ${file:PATH} or ${env:NAME}",
+        repr=False,
+    )
+    ca: str | None = Field(None, description="PEM file with its CA; default: tls.ca, else the system's")
+    client_certificate: str | None = Field(None, description="PEM file with the certificate that we show it")
+    client_key: str | None = Field(None, description="PEM file with its private key")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        return check_web_url(value)
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value):
+            raise ValueError("a token is one word of ASCII characters; is there a line break in its file?")
+        return value
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> "Lvf":
+        if (self.client_certificate is None) != (self.client_key is None):
+            missing = "client_key" if self.client_key is None else "client_certificate"
+            raise ValueError(f"{missing} is missing; client_certificate and client_key belong together")
+        return self
+
+
 def _parse_lis(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
@@ -809,6 +845,9 @@ class Locations(Section):
     lis: Annotated[Lis | None, BeforeValidator(_parse_lis)] = Field(
         None,
         description="location server (LIS) asked by HELD, for sites without one of their own; add held to sources",
+    )
+    lvf: Annotated[Lvf | None, BeforeValidator(_parse_lis)] = Field(
+        None, description="location validation function asked by LoST (RFC 5222): `edge911 locations validate`"
     )
     wiremap: Wiremap = Field(default_factory=Wiremap, description="access points and switch ports that phones name")
     unconfirmed: Unconfirmed = Field(

@@ -8,7 +8,8 @@ from typing import Any
 from config.addresses import is_private
 from config.schema import Config, Trunk
 from e911.locate import NOT_ASKED, DeviceTable, HeldAnswer
-from e911.location import DispatchableLocation
+from e911.location import DispatchableLocation, LocationSource
+from e911.lost import NOT_VALIDATED
 from e911.numbers import CallKind
 from e911.provider_profile import (
     LocationConveyance,
@@ -200,6 +201,8 @@ def _location(location: DispatchableLocation | None) -> dict[str, Any] | None:
     found |= {key: value for key, value in asdict(location.civic).items() if value}
     if location.point is not None:
         found |= {"latitude": location.point.latitude, "longitude": location.point.longitude}
+    if location.source is LocationSource.REGISTERED:
+        found["validation"] = location.validation or NOT_VALIDATED
     return found
 
 

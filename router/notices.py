@@ -249,6 +249,10 @@ class NoticesProcess:
         PhoneKeeper(
             lambda: self._intake.config, settings.database_url, settings.state_directory, invitations.send
         ).start()
+        from router.validator import Validator
+
+        folder = self._config_file.parent
+        Validator(settings.database_url, lambda: self._intake.config, lambda path: str(folder / path)).start()
 
     def _start_provisioner(self) -> None:
         """Once, where anybody is to be told where devices are."""

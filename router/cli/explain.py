@@ -340,4 +340,4 @@ def _place(location: dict[str, Any]) -> str:
         if key in location
     )
     point = f"{location['latitude']}, {location['longitude']}" if "latitude" in location else ""
-    return "; ".join(part for part in (street, town, finer, point) if part)
+    return "; ".join(part for part in (street, town, finer, point, location.get("validation", "")) if part)

@@ -13,6 +13,7 @@ import typer
 
 from router.cli.common import EXIT_FAILED, ConfigOption, fail, load_or_exit
 from router.cli.table import print_table
+from router.cli.validate import validate
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
     locations.command("export")(_export)
     locations.command("set")(_set)
     locations.command("remove")(_remove)
+    locations.command("validate")(validate)
     locations.command("unknown")(_unknown)
     locations.command("link")(_link)
     app.add_typer(locations, name="locations")
@@ -161,6 +163,8 @@ def _import(
     if plan:
         gains, loses = (sum(1 for item in planned.changes if getattr(item, name)) for name in ("gains", "loses"))
         typer.echo(f"dispatchable locations: {gains:,} gained, {loses:,} lost; nothing was changed (--plan)")
+    if loaded.config.locations.lvf is not None and not plan and (count.new or count.changed) and sys.stderr.isatty():
+        typer.echo("new addresses are not validated yet; `edge911 locations validate` asks now", err=True)
     if planned.lacking:
         reasons = Counter(reason for found in planned.lacking.values() for reason in found)
         why = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
@@ -200,7 +204,7 @@ def _list(
     if found:
         told = loaded.config.provisioning  # nobody is told of them otherwise
         print_table(
-            ("Device", "Name", "Kind", "Callback", "Site", "Zone", "Address", "Point", "State")
+            ("Device", "Name", "Kind", "Callback", "Site", "Zone", "Address", "Point", "State", "Validation")
             + (("Provider",) if told else ()),
             [_row(device, now) + ((device.provisioning,) if told else ()) for device in found],
             cut=("Address", "Name", "Site", "Zone", "Provider"),
@@ -484,9 +488,12 @@ def _nearest(conn: "Connection", name: str) -> str:
 
 
 def _row(device: "Device", now: float) -> tuple[str, ...]:
+    from e911.lost import validation_words
+
     point = f"{device.point.latitude}, {device.point.longitude}" if device.point else ""
     who = (device.device, device.name, device.kind.value, device.callback)
-    return (*who, device.site, device.zone, _address(device), point, _state(device, now))
+    validated = validation_words(device.validation, device.validated_at)
+    return (*who, device.site, device.zone, _address(device), point, _state(device, now), validated)
 
 
 def _state(device: "Device", now: float) -> str:

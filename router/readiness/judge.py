@@ -36,6 +36,7 @@ def findings_of(look: Look) -> list[Finding]:
         *_trunks(look),
         *_contacts(look),
         *_phones(look),
+        *_validations(look),
         *_tests(look),
         *_configuration(look),
     ]
@@ -174,6 +175,18 @@ def _phones_of(of_site: SitePhones) -> Iterator[Finding]:
             subject=str(count),
             message=f"{count} of {of_site.phones} phones {message}: {reasons}",
             remedy=_PHONES.get(first[0][0], _GENERAL) if first else _GENERAL,
+        )
+
+
+def _validations(look: Look) -> Iterator[Finding]:
+    for site, number in sorted(look.not_validated.items()):
+        yield Finding(
+            severity=Severity.WARNING,
+            name="locations-not-validated",
+            site=site,
+            subject=str(number),
+            message=f"the addresses of {number} devices are not known to be valid: invalid, unknown or not asked yet",
+            remedy="`edge911 locations validate` asks the LVF and names what it does not know; correct the address",
         )
 
 

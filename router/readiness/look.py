@@ -9,7 +9,7 @@ from config.problem import Problem
 from e911.locate import DeviceTable
 from e911.location import Device
 from router.call_state import NOTHING, CallState, read_state
-from router.decision import Rules
+from router.decision import Rules, places_of
 from router.device_feed import DeviceFeed
 from router.lookups import locate_now
 from router.readiness.phones import SitePhones, phones_of_sites
@@ -20,6 +20,7 @@ from router.store.proofs import last_delivered
 from router.store.self_tests import SelfTest, latest
 from router.telemetry import read_status
 from router.trunks import known_addresses, names_of
+from router.validation import due_seconds, not_validated
 from router.wiremap_feed import wiremap_now
 
 
@@ -40,6 +41,8 @@ class Look:
     """(contact, channel) → when it took a notice last."""
     tests: dict[tuple[str, str], SelfTest] = field(default_factory=dict)
     """(site, route) → the last test call."""
+    not_validated: dict[str, int] = field(default_factory=dict)
+    """Site → devices whose address is not known to be valid; empty where no LVF is configured."""
 
 
 def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None) -> Look:
@@ -82,4 +85,7 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
         database=database,
         proven=proven,
         tests=tests,
+        not_validated=dict(not_validated(devices, places_of(config), due_seconds(config), now))
+        if config.locations.lvf is not None
+        else {},
     )

@@ -57,6 +57,23 @@ def device_page(
     )
 
 
+def names_to_validate(
+    conn: Connection, before: float, unknown_before: float, *, after: str = "", limit: int = 200
+) -> list[str]:
+    """Devices behind `after` whose location was never validated, or not since `before` (seconds since 1970).
+
+    Of those that the server did not know about: not since `unknown_before`.
+    """
+    due = or_(
+        devices.c.validation == "",
+        devices.c.validated_at.is_(None),
+        devices.c.validated_at <= before,
+        and_(devices.c.validation.startswith("unknown"), devices.c.validated_at <= unknown_before),
+    )
+    wanted = select(devices.c.device).where(devices.c.device > after, due).order_by(devices.c.device).limit(limit)
+    return list(conn.execute(wanted).scalars())
+
+
 def count_devices(conn: Connection, sites: Sequence[str] | None = None) -> dict[tuple[str, str], int]:
     """(site, zone) → how many devices are registered there."""
     query = select(devices.c.site, devices.c.zone, func.count()).group_by(devices.c.site, devices.c.zone)
