@@ -19,7 +19,7 @@ from e911.record import (
     CallRefused,
     RouteEvent,
     RouteOutcome,
-)
+)from router.confirmations import Confirmation, Step
 
 MOST_CALLS = 500
 """Calls remembered; the oldest that is over goes first."""
@@ -120,6 +120,10 @@ class LiveCalls:
             return self._begin(event)
         if isinstance(event, CallRefused):
             return self._refuse(event)
+        if isinstance(event, Confirmation):
+            if event.step is not Step.ACKNOWLEDGED:
+                return None
+            return self.acknowledge(event.call, event.by or event.contact or event.how, event.at)
         call = self._calls.get(str(getattr(event, "id", "")))
         if call is None:
             return None

@@ -19,6 +19,7 @@ from router.console.settings import Console
 from router.event_lines import decode_event
 from router.live_calls import LiveCall, LiveCalls
 from router.segments import Cursor, LineReader
+from router.store.confirmations import confirmations_of
 from router.store.errors import StoreError
 from router.store.records import call_events, list_calls, read_cursor
 
@@ -181,13 +182,16 @@ class LiveFeed:
         events: list[object] = []
         news: dict[str, tuple[object, ...]] = {}
         since = time.time() - SHOWN_SECONDS
-        for summary in reversed(list_calls(conn, limit=limit, since=since)):
+        summaries = list_calls(conn, limit=limit, since=since)
+        for summary in reversed(summaries):
             said = (summary.outcome, summary.status, summary.route, summary.ended_at)
             is_new = self._known.get(summary.id) != said
             is_elsewhere = summary.node != self._console.config.node and summary.ended_at is None
             if is_new or is_elsewhere:
                 news[summary.id] = said
                 events += call_events(conn, summary.id)
+        # By a link, a key, a command or another node's console.
+        events += confirmations_of(conn, [summary.id for summary in summaries])
         self._known |= news
         while len(self._known) > 10 * limit:
             del self._known[next(iter(self._known))]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from e911.record import CallFinished, CallOutcome, RouteOutcome
+from router.confirmations import Confirmation, Step
 from router.live_calls import MOST_CALLS, LiveCalls, LiveState
 from tests.router.notice_events import AT, ended, intent, refused, step, whole_call
 
@@ -72,6 +73,16 @@ def test_who_acknowledges_first_is_shown() -> None:
     assert calls.acknowledge("c1", "bob", AT + 6) is None
     assert calls.acknowledge("c2", "bob", AT + 6) is None
     assert calls.get("c1").acknowledged_by == "ann"  # type: ignore[union-attr]
+
+
+def test_an_acknowledgement_from_elsewhere_is_one_and_merely_seeing_is_none() -> None:
+    calls = LiveCalls()
+    calls.apply(intent("c1"))
+    assert calls.apply(Confirmation(call="c1", step=Step.SEEN, contact="desk", at=AT)) is None
+    changed = calls.apply(Confirmation(call="c1", step=Step.ACKNOWLEDGED, contact="desk", how="phone", at=AT + 9))
+    assert changed is not None
+    assert (changed.acknowledged_by, changed.acknowledged_at) == ("desk", AT + 9)
+    assert calls.apply(Confirmation(call="gone", step=Step.ACKNOWLEDGED, at=AT)) is None
 
 
 def test_calls_that_are_up_stay_where_there_are_too_many() -> None:
