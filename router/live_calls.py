@@ -19,7 +19,8 @@ from e911.record import (
     CallRefused,
     RouteEvent,
     RouteOutcome,
-)from router.confirmations import Confirmation, Step
+)
+from router.confirmations import Confirmation, Step
 
 MOST_CALLS = 500
 """Calls remembered; the oldest that is over goes first."""
