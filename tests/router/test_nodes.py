@@ -113,11 +113,11 @@ def test_postgresql_tells_of_a_change_within_a_second(postgresql_database: str) 
         opened.dispose()
 
 
-def test_a_listener_that_loses_its_connection_goes_back_to_looking(postgresql_server: str, store_url: str) -> None:
-    if not store_url.startswith("postgresql"):
-        pytest.skip("SQLite has nobody who listens")
-    open_store(store_url).dispose()
-    signal = ChangeSignal(store_url)
+def test_a_listener_that_loses_its_connection_goes_back_to_looking(
+    postgresql_server: str, postgresql_database: str
+) -> None:
+    open_store(postgresql_database).dispose()
+    signal = ChangeSignal(postgresql_database)
     assert signal.listen()
     with psycopg.connect(postgresql_server, autocommit=True) as conn:
         conn.execute(

@@ -138,7 +138,7 @@ def test_a_receiver_that_refuses_is_tried_again_also_after_a_restart(tmp_path: P
         assert record.notices[0].state is NoticeState.QUEUED
         assert record.notices[0].reason == "refused"
         assert "503 Busy: words of the receiver" in record.notices[0].words
-        assert runner.status()["queued"] == 1
+        wait_until(lambda: runner.status().get("queued") == 1, "it is counted")
         runner.kill()
         receiver.behaviours[:] = ["200 OK"]
         runner.start()
