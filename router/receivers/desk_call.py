@@ -6,7 +6,6 @@ the same call: one phone rings once.
 
 import asyncio
 import secrets
-import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -16,10 +15,10 @@ from typing import Any
 from config.channel_urls import SipReceiver
 from router.outbox import Attempt
 from router.receivers.audio import FRAME, FRAME_SECONDS, SILENCE, RtpSender, pressed_key, silence
+from router.receivers.outgoing_call import OutgoingCall
 from router.receivers.sdp import Audio, offer, read_audio
 from router.receivers.sip_agent import (
     ALLOW,
-    Dialog,
     SipAgent,
     SipError,
     Way,
@@ -31,11 +30,8 @@ from router.receivers.sip_agent import (
 )
 from router.receivers.speech import announce, thanks
 from sip.errors import RemoteError
-from sip.flow import Flow
-from sip.headers import parse_name_addr, split_values
 from sip.machines import ServerTransaction
 from sip.message import Request, Response
-from sip.uri import parse_sip_uri
 
 PAUSE_SECONDS = 1.5
 """Between two rounds of the text."""
@@ -97,33 +93,22 @@ class DeskCalls:
             del self.calls[call.receiver.uri]
 
 
-class DeskCall(Dialog):
+class DeskCall(OutgoingCall):
     """One call."""
 
     def __init__(self, calls: DeskCalls, receiver: SipReceiver) -> None:
+        super().__init__(calls.agent, receiver, "edge911")
         self.calls = calls
-        self.agent = calls.agent
-        self.receiver = receiver
         self.texts: list[_Said] = []
         self.task: asyncio.Task[None] | None = None
         self.takes_more = True
         self.is_up = False
-        self.over = asyncio.Event()
         self.pressed = ""
         self._has_news = False
         """Something new can be said: it is, at once."""
         self._making: set[asyncio.Task[None]] = set()
-        self._way: Way | None = None
-        self._cseq = 0
-        self._call_id = self._from = self._to = b""
-        self._target = receiver.uri
-        self._routes: list[bytes] = []
         self._audio: Audio | None = None
-        self._media: asyncio.DatagramTransport | None = None
-        self._session = secrets.randbits(31)
-        self._port = 0
         self._heard: set[int] = set()
-        self._ack_lines: tuple[bytes, ...] = ()
 
     def add(self, said: _Said) -> None:
         """Say this too. In a call that is up it counts as told when it begins to be said."""
@@ -217,59 +202,6 @@ class DeskCall(Dialog):
             exchange.on_again = self._acknowledge
             return response
 
-    def _head(self, method: bytes) -> tuple[bytes, ...]:
-        return (
-            *self._routes,
-            self._from,
-            self._to,
-            b"Call-ID: " + self._call_id,
-            b"CSeq: %d %b" % (self._cseq, method),
-        )
-
-    def _contact(self) -> bytes:
-        assert self._way is not None
-        point = self._way.flow.point
-        parameter = b"" if point.transport == "udp" else b";transport=" + point.transport.encode()
-        return b"Contact: <sip:edge911@%b%b>" % (point.sent_by, parameter)
-
-    def _take_answer(self, response: Response) -> None:
-        """The dialog as the 2xx makes it (RFC 3261 section 12.1.2), and its ACK."""
-        self._to = response.lines("to")[0]
-        for value in response.all("contact")[:1]:
-            with suppress(RemoteError):
-                self._target = parse_name_addr(split_values(value)[0]).uri
-        routes = [one for value in response.all("record-route") for one in split_values(value)]
-        self._routes = [b"Route: " + one for one in reversed(routes)]
-        self._ack_lines = self._head(b"ACK")
-        self._find_next_hop()
-        self._acknowledge(response)
-
-    def _find_next_hop(self) -> None:
-        """Requests in the dialog go to the first Route, else to the Contact, where that is an address."""
-        assert self._way is not None
-        way = self._way
-        if way.flow.point.reliable or self.receiver.proxy:
-            return
-        with suppress(RemoteError, OSError):
-            first = parse_name_addr(self._routes[0][len(b"Route: ") :]).uri if self._routes else self._target
-            uri = parse_sip_uri(first)
-            family = socket.AF_INET6 if ":" in uri.host else socket.AF_INET
-            socket.inet_pton(family, uri.host)
-            if uri.transport == "udp":
-                flow = Flow(way.flow.point, uri.host, uri.effective_port)
-                self._way = Way(flow=flow, host=way.host)
-
-    def _acknowledge(self, response: Response) -> None:
-        assert self._way is not None
-        self.agent.send_ack(self._way, self._target, self._ack_lines)
-
-    async def _bye(self) -> None:
-        assert self._way is not None
-        self._cseq += 1
-        exchange = self.agent.send(self._way, b"BYE", self._target, self._head(b"BYE"))
-        with suppress(TimeoutError, SipError):
-            await asyncio.wait_for(exchange.final, 4)
-
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
         """What the phone asks of us in the call."""
         match request.method:
@@ -304,16 +236,6 @@ class DeskCall(Dialog):
             self.agent.reply(server, 200, lines[:2])
 
     # ---- media ----
-
-    async def _open_media(self, host: str) -> None:
-        call = self
-
-        class Packets(asyncio.DatagramProtocol):
-            def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
-                call.heard(data)
-
-        self._media, _ = await self.agent.loop.create_datagram_endpoint(Packets, local_addr=(host, 0))
-        self._port = int(self._media.get_extra_info("sockname")[1])
 
     def heard(self, packet: bytes) -> None:
         """One packet from the phone: a key, or its voice, which nobody listens to."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from config.channel_urls import SipReceiver
 from e911.read_back import ReadBack, judge
 from router.receivers.audio import FRAME, FRAME_SECONDS, SILENCE, RtpSender, from_mulaw, payload_of
+from router.receivers.outgoing_call import OutgoingCall
 from router.receivers.sdp import Audio, offer, read_audio
-from router.receivers.sip_agent import ALLOW, Dialog, SipAgent, SipError, Way, new_id, new_tag
+from router.receivers.sip_agent import ALLOW, SipAgent, SipError, Way, new_id, new_tag
 from router.self_test.proof import FIELD, Asked, field_value
 from sip.errors import RemoteError
-from sip.headers import parse_name_addr, split_values
 from sip.machines import ServerTransaction
-from sip.message import Request, Response
+from sip.message import Request
 from sip.uri import bracketed, parse_sip_uri
 
 ANSWER_SECONDS = 90.0
@@ -82,7 +82,7 @@ class _Heard:
         return b"".join(self.packets.get(number, SILENCE * FRAME) for number in range(first, last + 1))
 
 
-class TestCall(Dialog):
+class TestCall(OutgoingCall):
     """The call, in the agent's thread."""
 
     __test__ = False  # no test case of pytest
@@ -91,37 +91,30 @@ class TestCall(Dialog):
         self, agent: SipAgent, key: bytes, asked: Asked, *, number: str, target: str, media_host: str, seconds: float
     ) -> None:
         """target: HOST:PORT;transport=… of our listening point; seconds: how long to listen at most."""
-        self.agent = agent
+        uri = f"sip:{number}@{target}".encode()
+        # Everything goes to our listening point, whatever address others see us by.
+        proxy = target.partition(";")[0]
+        receiver = SipReceiver(uri=uri, parsed=parse_sip_uri(uri), is_call=True, proxy=proxy)
+        super().__init__(agent, receiver, "edge911-test")
         self._key = key
         self._asked = asked
-        uri = f"sip:{number}@{target}".encode()
-        self._receiver = SipReceiver(uri=uri, parsed=parse_sip_uri(uri), is_call=True)
         self._media_host = media_host
         self._seconds = seconds
-        self._over = asyncio.Event()
         self._heard = _Heard()
-        self._media: asyncio.DatagramTransport | None = None
-        self._port = 0
         self._cseq = 1
-        self._way: Way | None = None
-        self._call_id = self._from = self._to = b""
-        self._target = uri
-        self._routes: list[bytes] = []
-        self._session = secrets.randbits(31)
-        self._ack_lines: tuple[bytes, ...] = ()
 
     async def run(self) -> Placed:
         """From the INVITE to the BYE. Never raises for what the network does."""
         started = time.time()
         try:
-            way = self._way = await self.agent.reach(self._receiver)
-            await self._open_media(way)
+            way = self._way = await self.agent.reach(self.receiver)
+            await self._open_some_media(way)
             self._call_id, tag = new_id(way.host), new_tag()
             self._from = b'From: "edge911 self-test" <sip:edge911-test@%b>;tag=%b' % (
                 bracketed(way.host).encode(),
                 tag,
             )
-            self._to = b"To: <%b>" % self._receiver.uri
+            self._to = b"To: <%b>" % self.receiver.uri
             self.agent.dialogs[self._call_id] = self
             return await self._talk(way, tag, started)
         except SipError as failure:
@@ -150,12 +143,12 @@ class TestCall(Dialog):
         lines = (
             *self._head(b"INVITE"),
             f"{FIELD}: {value}".encode(),
-            self._contact(way),
+            self._contact(),
             ALLOW,
             b"Content-Type: application/sdp",
         )
         body = offer(self._media_host or way.host, self._port, self._session)
-        exchange = self.agent.send(way, b"INVITE", self._receiver.uri, lines, body)
+        exchange = self.agent.send(way, b"INVITE", self.receiver.uri, lines, body)
         exchange.on_again = self._acknowledge
         try:
             response = await asyncio.wait_for(asyncio.shield(exchange.final), ANSWER_SECONDS)
@@ -180,7 +173,7 @@ class TestCall(Dialog):
         if audio is not None:
             self._heard.payload_type = audio.payload_type
             await self._listen(audio)
-        hung_up = self._over.is_set()
+        hung_up = self.over.is_set()
         if not hung_up:
             await self._bye()
         sound = self._heard.sound
@@ -208,7 +201,7 @@ class TestCall(Dialog):
         )
         end = loop.time() + self._seconds
         due = loop.time()
-        while loop.time() < end and not self._over.is_set():
+        while loop.time() < end and not self.over.is_set():
             heard = self._heard
             if heard.voice_frames > 50 and loop.time() - heard.last_loud_at > QUIET_END_SECONDS:
                 return
@@ -217,74 +210,35 @@ class TestCall(Dialog):
                     self._media.sendto(stream.packet(SILENCE * FRAME), (audio.host, audio.port))
             due = max(due + FRAME_SECONDS, loop.time() - 1.0)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), max(due - loop.time(), 0.001))
+                await asyncio.wait_for(self.over.wait(), max(due - loop.time(), 0.001))
 
     # ---- signalling ----
-
-    def _head(self, method: bytes) -> tuple[bytes, ...]:
-        return (
-            *self._routes,
-            self._from,
-            self._to,
-            b"Call-ID: " + self._call_id,
-            b"CSeq: %d %b" % (self._cseq, method),
-        )
-
-    def _contact(self, way: Way) -> bytes:
-        parameter = b"" if way.flow.point.transport == "udp" else b";transport=" + way.flow.point.transport.encode()
-        return b"Contact: <sip:edge911-test@%b%b>" % (way.flow.point.sent_by, parameter)
-
-    def _take_answer(self, response: Response) -> None:
-        """The dialog as the 2xx makes it (RFC 3261 section 12.1.2), and its ACK."""
-        self._to = response.lines("to")[0]
-        for value in response.all("contact")[:1]:
-            with suppress(RemoteError):
-                self._target = parse_name_addr(split_values(value)[0]).uri
-        routes = [one for value in response.all("record-route") for one in split_values(value)]
-        self._routes = [b"Route: " + one for one in reversed(routes)]
-        self._ack_lines = self._head(b"ACK")
-        self._acknowledge(response)
-
-    def _acknowledge(self, response: Response) -> None:
-        assert self._way is not None
-        self.agent.send_ack(self._way, self._target, self._ack_lines)
-
-    async def _bye(self) -> None:
-        assert self._way is not None
-        self._cseq += 1
-        exchange = self.agent.send(self._way, b"BYE", self._target, self._head(b"BYE"))
-        with suppress(TimeoutError, SipError):
-            await asyncio.wait_for(exchange.final, 4)
 
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
         """What the other end asks in the call."""
         if request.method == b"BYE":
             self.agent.reply(server, 200)
-            self._over.set()
+            self.over.set()
         elif request.method in (b"INFO", b"OPTIONS"):
             self.agent.reply(server, 200, (ALLOW,))
         elif request.method in (b"INVITE", b"UPDATE") and self._way is not None:
             body = offer(self._media_host or self._way.host, self._port, self._session, 2)
-            lines = (self._contact(self._way), ALLOW, b"Content-Type: application/sdp")
+            lines = (self._contact(), ALLOW, b"Content-Type: application/sdp")
             self.agent.reply(server, 200, lines, body)
         else:
             self.agent.reply(server, 405, (ALLOW,))
 
-    async def _open_media(self, way: Way) -> None:
-        call = self
+    def heard(self, packet: bytes) -> None:
+        """One packet of what the other end says."""
+        self._heard.add(packet, self.agent.loop.time())
 
-        class Packets(asyncio.DatagramProtocol):
-            def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
-                call._heard.add(data, call.agent.loop.time())
-
+    async def _open_some_media(self, way: Way) -> None:
         host = self._media_host or way.host
         for local in (host, "::" if ":" in host else "0.0.0.0"):  # an address of a NAT is none of ours
             with suppress(OSError):
-                self._media, _ = await self.agent.loop.create_datagram_endpoint(Packets, local_addr=(local, 0))
-                break
-        if self._media is None:
-            raise SipError("unreachable", f"no media port at {host}")
-        self._port = int(self._media.get_extra_info("sockname")[1])
+                await self._open_media(local)
+                return
+        raise SipError("unreachable", f"no media port at {host}")
 
 
 def address_towards(host: str) -> str:

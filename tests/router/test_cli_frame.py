@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import router.cli
 from router.cli import build_app, main
-from router.cli.common import ConfigOption, config_path, load_or_exit
+from router.cli.common import OPTION_BEFORE_COMMAND, ConfigOption, config_path, load_or_exit
 
 GOOD = """listen: [udp://127.0.0.1:5060]
 networks: {inside: [10.0.0.0/8]}
@@ -59,6 +59,7 @@ def test_commands_stand_in_the_order_of_their_use() -> None:
 def test_config_path_ends_with_1_where_there_is_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if Path("/etc/edge911/edge911.yaml").exists():
         pytest.skip("this machine has a configuration in /etc/edge911")
+    OPTION_BEFORE_COMMAND.set(None)  # of a command that another test ran in this process
     with pytest.raises(typer.Exit) as caught:
         config_path(None)
     assert caught.value.exit_code == 1
