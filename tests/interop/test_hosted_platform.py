@@ -95,8 +95,9 @@ class Town:
     stranger: Host
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def town() -> Iterator[Town]:
+    """Made anew for each test: what a NAT remembers of one must not meet the next."""
     with Networks() as nets:
         home, lan, dmz, wan, six = (nets.network(name) for name in ("home", "lan", "dmz", "wan", "six"))
         nat = nets.host("nat", (home, "192.168.7.1/24"), (lan, f"{NAT_ADDRESS}/24"))
@@ -143,7 +144,11 @@ def peer(host: Host, at: Endpoint, **options: Any) -> Iterator[Peer]:
 def platform(town: Town, folder: Path, **options: Any) -> Iterator[Kamailio]:
     registrar = kamailio_hosts.registrar(folder, at=PLATFORM, domain=DOMAIN, tcp=True, **options)
     with town.platform.inside(), registrar:
-        yield registrar
+        try:
+            yield registrar
+        except BaseException:
+            print(f"Kamailio said:\n{registrar.log[-4000:]}")  # shown where the test fails
+            raise
 
 
 def register(phone: Peer, number: int, *, transport: str = "udp", extra: tuple[str, ...] = ()) -> bytes:
