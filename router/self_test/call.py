@@ -95,7 +95,7 @@ class TestCall(OutgoingCall):
         # Everything goes to our listening point, whatever address others see us by.
         proxy = target.partition(";")[0]
         receiver = SipReceiver(uri=uri, parsed=parse_sip_uri(uri), is_call=True, proxy=proxy)
-        super().__init__(agent, receiver, "edge911-test")
+        super().__init__(agent, receiver, "edge911")
         self._key = key
         self._asked = asked
         self._media_host = media_host

