@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e911.numbers import CallKind, classify
-from router.decision import Rules
 from router.limits import MOST_TRANSACTIONS, Rates, Strangers
+from router.rules import Rules
 from router.self_test.proof import asked_by
 from router.sources import Side, Source
 from sip.errors import Reason, RemoteError

@@ -24,7 +24,6 @@ from router.blocks import Blocks
 from router.call_state import StateFile
 from router.certificates import Certificates, TlsFiles, files_of
 from router.contact_urls import unusable_urls_apart
-from router.decision import Rules
 from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dialogs import journalled_dialogs
 from router.dispatch import CallRouter
@@ -44,6 +43,7 @@ from router.overload import MOST, Overload
 from router.parent import die_with_parent
 from router.phone_notes import PhoneNotes
 from router.probes import Probes
+from router.rules import Rules
 from router.setup import Setup
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.sources import Side, Sources

@@ -17,7 +17,8 @@ from e911.elin import LEASES_KEPT, Lease, LeaseKind, Leases, Pool, PoolState, Wa
 from e911.numbers import dialable
 from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
 from router.callback_call import DESK, PHONE, CallbackCall, Place
-from router.decision import CallPlan, call_id_of, identify
+from router.caller_identity import call_id_of, identify
+from router.decision import CallPlan
 from router.flow_tokens import FlowToken
 from router.leasing import (
     Lending,

@@ -9,8 +9,9 @@ from e911.locate import NOT_ASKED, HeldAnswer
 from e911.numbers import CallKind
 from e911.record import Caller, CallRefused
 from router.admission import INSIDE_ONLY
+from router.caller_identity import call_id_of
 from router.copies import is_copy
-from router.decision import CallPlan, call_id_of, conveyed_by, plan_call, plan_of_unknown
+from router.decision import CallPlan, conveyed_by, plan_call, plan_of_unknown
 from router.emergency import EmergencyCall
 from router.floods import Floods
 from router.held_wait import HeldWait

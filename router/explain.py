@@ -16,11 +16,14 @@ from e911.provider_profile import (
 )
 from e911.record import SourceAnswer
 from e911.wiremap import NO_WIREMAP, WiremapTable
-from router.decision import NO_SERVER, CallPlan, Reference, RouteStep, Rules, plan_call, request_for
+from router.call_routes import RouteStep
+from router.decision import CallPlan, plan_call
 from router.leasing import Lending, number_of
 from router.listening import ListeningPoints, is_public
 from router.media import PRIVATE_MEDIA
+from router.provider_invite import NO_SERVER, Reference, request_for
 from router.reference_spool import LOCATION
+from router.rules import Rules
 from router.sources import Side, Source, Sources
 from router.trunks import Way, where_of
 from sip.body import BodyPart, add_part, boundary_of, media_type, split_parts

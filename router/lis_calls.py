@@ -11,10 +11,12 @@ from e911.locate import NOT_ASKED, HeldAnswer, LocationDecision, LocationQuery, 
 from e911.location import LocationSource
 from e911.numbers import dialable
 from e911.wiremap import WiremapTable
-from router.decision import Rules, identify, location_query
+from router.caller_identity import identify
+from router.decision import location_query
 from router.hardware import hardware_address
 from router.held_wait import HeldWait
 from router.lis_client import LisClient, LisServer
+from router.rules import Rules
 from router.sources import Side, Source
 from sip.message import Request
 

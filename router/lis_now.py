@@ -9,10 +9,10 @@ from e911.conveyed import NOTHING_CONVEYED
 from e911.devices import DeviceTable
 from e911.locate import NOT_ASKED, HeldAnswer
 from e911.wiremap import WiremapTable
-from router.decision import Rules
 from router.lis_calls import NO_IDENTITY, Question, question_about
 from router.lis_client import LisClient, ask_once
 from router.lookups import Resolver
+from router.rules import Rules
 from router.sources import Side, Source, Sources
 from sip.message import Request
 

@@ -15,7 +15,7 @@ import orjson
 
 from e911.location import Device, DeviceKind, LocationSource
 from e911.numbers import canonical_user, dialled
-from router.decision import identify
+from router.caller_identity import identify
 from router.hardware import hardware_address
 from router.phone_address import phone_address
 from router.printable import printable

@@ -8,7 +8,8 @@ from e911.provider_profile import (
     DataConveyance,
     LocationConveyance,
 )
-from router.decision import NO_SERVER, Reference, RouteStep
+from router.call_routes import RouteStep
+from router.provider_invite import NO_SERVER, Reference
 from router.reference_spool import ReferenceSpool
 
 SERVER_DOWN = Reference("", "reference-server-down")

@@ -8,7 +8,9 @@ from dataclasses import replace
 from e911.numbers import CallKind
 from e911.record import RouteEvent, RouteOutcome
 from router.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
-from router.decision import CallPlan, Outgoing, Reference, RouteStep, request_for
+from router.call_routes import RouteStep
+from router.decision import CallPlan
+from router.provider_invite import Outgoing, Reference, request_for
 from router.references import NOT_KEPT
 from router.route_target import RouteTarget, sent_to
 from router.route_try import RouteTry

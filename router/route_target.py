@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from router.approach import Approach
+from router.call_routes import RouteStep
 from router.credentials import CHALLENGES
-from router.decision import RouteStep
 from router.from_uri import with_line
 from router.route_try import RouteTry
 from router.trunks import Hop

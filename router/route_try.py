@@ -13,7 +13,7 @@ for all of them together, so that the worst case stays what `edge911 explain` sa
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from router.decision import RouteStep
+from router.call_routes import RouteStep
 from router.trunks import Hop
 
 LEAST_SHARE = 0.5

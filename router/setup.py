@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.decision import Rules
 from router.listening import ListeningPoints
+from router.rules import Rules
 from router.sources import Sources
 from router.token_keys import TokenKeys
 from router.trunks import Trunks

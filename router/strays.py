@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from router.decision import call_id_of
+from router.caller_identity import call_id_of
 from router.earlier import EarlierCall, EarlierRoute
 from router.resumed import ResumedCall, invite_of_cancel, invite_of_response
 from router.sources import parse_address

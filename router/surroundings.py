@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from e911.record import CallOutcome, JournalEvent
-from router.decision import Rules
 from router.dialogs import EmergencyDialogs
 from router.from_uri import FromRewriting
 from router.identity import Trust
 from router.path import Paths
 from router.references import References
+from router.rules import Rules
 from router.sources import Sources
 from router.trunks import Trunks
 from sip.flow import Flow, ListeningPoint

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from config.schema import Config
 from e911.location import CivicAddress
 from e911.lost import Validation
-from router.decision import places_of
+from router.rules import places_of
 from router.store.device_list import names_to_validate
 from router.store.devices import get_devices
 from router.store.engine import StoreError, open_store, reading

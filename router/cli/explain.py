@@ -135,13 +135,13 @@ def _decide(
 
     from e911.locate import DeviceTable
     from e911.location import Device
-    from router.decision import Rules
     from router.device_feed import DeviceFeed
     from router.explain import Interfaces, explain, synthetic_invite
     from router.known_leases import known_leases
     from router.lis_now import held_now
     from router.listening import ListeningPoints, listening_points
     from router.lookups import locate_now
+    from router.rules import Rules
     from router.sources import Sources
     from router.trunks import known_addresses, names_of
     from router.wiremap_feed import wiremap_now

@@ -98,7 +98,7 @@ def _import(
     COLUMN counts cells (in YAML: characters).
     """
     from e911.dispatchable import device_dispatchability
-    from router import decision
+    from router import rules
     from router.location_cells import places_of
     from router.location_plan import import_plan, plan_lines
     from router.locations_csv import CsvError, merged_problems, read_rows
@@ -108,7 +108,7 @@ def _import(
 
     loaded = load_or_exit(config)
     places = places_of(loaded.config)
-    sites = decision.places_of(loaded.config)
+    sites = rules.places_of(loaded.config)
     name = "<stdin>" if file == "-" else file
     read = read_yaml_rows if _is_yaml(file, form) else read_rows
     data = _read(file)

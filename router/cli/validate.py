@@ -37,8 +37,8 @@ def validate(
     of what was known changes, and the command ends with an error.
     """
     from e911.devices import device_key
-    from router.decision import places_of
     from router.lvf_client import LvfClient
+    from router.rules import places_of
     from router.store.devices import all_devices, get_devices
     from router.store.engine import StoreError, open_store, reading
     from router.validation import due_seconds, is_due, validate_devices

@@ -9,10 +9,10 @@ from config.problem import Problem
 from e911.locate import DeviceTable
 from e911.location import Device
 from router.call_state import NOTHING, CallState, read_state
-from router.decision import Rules, places_of
 from router.device_feed import DeviceFeed
 from router.lookups import locate_now
 from router.readiness.phones import SitePhones, phones_of_sites
+from router.rules import Rules, places_of
 from router.sources import Sources
 from router.store.engine import open_store, reading
 from router.store.errors import StoreError

@@ -9,8 +9,9 @@ from e911.locate import DeviceTable
 from e911.location import Device
 from e911.numbers import CallKind
 from e911.wiremap import NO_WIREMAP, WiremapTable
-from router.decision import Rules, plan_call
+from router.decision import plan_call
 from router.explain import synthetic_invite
+from router.rules import Rules
 from router.sources import Side, Source
 from sip.errors import RemoteError
 

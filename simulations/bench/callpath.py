@@ -18,11 +18,11 @@ from pathlib import Path
 from config.load import load_config
 from e911.locate import DeviceTable
 from e911.location import CivicAddress, Device
-from router.decision import Rules
 from router.dispatch import CallRouter
 from router.journal import JournalWriter
 from router.listening import ListeningPoints
 from router.lookups import Resolver
+from router.rules import Rules
 from router.setup import Setup
 from router.sources import Sources
 from router.telemetry import configure_logging

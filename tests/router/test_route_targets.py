@@ -7,7 +7,7 @@ import pytest
 
 from config.values import peer_address
 from e911.record import RouteEvent, RouteOutcome
-from router.decision import RouteStep
+from router.call_routes import RouteStep
 from router.explain import explain
 from router.route_try import LEAST_SHARE, RouteTry
 from router.trunks import Hop

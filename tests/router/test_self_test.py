@@ -12,8 +12,9 @@ from config.load import LoadedConfig, load_config
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from e911.read_back import Heard, ReadBack
-from router.decision import Rules, plan_call
+from router.decision import plan_call
 from router.explain import synthetic_invite
+from router.rules import Rules
 from router.self_test.call import Placed
 from router.self_test.plan import OTHER_ROUTE, plan_for
 from router.self_test.proof import FIELD, VALID_SECONDS, Asked, asked_by, field_value

@@ -15,10 +15,10 @@ from config.schema import Lvf
 from e911.location import CivicAddress, Device
 from e911.lost import LostError, Validation
 from router.cli import build_app
-from router.decision import places_of
 from router.lvf_client import LvfClient
 from router.readiness.judge import findings_of
 from router.readiness.look import look
+from router.rules import places_of
 from router.store.device_list import names_to_validate
 from router.store.devices import all_devices, get_device, upsert_devices
 from router.store.engine import open_store, reading, writing

@@ -12,12 +12,12 @@ from config.load import load_config
 from e911.locate import DeviceTable
 from e911.location import CivicAddress, Device
 from e911.record import JournalEvent
-from router.decision import Rules
 from router.dispatch import CallRouter
 from router.earlier import KEPT_SECONDS, earlier_calls
 from router.event_lines import decode_event, encode_event
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
+from router.rules import Rules
 from router.setup import Setup
 from router.sources import Sources
 from router.trunks import Trunks
