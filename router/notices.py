@@ -6,54 +6,46 @@ what happened and the notice log what was told. It needs no database to deliver.
 
 import argparse
 import faulthandler
-import fcntl
 import gc
 import logging
 import os
 import queue
 import signal
 import sys
-import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from config.load import ConfigError, load_config
+from config.load import ConfigError
 from config.schema import Config
-from router.channels import Channels, Job, Report, prepare_process, privacy_url, shown_url
+from router.channels import Channels, Report, prepare_process, privacy_url
 from router.confirmations import (
-    ChannelOutcome,
-    Confirmation,
     Requests,
-    Step,
-    channel_name,
     confirmation_from,
 )
+from router.confirming import Confirming
 from router.contact_tests import KIND as TEST_KIND
 from router.contact_tests import take_tests
-from router.contact_urls import unusable_urls
+from router.database_threads import DatabaseThreads
 from router.intake import Intake, checkpoint_state
 from router.links import keep_secret, links_for
+from router.notice_jobs import Proofs, job_of
+from router.notice_settings import Settings, last_good_settings, load_settings
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.parent import die_with_parent
 from router.passing_on import pass_on
 from router.receivers.forms import form_of, thread_of
-from router.receivers.job import base_kind
 from router.segments import START, Cursor, LineReader
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
-from router.telemetry import DeferredLog, configure_logging
+from router.telemetry import DeferredLog, configure_logging, say
+from router.turn import take_turn
 
-if TYPE_CHECKING:
-    from router.node_beat import NodeBeat
-    from router.provisioner import Provisioner
-    from router.recorder import Recorder
-
-LAST_GOOD = "notices-settings.json"
 POLL_SECONDS = 0.03
 BUSY_LINES = 100
 """From so many lines at once on, the next are waited for longer, so that more of them come together."""
@@ -67,76 +59,16 @@ HUNG_SECONDS = 45.0
 REREAD_SECONDS = 5.0
 DRAIN_SECONDS = 3.0
 STORE_AT_END_SECONDS = 2.0
-TURN_SECONDS = 10.0
 HOLD_SECONDS = 10.0
 """So long what was owed before a restart waits, at the most, for the database's word whether another node told it."""
-CONFIRMATIONS_REMEMBERED = 20_000
-PROOF_SECONDS = 0.5
-"""Between two writings of what came of channels."""
 NOT_OPEN = "database-not-open"
 UNSTORED_LIMIT = 50_000
 """Settled notices kept in memory while the database cannot be written; the oldest are dropped beyond it."""
 COLLECT_AFTER = 50_000
 """Objects made and not freed before the collector looks for cycles."""
-_NOTIFY_TYPES = {
-    TEST_KIND: "info",
-    "call": "warning",
-    "test": "info",
-    "failed": "failure",
-    "refused": "warning",
-    "escalated": "warning",
-    "untold": "failure",
-    "alarm": "failure",
-    "answered": "info",
-    "ended": "info",
-}
 
 log = logging.getLogger("router.notices")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What this process needs of a configuration."""
-
-    config: Config
-    database_url: str
-    state_directory: Path
-
-
-def load_settings(config_file: Path) -> Settings:
-    """The settings in a configuration file, kept as the last good ones. Raises ConfigError.
-
-    As for the call process, contacts that could never be told make it one that is not taken.
-    """
-    loaded = load_config(config_file)
-    unusable = unusable_urls(config_file)
-    if unusable:
-        raise ConfigError(unusable)
-    settings = Settings(
-        config=loaded.config, database_url=loaded.database_url, state_directory=loaded.state_directory
-    )
-    kept = {"config": loaded.config.model_dump_json(), "database_url": settings.database_url}
-    try:
-        settings.state_directory.mkdir(parents=True, exist_ok=True)
-        path = settings.state_directory / LAST_GOOD
-        temporary = path.with_suffix(".new")
-        # It holds the passwords of channels.
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(orjson.dumps(kept))
-        temporary.replace(path)
-    except OSError as error:
-        _say(logging.WARNING, "last-good-settings-not-written", reason=error.strerror)
-    return settings
-
-
-def last_good_settings(state_directory: Path) -> Settings | None:
-    """What the last good configuration said, so that a restart in the middle of an edit still tells people."""
-    try:
-        kept = orjson.loads((state_directory / LAST_GOOD).read_bytes())
-        config = Config.model_validate_json(kept["config"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Settings(config=config, database_url=kept["database_url"], state_directory=state_directory)
+_say = partial(say, log)
 
 
 class NoticesProcess:
@@ -167,20 +99,14 @@ class NoticesProcess:
         self._intake.links = links_for(settings.config, state)
         self._intake.directory = config_file.absolute().parent
         self._requests = Requests(state)
-        self._keys: queue.SimpleQueue[tuple[Key, str]] = queue.SimpleQueue()
-        """What happened to calls to desks: picked up (an empty key), or a key pressed."""
-        self._confirmed: set[tuple[str, str, str, int, str]] = set()
-        self._confirmations: dict[tuple[str, str, str, int, str], Confirmation] = {}
-        """Those that may not be stored yet."""
+        self._confirming = Confirming(self._intake, self._outbox, self._log)
         for confirmation in restored.confirmations:
-            self._take_confirmation(confirmation, is_restored=True)
-        self._channels = Channels(on_delivered=self._note_delivered, on_key=self._note_key, node=settings.config.node)
+            self._confirming.take(confirmation, is_restored=True)
+        self._channels = Channels(
+            on_delivered=self._note_delivered, on_key=self._confirming.note_key, node=settings.config.node
+        )
         self._channels.prepare(_urls(settings.config))
-        self._recorder: Recorder | None = None
-        self._provisioner: Provisioner | None = None
-        self.node_beat: NodeBeat | None = None
-        """Signs of life of this node in the database, and which others are silent; None while it starts."""
-        self._recorder_start = threading.Thread(target=self._start_recorder, daemon=True, name="recorder-start")
+        self._database = DatabaseThreads(settings, lambda: self._intake.config, config_file.parent)
         self._settings = settings
         self._replay_end = self._reader.end()
         self._is_replayed = False
@@ -192,8 +118,7 @@ class NoticesProcess:
         self._stop = False
         self._reload = False
         self._told_unusable: set[str] = set()
-        self._proofs: dict[tuple[str, str], ChannelOutcome] = {}
-        self._next_proofs = 0.0
+        self._proofs = Proofs()
         self._unconfirmed: list[str] = []
         self._next_second = 0.0
         self._next_store = 0.0
@@ -212,8 +137,7 @@ class NoticesProcess:
             self._intake.hold_seconds = HOLD_SECONDS
             self._is_holding = True
         self._intake.resume(time.monotonic(), time.time())
-        # Its libraries take a while to load, and the first notice shall not wait for them.
-        self._recorder_start.start()
+        self._database.start()
         pause = 0.0
         while not self._stop:
             self._take_reports(pause)
@@ -229,44 +153,6 @@ class NoticesProcess:
                 return
         self._drain()
 
-    def _start_recorder(self) -> None:
-        from router.recorder import Recorder
-
-        settings = self._settings
-        recorder = Recorder(settings.database_url, settings.config.node, settings.state_directory / "journal")
-        recorder.start()
-        self._recorder = recorder
-        from router.node_beat import NodeBeat
-
-        node_beat = NodeBeat(settings.database_url, settings.config.node)
-        node_beat.start()
-        self.node_beat = node_beat
-        self._start_provisioner()
-        from router.invitations import Invitations
-        from router.phone_keeper import PhoneKeeper
-
-        invitations = Invitations(lambda: self._intake.config)
-        PhoneKeeper(
-            lambda: self._intake.config, settings.database_url, settings.state_directory, invitations.send
-        ).start()
-        from router.validator import Validator
-
-        folder = self._config_file.parent
-        Validator(settings.database_url, lambda: self._intake.config, lambda path: str(folder / path)).start()
-
-    def _start_provisioner(self) -> None:
-        """Once, where anybody is to be told where devices are."""
-        if self._provisioner is not None or not self._intake.config.provisioning:
-            return
-        from router.provisioner import Provisioner
-
-        folder = self._config_file.parent
-        provisioner = Provisioner(
-            self._settings.database_url, lambda: self._intake.config, lambda path: str(folder / path)
-        )
-        provisioner.start()
-        self._provisioner = provisioner
-
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._reload = True
@@ -280,8 +166,8 @@ class NoticesProcess:
             self._reload, self._reread_at = False, 0.0
             self._reread()
         lines, self._cursor = self._reader.read_lines(self._cursor, LINES_AT_ONCE)
-        if lines and self._recorder is not None:
-            self._recorder.look()
+        if lines and self._database.recorder is not None:
+            self._database.recorder.look()
         for line in lines:
             self._intake.take_line(line, now, at)
         if now >= self._next_store:
@@ -290,7 +176,7 @@ class NoticesProcess:
             self._send(entry)
         if now >= self._next_store:
             self._next_store = now + STORE_SECONDS
-            self._take_keys()
+            self._confirming.take_keys()
             self._take_requests()
             if self._is_replayed:
                 pass_on(self._intake, now, at)
@@ -308,46 +194,11 @@ class NoticesProcess:
             attempt = Attempt(delivered=False, permanent=True, reason="contact-unknown", words=words)
             self._settle(entry.key, attempt, time.time())
             return
-        url = contact.send[entry.channel]
-        job = Job(
-            token=entry.key,
-            url=url,
-            subject=entry.subject,
-            body=entry.body,
-            notify_type=_NOTIFY_TYPES.get(base_kind(entry.kind), "warning"),
-            is_retry=entry.attempts > 0,
-            call=entry.call,
-            kind=entry.kind,
-            contact=entry.contact,
-            site=entry.site,
-            language=contact.language,
-        )
-        self._channels.send(job)
+        self._channels.send(job_of(entry, contact))
 
     def _note_delivered(self, report: Report) -> None:
         """In the thread that delivered: nothing but the line that keeps a restart from telling it again."""
         self._log.note_delivered(report.job.token, report.started_at, report.attempt.words)
-
-    def _note_key(self, token: Any, key: str) -> None:
-        """In the thread of the phones."""
-        self._keys.put((token, key))
-
-    def _take_keys(self) -> None:
-        while not self._keys.empty():
-            (call, _, contact, channel), key = self._keys.get()
-            told = self._intake.config.contacts.get(contact)
-            url = told.send[channel] if told is not None and channel < len(told.send) else ""
-            self._take_confirmation(
-                Confirmation(
-                    call=call,
-                    step=Step.ACKNOWLEDGED if key else Step.SEEN,
-                    contact=contact,
-                    channel=channel,
-                    by=privacy_url(url) if url else contact,
-                    how=f"phone, key {key}" if key else "phone, picked up",
-                    at=time.time(),
-                )
-            )
 
     def _take_requests(self) -> None:
         """What other processes left for this one."""
@@ -363,7 +214,7 @@ class NoticesProcess:
         now, at = time.monotonic(), time.time()
         match data["type"]:
             case "confirmation":
-                self._take_confirmation(confirmation_from(data))
+                self._confirming.take(confirmation_from(data))
             case "alarm":
                 contacts = data["contacts"] if data["contacts"] is not None else list(self._intake.config.contacts)
                 name, subject, body = str(data["name"]), str(data["subject"]), str(data["body"])
@@ -371,30 +222,6 @@ class NoticesProcess:
                 _say(logging.WARNING, "alarm-told", alarm=name, contacts=told)
             case _:
                 raise ValueError("no such request")
-
-    def _take_confirmation(self, confirmation: Confirmation, *, is_restored: bool = False) -> None:
-        """Somebody has seen or acknowledged a notice; the same again changes nothing."""
-        if confirmation.key in self._confirmed:
-            return
-        self._confirmed.add(confirmation.key)
-        if len(self._confirmed) > CONFIRMATIONS_REMEMBERED:
-            self._confirmed = set(self._confirmations)
-        self._confirmations[confirmation.key] = confirmation
-        if not is_restored:
-            self._log.note_confirmation(confirmation)
-        if confirmation.step is Step.ACKNOWLEDGED:
-            self._intake.watches.acknowledge(self._calls_of(confirmation), confirmation.by, confirmation.at)
-        if not is_restored:
-            fields = {"call": confirmation.call, "contact": confirmation.contact, "how": confirmation.how}
-            _say(logging.INFO, f"notice-{confirmation.step.value}", by=confirmation.by, **fields)
-
-    def _calls_of(self, confirmation: Confirmation) -> list[str]:
-        """The call, and those told in one notice with it."""
-        calls = [confirmation.call]
-        for fold in self._outbox.folds.values():
-            if fold.call == confirmation.call:
-                calls += [call for call in fold.calls if call != fold.call]
-        return calls
 
     def _take_reports(self, wait: float) -> None:
         """Write down what came of attempts; waits up to `wait` seconds for the first."""
@@ -430,7 +257,7 @@ class NoticesProcess:
             return
         self._log.note(entry)
         self._intake.watches.settled(key, delivered=entry.state is NoticeState.DELIVERED)
-        self._note_proof(entry, started_at)
+        self._proofs.note(entry, self._intake.config.contacts.get(entry.contact), started_at)
         fields: dict[str, Any] = {
             "call": entry.call,
             "kind": entry.kind,
@@ -452,34 +279,16 @@ class NoticesProcess:
         if not attempt.unusable:  # that was said once for the channel
             _say(logging.ERROR, "notice-given-up", **fields)
 
-    def _note_proof(self, entry: Entry, started_at: float) -> None:
-        """What came of a channel last, for those who ask whether it works."""
-        contact = self._intake.config.contacts.get(entry.contact)
-        if contact is None or entry.channel >= len(contact.send):
-            return
-        delivered = entry.state is NoticeState.DELIVERED
-        key = (entry.contact, channel_name(entry.channel, shown_url(contact.send[entry.channel])))
-        known = self._proofs.get(key)
-        self._proofs[key] = ChannelOutcome(
-            contact=key[0],
-            channel=key[1],
-            at=started_at,
-            is_delivered=delivered,
-            proven_at=started_at if delivered else (known.proven_at if known else None),
-            reason="" if delivered else entry.reason,
-            words=entry.words,
-            by="test" if entry.kind == TEST_KIND else "",
-        )
-
     def _store(self) -> None:
-        recorder = self._recorder
+        recorder = self._database.recorder
         if recorder is None:
             return
         if recorder.link_secret and recorder.link_secret not in self._intake.links.secrets:
             keep_secret(self._settings.state_directory, recorder.link_secret)
             self._intake.links = links_for(self._intake.config, self._settings.state_directory)
-        if self.node_beat is not None and self.node_beat.silent != recorder.silent:
-            recorder.silent = self.node_beat.silent
+        node_beat = self._database.node_beat
+        if node_beat is not None and node_beat.silent != recorder.silent:
+            recorder.silent = node_beat.silent
             recorder.look()
         while not recorder.taken.empty():
             for key in recorder.taken.get():
@@ -495,15 +304,13 @@ class NoticesProcess:
             self._outbox.mark_folds_stored(recorder.stored_folds.get())
         while not recorder.stored_confirmations.empty():
             for stored in recorder.stored_confirmations.get():
-                self._confirmations.pop(stored.key, None)
+                self._confirming.unstored.pop(stored.key, None)
         while not recorder.confirmed.empty():
-            self._take_confirmation(recorder.confirmed.get())
-        if self._proofs and time.monotonic() >= self._next_proofs:
-            self._next_proofs = time.monotonic() + PROOF_SECONDS
-            recorder.submit_proofs(self._proofs)
-            self._proofs = {}
-        if self._confirmations:
-            recorder.submit_confirmations(self._confirmations.values())
+            self._confirming.take(recorder.confirmed.get())
+        if proofs := self._proofs.due():
+            recorder.submit_proofs(proofs)
+        if self._confirming.unstored:
+            recorder.submit_confirmations(self._confirming.unstored.values())
         rows = self._outbox.take_rows()
         if rows:
             recorder.submit(rows)
@@ -532,8 +339,8 @@ class NoticesProcess:
         self._channels.report_overdue()
         self._intake.watches.expire(time.time())
         self._unconfirmed = self._intake.watches.unconfirmed(time.time())
-        if self._recorder is not None:
-            self._recorder.watched = self._unconfirmed
+        if self._database.recorder is not None:
+            self._database.recorder.watched = self._unconfirmed
         if not self._is_replayed and self._cursor >= self._replay_end:
             self._is_replayed = True
             self._intake.hold_seconds = 0.0
@@ -549,14 +356,14 @@ class NoticesProcess:
         if dropped or dropped_folds:
             count = len(dropped) + len(dropped_folds)
             self._dropped += count
-            if self._recorder is not None:
-                self._recorder.forget(dropped, [fold.key for fold in dropped_folds])
+            if self._database.recorder is not None:
+                self._database.recorder.forget(dropped, [fold.key for fold in dropped_folds])
             _say(logging.ERROR, "notice-records-dropped", count=count)
         if not self._log.checkpoint(
-            self._cursor, confirmations=self._confirmations.values(), **checkpoint_state(self._intake)
+            self._cursor, confirmations=self._confirming.unstored.values(), **checkpoint_state(self._intake)
         ):
             return
-        stored = self._recorder.cursor if self._recorder is not None else None
+        stored = self._database.recorder.cursor if self._database.recorder is not None else None
         if stored is not None:
             # A cursor of an older journal than this one says nothing about it.
             keep = min(self._cursor.segment, stored.segment)
@@ -580,14 +387,13 @@ class NoticesProcess:
         self._logs.finish()
         self._logs = _start_logging(settings.config)
         _say(logging.INFO, "configuration-reloaded")
-        if self.node_beat is not None:
-            self._start_provisioner()
+        self._database.reconfigured()
         return settings.config
 
     def _write_status(self) -> None:
         """Numbers for /metrics of the call process, replaced in one step."""
         oldest = self._outbox.oldest_queued_at()
-        recorder = self._recorder
+        recorder = self._database.recorder
         status: dict[str, Any] = {
             "at": time.time(),
             "pid": os.getpid(),
@@ -629,41 +435,14 @@ class NoticesProcess:
         deadline = time.monotonic() + DRAIN_SECONDS
         while self._outbox.in_flight and (left := deadline - time.monotonic()) > 0:
             self._take_reports(min(left, POLL_SECONDS))
-        self._recorder_start.join(STORE_AT_END_SECONDS)
+        self._database.wait_until_started(STORE_AT_END_SECONDS)
         self._store()
-        if self._provisioner is not None:
-            self._provisioner.stop()
-        if self.node_beat is not None:
-            self.node_beat.stop()
-        if self._recorder is not None:
-            self._recorder.stop(STORE_AT_END_SECONDS)
+        self._database.stop(STORE_AT_END_SECONDS)
         self._store()
         self._checkpoint()
         self._write_status()
         _say(logging.INFO, "notices-ended", queued=self._outbox.queued)
         self._logs.finish()
-
-
-def take_turn(state_directory: Path) -> int | None:
-    """Wait until no other notices process works on this directory: two would tell everything twice.
-
-    Gives the open lock file; None where it could not be had within TURN_SECONDS: told twice beats not told.
-    """
-    deadline = time.monotonic() + TURN_SECONDS
-    try:
-        state_directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(state_directory / "notices.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError:
-        return None
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except OSError:
-            if time.monotonic() > deadline:
-                os.close(lock)
-                return None
-            time.sleep(0.05)
 
 
 def _urls(config: Config) -> list[str]:
@@ -679,12 +458,6 @@ def _start_logging(config: Config) -> DeferredLog:
     handler = configure_logging(config.log, process="notices", node=config.node)
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     return handler
-
-
-def _say(level: int, name: str, **fields: Any) -> None:
-    """One line of the log: its name, and fields that are redacted where configured."""
-    if log.isEnabledFor(level):
-        log.log(level, name, extra={"event_fields": fields})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -27,7 +28,7 @@ from router.reference_connections import BoundedConnection
 from router.reference_spool import ALIVE
 from router.reference_table import ReferenceTable, SharedReferences
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
-from router.telemetry import configure_logging
+from router.telemetry import configure_logging, say
 
 MOST_CONNECTIONS = 1000
 KEEP_ALIVE_SECONDS = 10
@@ -39,6 +40,7 @@ CHANGED = 3
 """Exit code where what it was started with was changed: a new process begins with that."""
 
 log = logging.getLogger("router.references")
+_say = partial(say, log)
 
 
 class _Server(uvicorn.Server):
@@ -169,10 +171,6 @@ def _listening_socket(section: ReferenceServer) -> socket.socket:
         found.close()
         raise
     return found
-
-
-def _say(level: int, name: str, **fields: object) -> None:
-    log.log(level, name, extra={"event_fields": fields})
 
 
 def main(arguments: list[str] | None = None) -> int:

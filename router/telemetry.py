@@ -184,6 +184,12 @@ def configure_logging(section: Log, *, process: str, node: str) -> DeferredLog:
     return handler
 
 
+def say(log: logging.Logger, level: int, name: str, /, **fields: Any) -> None:
+    """One line of the log: its name, and fields that are redacted where configured."""
+    if log.isEnabledFor(level):
+        log.log(level, name, extra={"event_fields": fields})
+
+
 def _json(event: Any, **_: Any) -> str:
     try:
         return orjson.dumps(event, default=str).decode()

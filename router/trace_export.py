@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -28,7 +29,7 @@ from router.parent import die_with_parent
 from router.pcap import PcapFiles
 from router.redaction import Redaction
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
-from router.telemetry import DeferredLog, configure_logging
+from router.telemetry import DeferredLog, configure_logging, say
 from router.trace import FrameReader, Traced, connect
 from router.trace_filter import TraceFilter, Wanted
 
@@ -40,6 +41,7 @@ _CHUNK = 1024 * 1024
 _PROBLEMS = {"pcap": "pcap-not-written", "hep": "hep-not-sent"}
 
 log = logging.getLogger("router.trace_export")
+_say = partial(say, log)
 
 
 @dataclass(slots=True)
@@ -231,10 +233,6 @@ class TraceExport:
             temporary.replace(self._status_file)
         except OSError:
             return  # the metrics are older then, and say so themselves
-
-
-def _say(level: int, name: str, **fields: object) -> None:
-    log.log(level, name, extra={"event_fields": fields})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -22,7 +23,7 @@ from router.console.app import create_app, make_console
 from router.console.settings import Console
 from router.parent import die_with_parent
 from router.signs_of_life import Heartbeat, hold_signals, release_signals
-from router.telemetry import DeferredLog, configure_logging
+from router.telemetry import DeferredLog, configure_logging, say
 
 NICENESS = 10
 """Calls come first where the machine has too little to do both."""
@@ -35,6 +36,7 @@ CHANGED = 3
 """Exit code where `console` itself was changed: a new process listens there."""
 
 log = logging.getLogger("router.console")
+_say = partial(say, log)
 
 
 class _Server(uvicorn.Server):
@@ -156,10 +158,6 @@ def _listening_socket(section: ConsoleSection) -> socket.socket:
         found.close()
         raise
     return found
-
-
-def _say(level: int, name: str, **fields: object) -> None:
-    log.log(level, name, extra={"event_fields": fields})
 
 
 def main(arguments: list[str] | None = None) -> int:

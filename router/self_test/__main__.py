@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,12 +25,13 @@ from router.signs_of_life import Heartbeat, hold_signals, release_signals
 from router.store.engine import open_store, reading
 from router.store.errors import StoreError
 from router.store.self_tests import SelfTest, last_begun
-from router.telemetry import DeferredLog, configure_logging
+from router.telemetry import DeferredLog, configure_logging, say
 
 LOOK_SECONDS = 10.0
 NICENESS = 10
 
 log = logging.getLogger("router.self_test")
+_say = partial(say, log)
 
 
 class Tester:
@@ -113,10 +115,6 @@ class Tester:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals.add("reload" if number == signal.SIGHUP else "stop")
         self._wake.set()
-
-
-def _say(level: int, name: str, **fields: object) -> None:
-    log.log(level, name, extra={"event_fields": fields})
 
 
 def main(arguments: list[str] | None = None) -> int:
