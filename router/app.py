@@ -1,11 +1,8 @@
 """The call process: SIP, health and metrics, nothing else. Started by router.supervisor; `python -m router.app`."""
 
-import argparse
 import asyncio
-import faulthandler
 import hashlib
 import logging
-import os
 import signal
 import sys
 import time
@@ -23,6 +20,7 @@ from router import garbage
 from router.blocks import Blocks
 from router.call_state import StateFile
 from router.certificates import Certificates, TlsFiles, files_of
+from router.child_process import begin, end
 from router.contact_urls import unusable_urls_apart
 from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dialogs import journalled_dialogs
@@ -40,12 +38,11 @@ from router.lis_client import LisClient
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
 from router.overload import MOST, Overload
-from router.parent import die_with_parent
 from router.phone_notes import PhoneNotes
 from router.probes import Probes
 from router.rules import Rules
 from router.setup import Setup
-from router.signs_of_life import Heartbeat, hold_signals, release_signals
+from router.signs_of_life import Heartbeat, release_signals
 from router.sources import Side, Sources
 from router.standing import StandingConnections, emergency_trunks, steps_down
 from router.table_feed import TableFeed
@@ -825,29 +822,15 @@ async def serve(path: Path, loaded: LoadedConfig, logs: DeferredLog, heartbeat: 
 
 def main() -> int:
     """Entry point of the call process."""
-    parser = argparse.ArgumentParser(prog="python -m router.app", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
-    parser.add_argument(
-        "--parent", type=int, metavar="PID", help="process to end with; default: whoever started this"
-    )
-    parser.add_argument("--heartbeat", type=int, metavar="FD", help="pipe on which to show that this process lives")
-    hold_signals()
-    options = parser.parse_args()
-    faulthandler.register(signal.SIGUSR1)  # says where every thread stands, should one ever be stuck
-    die_with_parent(options.parent)
-    os.umask(0o077)  # journal and devices say where people are
+    options = begin("router.app", __doc__)
     try:
         loaded = load_config(options.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CANNOT_START
     logs = configure_logging(loaded.config.log, process="calls", node=loaded.config.node)
-    return asyncio.run(serve(options.config, loaded, logs, Heartbeat(options.heartbeat)))
+    return asyncio.run(serve(options.config, loaded, logs, options.heartbeat))
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # A name server or a database that never answers may hold a thread; all that matters is written.
-    os._exit(code)
+    end(main())

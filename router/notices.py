@@ -4,8 +4,6 @@ Reads the journal, tells the contacts, and has records kept. It may be killed at
 what happened and the notice log what was told. It needs no database to deliver.
 """
 
-import argparse
-import faulthandler
 import gc
 import logging
 import os
@@ -24,6 +22,7 @@ import orjson
 from config.load import ConfigError
 from config.schema import Config
 from router.channels import Channels, Report, prepare_process, privacy_url
+from router.child_process import begin, end
 from router.confirmations import (
     Requests,
     confirmation_from,
@@ -38,11 +37,10 @@ from router.notice_jobs import Proofs, job_of
 from router.notice_settings import Settings, last_good_settings, load_settings
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
-from router.parent import die_with_parent
 from router.passing_on import pass_on
 from router.receivers.forms import form_of, thread_of
 from router.segments import START, Cursor, LineReader
-from router.signs_of_life import Heartbeat, hold_signals, release_signals
+from router.signs_of_life import Heartbeat, release_signals
 from router.telemetry import DeferredLog, configure_logging, say
 from router.turn import take_turn
 
@@ -462,17 +460,7 @@ def _start_logging(config: Config) -> DeferredLog:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until told to end. 1 where the configuration is no good."""
-    parser = argparse.ArgumentParser(prog="python -m router.notices", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--state", type=Path, metavar="DIRECTORY", help="where the last good settings are")
-    parser.add_argument("--parent", type=int, help="process id to die with; default: whoever started this")
-    parser.add_argument("--heartbeat", type=int, metavar="FD", help="pipe on which to show that this process lives")
-    hold_signals()
-    options = parser.parse_args(arguments)
-    faulthandler.register(signal.SIGUSR1)  # says where every thread stands, should one ever be stuck
-    parent = options.parent or os.getppid()
-    die_with_parent()
-    os.umask(0o077)  # notices say where people are
+    options = begin("router.notices", __doc__, arguments, state="may")
     refused: ConfigError | None = None
     try:
         settings = load_settings(options.config)
@@ -482,24 +470,22 @@ def main(arguments: list[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 1
         settings, refused = last_good, error
-    if os.getppid() != parent:
+    if os.getppid() != options.parent:
         return 1
     lock = take_turn(settings.state_directory)
     prepare_process()
-    process = NoticesProcess(settings, options.config, refused, Heartbeat(options.heartbeat))
+    process = NoticesProcess(settings, options.config, refused, options.heartbeat)
     # What is loaded stays, and what a call brings is in no cycle: the collector need not look at it often.
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     if lock is None:
         _say(logging.ERROR, "notices-not-alone", remedy="end the other notices process of this state directory")
-    process.run(parent)
+    process.run(options.parent)
     return 0
 
 
 if __name__ == "__main__":
-    sys.stdout.flush()
     code = main()
     logging.shutdown()
-    # Threads may hang in a channel that never answers; what matters is written.
-    os._exit(code)
+    end(code)

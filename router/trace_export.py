@@ -6,8 +6,6 @@ own, so that neither a disk, a collector nor the work of redaction can ever take
 at any moment.
 """
 
-import argparse
-import faulthandler
 import logging
 import os
 import select
@@ -24,11 +22,11 @@ import orjson
 
 from config.load import ConfigError, LoadedConfig, load_config
 from e911.numbers import EmergencyNumbers
+from router.child_process import begin
 from router.hep import HepSender
-from router.parent import die_with_parent
 from router.pcap import PcapFiles
 from router.redaction import Redaction
-from router.signs_of_life import Heartbeat, hold_signals, release_signals
+from router.signs_of_life import Heartbeat, release_signals
 from router.telemetry import DeferredLog, configure_logging, say
 from router.trace import FrameReader, Traced, connect
 from router.trace_filter import TraceFilter, Wanted
@@ -237,22 +235,13 @@ class TraceExport:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. 0 where there is nothing (more) to do, 1 where the configuration is no good."""
-    parser = argparse.ArgumentParser(prog="python -m router.trace_export", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--parent", type=int, help="process id to die with; default: whoever started this")
-    parser.add_argument("--heartbeat", type=int, metavar="FD", help="pipe on which to show that this process lives")
-    options = parser.parse_args(arguments)
-    hold_signals()
-    faulthandler.register(signal.SIGUSR1)  # says where it stands, should it ever be stuck
-    parent = options.parent or os.getppid()
-    die_with_parent(options.parent)
-    os.umask(0o077)  # captures say who calls, and from where
+    options = begin("router.trace_export", __doc__, arguments)
     try:
         loaded = load_config(options.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    return TraceExport(options.config, loaded, Heartbeat(options.heartbeat)).run(parent)
+    return TraceExport(options.config, loaded, options.heartbeat).run(options.parent)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,9 @@
 """The console process: `python -m router.console --config FILE`, started and restarted by `edge911 run`."""
 
-import argparse
 import asyncio
-import faulthandler
 import logging
 import os
-import signal
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +13,12 @@ from anyio.to_thread import current_default_thread_limiter
 from config.load import ConfigError, LoadedConfig, load_config
 from config.schema import Console as ConsoleSection
 from router.call_messages import MessageKeeper
+from router.child_process import begin, end
 from router.console.app import create_app, make_console
 from router.console.settings import Console
-from router.parent import die_with_parent
-from router.signs_of_life import Heartbeat, hold_signals, release_signals
+from router.signs_of_life import Heartbeat
 from router.telemetry import DeferredLog, configure_logging, say
+from router.web_process import CHANGED, WebServer, listening_socket
 
 NICENESS = 10
 """Calls come first where the machine has too little to do both."""
@@ -32,20 +27,9 @@ THREADS = 12
 MOST_CONNECTIONS = 2500
 KEEP_ALIVE_SECONDS = 30
 LAST_ANSWERS_SECONDS = 3
-CHANGED = 3
-"""Exit code where `console` itself was changed: a new process listens there."""
 
 log = logging.getLogger("router.console")
 _say = partial(say, log)
-
-
-class _Server(uvicorn.Server):
-    """Signals are ours to treat."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take none."""
-        yield
 
 
 class ConsoleProcess:
@@ -63,19 +47,15 @@ class ConsoleProcess:
         section = self._console.section
         current_default_thread_limiter().total_tokens = THREADS
         try:
-            listening = _listening_socket(section)
-            server = _Server(self._settings(section))
+            listening = listening_socket(section.host, section.port, 1024, v6_only=True)
+            server = WebServer(self._settings(section))
             server.config.load()
         except OSError as error:
             _say(logging.ERROR, "console-cannot-listen", listen=section.listen, problem=str(error))
             self._logs.finish()
             await asyncio.sleep(1)
             return 1
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop, server)
-        loop.add_signal_handler(signal.SIGINT, self._stop, server)
-        loop.add_signal_handler(signal.SIGHUP, self._reload, server)
-        release_signals()
+        server.take_signals(self._reload)
         _say(logging.INFO, "console-started", listen=section.listen, url=section.url)
         beating = asyncio.create_task(self._beat(server, parent))
         keeper = self._message_keeper(section)
@@ -116,7 +96,7 @@ class ConsoleProcess:
         keeper.start()
         return keeper
 
-    async def _beat(self, server: uvicorn.Server, parent: int) -> None:
+    async def _beat(self, server: WebServer, parent: int) -> None:
         while True:
             self._heartbeat.beat()
             self._logs.render()
@@ -124,10 +104,7 @@ class ConsoleProcess:
                 server.should_exit = server.force_exit = True
             await asyncio.sleep(0.5)
 
-    def _stop(self, server: uvicorn.Server) -> None:
-        server.should_exit = True
-
-    def _reload(self, server: uvicorn.Server) -> None:
+    def _reload(self, server: WebServer) -> None:
         """SIGHUP: the new configuration; where `console` or the database is another one, end for a new process."""
         try:
             loaded = load_config(self._path)
@@ -143,36 +120,9 @@ class ConsoleProcess:
         _say(logging.INFO, "configuration-reloaded")
 
 
-def _listening_socket(section: ConsoleSection) -> socket.socket:
-    """Raises OSError where the address cannot be had."""
-    family = socket.AF_INET6 if ":" in section.host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        found.bind((section.host, section.port))
-        found.listen(1024)
-        found.set_inheritable(False)
-    except OSError:
-        found.close()
-        raise
-    return found
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run until told to end. 0 where there is nothing to do, 1 where the configuration or the address is no good."""
-    parser = argparse.ArgumentParser(prog="python -m router.console", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--state", type=Path, metavar="DIRECTORY", help="state directory in use")
-    parser.add_argument("--parent", type=int, help="process id to die with; default: whoever started this")
-    parser.add_argument("--heartbeat", type=int, metavar="FD", help="pipe on which to show that this process lives")
-    options = parser.parse_args(arguments)
-    hold_signals()
-    faulthandler.register(signal.SIGUSR1)  # says where every thread stands, should one ever be stuck
-    parent = options.parent or os.getppid()
-    die_with_parent(options.parent)
-    os.umask(0o077)
+    options = begin("router.console", __doc__, arguments, state="may")
     os.nice(NICENESS)
     try:
         loaded = load_config(options.config)
@@ -181,13 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if loaded.config.console is None:
         return 0
-    return asyncio.run(
-        ConsoleProcess(options.config, loaded, options.state, Heartbeat(options.heartbeat)).run(parent)
-    )
+    return asyncio.run(ConsoleProcess(options.config, loaded, options.state, options.heartbeat).run(options.parent))
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # threads may wait for a database that never answers
+    end(main())

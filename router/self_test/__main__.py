@@ -4,8 +4,6 @@
 It may be killed at any moment: what was not placed is placed when it is back, or left out where that is too late.
 """
 
-import argparse
-import faulthandler
 import logging
 import os
 import signal
@@ -17,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 
 from config.load import ConfigError, LoadedConfig, load_config
-from router.parent import die_with_parent
+from router.child_process import begin, end
 from router.receivers.sip_agent import SipAgent
 from router.self_test.run import NotPossibleError, run_test
 from router.self_test.schedule import Due, due_tests
-from router.signs_of_life import Heartbeat, hold_signals, release_signals
+from router.signs_of_life import Heartbeat, release_signals
 from router.store.engine import open_store, reading
 from router.store.errors import StoreError
 from router.store.self_tests import SelfTest, last_begun
@@ -119,28 +117,15 @@ class Tester:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. 0 where there is nothing (more) to do, 1 where the configuration is no good."""
-    parser = argparse.ArgumentParser(prog="python -m router.self_test", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--state", type=Path, metavar="DIRECTORY", help="state directory in use")
-    parser.add_argument("--parent", type=int, help="process id to die with; default: whoever started this")
-    parser.add_argument("--heartbeat", type=int, metavar="FD", help="pipe on which to show that this process lives")
-    options = parser.parse_args(arguments)
-    hold_signals()
-    faulthandler.register(signal.SIGUSR1)  # says where it stands, should it ever be stuck
-    parent = options.parent or os.getppid()
-    die_with_parent(options.parent)
-    os.umask(0o077)
+    options = begin("router.self_test", __doc__, arguments, state="may")
     os.nice(NICENESS)
     try:
         loaded = load_config(options.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    return Tester(options.config, loaded, Heartbeat(options.heartbeat)).run(parent)
+    return Tester(options.config, loaded, options.heartbeat).run(options.parent)
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    end(main())
