@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from config.load import ConfigError, LoadedConfig, load_config
@@ -18,19 +18,19 @@ from e911.numbers import EmergencyNumbers
 from e911.wiremap import WiremapTable
 from router import garbage
 from router.blocks import Blocks
+from router.call_pages import CallPages, metrics_of
 from router.call_state import StateFile
-from router.certificates import Certificates, TlsFiles, files_of
+from router.certificate_renewal import CertificateRenewal
+from router.certificates import Certificates, files_of
 from router.child_process import begin, end
-from router.contact_urls import unusable_urls_apart
 from router.device_feed import NOT_READ_YET, DeviceFeed
 from router.dialogs import journalled_dialogs
 from router.dispatch import CallRouter
 from router.earlier import KEPT_SECONDS, EarlierCalls, read_earlier_calls
-from router.health import Answer, HealthServer, json_answer
+from router.health import HealthServer
 from router.held_client import HeldClient, HostRules
 from router.journal import JournalWriter
 from router.key import load_key
-from router.known_names import read_answers, write_answers
 from router.lease_keeper import LeaseKeeper
 from router.limits import MOST_TRANSACTIONS, Limit, warn, warn_of_sizes
 from router.lis_calls import LisCalls
@@ -40,20 +40,20 @@ from router.lookups import Resolver
 from router.overload import MOST, Overload
 from router.phone_notes import PhoneNotes
 from router.probes import Probes
+from router.reloading import Reloading
 from router.rules import Rules
 from router.setup import Setup
 from router.signs_of_life import Heartbeat, release_signals
 from router.sources import Side, Sources
-from router.standing import StandingConnections, emergency_trunks, steps_down
+from router.standing import StandingConnections, emergency_trunks
 from router.table_feed import TableFeed
-from router.telemetry import CounterGroup, DeferredLog, Gauge, GaugeGroup, Metrics, configure_logging, read_status
+from router.telemetry import DeferredLog, configure_logging
 from router.token_keys import TokenKeys, load_token_keys
 from router.trace import Hello
 from router.trace_server import TraceServer
-from router.trunks import Trunks, known_addresses, names_of
+from router.trunk_names import Addresses, TrunkNames
+from router.trunks import Trunks
 from router.wiremap_feed import followed_wiremap
-from sip.flow import ListeningPoint
-from sip.locating import Located, Where
 from sip.parsing import near_limits
 from sip.stream_limits import MAX_BUFFERED_BYTES, MAX_CONNECTIONS, MAX_STRANGERS
 from sip.transport import SipEdge
@@ -69,10 +69,7 @@ START_RESOLVE_SECONDS = 1.0
 """So long a start waits for the addresses of trunks that are given by name."""
 RESTORE_SECONDS = 1.0
 """So long a start reads the journal for calls that are up."""
-RELOAD_RESOLVE_SECONDS = 2.0
 
-Addresses = dict[str, tuple[tuple[str, int], ...]]
-"""Trunk name → its IP addresses and ports."""
 EXIT_CANNOT_START = 1
 
 
@@ -96,20 +93,17 @@ class App:
         """For names that peers bring along."""
         self.trunk_resolver = Resolver(servers, threads=2, counts=self.dns_counts)
         """For trunks, whose names shall not wait behind those of peers."""
-        self.trunk_resolver.preload(read_answers(loaded.state_directory))
-        self._names_written = 0
+        self.trunk_names = TrunkNames(self.trunk_resolver, loaded.state_directory, self.begin)
         self.key, self.key_problem = load_key(loaded.state_directory, loaded.config.node)
         self.points = ListeningPoints(listening_points(loaded.config))
         self.certificates = Certificates(files_of(loaded))
-        self.without_certificate: list[ListeningPoint] = []
-        """TLS listening points that wait for a certificate that can be used."""
         self.token_keys: TokenKeys | None = None
         self.devices = DeviceTable()
         self.database_health = "starting"
         self.journal = JournalWriter(loaded.state_directory / "journal", loaded.config.node)
         self.held = HeldClient(self.resolver.find_addresses, [point.host for point in self.points.points])
         self.router = CallRouter(
-            self._setup(loaded, self._trunk_addresses(loaded)),
+            self.setup(loaded, self.trunk_names.addresses(loaded)),
             key=self.key,
             journal=self.journal,
             devices=self.devices,
@@ -146,6 +140,7 @@ class App:
             may_alias=lambda host: not self.router.sources.is_trunk(host),
         )
         self.router.edge = self.edge
+        self.renewal = CertificateRenewal(self.certificates, self.edge, self.router.counts, self.begin)
         self.overload = Overload(
             self.router.admission.looks_like_emergency,
             self.edge.take,
@@ -183,12 +178,9 @@ class App:
         self._beats = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.state_file = StateFile(loaded.state_directory)
-        self._reloading = asyncio.Lock()
-        """One Setup is made at a time."""
-        self._addresses = self._trunk_addresses(loaded)
+        self.addresses = self.trunk_names.addresses(loaded)
         """Those that the Setup in use was made with."""
-        self._readdressing = False
-        self._reading_certificates = False
+        self.reloading = Reloading(self)
         self._job_faults: Counter[str] = Counter()
         self._jobs: tuple[tuple[int, str, Callable[[], None]], ...] = (
             (1, "writing to the journal", self.router.write_waiting),
@@ -202,9 +194,9 @@ class App:
             (10, "writing to the journal again", self._retry_journal),
             (1, "collecting garbage", garbage.collect_young),
             (10, "ending connections that are stuck", self.edge.streams.sweep),
-            (20, "looking for new certificates", self._notice_certificates),
-            (10, "looking for new addresses of trunks", self._notice_addresses),
-            (50, "keeping what DNS said of trunks", self._keep_names),
+            (20, "looking for new certificates", self.renewal.notice),
+            (10, "looking for new addresses of trunks", self.reloading.notice_addresses),
+            (50, "keeping what DNS said of trunks", self.trunk_names.keep),
             (50, "keeping leases of callback numbers", lambda: self.leases.keep()),
             (10, "keeping the addresses of desks", self.router.callbacks.keep_desks),
             (20, "telling the console how trunks fare", self._tell_console),
@@ -229,7 +221,7 @@ class App:
             [followed_wiremap(lambda: self.router.rules.attachment_fields.ignored_bits, self._use_wiremap)],
             directory=loaded.state_directory,
         )
-        self.metrics = self._metrics()
+        self.metrics = metrics_of(self)
 
     @property
     def faults(self) -> int:
@@ -238,7 +230,7 @@ class App:
 
     # ---- configuration ----
 
-    def _setup(self, loaded: LoadedConfig, addresses: Addresses, before: Trunks | None = None) -> Setup:
+    def setup(self, loaded: LoadedConfig, addresses: Addresses, before: Trunks | None = None) -> Setup:
         """Everything made from a configuration; a thread may do it, for many sites take seconds."""
         sources = Sources(loaded.config, addresses)
         trunks = Trunks(loaded.config, self.points, self.trunk_resolver, before)
@@ -260,13 +252,9 @@ class App:
         self.token_keys = keys
         return keys
 
-    def _trunk_addresses(self, loaded: LoadedConfig) -> Addresses:
-        """The trunks' addresses as far as they are known now."""
-        return known_addresses(loaded.config.trunks, self.trunk_resolver.known)
-
-    def _use(self, loaded: LoadedConfig, setup: Setup, addresses: Addresses) -> None:
+    def use(self, loaded: LoadedConfig, setup: Setup, addresses: Addresses) -> None:
         """Configuration and what was made from it change together."""
-        self.loaded, self._addresses = loaded, addresses
+        self.loaded, self.addresses = loaded, addresses
         self.router.use(setup)
         self.router.wiremap = self.router.wiremap.with_ignored_bits(setup.rules.attachment_fields.ignored_bits)
         self._probe()
@@ -284,72 +272,15 @@ class App:
             self.probes.use(self.router.trunks, emergency_trunks(self.loaded.config))
             self.edge.flush()
 
-    def _begin(self, work: Coroutine[object, object, None]) -> None:
+    def begin(self, work: Coroutine[object, object, None]) -> None:
+        """Have it done beside the calls."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def on_hangup(self) -> None:
         """SIGHUP: read the configuration beside the calls."""
-        self._begin(self.reload())
-
-    def _refuse_reload(self, problems: Iterable[str]) -> None:
-        for problem in problems:
-            log.error("configuration refused, the old one stays: %s", problem)
-        self.router.counts["reloads_refused"] += 1
-
-    async def reload(self) -> None:
-        """Take the new configuration, or keep the old one and say what is wrong with the new."""
-        async with self._reloading:
-            try:
-                loaded = await asyncio.to_thread(load_config, self.path)
-                await self._resolve_trunks(loaded, RELOAD_RESOLVE_SECONDS)
-                addresses = self._trunk_addresses(loaded)
-                setup = await asyncio.to_thread(self._setup, loaded, addresses, self.router.trunks)
-                await self._read_certificates(files_of(loaded))
-                unusable = await asyncio.to_thread(unusable_urls_apart, self.path)
-            except ConfigError as error:
-                self._refuse_reload(map(str, error.problems))
-                return
-            except Exception:
-                self.router.counts["faults"] += 1
-                self.router.counts["reloads_refused"] += 1
-                log.exception("fault in edge911 itself, while the configuration was read; the old one stays")
-                return
-            if unusable:
-                self._refuse_reload(unusable)
-                return
-            old = self.loaded
-            self._use(loaded, setup, addresses)
-        self.router.counts["reloads"] += 1
-        if (
-            loaded.config.listen != old.config.listen
-            or loaded.config.health != old.config.health
-            or loaded.database_url != old.database_url
-            or loaded.config.dns != old.config.dns
-        ):
-            log.warning("listen, health.listen, dns and locations.database change at the next restart only")
-        self._log_warnings()
-        log.info("configuration reloaded")
-
-    def _notice_addresses(self) -> None:
-        """Trunks given by name may have moved."""
-        if not self._readdressing and self._has_moved():
-            self._readdressing = True
-            self._begin(self._readdress())
-
-    def _has_moved(self) -> bool:
-        """True where a trunk has other addresses; name servers give the same ones in any order."""
-        now = self._trunk_addresses(self.loaded)
-        return {name: set(found) for name, found in now.items()} != {
-            name: set(found) for name, found in self._addresses.items()
-        }
-
-    def _keep_names(self) -> None:
-        """Write down what DNS says of trunks, where it says something new: for a start without DNS."""
-        if self.trunk_resolver.changes != self._names_written:
-            self._names_written = self.trunk_resolver.changes
-            self._begin(self._write_names())
+        self.begin(self.reloading.reload())
 
     def _tell_console(self) -> None:
         """Where there is a console: write down how trunks fare, for it asks nothing of us."""
@@ -363,72 +294,8 @@ class App:
                 }
             )
 
-    async def _write_names(self) -> None:
-        try:
-            await asyncio.to_thread(write_answers, self.loaded.state_directory, self.trunk_resolver.answers())
-        except OSError as error:
-            log.warning("what DNS said of trunks cannot be kept for a start without DNS: %s", error)
-
-    async def _readdress(self) -> None:
-        try:
-            async with self._reloading:
-                loaded, addresses = self.loaded, self._trunk_addresses(self.loaded)
-                setup = await asyncio.to_thread(self._setup, loaded, addresses, self.router.trunks)
-                self._use(loaded, setup, addresses)
-        except Exception:
-            self.router.counts["faults"] += 1
-            log.exception("fault in edge911 itself, while trunks got new addresses; the old ones stay")
-        finally:
-            self._readdressing = False
-
-    # ---- certificates ----
-
-    def _notice_certificates(self) -> None:
-        """Certificates are renewed by replacing their files."""
-        if not self._reading_certificates and self.certificates.files.all:
-            self._reading_certificates = True
-            self._begin(self._renew_certificates())
-
-    async def _renew_certificates(self) -> None:
-        try:
-            if await asyncio.to_thread(self.certificates.has_changed):
-                await self._read_certificates(self.certificates.files)
-        except Exception:
-            self.router.counts["faults"] += 1
-            log.exception("fault in edge911 itself, while certificates were read; the old ones stay")
-        finally:
-            self._reading_certificates = False
-
-    async def _read_certificates(self, files: TlsFiles) -> None:
-        """Read the files and use what is good in them; connections that stand are not touched."""
-        if not files.all and not self.certificates.files.all:
-            self.certificates.files = files
-            return
-        self.certificates.use(*await asyncio.to_thread(self.certificates.read_again, files))
-        self._say_certificates()
-        if self.certificates.server() is not None and self.without_certificate:
-            waiting, self.without_certificate = self.without_certificate, []
-            for point in waiting:
-                try:
-                    await self.edge.listen_stream(point, point.host)
-                    log.info("serving on %r too: there is a certificate now", point)
-                except OSError as error:
-                    self.without_certificate.append(point)
-                    log.error("cannot listen on %r: %s", point, error.strerror or error)
-
-    def _say_certificates(self) -> None:
-        if not self.certificates.files.all:
-            return
-        troubles = self.certificates.material.troubles
-        self.router.counts["certificates_read"] += 1
-        for trouble in troubles:
-            self.router.counts["certificates_refused"] += 1
-            log.error("%s; what was read before stays in use, and nothing else is affected", trouble)
-        if not troubles:
-            log.info("certificates read")
-        self.certificates.warn()
-
-    def _log_warnings(self) -> None:
+    def log_warnings(self) -> None:
+        """Those of the configuration in use."""
         for problem in self.loaded.warnings:
             log.warning("configuration: %s", problem)
 
@@ -486,14 +353,14 @@ class App:
         self.tables.start()
         has_looked, *_ = await asyncio.gather(
             self.feed.first_look(FIRST_LOOK_SECONDS),
-            self._resolve_trunks(self.loaded, START_RESOLVE_SECONDS),
+            self.trunk_names.resolve(self.loaded, START_RESOLVE_SECONDS),
             self._restore_dialogs(),
             self.leases.restore(),
         )
         self.leases.start()
-        if self._has_moved():
-            addresses = self._trunk_addresses(self.loaded)
-            self._use(self.loaded, self._setup(self.loaded, addresses, self.router.trunks), addresses)
+        if self.reloading.has_moved():
+            addresses = self.trunk_names.addresses(self.loaded)
+            self.use(self.loaded, self.setup(self.loaded, addresses, self.router.trunks), addresses)
         garbage.loaded()
         self.router.earlier = read_earlier_calls(self.loaded.state_directory / "journal", time.time())
         self.loop.call_later(KEPT_SECONDS, self._forget_earlier_calls)
@@ -502,7 +369,7 @@ class App:
                 if point.transport == "udp":
                     self.edge.listen_udp(point, point.host)
                 elif point.transport == "tls" and self.certificates.server() is None:
-                    self.without_certificate.append(point)
+                    self.renewal.waiting.append(point)
                     log.error(
                         "not listening on tls://%s: %s; mend it (`edge911 check`) and it is served within seconds",
                         point.bound_to,
@@ -515,17 +382,15 @@ class App:
                     f"cannot listen on {point.transport}://{point.bound_to}: {error.strerror or error}; "
                     "is another edge911 (or another SIP server) running, and is the address this machine's?"
                 ) from None
-        if len(self.without_certificate) == len(self.points.points):
+        if len(self.renewal.waiting) == len(self.points.points):
             raise CannotStartError(
                 "nothing to listen on: every listening point is tls://, and there is no certificate: "
                 + "; ".join(map(str, self.certificates.material.troubles))
             )
-        self._say_certificates()
+        self.renewal.say()
         health = self.loaded.config.health
         if health is not None:
-            self.health = HealthServer(
-                {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics_page}
-            )
+            self.health = HealthServer(CallPages(self).all())
             try:
                 await self.health.start(health.host, health.port)
             except OSError as error:
@@ -539,8 +404,8 @@ class App:
             self._say_without_database()
         if self.key_problem:
             log.error("no key of this node: %s; one derived from the node's name is used", self.key_problem)
-        self._log_warnings()
-        served = [point for point in self.points.points if point not in self.without_certificate]
+        self.log_warnings()
+        served = [point for point in self.points.points if point not in self.renewal.waiting]
         self.heartbeat.beat()
         log.info("serving on %s; %d devices", ", ".join(map(repr, served)), len(self.devices))
         self.standing.look()
@@ -557,22 +422,6 @@ class App:
                 self.router.write_later(dialog)
         except Exception as error:
             log.warning("dialogs-not-read: %s", error or "no time")
-
-    async def _resolve_trunks(self, loaded: LoadedConfig, seconds: float) -> None:
-        """Ask for the addresses of all trunks; wait so long at the most."""
-        waiting = [self._resolved(where) for where in dict.fromkeys(names_of(loaded.config.trunks))]
-        if waiting:
-            await asyncio.wait(waiting, timeout=seconds)
-
-    def _resolved(self, where: Where) -> "asyncio.Future[None]":
-        done: asyncio.Future[None] = self.loop.create_future()
-
-        def told(_: Located) -> None:
-            if not done.done():
-                done.set_result(None)
-
-        self.trunk_resolver.ask(where, told)
-        return done
 
     def _housekeeping(self, due: float) -> None:
         """Ten times a second: what can wait until the loop has a moment. No fault of one job stops another."""
@@ -663,7 +512,7 @@ class App:
         return Hello(
             node=config.node,
             redact=config.log.redact,
-            trunks=self._addresses,
+            trunks=self.addresses,
             numbers=EmergencyNumbers(
                 emergency=frozenset(config.emergency.numbers), test=frozenset(config.emergency.test_numbers)
             ),
@@ -672,133 +521,6 @@ class App:
     def _is_known(self, host: str) -> bool:
         """True where an address is in a listed network, or a trunk's."""
         return self.router.sources.classify(host, 0).side is not Side.UNLISTED
-
-    # ---- pages ----
-
-    def _healthz(self) -> Answer:
-        return json_answer(
-            200,
-            {
-                "status": "ok",
-                "node": self.loaded.config.node,
-                "uptime_seconds": round(time.time() - self.started_at, 1),
-                "database": self.database_health,
-                "devices": len(self.devices),
-                "journal": self.journal.last_error or "ok",
-                "notices": read_status(self.loaded.state_directory / "notices.json"),
-            },
-        )
-
-    def _readyz(self) -> Answer:
-        if self.router.draining:
-            return json_answer(503, {"status": "stopping"})
-        return json_answer(200, {"status": "ready", "trunks": self.probes.states()})
-
-    def _metrics_page(self) -> Answer:
-        return 200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.text()
-
-    def _metrics(self) -> Metrics:
-        router = self.router
-        stack = router.stack
-        return Metrics(
-            [
-                CounterGroup("edge911_near_limits", "messages near a limit of size", "limit", near_limits),
-                CounterGroup("edge911_dropped", "messages dropped or refused, by reason", "reason", stack.drops),
-                CounterGroup("edge911_events", "what happened to calls, by name", "event", router.counts),
-                CounterGroup(
-                    "edge911_location_answers",
-                    "what location sources said of calls",
-                    "answer",
-                    router.location_answers,
-                ),
-                CounterGroup("edge911_transactions_events", "transaction layer, by name", "event", stack.counts),
-                CounterGroup("edge911_transport_events", "sockets, by name", "event", self.edge.counts),
-                CounterGroup("edge911_probe_events", "probes of trunks, by name", "event", self.probes.counts),
-                CounterGroup("edge911_dns_events", "names looked up, by name", "event", self.dns_counts),
-            ],
-            [
-                Gauge("edge911_server_transactions", "requests being served", lambda: len(stack.servers)),
-                Gauge("edge911_client_transactions", "requests sent on", lambda: len(stack.clients)),
-                Gauge("edge911_connections", "TCP and TLS connections", lambda: len(self.edge.streams.connections)),
-                Gauge(
-                    "edge911_names_stale",
-                    "names whose last known servers are used because DNS says nothing of them",
-                    lambda: self.trunk_resolver.stale + self.resolver.stale,
-                ),
-                Gauge("edge911_emergency_dialogs", "emergency calls that are up", lambda: len(router.dialogs)),
-                Gauge("edge911_lis_answers_kept", "answers of location servers in memory", lambda: len(self.lis)),
-                Gauge("edge911_devices", "registered devices in memory", lambda: len(self.devices)),
-                Gauge(
-                    "edge911_wiremap_rows", "access points and switch ports in memory", lambda: len(router.wiremap)
-                ),
-                Gauge(
-                    "edge911_database_ok",
-                    "1 where devices come from the database",
-                    lambda: float(self.database_health == "ok"),
-                ),
-                Gauge("edge911_journal_failures", "events not journalled", lambda: self.journal.failures),
-                Gauge("edge911_journal_waiting", "events that wait to be journalled", lambda: self.journal.waiting),
-                Gauge("edge911_journal_lost", "events lost for good", lambda: self.journal.lost),
-                Gauge("edge911_loop_lag_seconds", "how late the event loop was", lambda: self.lag),
-                Gauge("edge911_nodes", "nodes that share the database", lambda: len(router.callbacks.nodes)),
-                Gauge("edge911_leases", "callback numbers remembered", lambda: len(router.callbacks.leases)),
-                Gauge("edge911_blocks", "callers blocked by hand", lambda: len(self.blocks)),
-                Gauge("edge911_faults", "faults of edge911 itself", lambda: self.faults),
-                Gauge("edge911_start_time_seconds", "when the process started", lambda: self.started_at),
-                Gauge("edge911_draining", "1 while stopping", lambda: float(router.draining)),
-                Gauge("edge911_trace_listeners", "who follows messages now", lambda: self.trace.listeners),
-                Gauge("edge911_trace_lost", "messages that some listener missed", lambda: self.trace.lost),
-                Gauge(
-                    "edge911_trace_not_followed",
-                    "emergency calls of a storm whose messages are not kept for the console",
-                    lambda: self.trace.not_followed,
-                ),
-                Gauge("edge911_log_lines_lost", "log lines nobody could take", lambda: self.logs.lost),
-                Gauge("edge911_log_lines_not_rendered", "log lines put plainly", lambda: self.logs.not_rendered),
-            ],
-            {
-                "notices": self.loaded.state_directory / "notices.json",
-                "trace_export": self.loaded.state_directory / "trace-export.json",
-            },
-            [
-                GaugeGroup(
-                    "edge911_elins_free", "ELINs that nobody has, by pool", "pool", self.router.callbacks.free
-                ),
-                GaugeGroup(
-                    "edge911_limit_used_ratio",
-                    "how much of a limit is used, 1 is all",
-                    "limit",
-                    lambda: {limit.name: limit.share for limit in self.limits},
-                ),
-                GaugeGroup(
-                    "edge911_waiting_messages",
-                    "messages that wait for their turn in an overload",
-                    "kind",
-                    lambda: {kind: len(getattr(self.overload, kind)) for kind in MOST},
-                ),
-                GaugeGroup(
-                    "edge911_trunk_up", "1 where a probed trunk answers, 0 where it is down", "trunk", self.probes.up
-                ),
-                GaugeGroup(
-                    "edge911_trunk_place_up",
-                    "the same for each address of a trunk",
-                    "place",
-                    self.probes.places_up,
-                ),
-                GaugeGroup(
-                    "edge911_certificate_expires_seconds",
-                    "seconds until a certificate ends, ours and those that trunks showed",
-                    "certificate",
-                    self.certificates.seconds_left,
-                ),
-                GaugeGroup(
-                    "edge911_trunk_steps_down",
-                    "how far below verified TLS a trunk was reached last: 0, 1 unverified, 2 TCP, 3 UDP",
-                    "trunk",
-                    lambda: steps_down(self.router.trunks),
-                ),
-            ],
-        )
 
 
 async def serve(path: Path, loaded: LoadedConfig, logs: DeferredLog, heartbeat: Heartbeat) -> int:

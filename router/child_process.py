@@ -34,8 +34,8 @@ def begin(
 ) -> ChildOptions:
     """Read the options of `python -m MODULE`.
 
-    From here on signals wait (`release_signals`), the process ends with the one that started it, and its files are its
-    user's alone: they say where people are.
+    From here on signals wait (`release_signals`), the process ends with the one that started it, and its files are
+    its user's alone: they say where people are.
 
     about: for --help. state: whether there is an option --state. Exits where an option is wrong.
     """

@@ -261,21 +261,21 @@ def test_a_reload_that_fails_keeps_everything_and_is_loud(
 
         with monkeypatch.context() as patched:
             patched.setattr(app_module, "Rules", fault)
-            await app.reload()
+            await app.reloading.reload()
         assert (app.loaded, app.router.setup) == (loaded, setup)
         assert app.router.counts["reloads_refused"] == 1
         assert "the old one stays" in caplog.text
         site.file.write_text("node: [")
-        await app.reload()
+        await app.reloading.reload()
         assert (app.loaded, app.router.setup) == (loaded, setup)
         site.write(contacts={"desk": {"send": ["jsn://192.0.2.1/secret"]}})
-        await app.reload()
+        await app.reloading.reload()
         assert (app.loaded, app.router.setup) == (loaded, setup)
         assert app.router.counts["reloads_refused"] == 3
         assert "contacts.desk.send[0]" in caplog.text
         assert "secret" not in caplog.text
         site.write(node="other")
-        await app.reload()
+        await app.reloading.reload()
         assert app.loaded.config.node == app.router.node == "other"
         assert app.router.counts["reloads"] == 1
 
@@ -288,10 +288,10 @@ def test_a_reload_takes_new_token_keys_and_keeps_those_in_use_where_it_cannot(si
         first = app.router.record_routing.keys
         file = site.folder / "state" / "token-keys"
         file.write_text(f"now {'ab' * 32}\nold {first.signing.hex()}\n")
-        await app.reload()
+        await app.reloading.reload()
         assert app.router.record_routing.keys.keys == (bytes.fromhex("ab" * 32), first.signing)
         file.write_text("torn")
-        await app.reload()
+        await app.reloading.reload()
         assert app.router.record_routing.keys.keys == (bytes.fromhex("ab" * 32), first.signing)
         assert app.router.counts["reloads"] == 2
 
@@ -315,7 +315,7 @@ def test_a_reload_makes_the_new_setup_in_a_thread_with_the_addresses_of_new_name
         monkeypatch.setattr(app_module, "Rules", rules)
         ers = {**CONFIG["trunks"]["ers-a"], "target": "sip:ers.example.com:5060"}
         site.write(trunks={**CONFIG["trunks"], "ers-a": ers})
-        await app.reload()
+        await app.reloading.reload()
         assert app.router.sources.is_trunk("203.0.113.77")
         assert not app.router.sources.is_trunk("203.0.113.31")
         assert app.router.trunks.states["ers-b"].failure(Way.TCP, FLOW, app.loop.time()) == "refused"
@@ -342,12 +342,12 @@ def test_another_order_of_the_same_addresses_changes_nothing_and_a_new_one_does(
         app.router.trunks.states["ers-a"].note(Way.TCP, FLOW, "refused", app.loop.time())
         assert app.router.sources.is_trunk("203.0.113.72")
         answer = ("203.0.113.72", "203.0.113.71")
-        await app._resolve_trunks(app.loaded, 5.0)
-        app._notice_addresses()
-        assert not app._readdressing
+        await app.trunk_names.resolve(app.loaded, 5.0)
+        app.reloading.notice_addresses()
+        assert not app.reloading.is_readdressing
         answer = ("203.0.113.72", "203.0.113.73")
-        await app._resolve_trunks(app.loaded, 5.0)
-        app._notice_addresses()
+        await app.trunk_names.resolve(app.loaded, 5.0)
+        app.reloading.notice_addresses()
         await until(lambda: app.router.setup is not setup)
         assert app.router.sources.is_trunk("203.0.113.73")
         assert not app.router.sources.is_trunk("203.0.113.71")
