@@ -12,14 +12,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from config.schema import Config
 from e911.elin import LEASES_KEPT, Lease, LeaseKind, Leases, Pool, PoolState, WayBack
-from e911.numbers import dialable
 from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
-from router.callback_call import DESK, PHONE, CallbackCall, Place
+from router.callback_call import CallbackCall, Place
+from router.callback_places import CallbackPlaces, contact_uri, desk_names
 from router.caller_identity import call_id_of, identify
 from router.decision import CallPlan
-from router.flow_tokens import FlowToken
 from router.leasing import (
     Lending,
     address_of_record,
@@ -27,21 +25,17 @@ from router.leasing import (
     number_of,
     prefers_of,
     user_at_pbx,
-    user_in,
     way_back_of,
 )
-from router.next_hop import where_of
 from router.ordinary import routed_request
 from router.refusals import RefusalLimit
-from router.sources import Source, parse_address
-from sip.errors import RemoteError
+from router.sources import Source
 from sip.flow import Flow
-from sip.headers import parse_name_addr
 from sip.locating import Located, Where
 from sip.machines import ServerTransaction
 from sip.message import Edits, Request, Response
 from sip.routing import RouteDecision
-from sip.uri import parse_sip_uri, scheme_of
+from sip.uri import parse_sip_uri
 
 if TYPE_CHECKING:
     from router.dispatch import CallRouter
@@ -52,7 +46,6 @@ LEASE_OVER = "lease-over"
 WAY_LOST = "way-lost"
 ALARM_SECONDS = 600.0
 """Between two alarms of one pool that say the same."""
-_LEADS_NOWHERE = re.compile(r"[^!-~]|[<>@;?:]")
 
 
 class Callbacks:
@@ -61,6 +54,7 @@ class Callbacks:
     def __init__(self, router: "CallRouter") -> None:
         self.router = router
         self.leases = Leases()
+        self.places = CallbackPlaces(router)
         self.limit = RefusalLimit()
         self.psap_limit = RefusalLimit()
         """Of their own: others who call a number under lease must not use it up."""
@@ -77,7 +71,7 @@ class Callbacks:
     def use(self) -> None:
         """Take the pools of another configuration."""
         self.leases.with_pools(self.router.rules.pools)
-        self._desk_names = _desk_names(self.router.rules.config)
+        self._desk_names = desk_names(self.router.rules.config)
         self.share_with(self.nodes)
 
     @property
@@ -258,10 +252,10 @@ class Callbacks:
         router.counts["callbacks"] += 1
         trunk = router.sources.trunk_at(server.flow.host, server.flow.port)
         is_psap = trunk is not None and trunk.psap_callback
-        phone = self._phone_places(server, request, decision, lease)
+        phone = self.places.of_phone(server, request, decision, lease)
         if not phone:
             router.counts["callbacks_without_way"] += 1
-        desk = self._desk_places(server, request, decision, lease.site)
+        desk = self.places.of_desk(server, request, decision, lease.site)
         self._start(
             server, request, decision, [*phone, *desk], lease, now, is_psap=is_psap, reason="" if phone else WAY_LOST
         )
@@ -278,7 +272,7 @@ class Callbacks:
         """To an ELIN that nobody has any more."""
         self.router.counts["callbacks_without_lease"] += 1
         last = self.leases.last(number)
-        desk = self._desk_places(server, request, decision, pool.site)
+        desk = self.places.of_desk(server, request, decision, pool.site)
         self._start(server, request, decision, desk, last, now, is_psap=False, reason=LEASE_OVER)
 
     def _start(
@@ -353,106 +347,6 @@ class Callbacks:
             site=lease.site,
         )
 
-    # ---- where to ----
-
-    def _phone_places(
-        self, server: ServerTransaction, request: Request, decision: RouteDecision, lease: Lease
-    ) -> list[Place]:
-        try:
-            way = lease.way_back
-            if way.trunk:
-                found = self._by_pbx(server, request, way.trunk, way.user)
-                if lease.kind is LeaseKind.OWN and way.user != user_in(decision.uri.decode("latin-1")):
-                    # A PBX that takes no extensions from this side, or spells numbers otherwise on its way out than
-                    # on its way in, knows the number as it was dialled.
-                    found += [place._replace(uri=decision.uri) for place in found]
-                return found
-            return self._by_flow(server, request, lease)
-        except Exception:
-            self.router.on_fault("finding the way back to a phone")
-            return []
-
-    def _by_pbx(self, server: ServerTransaction, request: Request, trunk: str, user: str) -> list[Place]:
-        if not user or _LEADS_NOWHERE.search(user):
-            return []
-        hops = self.router.trunks.hops(trunk, server.flow.point, request.call_id)
-        return [Place(PHONE, trunk, hop.flow, f"sip:{user}@{hop.peer.hostport}".encode("latin-1")) for hop in hops]
-
-    def _by_flow(self, server: ServerTransaction, request: Request, lease: Lease) -> list[Place]:
-        """By the flow it called by; by a new one to where its Contact says it is; by its registrar."""
-        router, way = self.router, lease.way_back
-        found: list[Place] = []
-        contact = _contact_uri(way.contact)
-        token = FlowToken(
-            way.transport, way.point_host, way.point_port, way.host, way.port, way.process, way.connection
-        )
-        flow = router.paths.flow_of(token)
-        if flow is None and way.transport == "udp":
-            point = router.points.choose("udp", way.host, server.flow.point, router.sources.interface_of(way.host))
-            flow = Flow(point, way.host, way.port) if point is not None else None  # another node's listening point
-        if flow is not None and contact:
-            found.append(Place(PHONE, "", flow, contact, router.paths.tokens.make(flow)))
-        elif contact and router.next_hops.inside_uri(contact) is not None:
-            router.next_hops.towards(
-                contact,
-                None,
-                server.flow.point,
-                lambda flows: found.extend(Place(PHONE, "", one, contact) for one in flows),
-                request.call_id,
-            )
-        record = address_of_record(way.aor)
-        if flow is None and record and not dialable(record.partition("@")[0]):
-            # Its registrar may know another flow of the phone. A number is not asked for there: it would come back.
-            for trunk in router.rules.config.routes.outbound[:1]:
-                for hop in router.trunks.hops(trunk, server.flow.point, request.call_id):
-                    found.append(Place(PHONE, trunk, hop.flow, b"sip:" + record.encode("latin-1")))
-        return found
-
-    def _desk_places(
-        self, server: ServerTransaction, request: Request, decision: RouteDecision, site_id: str
-    ) -> list[Place]:
-        router = self.router
-        try:
-            rules = router.rules
-            default = rules.places.default.site.id if rules.places.default else ""
-            sites = [rules.sites[one] for one in dict.fromkeys((site_id, default)) if one in rules.sites]
-            desk = next((site.desk or dialable(site.callback) for site in sites if site.desk or site.callback), "")
-            found: list[Place] = []
-            if desk.lower().startswith(("sip:", "sips:")):
-                uri = desk.encode("latin-1", "replace")
-                router.next_hops.towards(
-                    uri,
-                    None,
-                    server.flow.point,
-                    lambda flows: found.extend(Place(DESK, "", one, uri) for one in flows),
-                    request.call_id,
-                )
-                if found:
-                    return found
-                desk = dialable(sites[0].callback)
-            uri = _with_number(decision.uri, desk) if desk else decision.uri
-            for name in rules.config.routes.inbound:
-                hops = router.trunks.hops(name, server.flow.point, request.call_id)
-                found += [Place(DESK, name, hop.flow, uri) for hop in hops]
-            return found
-        except Exception:
-            router.on_fault("finding the desk of a site")
-            return []
-
-
-def _desk_names(config: Config) -> tuple[Where, ...]:
-    """Desks that are URIs with a host name."""
-    found: list[Where] = []
-    for site in config.sites:
-        if site.desk and site.desk.lower().startswith(("sip:", "sips:")):
-            try:
-                uri = parse_sip_uri(site.desk.encode("latin-1", "replace"))
-            except RemoteError:
-                continue
-            if parse_address(uri.host) is None:
-                found.append(where_of(uri))
-    return tuple(dict.fromkeys(found))
-
 
 def _nobody(_: Located) -> None:
     """Nobody waits for this look-up."""
@@ -478,15 +372,6 @@ def _request_for(request: Request, decision: RouteDecision, is_psap: bool, place
     return routed.edited(Edits(append=(line,)))
 
 
-def _with_number(uri: bytes, number: str) -> bytes:
-    """The Request-URI for another number, all else as it came."""
-    user = number.encode("latin-1").replace(b"#", b"%23")
-    if scheme_of(uri) == "tel":
-        return b"tel:" + user
-    scheme, _, rest = uri.partition(b":")
-    return b"%b:%b@%b" % (scheme, user, rest.rpartition(b"@")[2])
-
-
 def _is_same_phone(known: WayBack, way: WayBack) -> bool:
     """True where a registration is of the phone that called: the same instance (RFC 5626); where one of the two does
     not say, the same address, its own or the one it is seen by."""
@@ -497,14 +382,5 @@ def _is_same_phone(known: WayBack, way: WayBack) -> bool:
 
 
 def _host_of(contact: str) -> str:
-    uri = _contact_uri(contact)
+    uri = contact_uri(contact)
     return parse_sip_uri(uri).host if uri else ""
-
-
-def _contact_uri(value: str) -> bytes:
-    try:
-        uri = parse_name_addr(value.encode("latin-1")).uri
-        parse_sip_uri(uri)
-    except (RemoteError, UnicodeEncodeError):
-        return b""
-    return uri
