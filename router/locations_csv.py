@@ -1,42 +1,19 @@
-"""Registered devices as CSV (RFC 4180): read with every problem named by line and column, and written.
+"""Registered devices as CSV: read with every problem named by line and column, and written.
 
-Read: UTF-8 with or without a byte order mark; comma, semicolon or tab; CRLF or LF; quoted cells may hold line
-breaks, which become spaces. Columns in any order, of which only `device` must be there. A column that is not in
-the file leaves a device's value as it is; an empty cell clears it.
+Columns in any order, of which only `device` must be there. A column that is not in the file leaves a device's value
+as it is; an empty cell clears it.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from e911.location import Device
+from router.csv_table import CsvError, CsvProblem, has_every_cell, header_of, records, written
 from router.location_cells import Places, cell_value, column_named, unfitting, unfitting_after, written_time
 from router.store.devices import COLUMNS, POINT_COLUMNS, TIME_COLUMNS, Value, columns_of
 
-_DELIMITERS = ",;\t"
 _PROGRESS_EVERY = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CsvProblem:
-    """One mistake: `line` and `column` count from 1, the latter in cells; `name` is the column's, if any."""
-
-    line: int
-    column: int
-    name: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.line}:{self.column}: {self.name + ': ' if self.name else ''}{self.what}"
-
-
-class CsvError(ValueError):
-    """The file is not usable; `problems` has all that is wrong with it, in the order of the file."""
-
-    def __init__(self, problems: Iterable[CsvProblem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
-        super().__init__("\n".join(map(str, self.problems)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +43,11 @@ def read_rows(data: bytes, places: Places, *, progress: Callable[[int], None] | 
 
     `progress` is told the number of the line reached, now and then. Raises CsvError with all problems.
     """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        what = "UTF-16, not UTF-8; save the file as CSV UTF-8"
-        raise CsvError([CsvProblem(line=1, column=1, name="", what=what)])
     problems: list[CsvProblem] = []
-    # What is not UTF-8 becomes U+FFFD, which no cell may hold: the problem then has its line and column.
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
     rows: list[LocationRow] = []
     header: list[str] | None = None
     first_lines: dict[str, int] = {}
-    for line, cells in _records(text, problems):
-        if not any(cell.strip() for cell in cells):
-            continue
+    for line, cells in records(data, column_named, problems):
         if header is None:
             header = _header(line, cells, problems)
             if not header:
@@ -93,8 +63,6 @@ def read_rows(data: bytes, places: Places, *, progress: Callable[[int], None] | 
         rows.append(row)
         if progress is not None and len(rows) % _PROGRESS_EVERY == 0:
             progress(line)
-    if header is None and not problems:
-        problems.append(CsvProblem(line=1, column=1, name="", what="no header; the first line names the columns"))
     if problems:
         raise CsvError(problems)
     return rows
@@ -112,14 +80,9 @@ def merged_problems(rows: Sequence[LocationRow], known: Mapping[str, Device], pl
 
 def written_rows(devices: Iterable[Device]) -> Iterator[str]:
     """The lines of a CSV file of these devices, header first, sorted by device; read_rows reads them back."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for device in sorted(devices, key=lambda device: device.device):
-        yield _taken(buffer)
-        values = columns_of(device)
-        writer.writerow(written_cell(name, values[name]) for name in COLUMNS)
-    yield _taken(buffer)
+    everything = (columns_of(device) for device in sorted(devices, key=lambda device: device.device))
+    rows = ([written_cell(name, values[name]) for name in COLUMNS] for values in everything)
+    return written(chain([COLUMNS], rows))
 
 
 def written_cell(name: str, value: Value) -> str | float:
@@ -129,63 +92,9 @@ def written_cell(name: str, value: Value) -> str | float:
     return "" if value is None else value
 
 
-def _taken(buffer: io.StringIO) -> str:
-    text = buffer.getvalue()
-    buffer.seek(0)
-    buffer.truncate()
-    return text
-
-
-def _delimiter(text: str) -> str:
-    """The one that cuts the header into the most known columns; a comma where none does better."""
-
-    def known_columns(delimiter: str) -> int:
-        lines = io.StringIO(text, newline="")
-        try:
-            header = next((row for row in csv.reader(lines, delimiter=delimiter) if any(row)), [])
-        except csv.Error:
-            return 0
-        return sum(1 for cell in header if _is_column(cell))
-
-    return max(_DELIMITERS, key=known_columns)  # max keeps the first of equals
-
-
-def _is_column(cell: str) -> bool:
-    try:
-        column_named(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _records(text: str, problems: list[CsvProblem]) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, cells) of each record; a broken quotation ends the file with a problem."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            what = f"{error}; a cell in quotes ends with a quote, and a quote inside it is doubled (rest not read)"
-            problems.append(CsvProblem(line=line, column=1, name="", what=what))
-            return
-        yield line, cells
-
-
 def _header(line: int, cells: list[str], problems: list[CsvProblem]) -> list[str]:
     """The columns; empty where the rows cannot be read with this header."""
-    names: list[str] = []
-    for column, cell in enumerate(cells, start=1):
-        try:
-            name = column_named(cell)
-            if name in names:
-                raise ValueError(f"column {name!r} is there twice, first as number {names.index(name) + 1}")
-        except ValueError as error:
-            problems.append(CsvProblem(line=line, column=column, name="", what=str(error)))
-            name = ""
-        names.append(name)
+    names = header_of(line, cells, column_named, problems)
     if "device" not in names:
         what = "no column `device`; it names each row's phone"
         problems.append(CsvProblem(line=line, column=1, name="", what=what))
@@ -203,14 +112,7 @@ def _row(
     line: int, cells: list[str], header: list[str], places: Places, problems: list[CsvProblem]
 ) -> LocationRow | None:
     """The row; None, with its problems noted, where its device cannot be told or cells are missing."""
-    if len(cells) != len(header):
-        what = f"{len(cells)} cells, but {len(header)} columns"
-        if len(cells) > len(header):
-            what += "; put a cell that holds the delimiter in quotes"
-        else:
-            what += "; write the empty cells too"
-        column = min(len(cells), len(header)) + 1
-        problems.append(CsvProblem(line=line, column=column, name="", what=what))
+    if not has_every_cell(line, cells, header, problems):
         return None
     columns = {name: column for column, name in enumerate(header, start=1) if name}
     values: dict[str, Value] = {}

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from config.document import Mapping, Node, Scalar, Sequence, parse_document
 from e911.location import Device
+from router.csv_table import CsvError, CsvProblem
 from router.location_cells import Places, cell_value, column_named, unfitting
-from router.locations_csv import CsvError, CsvProblem, LocationRow, written_cell
+from router.locations_csv import LocationRow, written_cell
 from router.store.devices import COLUMNS, POINT_COLUMNS, Value, columns_of
 
 _LIST = "devices"

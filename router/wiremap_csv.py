@@ -1,22 +1,20 @@
-"""The wiremap as CSV (RFC 4180): read with every problem named by line and column, and written.
+"""The wiremap as CSV: read with every problem named by line and column, and written.
 
-Read as the devices are (router.locations_csv): UTF-8; comma, semicolon or tab; columns in any order. Each row names
-an access point (`bssid`), or a switch port (`chassis`, `port`; without a port the whole switch). A column that is not
-in the file leaves a row's value as it is; an empty cell clears it.
+Columns in any order. Each row names an access point (`bssid`), or a switch port (`chassis`, `port`; without a port
+the whole switch). A column that is not in the file leaves a row's value as it is; an empty cell clears it.
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from typing import Final
 
 from e911.attachment import mac_text, normal_bssid, normal_chassis, normal_port
 from e911.wiremap import WiremapEntry, entry_key
+from router.csv_table import CsvError, CsvProblem, has_every_cell, header_of, records, written
 from router.location_cells import Places, cell_value
-from router.locations_csv import CsvError, CsvProblem
 from router.store.devices import Value
 from router.store.wiremap import COLUMNS, KEY_COLUMNS, POINT_COLUMNS, columns_of, from_columns
 
@@ -112,16 +110,11 @@ def unfitting(values: Mapping[str, Value], places: Places) -> list[tuple[str, st
 
 def read_wiremap(data: bytes, places: Places) -> list[WiremapRow]:
     """Every row of the file. Raises CsvError with all problems."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CsvError([_problem(1, 1, "", "UTF-16, not UTF-8; save the file as CSV UTF-8")])
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
     problems: list[CsvProblem] = []
     rows: list[WiremapRow] = []
     header: list[str] | None = None
     first_lines: dict[str, int] = {}
-    for line, cells in _records(text, problems):
-        if not any(cell.strip() for cell in cells):
-            continue
+    for line, cells in records(data, column_named, problems):
         if header is None:
             header = _header(line, cells, problems)
             if not header:
@@ -134,8 +127,6 @@ def read_wiremap(data: bytes, places: Places) -> list[WiremapRow]:
             problems.append(_problem(line, 1, "", f"{row.key!r} is already on line {first}; keep one"))
         first_lines.setdefault(row.key, line)
         rows.append(row)
-    if header is None and not problems:
-        problems.append(_problem(1, 1, "", "no header; the first line names the columns"))
     if problems:
         raise CsvError(problems)
     return rows
@@ -155,62 +146,18 @@ def merged_problems(
 
 def written_wiremap(entries: Iterable[WiremapEntry]) -> Iterator[str]:
     """The lines of a CSV file of these entries, header first, sorted; read_wiremap reads them back."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for entry in sorted(entries, key=lambda entry: entry.key):
-        # A spreadsheet would take 12e345678901 for a number.
-        values = columns_of(entry) | {name: mac_text(getattr(entry, name)) for name in KEY_COLUMNS}
-        writer.writerow("" if (value := values[name]) is None else value for name in COLUMNS)
-    yield from buffer.getvalue().splitlines(keepends=True)
-
-
-def _records(text: str, problems: list[CsvProblem]) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, cells) of each record; a broken quotation ends the file with a problem."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            what = f"{error}; a cell in quotes ends with a quote, and a quote inside it is doubled (rest not read)"
-            problems.append(_problem(line, 1, "", what))
-            return
-        yield line, cells
-
-
-def _delimiter(text: str) -> str:
-    """The one that cuts the first line into the most known columns; a comma where none does better."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-
-    def known(delimiter: str) -> int:
-        return sum(_is_column(cell.strip(' "')) for cell in first.split(delimiter))
-
-    return max(",;\t", key=known)
-
-
-def _is_column(cell: str) -> bool:
-    try:
-        column_named(cell)
-    except ValueError:
-        return False
-    return True
+    # A spreadsheet would take 12e345678901 for a number.
+    everything = (
+        columns_of(entry) | {name: mac_text(getattr(entry, name)) for name in KEY_COLUMNS}
+        for entry in sorted(entries, key=lambda entry: entry.key)
+    )
+    rows = (["" if (value := values[name]) is None else value for name in COLUMNS] for values in everything)
+    return written(chain([COLUMNS], rows))
 
 
 def _header(line: int, cells: list[str], problems: list[CsvProblem]) -> list[str]:
     """The columns; empty where the rows cannot be read with this header."""
-    names: list[str] = []
-    for column, cell in enumerate(cells, start=1):
-        try:
-            name = column_named(cell)
-            if name in names:
-                raise ValueError(f"column {name!r} is there twice, first as number {names.index(name) + 1}")
-        except ValueError as error:
-            problems.append(_problem(line, column, "", str(error)))
-            name = ""
-        names.append(name)
+    names = header_of(line, cells, column_named, problems)
     if "bssid" not in names and "chassis" not in names:
         problems.append(
             _problem(line, 1, "", "no column `bssid` and no column `chassis`; one of them names each row")
@@ -222,10 +169,7 @@ def _header(line: int, cells: list[str], problems: list[CsvProblem]) -> list[str
 def _row(
     line: int, cells: list[str], header: list[str], places: Places, problems: list[CsvProblem]
 ) -> WiremapRow | None:
-    if len(cells) != len(header):
-        what = f"{len(cells)} cells, but {len(header)} columns"
-        what += "; put a cell that holds the delimiter in quotes" if len(cells) > len(header) else "; write all cells"
-        problems.append(_problem(line, min(len(cells), len(header)) + 1, "", what))
+    if not has_every_cell(line, cells, header, problems):
         return None
     columns = {name: column for column, name in enumerate(header, start=1) if name}
     values: dict[str, Value] = {}

@@ -6,29 +6,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.common import EXIT_FAILED, ConfigOption, fail, load_or_exit
+from router.cli.common import ConfigOption, fail, load_or_exit
+from router.cli.stored_rows import open_or_exit, read_file, refuse_file, refuse_row, write_file
 from router.cli.table import print_table
 from router.cli.validate import validate
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
     from e911.location import Device
     from router.location_cells import Places
-    from router.locations_csv import CsvError
     from router.store.devices import UpsertCount, Value
 
 _LONG_FILE = 2000
 """Rows from which on an import shows how far it is."""
 _CHUNK = 1000
-_WAIT_FOR_OTHERS = 30.0
-"""Seconds to wait for another import to end."""
-
 _HELP = """The registered devices: which phone is where.
 
 And which number calls it back. A running router takes every change into account within a second.
@@ -99,9 +95,10 @@ def _import(
     """
     from e911.dispatchable import device_dispatchability
     from router import rules
+    from router.csv_table import CsvError
     from router.location_cells import places_of
     from router.location_plan import import_plan, plan_lines
-    from router.locations_csv import CsvError, merged_problems, read_rows
+    from router.locations_csv import merged_problems, read_rows
     from router.locations_yaml import read_yaml_rows
     from router.store.devices import UpsertCount, all_devices, get_devices, remove_devices, take_turn, upsert_devices
     from router.store.engine import reading, writing
@@ -111,15 +108,15 @@ def _import(
     sites = rules.places_of(loaded.config)
     name = "<stdin>" if file == "-" else file
     read = read_yaml_rows if _is_yaml(file, form) else read_rows
-    data = _read(file)
+    data = read_file(file)
     now, by = time.time(), _who()
     with _progress(data.count(b"\n")) as shown:
         try:
             rows = read(data, places, progress=shown("checking"))
         except CsvError as error:
-            _refuse(name, error)
+            refuse_file(name, error)
         count = UpsertCount(new=0, changed=0, unchanged=0)
-        with _store(loaded.database_url) as engine, (reading if plan else writing)(engine) as conn:
+        with open_or_exit(loaded.database_url) as engine, (reading if plan else writing)(engine) as conn:
             if not plan:
                 take_turn(conn)
             if replace:
@@ -127,7 +124,7 @@ def _import(
             else:
                 known = get_devices(conn, (row.device for row in rows))
             if problems := merged_problems(rows, known, places):
-                _refuse(name, CsvError(problems))
+                refuse_file(name, CsvError(problems))
             planned = import_plan(
                 rows,
                 known,
@@ -231,20 +228,7 @@ def _export(
     write = written_yaml if _is_yaml(file, form) else written_rows
     loaded = load_or_exit(config)
     devices = _all(loaded.database_url)
-    if file == "-":
-        for line in write(devices):
-            sys.stdout.write(line)
-        return
-    path = Path(file)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as output:
-            output.writelines(write(devices))
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        fail(f"{file}: not written: {error.strerror or error}")
-    typer.echo(f"{file}: {_devices(len(devices))}")
+    write_file(file, write(devices), lambda: _devices(len(devices)))
 
 
 def _set(
@@ -269,12 +253,12 @@ def _set(
     places = places_of(loaded.config)
     values, problems = _values(device, pairs, places)
     if problems:
-        _refuse_set(device, problems)
-    with _store(loaded.database_url) as engine, writing(engine) as conn:
+        refuse_row(device, problems)
+    with open_or_exit(loaded.database_url) as engine, writing(engine) as conn:
         take_turn(conn)
         known = get_device(conn, str(values["device"]))
         if unfitting := unfitting_after(known, values, places):
-            _refuse_set(device, [f"{name}: {what}" for name, what in unfitting])
+            refuse_row(device, [f"{name}: {what}" for name, what in unfitting])
         count = upsert_devices(conn, [values], by=_who())
     outcome = "new" if count.new else "changed" if count.changed else "unchanged"
     typer.echo(f"{values['device']}: {outcome}")
@@ -290,7 +274,7 @@ def _remove(
     from router.store.engine import writing
 
     loaded = load_or_exit(config)
-    with _store(loaded.database_url) as engine, writing(engine) as conn:
+    with open_or_exit(loaded.database_url) as engine, writing(engine) as conn:
         take_turn(conn)
         known = get_devices(conn, devices)
         if unknown := [name for name in devices if device_key(name) not in known]:
@@ -321,7 +305,7 @@ def _unknown(
     from router.store.phones import forget_phones, phones_without_location
 
     loaded = load_or_exit(config)
-    with _store(loaded.database_url) as engine:
+    with open_or_exit(loaded.database_url) as engine:
         if forget:
             with writing(engine) as conn:
                 forget_phones(conn, forget)
@@ -367,7 +351,7 @@ def _link(
     from router.store.engine import reading
 
     loaded = load_or_exit(config)
-    with _store(loaded.database_url) as engine, reading(engine) as conn:
+    with open_or_exit(loaded.database_url) as engine, reading(engine) as conn:
         found = get_device(conn, device)
         if found is None:
             fail(f"{device}: no such device{_nearest(conn, device)}")
@@ -399,49 +383,12 @@ def _values(device: str, pairs: Sequence[str], places: "Places") -> "tuple[dict[
     return values, problems
 
 
-@contextmanager
-def _store(url: str) -> "Iterator[Engine]":
-    """The open store; ends the command where it cannot be used."""
-    from router.store.engine import StoreError, open_store
-
-    try:
-        engine = open_store(url, wait=_WAIT_FOR_OTHERS)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
-    except StoreError as error:
-        fail(str(error))
-
-
 def _all(url: str) -> "list[Device]":
     from router.store.devices import all_devices
     from router.store.engine import reading
 
-    with _store(url) as engine, reading(engine) as conn:
+    with open_or_exit(url) as engine, reading(engine) as conn:
         return sorted(all_devices(conn), key=lambda device: device.device)
-
-
-def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        fail(f"{file}: {error.strerror or error}")
-
-
-def _refuse(name: str, error: "CsvError") -> NoReturn:
-    for problem in error.problems:
-        typer.echo(f"{name}:{problem}", err=True)
-    number = len(error.problems)
-    fail(f"{name}: {number:,} error{'' if number == 1 else 's'}; nothing was changed")
-
-
-def _refuse_set(device: str, problems: Sequence[str]) -> NoReturn:
-    for problem in problems:
-        typer.echo(f"edge911: {device}: {problem}", err=True)
-    raise typer.Exit(EXIT_FAILED)
 
 
 def _sum(one: "UpsertCount", other: "UpsertCount") -> "UpsertCount":

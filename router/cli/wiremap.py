@@ -1,25 +1,16 @@
 """edge911 wiremap: which place each access point and switch port serves, on the database of the configuration."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.common import EXIT_FAILED, ConfigOption, fail, load_or_exit
+from router.cli.common import ConfigOption, fail, load_or_exit
+from router.cli.stored_rows import open_or_exit, read_file, refuse_file, refuse_row, write_file
 from router.cli.table import print_table
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from e911.wiremap import WiremapEntry
-    from router.locations_csv import CsvError
     from router.store.devices import Value
-
-_WAIT_FOR_OTHERS = 30.0
-"""Seconds to wait for another import to end."""
 
 _HELP = """The wiremap: which place an access point or a switch port serves.
 
@@ -68,8 +59,8 @@ def _import(
     are not in the file stay; `edge911 wiremap remove` takes them away. Every mistake is told as
     FILE:LINE:COLUMN: what, where COLUMN counts cells.
     """
+    from router.csv_table import CsvError
     from router.location_cells import places_of
-    from router.locations_csv import CsvError
     from router.store.audit import command_line_author
     from router.store.engine import writing
     from router.store.wiremap import get_entries, take_turn, upsert_entries
@@ -80,14 +71,14 @@ def _import(
     places = places_of(loaded.config)
     name = "<stdin>" if file == "-" else file
     try:
-        rows = read_wiremap(_read(file), places)
+        rows = read_wiremap(read_file(file), places)
     except CsvError as error:
-        _refuse(name, error)
-    with _store(loaded.database_url) as engine, writing(engine) as conn:
+        refuse_file(name, error)
+    with open_or_exit(loaded.database_url) as engine, writing(engine) as conn:
         take_turn(conn)
         known = get_entries(conn, (row.key for row in rows))
         if problems := merged_problems(rows, known, places):
-            _refuse(name, CsvError(problems))
+            refuse_file(name, CsvError(problems))
         after = [merged(row.values, known.get(row.key)) for row in rows]
         count = upsert_entries(conn, after, known)
         write_trail(conn, command_line_author(), known, {entry.key: entry for entry in after})
@@ -134,20 +125,7 @@ def _export(
 
     loaded = load_or_exit(config)
     entries = _all(loaded.database_url)
-    if file == "-":
-        for line in written_wiremap(entries):
-            sys.stdout.write(line)
-        return
-    path = Path(file)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as output:
-            output.writelines(written_wiremap(entries))
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        fail(f"{file}: not written: {error.strerror or error}")
-    typer.echo(f"{file}: {_rows(len(entries))}")
+    write_file(file, written_wiremap(entries), lambda: _rows(len(entries)))
 
 
 def _set(
@@ -186,15 +164,15 @@ def _set(
         except ValueError as error:
             problems.append(f"{key}: {error}")
     if problems:
-        _refuse_set(what, problems)
+        refuse_row(what, problems)
     key = row_key(values)
-    with _store(loaded.database_url) as engine, writing(engine) as conn:
+    with open_or_exit(loaded.database_url) as engine, writing(engine) as conn:
         take_turn(conn)
         known = get_entries(conn, [key])
         stored = known.get(key)
         after = {**(columns_of(stored) if stored else {}), **values}
         if wrong := unfitting(after, places):
-            _refuse_set(what, [f"{name}: {text}" for name, text in wrong])
+            refuse_row(what, [f"{name}: {text}" for name, text in wrong])
         entry = merged(values, stored)
         count = upsert_entries(conn, [entry], known)
         write_trail(conn, command_line_author(), known, {key: entry})
@@ -214,7 +192,7 @@ def _remove(
 
     loaded = load_or_exit(config)
     keys = {text: row_key(_named(text)) for text in named}
-    with _store(loaded.database_url) as engine, writing(engine) as conn:
+    with open_or_exit(loaded.database_url) as engine, writing(engine) as conn:
         take_turn(conn)
         known = get_entries(conn, keys.values())
         if unknown := [text for text, key in keys.items() if key not in known]:
@@ -237,49 +215,12 @@ def _named(text: str) -> dict[str, str]:
     return {"bssid": bssid, "chassis": chassis, "port": port}
 
 
-@contextmanager
-def _store(url: str) -> "Iterator[Engine]":
-    """The open store; ends the command where it cannot be used."""
-    from router.store.engine import StoreError, open_store
-
-    try:
-        engine = open_store(url, wait=_WAIT_FOR_OTHERS)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
-    except StoreError as error:
-        fail(str(error))
-
-
 def _all(url: str) -> "list[WiremapEntry]":
     from router.store.engine import reading
     from router.store.wiremap import all_entries
 
-    with _store(url) as engine, reading(engine) as conn:
+    with open_or_exit(url) as engine, reading(engine) as conn:
         return all_entries(conn)
-
-
-def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        fail(f"{file}: {error.strerror or error}")
-
-
-def _refuse(name: str, error: "CsvError") -> NoReturn:
-    for problem in error.problems:
-        typer.echo(f"{name}:{problem}", err=True)
-    number = len(error.problems)
-    fail(f"{name}: {number:,} error{'' if number == 1 else 's'}; nothing was changed")
-
-
-def _refuse_set(what: str, problems: Sequence[str]) -> NoReturn:
-    for problem in problems:
-        typer.echo(f"edge911: {what}: {problem}", err=True)
-    raise typer.Exit(EXIT_FAILED)
 
 
 def _rows(number: int) -> str:

@@ -15,9 +15,10 @@ from router.console.api_devices import editor_of
 from router.console.device_columns import COLUMNS_SCHEMA
 from router.console.device_edit import Editor, row_of, values_wrong
 from router.console.problems import FieldProblem, RequestProblem
+from router.csv_table import CsvError
 from router.location_cells import Places, unfitting_after
 from router.location_plan import import_plan
-from router.locations_csv import CsvError, LocationRow, merged_problems, read_rows
+from router.locations_csv import LocationRow, merged_problems, read_rows
 from router.locations_yaml import read_yaml_rows
 from router.rules import places_of
 from router.store.devices import all_devices, get_devices, remove_devices, take_turn, upsert_devices

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e911.location import CIVIC_FIELDS, CivicAddress, Device, DeviceKind, GeoPoint
+from router.csv_table import CsvError, CsvProblem
 from router.location_cells import MAX_TEXT, Places
-from router.locations_csv import CsvError, CsvProblem, merged_problems, read_rows, written_rows
+from router.locations_csv import merged_problems, read_rows, written_rows
 from router.store.devices import COLUMNS, from_columns
 
 PLACES: Places = {"hq": frozenset({"hq-3e", "hq-1"}), "mtl": frozenset()}

@@ -16,7 +16,7 @@ from e911.attachment import Attachment
 from e911.location import CivicAddress, GeoPoint
 from e911.wiremap import WiremapEntry, WiremapTable
 from router.cli import build_app
-from router.locations_csv import CsvError
+from router.csv_table import CsvError
 from router.store.audit import audit
 from router.store.engine import open_store, reading
 from router.table_feed import TableFeed
@@ -102,7 +102,7 @@ def test_every_mistake_has_its_line_and_column_and_nothing_is_stored(wiremap: Co
         "<stdin>:5:4: site: no site 'hqq' in the configuration; did you mean hq?",
         "<stdin>:8:1: 'bssid 001b2c3d4e53' is already on line 7; keep one",
         "<stdin>:9:6: latitude: 91 is not between -90 and 90 degrees",
-        "<stdin>:10:5: 4 cells, but 7 columns; write all cells",
+        "<stdin>:10:5: 4 cells, but 7 columns; write the empty cells too",
         "<stdin>:11:7: longitude: control or invisible character U+0000 at character 1; take it out",
         "edge911: <stdin>: 8 errors; nothing was changed",
     ]

@@ -1,0 +1,129 @@
+"""CSV tables (RFC 4180) as people write them: read with every problem named by line and column, and written.
+
+Read: UTF-8 with or without a byte order mark; comma, semicolon or tab; CRLF or LF; quoted cells may hold line
+breaks. Columns in any order. What the columns are, and what may stand in them, is their table's (locations_csv,
+wiremap_csv).
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+_DELIMITERS = ",;\t"
+
+ColumnNamed = Callable[[str], str]
+"""The column of a name as written; raises ValueError for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvProblem:
+    """One mistake: `line` and `column` count from 1, the latter in cells; `name` is the column's, if any."""
+
+    line: int
+    column: int
+    name: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.line}:{self.column}: {self.name + ': ' if self.name else ''}{self.what}"
+
+
+class CsvError(ValueError):
+    """The file is not usable; `problems` has all that is wrong with it, in the order of the file."""
+
+    def __init__(self, problems: Iterable[CsvProblem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def records(data: bytes, column_named: ColumnNamed, problems: list[CsvProblem]) -> Iterator[tuple[int, list[str]]]:
+    """(number of its first line, cells) of each record that is not blank, the header first.
+
+    A broken quotation ends the file with a problem; so does a file without a header. Raises CsvError for UTF-16.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CsvError([_problem(1, 1, "UTF-16, not UTF-8; save the file as CSV UTF-8")])
+    # What is not UTF-8 becomes U+FFFD, which no cell may hold: the problem then has its line and column.
+    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, column_named), strict=True)
+    is_empty = True
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            what = f"{error}; a cell in quotes ends with a quote, and a quote inside it is doubled (rest not read)"
+            problems.append(_problem(line, 1, what))
+            return
+        if any(cell.strip() for cell in cells):
+            is_empty = False
+            yield line, cells
+    if is_empty:
+        problems.append(_problem(1, 1, "no header; the first line names the columns"))
+
+
+def header_of(line: int, cells: list[str], column_named: ColumnNamed, problems: list[CsvProblem]) -> list[str]:
+    """The columns in order; empty texts for those that are unknown or there twice, which are problems."""
+    names: list[str] = []
+    for column, cell in enumerate(cells, start=1):
+        try:
+            name = column_named(cell)
+            if name in names:
+                raise ValueError(f"column {name!r} is there twice, first as number {names.index(name) + 1}")
+        except ValueError as error:
+            problems.append(_problem(line, column, str(error)))
+            name = ""
+        names.append(name)
+    return names
+
+
+def has_every_cell(line: int, cells: list[str], header: list[str], problems: list[CsvProblem]) -> bool:
+    """False, with a problem, where a record has more or fewer cells than columns."""
+    if len(cells) == len(header):
+        return True
+    what = f"{len(cells)} cells, but {len(header)} columns"
+    if len(cells) > len(header):
+        what += "; put a cell that holds the delimiter in quotes"
+    else:
+        what += "; write the empty cells too"
+    problems.append(_problem(line, min(len(cells), len(header)) + 1, what))
+    return False
+
+
+def written(rows: Iterable[Iterable[str | float]]) -> Iterator[str]:
+    """The lines of a CSV file of these rows, the header first."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for row in rows:
+        writer.writerow(row)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def _delimiter(text: str, column_named: ColumnNamed) -> str:
+    """The one that cuts the header into the most known columns; a comma where none does better."""
+
+    def is_column(cell: str) -> bool:
+        try:
+            column_named(cell)
+        except ValueError:
+            return False
+        return True
+
+    def known_columns(delimiter: str) -> int:
+        lines = io.StringIO(text, newline="")
+        try:
+            header = next((row for row in csv.reader(lines, delimiter=delimiter) if any(row)), [])
+        except csv.Error:
+            return 0
+        return sum(1 for cell in header if is_column(cell))
+
+    return max(_DELIMITERS, key=known_columns)  # max keeps the first of equals
+
+
+def _problem(line: int, column: int, what: str) -> CsvProblem:
+    return CsvProblem(line=line, column=column, name="", what=what)
