@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from e911.elin import LEASES_KEPT, Lease, LeaseKind, Leases, Pool, PoolState, WayBack
 from e911.record import AlarmRaised, CallbackEvent, CallbackOutcome
+from router.bindings import is_bound
 from router.callback_call import CallbackCall, Place
 from router.callback_places import CallbackPlaces, contact_uri, desk_names
 from router.caller_identity import call_id_of, identify
@@ -182,9 +183,21 @@ class Callbacks:
         at = self.router.clock()
         return {pool.name: float(self.leases.use_of((pool,), at).free) for pool in self.leases.pools.all}
 
-    def registered(self, request: Request, response: Response, flow: Flow) -> None:
-        """A phone has registered: where that very phone called 911 lately, it is now called back by this flow."""
+    def registered(self, request: Request, response: Response, flow: Flow, registrar: Flow) -> None:
+        """A phone has registered: where that very phone called 911 lately, it is now called back by this flow. Never
+        raises.
+
+        Only where a trunk took the binding: whoever answers its own REGISTER must not get another's callbacks.
+        """
         if not self._by_aor or not 200 <= response.status < 300:
+            return
+        try:
+            self._registered(request, response, flow, registrar)
+        except Exception:
+            self.router.on_fault("noting where a phone is called back")
+
+    def _registered(self, request: Request, response: Response, flow: Flow, registrar: Flow) -> None:
+        if self.router.sources.trunk_at(registrar.host, registrar.port) is None:
             return
         known_as = self._by_aor.get(address_of_record((request.first("to") or b"").decode("latin-1")))
         lease = None if known_as is None else self.leases.of(*known_as)
@@ -197,7 +210,7 @@ class Callbacks:
             or re.search(r"expires\s*=\s*0\b", contact)
         ):
             return
-        if (request.first("expires") or b"").strip() == b"0":
+        if (request.first("expires") or b"").strip() == b"0" or not is_bound(request, response, flow.host):
             return
         known = lease.way_back
         way = way_back_of(request, flow, "", known.user, self.router.process)

@@ -6,7 +6,7 @@ is looked at once in some minutes, and what is remembered of phones has an end. 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +15,7 @@ import orjson
 
 from e911.location import Device, DeviceKind, LocationSource
 from e911.numbers import canonical_user, dialled
+from router.bindings import is_bound
 from router.caller_identity import identify
 from router.hardware import hardware_address
 from router.phone_address import phone_address
@@ -128,7 +129,7 @@ class PhoneNotes:
         if device is None or not (device.site or device.point or device.civic.has_street_address):
             return
         address = self._address(request, source, flow)
-        if not address or not _is_bound(request, response):
+        if not address or not is_bound(request, response):
             return
         if _is_turn(self._next_registered, request, flow, now):
             self._write("moving", request, source, flow, address, device)
@@ -216,24 +217,6 @@ def _is_turn(turns: dict[tuple[str, bytes], float], request: Request, flow: Flow
     if len(key[1]) <= _LONGEST:
         turns[key] = now + AGAIN_AFTER
     return True
-
-
-def _is_bound(request: Request, response: Response) -> bool:
-    """True where a registrar's 2xx lists an address that the REGISTER asked for, and not as ended (RFC 3261 10.3)."""
-    asked = set(_bindings(request.values("contact")))
-    return any(binding in asked for binding in _bindings(response.values("contact")))
-
-
-def _bindings(contacts: Sequence[bytes]) -> Iterator[tuple[bytes, str, int]]:
-    """User, host and port of each Contact that has not ended."""
-    for contact in contacts:
-        try:
-            named = parse_name_addr(contact)
-            uri = parse_sip_uri(named.uri)
-        except RemoteError:  # *, or another scheme
-            continue
-        if named.parameters.get("expires", b"").strip() != b"0":
-            yield uri.user, uri.host.lower(), uri.port or (5061 if uri.scheme == "sips" else 5060)
 
 
 def _text(value: bytes | None) -> str:

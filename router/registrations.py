@@ -61,7 +61,7 @@ class Registration(OrdinaryCall):
             if lines != response.lines("contact"):
                 response = response.edited(Edits(replace={"contact": lines}))
             flow = self.server.flow
-            self.router.callbacks.registered(self.request, response, flow)
+            self.router.callbacks.registered(self.request, response, flow, branch.target.flow)
             self.router.phones.note_registered(self.request, response, flow, branch.target.flow, now)
             if flow.connection:
                 self.router.hold(flow, _expires(response) + _GRACE)

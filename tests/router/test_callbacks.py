@@ -371,21 +371,27 @@ def test_a_phone_that_registers_again_is_called_by_its_new_flow(world: CallWorld
     world.edge.connections.clear()
     world.edge.connections.add(9)
     sent = one(world.receive(register, new, "tcp", connection=9), "REGISTER")
-    world.receive(response(sent.message, 200), sent.to)
+    contacts = tuple(f"Contact: {value}" for value in sent.message.all("contact"))
+    world.receive(response(sent.message, 200, extra=contacts), sent.to)
     back = one(call_back(world), "INVITE")
     assert (back.to, back.transport, back.connection) == (new, "tcp", 9)
 
 
-def register(world: CallWorld, source: tuple[str, int], *, instance: str = "", host: str = "") -> None:
+def register_of(source: tuple[str, int], *, instance: str = "", host: str = "") -> bytes:
     contact = f"<sip:4102@{host or source[0]}:{source[1]}>" + (f';+sip.instance="<{instance}>"' if instance else "")
-    raw = (
+    return (
         "REGISTER sip:pbx.example.com SIP/2.0\r\n"
         f"Via: SIP/2.0/UDP {source[0]}:{source[1]};branch=z9hG4bKreg{source[1]}\r\n"
         "Max-Forwards: 70\r\nFrom: <sip:4102@pbx.example.com>;tag=r\r\nTo: <sip:4102@pbx.example.com>\r\n"
         f"Call-ID: reg\r\nCSeq: 1 REGISTER\r\nContact: {contact}\r\nExpires: 300\r\nContent-Length: 0\r\n\r\n"
     ).encode()
-    sent = one(world.receive(raw, source), "REGISTER")
-    world.receive(response(sent.message, 200), sent.to)
+
+
+def register(world: CallWorld, source: tuple[str, int], *, instance: str = "", host: str = "") -> None:
+    """A registration that the registrar takes."""
+    sent = one(world.receive(register_of(source, instance=instance, host=host), source), "REGISTER")
+    contacts = tuple(f"Contact: {value};expires=300" for value in sent.message.all("contact"))
+    world.receive(response(sent.message, 200, extra=contacts), sent.to)
 
 
 @pytest.mark.parametrize(
@@ -411,6 +417,20 @@ def test_another_phone_of_the_same_user_takes_no_callback(
     other = ("10.9.9.9", 5066)
     register(world, other, instance=second, host=host)
     assert one(call_back(world), "INVITE").to == (other if is_moved else PHONE)
+
+
+@pytest.mark.parametrize("by", ["a registrar of its own", "without a binding", "nobody"])
+def test_only_a_registration_that_a_registrar_took_moves_the_way_back(world: CallWorld, by: str) -> None:
+    dial_911(world, source=PHONE)
+    thief = ("10.9.9.9", 5066)
+    raw = register_of(thief, host=PHONE[0])
+    if by == "a registrar of its own":
+        raw = raw.replace(b"REGISTER sip:pbx.example.com", b"REGISTER sip:10.9.9.9:5099")
+    sent = one(world.receive(raw, thief), "REGISTER")
+    contacts = [] if by == "without a binding" else [f"Contact: {value}" for value in sent.message.all("contact")]
+    status = 401 if by == "nobody" else 200
+    world.receive(response(sent.message, status, extra=tuple(contacts)), sent.to)
+    assert one(call_back(world), "INVITE").to == PHONE
 
 
 def test_a_registration_is_not_undone_by_what_is_read_again(world: CallWorld) -> None:
