@@ -208,8 +208,12 @@ class Probes:
     def send(self, probe: _Probe, now: float) -> None:
         """Ask once, by each way until one answers."""
         hop = self._hop_of(probe)
-        if hop is None or self.is_stopped:
-            return  # the trunk has moved; `use` is about to say where to
+        if hop is None:
+            # The trunk has moved, and `use` is about to say where to; unless its name leads back here before that.
+            self._schedule(probe, probe.interval, now)
+            return
+        if self.is_stopped:
+            return
         probe.asked_at = now
         probe.others = self._ways(probe.trunk, hop)
         self.counts["sent"] += 1

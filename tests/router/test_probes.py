@@ -94,6 +94,19 @@ def test_every_trunk_is_asked_soon_after_the_start_and_then_at_its_interval(worl
     assert (first.get("cseq"), again.get("cseq")) == ("1 OPTIONS", "2 OPTIONS")
 
 
+def test_a_place_that_dns_did_not_name_for_a_moment_is_probed_on(
+    world: ProbedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.live(1)
+    with monkeypatch.context() as away:
+        away.setattr(world.router.trunks, "hops", lambda *_: [])
+        world.live(60)
+    world.probes.use(world.router.trunks)
+    world.dead.add(PROVIDER_A)
+    world.live(60)
+    assert world.probes.states()["ers-a"] == "down"
+
+
 def test_off_is_off(tmp_path: Path) -> None:
     world = ProbedWorld(tmp_path, ers_a={"probe": "off"})
     assert not of(world.advance(100), "OPTIONS", PROVIDER_A)
