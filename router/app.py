@@ -46,6 +46,7 @@ from router.setup import Setup
 from router.signs_of_life import Heartbeat, release_signals
 from router.sources import Side, Sources
 from router.standing import StandingConnections, emergency_trunks
+from router.state_directory import NOT_ALONE, claim
 from router.table_feed import TableFeed
 from router.telemetry import DeferredLog, configure_logging
 from router.token_keys import TokenKeys, load_token_keys
@@ -549,6 +550,9 @@ def main() -> int:
         loaded = load_config(options.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
+        return EXIT_CANNOT_START
+    if claim(loaded.state_directory) is None:
+        print(f"edge911: {NOT_ALONE.format(loaded.state_directory)}", file=sys.stderr)
         return EXIT_CANNOT_START
     logs = configure_logging(loaded.config.log, process="calls", node=loaded.config.node)
     return asyncio.run(serve(options.config, loaded, logs, options.heartbeat))

@@ -4,11 +4,19 @@ Without a journal no contact would be told of a 911 call, so a directory that is
 by a temporary one for this run: what is in it does not survive a restart of the machine, and that is said loudly.
 """
 
+import fcntl
 import os
 import tempfile
+import time
 from pathlib import Path
 
 PROBE_BYTES = 65_536
+NOT_ALONE = (
+    "another edge911 serves calls with the state directory {}; end it, or give this one a state_directory of its own"
+)
+CLAIM_FILE = "calls.lock"
+CLAIM_SECONDS = 1.0
+"""So long a process that has just been killed may take to be gone."""
 
 
 def usable(directory: Path) -> str:
@@ -39,3 +47,30 @@ def substitute(node: str) -> Path | None:
         if not usable(directory):
             return directory
     return None
+
+
+def claim(directory: Path) -> int | None:
+    """Have the state directory to ourselves: two call processes that write one journal would hide each other's calls
+    from those who tell people of them, for readers go on to the newest segment.
+
+    Gives an open descriptor that holds it until this process ends, or -1 where this file system has no locks; None
+    where another process has it, also after CLAIM_SECONDS.
+    """
+    deadline = time.monotonic() + CLAIM_SECONDS
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / CLAIM_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError:
+        return -1
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                return None
+            time.sleep(0.02)
+        except OSError:
+            os.close(lock)
+            return -1

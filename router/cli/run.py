@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
         from router.cli.common import config_path
         from router.contact_urls import unusable_contacts
         from router.signs_of_life import hold_signals
+        from router.state_directory import NOT_ALONE, claim
 
         # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
         path = os.path.abspath(config_path(config))
@@ -38,6 +39,9 @@ def register(app: typer.Typer) -> None:
             fail("these contacts could never be told of a 911 call; mend the above, `edge911 check` tries it")
         print_problems(loaded.warnings, label="warning: ")
         state = _state_directory(loaded)
+        if claim(state) is None:
+            fail(NOT_ALONE.format(state))
+        # Let go by what follows; the call process claims it for as long as it runs.
         sys.stdout.flush()
         sys.stderr.flush()
         hold_signals()  # until the supervisor can treat them

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -24,7 +25,9 @@ from router import dns_client, garbage, lookups
 from router.app import App
 from router.device_feed import NOT_READ_YET, _Source
 from router.last_known_good import LastKnownGood
+from router.segments import segments
 from router.signs_of_life import hold_signals
+from router.state_directory import claim
 from router.store.devices import upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
 from router.telemetry import DeferredLog
@@ -429,6 +432,25 @@ def test_a_process_told_to_end_while_it_starts_ends_well(site: Site, module: str
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    "command", [(sys.executable, "-m", "router.app", "--config"), (str(EDGE911), "run", "-c")], ids=["alone", "run"]
+)
+def test_a_second_router_on_the_same_state_directory_does_not_start_and_leaves_the_journal(
+    site: Site, command: tuple[str, ...]
+) -> None:
+    """A newer segment would hide what the first one writes from those who tell people of 911 calls."""
+    held = claim(site.folder / "state")
+    assert held is not None
+    try:
+        done = subprocess.run([*command, str(site.file)], cwd=ROOT, capture_output=True, text=True, check=False)
+    finally:
+        os.close(held)
+    assert done.returncode == 1
+    assert "another edge911 serves calls with the state directory" in done.stderr.replace("\n", " ")
+    assert not segments(site.folder / "state" / "journal")
+    assert not (site.folder / "state" / "notices").exists()
 
 
 def test_explain_makes_no_file(site: Site) -> None:

@@ -1,11 +1,13 @@
-"""A state directory that cannot be written costs no notice."""
+"""A state directory that cannot be written costs no notice, nor does a second router on the same one."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from config.load import load_config
-from router.state_directory import substitute, usable
+from router import state_directory
+from router.state_directory import claim, substitute, usable
 
 
 def test_a_directory_is_made_and_found_usable(tmp_path: Path) -> None:
@@ -36,3 +38,19 @@ def test_the_environment_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert load_config(path).state_directory == tmp_path / "edge911-state"
     monkeypatch.setenv("EDGE911_STATE_DIRECTORY", str(tmp_path / "else"))
     assert load_config(path).state_directory == tmp_path / "else"
+
+
+def test_one_call_process_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_directory, "CLAIM_SECONDS", 0.0)
+    held = claim(tmp_path / "state")
+    assert held is not None
+    assert claim(tmp_path / "state") is None
+    os.close(held)
+    again = claim(tmp_path / "state")
+    assert again is not None
+    os.close(again)
+
+
+def test_where_nothing_can_be_locked_calls_are_served(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    assert claim(tmp_path / "state") == -1
