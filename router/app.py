@@ -37,6 +37,7 @@ from router.lis_calls import LisCalls
 from router.lis_client import LisClient
 from router.listening import ListeningPoints, listening_points
 from router.lookups import Resolver
+from router.loop_faults import LoopFaults
 from router.overload import MOST, Overload
 from router.phone_notes import PhoneNotes
 from router.probes import Probes
@@ -531,6 +532,7 @@ async def serve(path: Path, loaded: LoadedConfig, logs: DeferredLog, heartbeat: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopping.set)
     loop.add_signal_handler(signal.SIGHUP, app.on_hangup)
+    loop.set_exception_handler(LoopFaults(app.edge.counts, loop.time))
     release_signals()
     try:
         await app.start()

@@ -23,7 +23,7 @@ class HealthServer:
 
     async def start(self, host: str, port: int) -> None:
         """Listen. Raises OSError where the address cannot be had."""
-        self._server = await asyncio.start_server(self._serve, host, port)
+        self._server = await asyncio.start_server(self._serve, host, port, backlog=MAX_CLIENTS // 4)
 
     def close(self) -> None:
         """Stop listening."""

@@ -114,13 +114,14 @@ class Streams:
         if point.transport == "tls":
             self.servers.append(TlsListener(self, point, bind_host))
             return
+        family = socket.AF_INET6 if ":" in bind_host else socket.AF_INET
+        listening = socket.create_server((bind_host, point.port), family=family, backlog=limits.BACKLOG)
+        # asyncio takes up to its backlog of connections in one turn of the loop, and where no descriptor is left it
+        # fails, and says so, as often: calls would wait for that. So many wait in the kernel all the same.
         server = await self.edge.loop.create_server(
-            lambda: Connection(self, point, accepted=True),
-            bind_host,
-            point.port,
-            backlog=limits.BACKLOG,
-            reuse_address=True,
+            lambda: Connection(self, point, accepted=True), sock=listening, backlog=limits.ACCEPTED_PER_WAKEUP
         )
+        listening.listen(limits.BACKLOG)
         self.servers.append(server)
 
     def admit(self, connection: Connection, host: str) -> bool:
