@@ -10,7 +10,7 @@ from e911.numbers import CallKind
 from e911.record import Caller, CallRefused
 from router.admission import INSIDE_ONLY
 from router.caller_identity import call_id_of
-from router.copies import is_copy
+from router.copies import Copy, is_copy
 from router.decision import CallPlan, conveyed_by, plan_call, plan_of_unknown
 from router.emergency import EmergencyCall
 from router.floods import Floods
@@ -51,7 +51,16 @@ class EmergencyRequests:
     def receive(
         self, server: ServerTransaction, request: Request, source: Source, kind: CallKind, now: float
     ) -> None:
-        """One INVITE or MESSAGE to 911 or a test number."""
+        """One INVITE or MESSAGE to 911 or a test number. Never raises."""
+        try:
+            self._receive(server, request, source, kind, now)
+        except Exception:
+            self.router.on_fault("receiving an emergency call")
+            self._serve_all_the_same(server, request, source, kind, now)
+
+    def _receive(
+        self, server: ServerTransaction, request: Request, source: Source, kind: CallKind, now: float
+    ) -> None:
         router = self.router
         asked: Asked | None = None
         if kind is CallKind.TEST and request.has(KEY):
@@ -103,7 +112,11 @@ class EmergencyRequests:
             """The caller's references are answered: as soon as the location server is, too."""
 
             def go_on(answer: HeldAnswer) -> None:
-                self._decide(server, request, source, kind, known, answer, router.now(), asked, waiting)
+                try:
+                    self._decide(server, request, source, kind, known, answer, router.now(), asked, waiting)
+                except Exception:
+                    router.on_fault("going on with an emergency call")
+                    self._serve_all_the_same(server, request, source, kind, router.now())
 
             if isinstance(held, HeldAnswer):
                 go_on(held)
@@ -194,6 +207,25 @@ class EmergencyRequests:
                 "route": first_route,
             },
         )
+
+    def _serve_all_the_same(
+        self, server: ServerTransaction, request: Request, source: Source, kind: CallKind, now: float
+    ) -> None:
+        """After a fault of ours: the call goes as one of whom nothing is known, unless it is on its way already."""
+        router = self.router
+        if server.is_answered or isinstance(server.owner, EmergencyCall | Copy):
+            return
+        if source.side is _OUTSIDE or request.method != b"INVITE":
+            router.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 500, "see the log of edge911"), now)
+            return
+        try:
+            plan = plan_of_unknown(router.rules, request, server.flow.host, kind)
+            key = (request.call_id, request.from_tag, request.cseq)
+            is_cancelled = isinstance(server.owner, LocationWait) and server.owner.cancelled
+            self._start(server, request, plan, key, now, is_cancelled=is_cancelled)
+        except Exception:
+            router.on_fault("serving an emergency call all the same")
+            router.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 503, "see the log of edge911"), now)
 
     def _plan(
         self,

@@ -623,6 +623,36 @@ def test_a_fault_of_ours_stops_no_emergency_call(
         assert world.events(CallIntent)[0].contacts == ("desk",)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "router.emergency_requests.came_back",
+        "router.emergency_requests.max_forwards",
+        "router.emergency_requests.is_copy",
+        "router.emergency_requests.EmergencyRequests._is_blocked",
+        "router.emergency_requests.EmergencyRequests._watch_for_flood",
+        "router.emergency_requests.EmergencyRequests._plan",
+    ],
+)
+def test_a_fault_anywhere_before_a_call_leaves_stops_it_not(
+    world: CallWorld, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault made on purpose")
+
+    raw = invite()
+    if where.endswith("is_copy"):  # of a call that has the same Call-ID, tag and CSeq
+        world.receive(raw.replace(b"branch=z9hG4bK", b"branch=z9hG4bKother"))
+    if where.endswith("_is_blocked"):
+        monkeypatch.setattr(world.router, "blocks", ["somebody"])
+    monkeypatch.setattr(where, fault)
+    sent = one(world.receive(raw), "INVITE")
+    assert sent.message.body == SDP
+    assert "fault made on purpose" in caplog.text, "it is loud"
+    assert len(world.events(CallIntent)) == (2 if where.endswith("is_copy") else 1)
+    assert one(answer(world, sent, 200), 200).to == PHONE
+
+
 def test_calls_leave_nothing_for_the_garbage_collector(world: CallWorld) -> None:
     def call(refused: bool) -> None:
         _, sent = dial(world)
