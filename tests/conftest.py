@@ -1,5 +1,6 @@
 """What every test shares: peers that must be there or are visibly skipped."""
 
+import gc
 import os
 import shutil
 import sys
@@ -9,6 +10,9 @@ import pytest
 # Compiled once, not by each worker and each of some hundred processes started here.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Modules and tests collected stay: the collector need not look at them again and again, in each worker.
+gc.disable()
 
 _PACKAGES = {
     "sipp": "package sip-tester",
@@ -31,6 +35,12 @@ _FIRST = ("tests/interop/", "tests/simulations/", "tests/fuzz/", "tests/router/t
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that wait before files that compute."""
     items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
+
+
+def pytest_collection_finish() -> None:
+    """What a test leaves behind is found as ever."""
+    gc.freeze()
+    gc.enable()
 
 
 def _is_there(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -42,31 +43,31 @@ def voice(seconds: float, seed: int = 3) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("samples", "heard"),
+    ("made", "heard"),
     [
-        ([], Heard.NOTHING),
-        ([0] * 100, Heard.NOTHING),
-        (silence(5), Heard.SILENCE),
-        (silence(5, noise=60), Heard.SILENCE),
-        (cadence(0.5, 0.5, 480, 620), Heard.BUSY),
-        (cadence(0.25, 0.25, 480, 620), Heard.REORDER),
-        (tone(480, 620, seconds=0.31) + silence(0.5) + cadence(0.5, 0.5, 480, 620), Heard.BUSY),
-        (silence(0.13) + cadence(0.25, 0.25, 480, 620), Heard.REORDER),
-        (cadence(2.0, 4.0, 440, 480, times=2), Heard.RINGING),
-        (tone(350, 440, seconds=3), Heard.DIAL_TONE),
+        (list, Heard.NOTHING),
+        (lambda: [0] * 100, Heard.NOTHING),
+        (lambda: silence(5), Heard.SILENCE),
+        (lambda: silence(5, noise=60), Heard.SILENCE),
+        (lambda: cadence(0.5, 0.5, 480, 620), Heard.BUSY),
+        (lambda: cadence(0.25, 0.25, 480, 620), Heard.REORDER),
+        (lambda: tone(480, 620, seconds=0.31) + silence(0.5) + cadence(0.5, 0.5, 480, 620), Heard.BUSY),
+        (lambda: silence(0.13) + cadence(0.25, 0.25, 480, 620), Heard.REORDER),
+        (lambda: cadence(2.0, 4.0, 440, 480, times=2), Heard.RINGING),
+        (lambda: tone(350, 440, seconds=3), Heard.DIAL_TONE),
         (
-            tone(985.2, seconds=0.38) + tone(1428.5, seconds=0.38) + tone(1776.7, seconds=0.38) + silence(1),
+            lambda: tone(985.2, seconds=0.38) + tone(1428.5, seconds=0.38) + tone(1776.7, seconds=0.38) + silence(1),
             Heard.INFORMATION_TONE,
         ),
-        (tone(1000, seconds=3), Heard.TONE),
-        (tone(2010, seconds=3), Heard.TONE),
-        (voice(4), Heard.VOICE),
-        (silence(3) + voice(1.5) + silence(3), Heard.VOICE),
-        (cadence(2.0, 4.0, 440, 480, times=1) + voice(2), Heard.VOICE),
+        (lambda: tone(1000, seconds=3), Heard.TONE),
+        (lambda: tone(2010, seconds=3), Heard.TONE),
+        (lambda: voice(4), Heard.VOICE),
+        (lambda: silence(3) + voice(1.5) + silence(3), Heard.VOICE),
+        (lambda: cadence(2.0, 4.0, 440, 480, times=1) + voice(2), Heard.VOICE),
     ],
 )
-def test_what_is_heard(samples: list[int], heard: Heard) -> None:
-    assert judge(samples).heard is heard
+def test_what_is_heard(made: Callable[[], list[int]], heard: Heard) -> None:
+    assert judge(made()).heard is heard
 
 
 @pytest.mark.parametrize("seed", range(6))

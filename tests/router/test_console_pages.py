@@ -3,7 +3,7 @@
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -273,20 +273,20 @@ def test_a_plan_is_written_anew_and_served_as_an_image_only(world: ConsoleWorld)
 
 
 @pytest.mark.parametrize(
-    ("data", "why"),
+    ("made", "why"),
     [
-        (b"", "plans.nothing"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "plans.no_image"),
-        (b"GIF89a" + b"\0" * 40, "plans.no_image"),
-        (png()[:60], "plans.no_image"),
-        (png((7000, 7000)), "plans.too_large"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 6_000_000, "plans.too_large"),
+        (lambda: b"", "plans.nothing"),
+        (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "plans.no_image"),
+        (lambda: b"GIF89a" + b"\0" * 40, "plans.no_image"),
+        (lambda: png()[:60], "plans.no_image"),
+        (lambda: png((7000, 7000)), "plans.too_large"),
+        (lambda: b"\x89PNG\r\n\x1a\n" + b"\0" * 6_000_000, "plans.too_large"),
     ],
     ids=["nothing", "svg", "gif", "cut off", "too many pixels", "too many bytes"],
 )
-def test_what_is_no_plan(data: bytes, why: str) -> None:
+def test_what_is_no_plan(made: Callable[[], bytes], why: str) -> None:
     with pytest.raises(PlanError) as caught:
-        read_plan(data)
+        read_plan(made())
     assert caught.value.key == why
 
 

