@@ -1,5 +1,10 @@
 """The call process: SIP, health and metrics, nothing else. Started by router.supervisor; `python -m router.app`."""
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # what is imported stays: to look at it again and again is a fifth of a start; `begin` ends this
+
 import asyncio
 import hashlib
 import logging

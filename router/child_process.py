@@ -2,6 +2,7 @@
 
 import argparse
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -55,6 +56,7 @@ def begin(
     parent = options.parent or os.getppid()
     die_with_parent(options.parent)
     os.umask(0o077)
+    gc.enable()  # the modules of processes turn it off while they import
     return ChildOptions(
         config=options.config,
         state=getattr(options, "state", None),

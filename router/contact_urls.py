@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,17 +45,14 @@ def unusable_urls(path: Path) -> list[Problem]:
     Reads the file itself, so that these are found beside whatever else is wrong with it. The URL is not shown: it may
     hold a password. Imports Apprise, so it is not for the call process.
     """
-    import apprise
+    from router.apprise_plugins import plugin_of
 
     found: list[Problem] = []
     for name, index, value in _urls(path):
         url = value.text or ""
         if not url or value.broken or is_ours(url):  # config/checks.py has looked at ours
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # modules that some plugins still import
-            known = apprise.Apprise.instantiate(url, suppress_exceptions=True)
-        if known is None:
+        if plugin_of(url) is None:
             scheme = url.partition(":")[0][:20]
             found.append(
                 Problem.at(

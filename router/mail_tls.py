@@ -42,7 +42,7 @@ class _Ssl:
 
 
 def keep_contexts() -> None:
-    """Have Apprise's mail plugin use the contexts of this module. Call it once in a process."""
+    """Have Apprise's mail plugin use the contexts of this module. Once more changes nothing."""
     from apprise.plugins.email import smtp
 
     module: Any = smtp

@@ -265,6 +265,8 @@ def main() -> int:
     parser.add_argument("--self-test", action="store_true", help="start the process of test calls, too")
     options = parser.parse_args()
     os.umask(0o077)  # what the children write says where people are
+    # No plugin of anybody's has a say in our configuration, and to look for some takes each child a while.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     python = [sys.executable, "-m"]
     parent = str(os.getpid())
     state = ("--state", options.state)

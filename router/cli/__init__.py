@@ -3,6 +3,7 @@
 Imports of weight stay inside the functions that need them, so that `edge911 --help` answers at once.
 """
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -96,6 +97,10 @@ def main() -> None:
 
     A fault of our own is one line on standard error; EDGE911_TRACEBACK=1 shows where it happened.
     """
+    # What a command imports stays until it ends: the collector need not look at it again and again.
+    gc.set_threshold(50_000)
+    # No plugin of anybody's has a say in our configuration, and to look for some takes a while.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         build_app()(prog_name="edge911")
     except Exception as error:

@@ -1,5 +1,10 @@
 """The console process: `python -m router.console --config FILE`, started and restarted by `edge911 run`."""
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # what is imported stays: to look at it again and again is a fifth of a start; `begin` ends this
+
 import asyncio
 import logging
 import os

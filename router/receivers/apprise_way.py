@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import threading
-import warnings
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -15,6 +14,7 @@ import apprise
 
 from config.channel_urls import is_ours, is_sip
 from router import mail_tls
+from router.apprise_plugins import plugin_of
 from router.outbox import Attempt
 from router.receivers.job import Job
 from router.webhook import TRY_LATER, KeepAliveWebhook
@@ -42,6 +42,8 @@ class AppriseWay:
         self._webhook = KeepAliveWebhook.of(self._plugin) if self._plugin is not None else None
         module = type(self._plugin).__module__.partition("plugins.")[2]
         self._is_mail = module.startswith("email")
+        if self._is_mail:
+            mail_tls.keep_contexts()
         self._is_chat = not (self._is_mail or module.startswith("custom_") or self._plugin is None)
         self._given = {name for name in ("dedup", "alias") if getattr(self._plugin, name, None)}
         self._headers: dict[str, str] = dict(getattr(self._plugin, "headers", None) or {}) if self._is_mail else {}
@@ -134,10 +136,8 @@ def privacy_url(url: str) -> str:
         scheme, _, rest = url.partition("?")[0].partition(":")
         _, _, host = rest.rpartition("@")
         return f"{scheme}:{rest}" if is_sip(url) else f"{scheme}://{host.lstrip('/')}"
-    # Whatever a plugin's parser raises: then not even the URL is shown.
-    with suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # modules that some plugins still import
-        plugin = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+    with suppress(Exception):  # then not even the URL is shown
+        plugin = plugin_of(url)
         if plugin is not None:
             shown: Any = plugin
             return str(shown.url(privacy=True)).partition("?")[0]
@@ -156,11 +156,6 @@ def prepare_process() -> None:
     logger.handlers = [_Listener(level=logging.DEBUG)]
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    # The first plugin loads all of them, which takes a quarter of a second: before the first call, then.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # modules that some plugins still import
-        apprise.Apprise.instantiate("json://127.0.0.1:9/")
-    mail_tls.keep_contexts()
     # A proxy for the outside world must not be asked to reach this machine.
     for name in ("no_proxy", "NO_PROXY"):
         given = os.environ.get(name, "")
@@ -172,7 +167,7 @@ def prepare_process() -> None:
 
 def _plugin(url: str) -> Any:
     """Apprise's plugin for a URL, or None where it knows none."""
-    plugin = apprise.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
+    plugin = plugin_of(url, _asset())
     if plugin is None:
         return None
     # The pause between two sends of one plugin: a second call must not wait for it.

@@ -1,7 +1,5 @@
 """In which form a channel is told: whole, in few words, or in spoken words."""
 
-import warnings
-from contextlib import suppress
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -57,9 +55,6 @@ def thread_of(url: str) -> Thread:
 
 def _plugin(url: str) -> Any:
     """Apprise's plugin, for what it says of itself."""
-    import apprise
+    from router.apprise_plugins import plugin_of
 
-    with warnings.catch_warnings(), suppress(Exception):  # whatever a plugin's parser raises
-        warnings.simplefilter("ignore")
-        return apprise.Apprise.instantiate(url, suppress_exceptions=True)
-    return None
+    return plugin_of(url)
