@@ -11,12 +11,15 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from config.channel_urls import SipReceiver
 from router.outbox import Attempt
+from router.sources import parse_address
 from sip.answers import build_response
 from sip.digest import Credentials, answer, challenges_of
 from sip.errors import RemoteError
@@ -30,6 +33,8 @@ from sip.uri import bracketed, parse_sip_uri
 MESSAGE_SECONDS = 12.0
 """So long a MESSAGE may lack its answer; then it counts as not delivered."""
 CONNECT_SECONDS = 5.0
+NAMES_AT_ONCE = 32
+"""Names that are looked up at the same time."""
 MESSAGE_BYTES = 1000
 """Text of a MESSAGE: it fits one datagram with its header (RFC 3428 section 8)."""
 UDP_BYTES = 1300
@@ -121,6 +126,8 @@ class SipAgent:
         self._datagrams: dict[ListeningPoint, asyncio.DatagramTransport] = {}
         self._streams: dict[tuple[str, str, int], asyncio.StreamWriter] = {}
         self._making_point = asyncio.Lock()
+        self._names = ThreadPoolExecutor(NAMES_AT_ONCE, "sip-agent-names")
+        self._asking: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._readers: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="sip-agent")
@@ -148,6 +155,7 @@ class SipAgent:
             transport.close()
         for writer in self._streams.values():
             writer.close()
+        self._names.shutdown(wait=False, cancel_futures=True)
         await self.loop.shutdown_default_executor()
         self.loop.call_soon(self.loop.stop)
 
@@ -176,8 +184,7 @@ class SipAgent:
         transport = receiver.parsed.transport if "transport" not in target.parameters else target.transport
         port = target.port or (5061 if transport == "tls" else 5060)
         try:
-            found = await self.loop.getaddrinfo(target.host, port, type=socket.SOCK_DGRAM)
-            family, _, _, _, address = found[0]
+            family, address = await self._address_of(target.host, port)
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 probe.connect(address)
                 own = str(probe.getsockname()[0])
@@ -189,6 +196,29 @@ class SipAgent:
         if point.reliable:
             await self._connect(flow, tls, target.host)
         return Way(flow=flow, host=own, tls=tls, name=target.host)
+
+    async def _address_of(self, host: str, port: int) -> tuple[int, tuple[Any, ...]]:
+        """Family and address of a host. Raises OSError.
+
+        An address asks nobody. Names are asked for by threads of their own, each name by one at a time: where DNS
+        does not answer, neither what is given by address nor the making of speech waits behind it.
+        """
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_DGRAM)
+        if parse_address(host) is not None:
+            found = look_up()
+        else:
+            asking = self._asking.get((host, port))
+            if asking is None:
+                asking = self._asking[host, port] = self.loop.run_in_executor(self._names, look_up)
+                asking.add_done_callback(partial(self._asked, (host, port)))
+            found = await asyncio.shield(asking)
+        family, _, _, _, address = found[0]
+        return family, address
+
+    def _asked(self, name: tuple[str, int], asking: "asyncio.Future[Any]") -> None:
+        del self._asking[name]
+        if not asking.cancelled():
+            asking.exception()  # whoever waited may be gone
 
     async def ask_with_credentials(
         self, receiver: SipReceiver, way: Way, method: bytes, lines: Sequence[bytes], body: bytes

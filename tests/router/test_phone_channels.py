@@ -1,6 +1,8 @@
 """SIP messages to phones and calls to desks, against a phone made of bytes; baresip is in tests/interop."""
 
 import queue
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,6 +175,31 @@ def test_a_phone_that_hangs_delays_no_other(desk: Desk) -> None:
         desk.send(f"sip-call:100@{hanging.endpoint}", "hangs")
         desk.send(f"sip:100@{phone.endpoint}", "n1")
         assert desk.report().job.token == "n1"
+
+
+def test_names_that_dns_does_not_answer_delay_no_phone_given_by_address(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, over, asked = socket.getaddrinfo, threading.Event(), threading.Semaphore(0)
+
+    def hanging(host: str, *arguments: Any, **options: Any) -> Any:
+        if str(host).endswith(".example.com"):
+            asked.release()
+            over.wait(60)
+        return real("127.0.0.1" if str(host).endswith(".example.com") else host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    try:
+        for number in range(40):
+            desk.send(f"sip:100@desk{number}.example.com", f"hangs{number}")
+        assert asked.acquire(timeout=30)
+        with DeskPhone() as phone:
+            desk.send(f"sip-call:100@{phone.endpoint}", "call")
+            report = desk.report()
+            assert (report.job.token, report.attempt.delivered) == ("call", True)
+            assert phone.wait_for_sound(5), "speech is made by others than those who wait for names"
+    finally:
+        over.set()
 
 
 def test_mu_law_is_that_of_the_standard() -> None:
