@@ -19,6 +19,9 @@ from router.segments import CHUNK_BYTES, SEGMENT_BYTES, START, Cursor, LineReade
 
 WAITING_LIMIT = 10_000
 """Events kept in memory while the journal cannot be written; the oldest go first beyond it."""
+RESERVE_BYTES = 2 * 1024 * 1024
+"""Room on the disk kept for more lines, about a thousand calls: where a log fills the disk, people are told of 911
+calls all the same, for those who tell them read the journal."""
 TELL_SECONDS = 60.0
 """Between two log lines about a journal that cannot be written."""
 
@@ -38,7 +41,7 @@ class JournalWriter(LineWriter):
         self.lost = 0
         self._waiting: deque[bytes] = deque()
         self._tell_at = 0.0
-        super().__init__(directory, segment_bytes=segment_bytes)
+        super().__init__(directory, segment_bytes=segment_bytes, reserve_bytes=RESERVE_BYTES)
 
     @property
     def waiting(self) -> int:

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from router.reserve import give_back, reserve
+
 SEGMENT_BYTES = 16 * 1024 * 1024
 REOPEN_SECONDS = 1.0
 SLOW_SECONDS = 0.005
@@ -36,10 +38,11 @@ class LineWriter:
     """Appends lines to numbered segments of a directory; never raises, and goes on trying when it cannot.
 
     `failures` counts lines that were not written and `last_error` says why; `slow` counts appends that took
-    longer than SLOW_SECONDS.
+    longer than SLOW_SECONDS. Room for `reserve_bytes` more is kept on the disk, so that lines can be written on for a
+    while when it is full.
     """
 
-    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = 0) -> None:
         self.directory = directory
         self.failures = 0
         self.appended = 0
@@ -47,6 +50,9 @@ class LineWriter:
         self.last_error = ""
         self.segment = 0
         self._segment_bytes = segment_bytes
+        self._reserve_bytes = reserve_bytes
+        self._reserved = 0
+        """Up to where in the segment there is room for sure."""
         self._fd = -1
         self._size = 0
         self._is_torn = False
@@ -62,6 +68,7 @@ class LineWriter:
             self._check_at = started + REOPEN_SECONDS
             if self._fd < 0 or self._is_gone():
                 self.roll()
+            self._reserve()
         # A write that failed is tried once more in a new segment: the old file may be what is wrong.
         if not self._write(line) and not (self._roll_over(started) and self._write(line)):
             self.failures += 1
@@ -72,6 +79,12 @@ class LineWriter:
         if time.monotonic() - started > SLOW_SECONDS:
             self.slow += 1
         return True
+
+    def _reserve(self) -> None:
+        """Keep room for at least half of reserve_bytes; where there is none, it is tried again in a second."""
+        is_little = self._size + self._reserve_bytes // 2 > self._reserved
+        if self._reserve_bytes and self._fd >= 0 and is_little and reserve(self._fd, self._size, self._reserve_bytes):
+            self._reserved = self._size + self._reserve_bytes
 
     def _roll_over(self, now: float) -> bool:
         """A new segment after a failed write: where the line was torn, else once a REOPEN_SECONDS at the most."""
@@ -113,6 +126,8 @@ class LineWriter:
         """Close the segment; a later append opens a new one. Never raises; the descriptor is gone in any case."""
         descriptor, self._fd = self._fd, -1
         if descriptor >= 0:
+            if self._reserved > self._size:
+                give_back(descriptor, self._size)
             try:
                 os.close(descriptor)
             except OSError as error:  # a network file system may say only now that it is full
@@ -140,6 +155,8 @@ class LineWriter:
                 except FileExistsError:
                     continue
                 self.segment, self._size, self._is_torn = number, 0, False
+                self._reserved = 0
+                self._reserve()
                 return
             self.last_error = f"{self.directory}: another process is writing segments here"
         except OSError as error:

@@ -14,8 +14,10 @@ from e911.elin import Lease, LeaseKind
 from e911.location import DispatchableLocation
 from e911.record import CallEnded, Caller, CallFinished, CallOutcome, JournalEvent, RouteEvent, RouteOutcome
 from router import journal
+from router import segments as segments_module
 from router.event_lines import decode_event, encode_event
 from router.journal import JournalReader, JournalWriter
+from router.reserve import reserve
 from router.segments import START, Cursor, segment_path, segments
 from tests.router.notice_events import intent, refused, whole_call
 
@@ -208,6 +210,42 @@ def test_a_directory_that_cannot_be_made_costs_a_count_and_is_tried_again(
     found = [event.id for event in everything(JournalReader(tmp_path / "state" / "journal"))[0]]
     assert found == ["late", "late too", "not tried again yet", "kept"]
     assert (writer.failures, writer.waiting, writer.lost) == (3, 0, 0)
+
+
+def test_room_for_a_thousand_calls_is_kept_and_given_back(tmp_path: Path) -> None:
+    """A disk that something else fills must not keep people from being told."""
+    with (tmp_path / "probe").open("wb") as probe:
+        if not reserve(probe.fileno(), 0, 4096):
+            pytest.skip("this file system keeps no room")
+    writer = JournalWriter(tmp_path / "journal", "n")
+    first = segment_path(tmp_path / "journal", writer.segment)
+    for number in range(3):
+        assert writer.append(intent(f"c{number}"))
+        status = first.stat()
+        assert status.st_blocks * 512 - status.st_size >= journal.RESERVE_BYTES // 2
+    written = first.stat().st_size
+    writer.roll()
+    assert first.stat().st_size == written
+    assert first.stat().st_blocks * 512 < written + 65_536
+    events, _ = JournalReader(tmp_path / "journal").read()
+    assert [event.id for event in events] == ["c0", "c1", "c2"]
+
+
+def test_room_is_kept_on_as_lines_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[tuple[int, int]] = []
+
+    def note(_descriptor: int, offset: int, size: int) -> bool:
+        kept.append((offset, size))
+        return True
+
+    monkeypatch.setattr(segments_module, "reserve", note)
+    monkeypatch.setattr(segments_module, "REOPEN_SECONDS", 0.0)
+    writer = segments_module.LineWriter(tmp_path, reserve_bytes=1000)
+    for _ in range(30):
+        writer.append_line(b"x" * 99 + b"\n")
+    assert kept[:3] == [(0, 1000), (600, 1000), (1200, 1000)]
+    segments_module.LineWriter(tmp_path / "other").append_line(b"y\n")
+    assert len(kept) == 5, "no room where none is asked for"
 
 
 def test_a_full_disk_costs_a_count_and_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
