@@ -22,6 +22,7 @@ from e911.pidf_lo import PIDF
 from e911.pidf_reader import UnreadableError, parse_document
 from router.held_exchange import LARGEST_ANSWER, Origin, TooLargeError, exchange, read_url
 from router.sources import parse_address
+from router.trust import verifying_context
 
 __all__ = [
     "LARGEST_ANSWER",
@@ -196,7 +197,7 @@ class HeldClient:
 
     async def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = await asyncio.to_thread(ssl.create_default_context)
+            self._tls = await asyncio.to_thread(verifying_context)
         return self._tls
 
 

@@ -24,6 +24,7 @@ from e911.pidf_reader import UnreadableError
 from router.held_client import NoLocationError, location_document
 from router.held_exchange import Origin, TooLargeError, exchange, read_url
 from router.sources import parse_address
+from router.trust import verifying_context
 
 log = logging.getLogger(__name__)
 
@@ -327,8 +328,7 @@ async def ask_once(client: LisClient, server: LisServer, identity: HeldIdentity)
 
 def _read_context(files: Files) -> ssl.SSLContext:
     ca, certificate, key = files
-    context = ssl.create_default_context(cafile=ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = verifying_context(ca)
     if certificate is not None:
         # No question for a password: it would be put to a terminal that is not there.
         context.load_cert_chain(certificate, key, password=lambda: "")

@@ -5,7 +5,6 @@ long at the most and comes uncompressed, https is verified.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,6 +14,7 @@ import httpx
 from config.schema import Lvf
 from e911.location import CivicAddress
 from e911.lost import LOST_TYPE, LostError, Validation, read_answer, validation_request
+from router.trust import verifying_context
 
 LARGEST_ANSWER: Final = 65_536
 
@@ -26,8 +26,7 @@ class LvfClient:
         """ca: of `tls.ca`, where the section names none. Raises OSError or ssl.SSLError for files not to be used."""
         self._section = section
         authority = section.ca or ca
-        context = ssl.create_default_context(cafile=path(authority) if authority else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = verifying_context(path(authority) if authority else None)
         if section.client_certificate is not None and section.client_key is not None:
             # A key with a passphrase must not ask for it on the terminal.
             context.load_cert_chain(path(section.client_certificate), path(section.client_key), password=lambda: "")

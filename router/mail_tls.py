@@ -11,6 +11,8 @@ import threading
 from email.utils import make_msgid
 from typing import Any
 
+from router.trust import verifying_context
+
 
 class _OfThread(threading.local):
     """A thread serves one URL, so what Apprise does to its context (`verify=no`) stays with that URL."""
@@ -35,9 +37,7 @@ class _Ssl:
             return ssl.create_default_context(*arguments, **options)
         if _of_thread.context is None:
             trusts_nobody = _of_thread.is_plain
-            _of_thread.context = (
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if trusts_nobody else ssl.create_default_context()
-            )
+            _of_thread.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if trusts_nobody else verifying_context()
         return _of_thread.context
 
 

@@ -12,6 +12,7 @@ import orjson
 from config.schema import ProvisioningTarget
 from e911.bandwidth import Endpoint, delete_order, read_answer, upsert_order
 from e911.location import CivicAddress
+from router.trust import verifying_context
 
 LARGEST_ANSWER: Final = 65_536
 LONGEST_WORDS: Final = 300
@@ -39,7 +40,7 @@ class TargetCalls:
     def __init__(self, name: str, section: ProvisioningTarget, ca: str | None) -> None:
         self._name = name
         self._section = section
-        verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca) if ca else True
+        verify: ssl.SSLContext | bool = verifying_context(ca) if ca else True
         auth = (section.username, section.password) if section.username else None
         options: dict[str, Any] = {"timeout": section.timeout, "verify": verify, "auth": auth}
         options["headers"] = {"User-Agent": "edge911"}

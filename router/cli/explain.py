@@ -160,6 +160,7 @@ def _decide(
         loaded.database_url, replace, lambda _changed, _removed: None, health.append, directory=loaded.state_directory
     )
     feed.load_now()
+    feed.stop()
     wiremap = wiremap_now(
         loaded.database_url, loaded.state_directory, loaded.config.locations.wiremap.bssid_ignored_bits
     )

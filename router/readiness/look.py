@@ -55,9 +55,11 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
             devices.put(device)
 
     health: list[str] = []
-    DeviceFeed(
+    feed = DeviceFeed(
         loaded.database_url, take, lambda _changed, _removed: None, health.append, directory=loaded.state_directory
-    ).load_now()
+    )
+    feed.load_now()
+    feed.stop()
     config = loaded.config
     located = locate_now(config.dns.endpoints, names_of(config.trunks))
     sources = Sources(config, known_addresses(config.trunks, located.__getitem__))

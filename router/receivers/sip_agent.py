@@ -20,6 +20,7 @@ from typing import Any
 from config.channel_urls import SipReceiver
 from router.outbox import Attempt
 from router.sources import parse_address
+from router.trust import verifying_context
 from sip.answers import build_response
 from sip.digest import Credentials, answer, challenges_of
 from sip.errors import RemoteError
@@ -192,7 +193,7 @@ class SipAgent:
             raise SipError("unreachable", f"{target.host}: {error.strerror or error}") from None
         point = await self._point(transport, own)
         flow = Flow(point, str(address[0]), port)
-        tls = ssl.create_default_context() if transport == "tls" else None
+        tls = verifying_context() if transport == "tls" else None
         if point.reliable:
             await self._connect(flow, tls, target.host)
         return Way(flow=flow, host=own, tls=tls, name=target.host)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from config.channel_urls import SyslogReceiver
 from router.outbox import Attempt
 from router.receivers.job import Job, base_kind
+from router.trust import verifying_context
 
 ENTERPRISE = 32473
 """The enterprise number that IANA keeps for examples (RFC 5612)."""
@@ -70,7 +71,7 @@ class SyslogWay:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receiver.transport != "tls":
             return plain
-        context = ssl.create_default_context(cafile=receiver.authorities or None)
+        context = verifying_context(receiver.authorities or None)
         try:
             return context.wrap_socket(plain, server_hostname=receiver.host)
         except BaseException:

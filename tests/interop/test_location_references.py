@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from router.trust import verifying_context
 from tests.interop.wire import CIVIC_ORDER, assert_identity, registered_address
 from tests.support.certificates import Authority
 from tests.support.ports import free_port, street
@@ -61,8 +62,8 @@ def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetching]:
         "sources": ["conveyed", "registered", "network", "site"],
         "reference_server": server,
     }
-    stranger = ssl.create_default_context(cafile=str(authority.certificate))
-    tls = ssl.create_default_context(cafile=str(authority.certificate))
+    stranger = verifying_context(str(authority.certificate))
+    tls = verifying_context(str(authority.certificate))
     tls.load_cert_chain(provider.certificate, provider.key)
     files = {"by-reference.yaml": "location: reference\n"}
     with world(folder, PLANS, files=files, locations=locations) as built:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from types import TracebackType
 
 import pytest
 
+from router.trust import verifying_context
 from sip.framing import StreamFramer
 from tests.support.certificates import Authority
 from tests.support.ports import Endpoint
@@ -119,7 +119,7 @@ class Trunk:
             plain.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_SNDBUFFORCE", 32), 16_000_000)
         self.socket = plain
         if authority is not None:
-            context = ssl.create_default_context(cafile=authority.certificate)
+            context = verifying_context(str(authority.certificate))
             self.socket = context.wrap_socket(plain, server_hostname="edge.example.com")
         self._sender = threading.Thread(target=lambda: None)
 

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from config.load import load_config
 from router import app as app_module
 from router.app import App, CannotStartError
 from router.telemetry import DeferredLog
+from router.trust import verifying_context
 from tests.router.test_app import Site, run, until
 from tests.support.call_world import CONFIG
 from tests.support.certificates import Authority, Pair
@@ -66,7 +66,7 @@ class TlsSite(Site):
 
     async def common_name(self) -> str:
         """Of the certificate that a client is shown."""
-        context = ssl.create_default_context(cafile=self.folder / "ca.pem")
+        context = verifying_context(str(self.folder / "ca.pem"))
         context.check_hostname = False
         _, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
         certificate: Any = writer.get_extra_info("peercert")

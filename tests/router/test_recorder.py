@@ -1,5 +1,6 @@
 """The recorder in a storm: a row per call, nothing passed over, whenever it is killed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,15 @@ class Records:
         self.url = f"sqlite:///{folder}/edge911.db"
         self.journal_folder = folder / "journal"
         self.journal = JournalWriter(self.journal_folder, "hq-1")
-        self.recorder = self.started()
-
-    def started(self) -> Recorder:
         self.recorder = Recorder(self.url, "hq-1", self.journal_folder)
-        return self.recorder
+
+    def killed_and_started(self) -> None:
+        self.close()
+        self.recorder = Recorder(self.url, "hq-1", self.journal_folder)
+
+    def close(self) -> None:
+        """What the system does with the files of a process that ended."""
+        self.recorder._close()
 
     def write(self, *events: JournalEvent) -> None:
         assert self.journal.append_all(events)
@@ -51,8 +56,10 @@ class Records:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Records:
-    return Records(tmp_path)
+def kept(tmp_path: Path) -> Iterator[Records]:
+    records = Records(tmp_path)
+    yield records
+    records.close()
 
 
 @pytest.fixture
@@ -91,7 +98,7 @@ def test_killed_while_it_holds_calls_it_reads_them_again(kept: Records, clock: l
     kept.write(*(event for number in range(CALLS) for event in whole_call(f"over-{number}")))
     kept.write(*whole_call("rings")[:3])
     kept.step()
-    kept.started()
+    kept.killed_and_started()
     kept.write(*whole_call("rings")[3:])
     for _ in range(3):
         kept.step()

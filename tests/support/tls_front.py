@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from types import TracebackType
 
+from router.trust import verifying_context
 from tests.support.certificates import Authority, Pair
 from tests.support.ports import Endpoint
 
@@ -150,7 +151,7 @@ class TlsTunnel:
 
     def __init__(self, at: Endpoint, to: Endpoint, authority: Authority, pair: Pair | None = None) -> None:
         self.to = to
-        self.context = ssl.create_default_context(cafile=authority.certificate)
+        self.context = verifying_context(str(authority.certificate))
         self.context.check_hostname = False
         if pair is not None:
             self.context.load_cert_chain(pair.certificate, pair.key)
