@@ -374,12 +374,12 @@ def quoted_display_name(name: str) -> str:
     ASCII because what shows it at a PSAP often knows no more: accents are dropped, what has no ASCII form
     goes, and so do control characters.
     """
-    return f'"{name}"' if _USUAL_NAME.fullmatch(name) else _cleaned_name(name)
+    return f'"{name}"' if _USUAL_NAME.fullmatch(name) else _cleaned_name(name[:256])
 
 
 @lru_cache(maxsize=4096)
 def _cleaned_name(name: str) -> str:
-    plain = unicodedata.normalize("NFKD", name[:256]).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = " ".join("".join(char if " " <= char <= "~" else " " for char in plain).split())[:64].strip()
     escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"' if escaped else ""

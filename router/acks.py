@@ -61,8 +61,9 @@ class Acks:
 
     def expect(self, call_id: bytes, to_tag: bytes, now: float) -> None:
         """An emergency call was answered."""
-        if len(self._unacknowledged) < UNACKNOWLEDGED_LIMIT:
-            self._unacknowledged[call_id, to_tag] = now
+        if len(self._unacknowledged) >= UNACKNOWLEDGED_LIMIT:
+            del self._unacknowledged[next(iter(self._unacknowledged))]  # phones that never acknowledge
+        self._unacknowledged[call_id, to_tag] = now
 
     def passed(self, call_id: bytes, to_tag: bytes, uri: bytes) -> None:
         """An ACK to this Request-URI passed."""

@@ -20,6 +20,7 @@ from router.callback_places import CallbackPlaces, contact_uri, desk_names
 from router.caller_identity import call_id_of, identify
 from router.decision import CallPlan
 from router.leasing import (
+    LONGEST_NAME,
     Lending,
     address_of_record,
     instance_of,
@@ -172,7 +173,7 @@ class Callbacks:
                     self._index(address_of_record(lease.way_back.aor), lease)
 
     def _index(self, record: str, lease: Lease) -> None:
-        if record:
+        if record and len(record) <= 2 * LONGEST_NAME:
             self._by_aor.pop(record, None)
             self._by_aor[record] = lease.number, lease.caller
             if len(self._by_aor) > LEASES_KEPT:

@@ -15,7 +15,7 @@ from router.decision import CallPlan, conveyed_by, plan_call, plan_of_unknown
 from router.emergency import EmergencyCall
 from router.floods import Floods
 from router.held_wait import HeldWait
-from router.leasing import Lending
+from router.leasing import LONGEST_NAME, Lending
 from router.location_wait import LocationWait
 from router.reference_wait import ReferenceWait
 from router.refusals import RefusalLimit
@@ -307,7 +307,7 @@ class EmergencyRequests:
         """An alarm where one caller calls 911 again and again; the calls are served."""
         router = self.router
         caller = plan.caller
-        who = caller.device or caller.number or caller.source_address
+        who = (caller.device or caller.number or caller.source_address)[:LONGEST_NAME]
         most = router.rules.config.emergency.flood
         if self.floods.is_news(f"{who} {caller.source_address}", most, now):
             router.counts["emergency_floods"] += 1

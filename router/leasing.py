@@ -24,6 +24,9 @@ TEST_SECONDS = 600.0
 NUMBER_SOURCES = ("device", "caller")
 """Where a callback number comes from that is the phone's own."""
 ELIN_SOURCE = "elin"
+LONGEST_NAME = 200
+"""Characters of what a phone calls itself that are remembered: it may write 60,000, and a hundred thousand leases are
+kept."""
 LONGEST_KEPT = 256
 """Bytes of a Request-URI whose number is kept; longer ones are read each time."""
 
@@ -138,7 +141,7 @@ def lend(
         call=call,
         kind=lease_kind,
         pool=pool,
-        who=(device.name or device.device) if device else identity.user,
+        who=(device.name or device.device) if device else identity.user[:LONGEST_NAME],
         site=site,
         zone=zone,
         node=lending.node,
@@ -181,18 +184,18 @@ def caller_key(request: Request, source_address: str, identity: CallerIdentity, 
     if decision.device is not None:
         return decision.device.device
     if identity.user and identity.user.lower() != "anonymous":
-        return f"{identity.user}@{source_address}"
+        return f"{identity.user[:LONGEST_NAME]}@{source_address}"
     contact = request.first("contact") or b""
     return f"{contact.partition(b';')[0].decode('latin-1')[:200]} {source_address}"
 
 
 def way_back_of(request: Request, flow: Flow, trunk: str, user: str, process: int) -> WayBack:
-    """By which way a call came. user: what the caller is called at the PBX."""
+    """By which way a call came. user: what the caller is called at the PBX; one that no PBX can have is left out."""
     base = flow.point.base
     sender = _text(request, "from")
     return WayBack(
         trunk=trunk,
-        user=user,
+        user=user if len(user) <= LONGEST_NAME else "",
         aor=sender.rpartition(";tag=")[0] or sender,
         contact=_text(request, "contact"),
         transport=base.transport,

@@ -23,6 +23,8 @@ from sip.message import Request
 if TYPE_CHECKING:
     from router.dispatch import CallRouter
 
+LONGEST_URI = 300
+"""Characters of an address of record that a server is asked by: questions wait, and answers are kept."""
 NO_IDENTITY = HeldAnswer(reason="held-no-identity")
 NOT_NEEDED = HeldAnswer(reason="held-not-needed")
 
@@ -130,7 +132,8 @@ def held_identity(lis: Lis, request: Request, query: LocationQuery, decision: Lo
     ):
         attachment = None
     user, host = query.identity.user, query.identity.host
-    is_plain = bool(user and host) and re.fullmatch(r"[!-~]+", f"{user}@{host}") is not None
+    address = f"{user}@{host}" if user and host else ""
+    is_plain = len(address) <= LONGEST_URI and re.fullmatch(r"[!-~]+", address) is not None
     number = decision.callback if decision.callback_source == "device" else dialable(user)
     mac = ""
     if "mac" in wanted:
@@ -138,7 +141,7 @@ def held_identity(lis: Lis, request: Request, query: LocationQuery, decision: Lo
     return HeldIdentity(
         ip=ip if "ip" in wanted else "",
         mac=mac,
-        uri=f"sip:{user}@{host}" if is_plain and "uri" in wanted else "",
+        uri=f"sip:{address}" if is_plain and "uri" in wanted else "",
         tel=number if "tel" in wanted else "",
         attachment=attachment,
     )

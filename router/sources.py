@@ -168,9 +168,17 @@ def _location_from(trunks: Iterable[Trunk]) -> str:
     return shown.pop() if len(shown) == 1 else "none"
 
 
-@lru_cache(maxsize=8_192)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """An IP address, an IPv4 one mapped into IPv6 as IPv4; None where it is none."""
+    return _parse_address(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
+_LONGEST_ADDRESS = 64
+"""Characters of an IPv6 address with a scope, and some to spare: what a peer can make us keep has an end."""
+
+
+@lru_cache(maxsize=8_192)
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text)
     except ValueError:

@@ -246,6 +246,23 @@ def test_who_says_elsewhere_to_be_a_device_behind_the_pbx_is_another_caller(
     assert one(call_back(world, number), "INVITE").message.start == f"INVITE sip:{user}@10.0.0.10:5060 SIP/2.0"
 
 
+def test_what_a_phone_writes_into_from_is_remembered_within_limits(tmp_path: Path) -> None:
+    """Of each caller something is remembered, 100,000 leases in all: not the 60 kB that a phone may call itself."""
+    world = CallWorld(tmp_path, devices=(), **sections())
+    for number in range(4):
+        source = PBX if number % 2 else PHONE
+        user = f"{number}" + "x" * 20_000
+        sent = one(world.receive(invite(user=user, source=source), source), "INVITE", PROVIDER_A)
+        assert user in sent.message.get("from"), "the provider sees it as it came"
+    callbacks = world.router.callbacks
+    leases = callbacks.leases.all()
+    assert len(leases) == 4
+    kept = [text for lease in leases for text in (lease.caller, lease.who, lease.way_back.user)]
+    kept += [*callbacks._by_aor, *world.router.emergency.floods._calls]
+    assert max(map(len, kept)) < 500
+    assert of(call_back(world), "INVITE"), "and they are called back"
+
+
 def test_a_source_that_is_not_listed_gets_the_calls_of_nobody(tmp_path: Path) -> None:
     world = CallWorld(tmp_path, devices=(LOBBY, NUMBERED), **with_test_number(from_unlisted="accept"))
     unlisted = ("198.51.100.66", 5060)

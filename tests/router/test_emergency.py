@@ -653,6 +653,20 @@ def test_a_fault_anywhere_before_a_call_leaves_stops_it_not(
     assert one(answer(world, sent, 200), 200).to == PHONE
 
 
+def test_answers_that_nobody_ever_acknowledged_hide_none_that_somebody_will(
+    world: CallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process told to end waits for the ACK of the newest call."""
+    monkeypatch.setattr("router.acks.UNACKNOWLEDGED_LIMIT", 3)
+    for number in range(4):
+        world.router.acks.expect(b"call-%d" % number, b"psap", world.now)
+    for number in range(3):
+        world.router.acks.passed(b"call-%d" % number, b"psap", b"sip:psap@203.0.113.31")
+    assert world.router.in_progress()
+    world.router.acks.passed(b"call-3", b"psap", b"sip:psap@203.0.113.31")
+    assert not world.router.in_progress()
+
+
 def test_calls_leave_nothing_for_the_garbage_collector(world: CallWorld) -> None:
     def call(refused: bool) -> None:
         _, sent = dial(world)
