@@ -1,7 +1,8 @@
 """What happens to 911 calls, for those who watch: from this node's journal at once, from the database for the rest.
 
-A thread reads while somebody watches, and rests otherwise. Each watcher has a queue of changed calls; one who does
-not take them is hung up on, and starts anew with all of them.
+A thread reads while somebody watches, and rests otherwise. For each watcher the newest state of the calls that it was
+not told yet is kept: one who reads slowly misses steps between, never how a call stands. What is told is written once
+for all watchers.
 """
 
 import asyncio
@@ -11,13 +12,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
+import orjson
 from sqlalchemy import Connection
 
 from router.console.settings import Console
 from router.event_lines import decode_event
-from router.live_calls import LiveCall, LiveCalls
+from router.live_calls import MOST_CALLS, LiveCall, LiveCalls
 from router.segments import Cursor, LineReader
 from router.store.confirmations import confirmations_of
 from router.store.errors import StoreError
@@ -30,39 +31,64 @@ DATABASE_AGAIN_SECONDS = 5.0
 SHOWN_SECONDS = 12 * 3600.0
 """Calls of the last so many seconds are shown."""
 FIRST_CALLS = 100
+"""So many of the latest the database is asked for each time; in a storm more."""
 LINES_AT_ONCE = 5000
-MOST_WAITING = 400
-"""Changes that wait for one watcher."""
-
-Change: TypeAlias = tuple[str, Any]
-"""Name and data of an event of the stream."""
+MOST_WATCHERS = 1000
+"""Pages that watch at the same time; further ones are told to come again later."""
+MOST_WAITING = 2 * MOST_CALLS
+"""Calls whose state waits for one watcher; with more than are shown anywhere, it begins anew."""
 
 log = logging.getLogger("router.console")
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something to tell watchers, as an event of the stream."""
+
+    call: str
+    """Record id; empty: all calls, which makes what was not told before of no use."""
+    event: bytes
+
+
+class TooManyWatchersError(Exception):
+    """Nobody else can watch now."""
+
+
 @dataclass(eq=False, slots=True)
 class Watcher:
-    """One open page."""
+    """One open page. `put` and `take` are for its loop alone."""
 
     loop: asyncio.AbstractEventLoop
     sites: tuple[str, ...] | None
     """Whose calls it sees; None: everybody's."""
-    queue: asyncio.Queue[Change | None] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
-    """What to tell the page: first `calls`, all of them, then `call` for each change; None: hung up."""
+    _waiting: dict[str, bytes] = field(default_factory=dict)
+    _bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_behind: bool = False
 
     def sees(self, call: LiveCall) -> bool:
         """True where the call is of a site of theirs."""
         return self.sites is None or call.site in self.sites
 
     def put(self, changes: Sequence[Change]) -> None:
-        """In its loop."""
-        try:
-            for change in changes:
-                self.queue.put_nowait(change)
-        except asyncio.QueueFull:
-            while not self.queue.empty():
-                self.queue.get_nowait()
-            self.queue.put_nowait(None)
+        """What to tell the page."""
+        for change in changes:
+            if not change.call:
+                self._waiting.clear()
+            self._waiting[change.call] = change.event
+        if len(self._waiting) > MOST_WAITING:
+            self._waiting.clear()
+            self._is_behind = True
+        self._bell.set()
+
+    async def take(self) -> bytes | None:
+        """The events since the last time, as soon as there is one; None where it must begin anew."""
+        await self._bell.wait()
+        if self._is_behind:
+            return None
+        events = b"".join(self._waiting.values())
+        self._waiting.clear()
+        self._bell.clear()
+        return events
 
 
 class LiveFeed:
@@ -78,19 +104,30 @@ class LiveFeed:
         """The thread has the calls of the last hours; who begins to watch before is told when it has."""
         self._known: dict[str, tuple[object, ...]] = {}
         """What the database said last of a call, by its id; the thread's."""
+        self._written: dict[str, bytes] = {}
+        """Each call as it stands, in JSON."""
+        self._whole: dict[tuple[str, ...] | None, Change] = {}
+        """All calls of some sites, where somebody asked since the last change."""
         self._database_at = 0.0
 
+    @property
+    def is_full(self) -> bool:
+        """True where nobody else can watch now."""
+        return len(self._watchers) >= MOST_WATCHERS
+
     def watch(self, loop: asyncio.AbstractEventLoop, sites: tuple[str, ...] | None) -> Watcher:
-        """Begin to watch. Waits for nothing: the calls as they are come by the watcher's queue."""
+        """Begin to watch. Waits for nothing: it is told the calls as they are. Raises TooManyWatchersError."""
         watcher = Watcher(loop, sites)
         with self._lock:
+            if len(self._watchers) >= MOST_WATCHERS:
+                raise TooManyWatchersError
             self._watchers.add(watcher)
             if self._thread is None:
                 self._is_loaded = False
                 self._thread = threading.Thread(target=self._run, daemon=True, name="live")
                 self._thread.start()
             elif self._is_loaded:
-                self._tell_all(watcher)
+                self._tell_all([watcher])
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
@@ -103,12 +140,11 @@ class LiveFeed:
         with self._lock:
             return self._calls.get(call)
 
-    def acknowledged(self, call: str, by: str, at: float) -> None:
-        """Somebody here has said so: shown at once."""
+    def acknowledged(self, calls: Sequence[str], by: str, at: float) -> None:
+        """Somebody here has said so of these: shown at once."""
         with self._lock:
-            changed = self._calls.acknowledge(call, by, at)
-            if changed is not None:
-                self._tell([changed])
+            changed = (self._calls.acknowledge(call, by, at) for call in calls)
+            self._tell([call for call in changed if call is not None])
 
     def _load(self, reader: LineReader) -> Cursor:
         """Take up the calls of the last hours; from where on the journal tells more."""
@@ -118,7 +154,7 @@ class LiveFeed:
         cursor = Cursor(end.segment, 0)
         try:
             with self._console.store.reading() as conn:
-                events = self._look(conn, FIRST_CALLS)
+                events = self._look(conn, MOST_CALLS)
                 stored = read_cursor(conn, self._console.config.node)
             # Never from the very beginning of a long journal that no database has: only what is new is shown then.
             if end.segment - stored.segment <= 1:
@@ -133,8 +169,9 @@ class LiveFeed:
                     calls.acknowledge(before.id, before.acknowledged_by, before.acknowledged_at)
             self._calls = calls
             self._is_loaded = True
-            for watcher in self._watchers:
-                self._tell_all(watcher)
+            self._written.clear()
+            self._whole.clear()
+            self._tell_all(list(self._watchers))
         return cursor
 
     def _run(self) -> None:
@@ -183,6 +220,9 @@ class LiveFeed:
         news: dict[str, tuple[object, ...]] = {}
         since = time.time() - SHOWN_SECONDS
         summaries = list_calls(conn, limit=limit, since=since)
+        if len(summaries) == limit and summaries[-1].id not in self._known:
+            # A storm: before the first of those that are looked at there may be more that nobody has seen yet.
+            summaries = list_calls(conn, limit=MOST_CALLS, since=since)
         for summary in reversed(summaries):
             said = (summary.outcome, summary.status, summary.route, summary.ended_at)
             is_new = self._known.get(summary.id) != said
@@ -193,7 +233,7 @@ class LiveFeed:
         # By a link, a key, a command or another node's console.
         events += confirmations_of(conn, [summary.id for summary in summaries])
         self._known |= news
-        while len(self._known) > 10 * limit:
+        while len(self._known) > 10 * MOST_CALLS:
             del self._known[next(iter(self._known))]
         return events
 
@@ -201,19 +241,53 @@ class LiveFeed:
         with self._lock:
             self._tell(self._calls.apply_all(events))
 
-    def _tell_all(self, watcher: Watcher) -> None:
-        _send(watcher, [("calls", [call.as_document() for call in self._calls.all() if watcher.sees(call)])])
+    def _tell_all(self, watchers: Sequence[Watcher]) -> None:
+        _send([(watcher, [self._all_for(watcher)]) for watcher in watchers])
+
+    def _all_for(self, watcher: Watcher) -> Change:
+        found = self._whole.get(watcher.sites)
+        if found is None:
+            seen = b",".join(self._json(call) for call in self._calls.all() if watcher.sees(call))
+            found = self._whole[watcher.sites] = Change("", b"event: calls\ndata: [%b]\n\n" % seen)
+        return found
+
+    def _json(self, call: LiveCall) -> bytes:
+        found = self._written.get(call.id)
+        if found is None:
+            found = self._written[call.id] = orjson.dumps(call.as_document())
+        return found
 
     def _tell(self, changed: Sequence[LiveCall]) -> None:
-        for watcher in self._watchers if changed else ():
-            seen: list[Change] = [("call", call.as_document()) for call in changed if watcher.sees(call)]
-            if seen and self._is_loaded:  # else it is told all of them soon
-                _send(watcher, seen)
+        if not changed:
+            return
+        self._whole.clear()
+        for call in changed:
+            self._written.pop(call.id, None)
+        while len(self._written) > 2 * MOST_CALLS:
+            del self._written[next(iter(self._written))]
+        if not self._is_loaded:
+            return  # they are told all of them soon
+        said = [(call, Change(call.id, b"event: call\ndata: %b\n\n" % self._json(call))) for call in changed]
+        told: dict[tuple[str, ...] | None, list[Change]] = {}
+        for watcher in self._watchers:
+            if watcher.sites not in told:
+                told[watcher.sites] = [change for call, change in said if watcher.sees(call)]
+        _send([(watcher, told[watcher.sites]) for watcher in self._watchers if told[watcher.sites]])
 
 
-def _send(watcher: Watcher, changes: Sequence[Change]) -> None:
-    with suppress(RuntimeError):  # its loop is closed: the console ends
-        watcher.loop.call_soon_threadsafe(watcher.put, changes)
+def _send(changes: Sequence[tuple[Watcher, Sequence[Change]]]) -> None:
+    """Each its own, with one word to each loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Watcher, Sequence[Change]]]] = {}
+    for watcher, wanted in changes:
+        by_loop.setdefault(watcher.loop, []).append((watcher, wanted))
+    for loop, found in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: the console ends
+            loop.call_soon_threadsafe(_put, found)
+
+
+def _put(changes: Sequence[tuple[Watcher, Sequence[Change]]]) -> None:
+    for watcher, wanted in changes:
+        watcher.put(wanted)
 
 
 def _events(lines: Sequence[bytes]) -> list[object]:

@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum, auto
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -14,9 +13,10 @@ from starlette.concurrency import run_in_threadpool
 from router.confirmations import Confirmation, Step
 from router.console.acknowledge_page import write_down
 from router.console.api import Caller, caller_for
-from router.console.live_feed import LiveFeed
+from router.console.live_feed import LiveFeed, TooManyWatchersError
 from router.console.pages import Form, Page, console_of, form_for, page_for, visitor
 from router.console.problems import NotSignedIn, RequestProblem
+from router.live_calls import MOST_CALLS
 from router.store.errors import StoreError
 from router.store.records import list_calls, site_of
 from router.store.tokens import TokenRole
@@ -65,9 +65,14 @@ async def live_events(request: Request, page: Annotated[Page, Depends(page_for(R
     """Server-sent events: first `calls` with all of them, then `call` for each change, `ended` at the end."""
     feed = feed_of(request)
     sites = page.user.sites
+    if feed.is_full:
+        raise RequestProblem(503, "too-many-watchers", page.say("live.full"), headers={"Retry-After": "15"})
 
     async def stream() -> AsyncIterator[bytes]:
-        watcher = feed.watch(asyncio.get_running_loop(), sites)
+        try:
+            watcher = feed.watch(asyncio.get_running_loop(), sites)
+        except TooManyWatchersError:
+            return  # many came at the same moment; this one comes again
         try:
             yield b"retry: 1000\n\n"
             looked_at = time.monotonic()
@@ -76,23 +81,38 @@ async def live_events(request: Request, page: Annotated[Page, Depends(page_for(R
                     looked_at = time.monotonic()
                     login = await run_in_threadpool(_login, request, sites)
                     if login is _Login.ENDED:
-                        yield _event("ended", {})
+                        yield b"event: ended\ndata: {}\n\n"
                     if login is not _Login.SAME:
                         return  # the browser comes again, and is shown what it may see now
                 try:
-                    change = await asyncio.wait_for(watcher.queue.get(), KEEP_ALIVE_SECONDS)
+                    events = await asyncio.wait_for(watcher.take(), KEEP_ALIVE_SECONDS)
                 except TimeoutError:
                     yield b": still here\n\n"
                     continue
-                if change is None:
+                if events is None:
                     return
-                yield _event(*change)
+                yield events
         finally:
             feed.leave(watcher)
 
     return StreamingResponse(
         stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     )
+
+
+@router.post("/live/acknowledge")
+def acknowledge_all(
+    request: Request, form: Annotated[Form, Depends(form_for(Role.DESK, without_database=True))]
+) -> Response:
+    """Somebody takes care of many calls at once (field `calls`: record ids with spaces between): all or none."""
+    page = form.page
+    calls = list(dict.fromkeys(form.text("calls").split()))
+    if not 0 < len(calls) <= MOST_CALLS:
+        raise RequestProblem(422, "calls-wrong", f"from 1 to {MOST_CALLS} record ids")
+    for call in calls:
+        page.need_site(_site(request, call))
+    _acknowledge(request, calls, by=page.user.username, how="console")
+    return Response(status_code=204)
 
 
 @router.post("/live/{call}/acknowledge")
@@ -102,8 +122,7 @@ def acknowledge(
     """Somebody takes care of a call."""
     page = form.page
     page.need_site(_site(request, call))
-    said = Confirmation(call=call, step=Step.ACKNOWLEDGED, by=page.user.username, how="console", at=time.time())
-    _acknowledge(request, said)
+    _acknowledge(request, [call], by=page.user.username, how="console")
     if request.headers.get("accept", "").startswith("application/json"):
         return Response(status_code=204)
     return page.redirect(form.text("next") or f"/calls/{call}")
@@ -117,7 +136,7 @@ def acknowledge_call(
 ) -> Response:
     """Somebody takes care of a call: shown on every console, and written into its record."""
     caller.need_site(_site(caller.request, call))
-    _acknowledge(caller.request, Confirmation(call=call, step=Step.ACKNOWLEDGED, by=by, how="api", at=time.time()))
+    _acknowledge(caller.request, [call], by=by, how="api")
     return Response(status_code=204)
 
 
@@ -133,12 +152,17 @@ def _site(request: Request, call: str) -> str:
     return site
 
 
-def _acknowledge(request: Request, said: Confirmation) -> None:
+def _acknowledge(request: Request, calls: Sequence[str], *, by: str, how: str) -> None:
     """Have it written down, and show it. Raises RequestProblem 503 where it can be written nowhere."""
-    if not write_down(console_of(request), said):
-        detail = "neither the state directory nor the database can be written; tell your colleagues by other means"
-        raise RequestProblem(503, "not-acknowledged", detail)
-    feed_of(request).acknowledged(said.call, said.by, said.at)
+    at = time.time()
+    for call in calls:
+        said = Confirmation(call=call, step=Step.ACKNOWLEDGED, by=by, how=how, at=at)
+        if not write_down(console_of(request), said):
+            detail = (
+                "neither the state directory nor the database can be written; tell your colleagues by other means"
+            )
+            raise RequestProblem(503, "not-acknowledged", detail)
+    feed_of(request).acknowledged(calls, by, at)
 
 
 class _Login(Enum):
@@ -156,7 +180,3 @@ def _login(request: Request, sites: tuple[str, ...] | None) -> _Login:
     except StoreError:
         return _Login.SAME
     return _Login.SAME if now == sites else _Login.OTHER_SITES
-
-
-def _event(name: str, data: object) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))

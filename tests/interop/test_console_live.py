@@ -22,6 +22,7 @@ PASSWORD = "a long enough password"
 PLANS = {
     "tower": Plan(),
     "annex": Plan(language="fr"),
+    "storm": Plan(),
     "down": Plan(routes=("provider_a",), basic=False, timeout="500ms"),
 }
 
@@ -31,7 +32,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("console")
     port = free_port("127.0.0.1")
     with world(folder, PLANS, running=False, console={"listen": f"http://127.0.0.1:{port}"}) as made:
-        for name, role, site in (("desk", "desk", ""), ("annexe", "desk", "annex"), ("eyes", "viewer", "")):
+        for name, role, site in (
+            ("desk", "desk", ""),
+            ("annexe", "desk", "annex"),
+            ("storm", "desk", "storm"),
+            ("eyes", "viewer", ""),
+        ):
             sites = ("--site", site) if site else ()
             done = made.router.command(
                 "users", "add", name, "--role", role, *sites, "--password-stdin", typed=f"{PASSWORD}\n"
@@ -185,3 +191,44 @@ def test_readiness_evidence_and_status(here: World, people: Chromium) -> None:
     text = anybody.content()
     assert not any(secret in text for secret in ("127.30", "provider", "tower", "carrier")), "nothing for an attacker"
     keep(anybody, SHOTS, "status-telephone-fr")
+
+
+STORM = 200
+
+
+def test_a_storm_is_one_growing_alert_and_none_of_its_calls_is_lost(here: World, people: Chromium) -> None:
+    place = here["storm"]
+    page = open_live(here, people.context(), "storm")
+    telephone = open_live(here, people.context(locale="fr-CA", viewport=TELEPHONE), "storm")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    before = {call["id"] for call in here.router.calls()}
+    with running(place.sipp("psap_answers", "provider_a", calls=None, timeout=120)):
+        caller = place.caller("caller_dials", calls=STORM, rate=STORM, pause_ms=90_000, timeout=120)
+        with running(caller):
+            alert = page.locator("#live-alert")
+            expect(alert.locator("h1")).to_contain_text(f"{STORM} calls to 911", timeout=60_000)
+            expect(page.locator("#live-say")).to_contain_text(f"{STORM} calls to 911")
+            expect(page.locator("#live-open article")).to_have_count(STORM)
+            expect(alert.locator(".others li")).to_have_count(STORM - 1)
+            expect(page.locator("#alert-acknowledge")).to_be_focused()
+            expect(telephone.locator("#live-alert h1")).to_contain_text(f"{STORM} appels au 911")
+            assert telephone.evaluate("document.documentElement.scrollWidth") <= TELEPHONE["width"]
+            page.screenshot(path=str(SHOTS / "live-storm.png"))
+            telephone.screenshot(path=str(SHOTS / "live-storm-telephone-fr.png"))
+            sent: list[str] = []
+            page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+            page.keyboard.press("Tab")
+            expect(page.locator("#alert-all")).to_be_focused()
+            expect(page.locator("#alert-all")).to_contain_text(str(STORM))
+            page.keyboard.press("Enter")
+            expect(alert).to_be_hidden()
+            expect(telephone.locator("#live-alert")).to_be_hidden()
+            assert len(sent) == 1, "one step"
+            keep(page, SHOTS, "live-storm-acknowledged")
+            expect(page.locator("#live-open article.acknowledged")).to_have_count(STORM)
+            page.reload()
+            expect(page.locator("#live-open article.acknowledged")).to_have_count(STORM)
+    records = [call for call in here.router.calls() if call["id"] not in before]
+    assert len(records) == STORM
+    assert errors == []

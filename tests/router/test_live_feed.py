@@ -14,9 +14,10 @@ from fastapi import Request
 
 from e911.record import CallIntent
 from router.confirmations import Requests
-from router.console import evidence_page, live_page
-from router.console.live_feed import LiveFeed, Watcher
+from router.console import evidence_page, live_feed, live_page
+from router.console.live_feed import Change, LiveFeed, Watcher
 from router.console.pages import visitor
+from router.console.problems import RequestProblem
 from router.console.readiness_page import Doctor
 from router.store.devices import upsert_devices
 from router.store.records import apply_events
@@ -61,9 +62,10 @@ def rest(feed: LiveFeed) -> None:
 
 
 async def next_of(watcher: Watcher) -> tuple[str, Any]:
-    change = await asyncio.wait_for(watcher.queue.get(), 60)
-    assert change is not None
-    return change
+    events = await asyncio.wait_for(watcher.take(), 60)
+    assert events is not None
+    name, _, data = events.partition(b"\ndata: ")
+    return name.removeprefix(b"event: ").decode(), orjson.loads(data)
 
 
 def watched(world: ConsoleWorld) -> None:
@@ -120,7 +122,7 @@ def test_it_begins_with_the_database_and_tells_of_calls_of_other_nodes(world: Co
 
 def test_an_acknowledgement_is_still_known_to_those_who_come_after_all_have_left(world: ConsoleWorld) -> None:
     watched(world)
-    feed_of(world).acknowledged("call-1", "ada", time.time())
+    feed_of(world).acknowledged(["call-1"], "ada", time.time())
     feed = feed_of(world)
 
     async def watch() -> Any:
@@ -180,7 +182,7 @@ def test_a_stream_on_which_calls_flow_ends_with_the_login_and_with_a_change_of_i
             with world.console.store.writing() as conn:
                 change_user(conn, "ada", AUTHOR, role=Role.DESK, sites=("lab",))
         for watcher in live_page.feed_of(request)._watchers:
-            watcher.put([("call", {"id": f"call-{number}"}) for number in range(100)])
+            watcher.put([Change(f"call-{number}", b"event: call\ndata: {}\n\n") for number in range(100)])
         return [chunk async for chunk in stream]
 
     chunks = asyncio.run(listen())
@@ -197,7 +199,7 @@ def test_a_stream_goes_on_without_the_database(world: ConsoleWorld, monkeypatch:
             while not (await anext(stream)).startswith(b"event: calls"):
                 pass
             lose_database(world)
-            live_page.feed_of(request).acknowledged("call-1", "ada", 1.0)
+            live_page.feed_of(request).acknowledged(["call-1"], "ada", 1.0)
             return bytes(await anext(stream))
         finally:
             await stream.aclose()
@@ -312,3 +314,82 @@ def test_nobody_waits_for_a_report_or_for_readiness(world: ConsoleWorld) -> None
         assert viewer.get("/readiness").status_code == 503
         doctor.document = {"findings": [], "sites": []}
         assert viewer.get("/readiness").status_code == 200, "the last answer, with its age"
+
+
+def test_many_calls_are_acknowledged_in_one_step_or_none_of_them(world: ConsoleWorld) -> None:
+    store(world, call("call-2"), call("call-3", site="lab"))
+    desk, viewer = world.browser("ada", "desk", ("hq",)), world.browser("vic", "viewer")
+    headers = {"Accept": "application/json"}
+
+    def press(browser: Browser, calls: str) -> int:
+        data = {"csrf": browser.csrf("/account"), "calls": calls}
+        return int(browser.http.post("/live/acknowledge", data=data, headers=headers).status_code)
+
+    assert press(desk, "call-1 call-2 call-3") == 404, "one is of another site"
+    assert press(desk, "") == 422
+    assert press(desk, " ".join(f"call-{number}" for number in range(2000))) == 422
+    assert press(viewer, "call-1 call-2") == 403
+    assert Requests(world.console.state_directory).take() == []
+    assert press(desk, "call-1 call-2") == 204
+    assert sorted(one["call"] for one in Requests(world.console.state_directory).take()) == ["call-1", "call-2"]
+
+
+def test_one_who_reads_slowly_is_told_how_calls_stand_at_last_and_never_without_end() -> None:
+    async def watch() -> tuple[bytes | None, bytes | None, bytes | None]:
+        watcher = Watcher(asyncio.get_running_loop(), None)
+        for step in range(5000):
+            watcher.put([Change(f"call-{step % 200}", b"<%d>" % step)])
+        first = await watcher.take()
+        watcher.put([Change("call-1", b"<old>"), Change("", b"<all>"), Change("call-2", b"<new>")])
+        second = await watcher.take()
+        watcher.put([Change(f"call-{number}", b"") for number in range(live_feed.MOST_WAITING + 1)])
+        return first, second, await watcher.take()
+
+    first, second, third = asyncio.run(watch())
+    assert first == b"".join(b"<%d>" % step for step in range(4800, 5000)), "the last of each call"
+    assert second == b"<all><new>"
+    assert third is None, "it begins anew"
+
+
+def test_beyond_the_bound_watchers_are_told_to_come_again(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_feed, "MOST_WATCHERS", 1)
+    request = request_of(world, world.browser("ada", "desk"))
+
+    async def listen() -> int:
+        stream: Any = await stream_of(request)
+        try:
+            await anext(stream)
+            with pytest.raises(RequestProblem) as refused:
+                await stream_of(request)
+            return refused.value.status
+        finally:
+            await stream.aclose()
+
+    assert asyncio.run(listen()) == 503
+
+
+def test_a_storm_of_another_node_is_shown_whole(world: ConsoleWorld) -> None:
+    feed = feed_of(world)
+
+    async def watch() -> set[str]:
+        watcher = feed.watch(asyncio.get_running_loop(), None)
+        try:
+            await next_of(watcher)
+            storm = [call(f"storm-{number:03d}") for number in range(250)]
+            await asyncio.to_thread(store, world, *storm)
+            found: set[str] = set()
+            while len(found) < 250:
+                events = await asyncio.wait_for(watcher.take(), 60)
+                assert events is not None
+                found |= {
+                    orjson.loads(one.partition(b"data: ")[2])["id"]
+                    for one in events.split(b"\n\n")
+                    if one.startswith(b"event: call\n")
+                }
+            return found
+        finally:
+            feed.leave(watcher)
+
+    assert len(asyncio.run(watch())) == 250

@@ -151,18 +151,16 @@
 
   async function acknowledge(list, button) {
     if (button) button.disabled = true;
-    for (const call of list) {
-      try {
-        const answer = await fetch(`/live/${encodeURIComponent(call.id)}/acknowledge`, {
-          method: "POST",
-          headers: { Accept: "application/json", "X-CSRF-Token": root.dataset.csrf, "Content-Type": "application/x-www-form-urlencoded" },
-          body: "",
-        });
-        if (!answer.ok) throw new Error(String(answer.status));
-      } catch (error) {
-        if (button) { button.disabled = false; button.textContent = words.failed_to_acknowledge; }
-        return;
-      }
+    try {
+      const answer = await fetch("/live/acknowledge", {
+        method: "POST",
+        headers: { Accept: "application/json", "X-CSRF-Token": root.dataset.csrf },
+        body: new URLSearchParams({ calls: list.map((call) => call.id).join(" ") }),
+      });
+      if (!answer.ok) throw new Error(String(answer.status));
+    } catch (error) {
+      if (button) { button.disabled = false; button.textContent = words.failed_to_acknowledge; }
+      return;
     }
     rememberClosed(list.map((call) => call.id));
     show();
@@ -172,6 +170,29 @@
     const box = element("div");
     box.append(element("dt", "", name), element("dd", "", value));
     list.append(box);
+  }
+
+  // What shows many calls is changed where a call changed, and nowhere else: it neither jumps nor loses the focus, and
+  // a storm costs no more than its changes.
+  function lister(make) {
+    const made = new Map();
+    return (box, list) => {
+      const wantedIds = new Set();
+      list.forEach((call, index) => {
+        const key = JSON.stringify(call);
+        let known = made.get(call.id);
+        if (!known || known.key !== key) {
+          const node = make(call);
+          if (known) known.node.replaceWith(node);
+          known = { key, node };
+          made.set(call.id, known);
+        }
+        wantedIds.add(call.id);
+        if (box.children[index] !== known.node) box.insertBefore(known.node, box.children[index] || null);
+      });
+      while (box.children.length > list.length) box.lastElementChild.remove();
+      for (const id of made.keys()) if (!wantedIds.has(id)) made.delete(id);
+    };
   }
 
   // The buttons stay while what is around them changes: nobody shall press one that is just being replaced.
@@ -202,13 +223,20 @@
     return actions;
   }
 
+  const others = element("ul", "others");
+  others.tabIndex = 0;
+  others.setAttribute("aria-label", words.others);
+  const listOthers = lister((call) => element("li", "", `${when(call.started_at)}  ${who(call)} — ${[place(call), ...finer(call)].filter(Boolean).join(", ") || words.no_location} — ${state(call)}`));
+
   function drawAlert(list) {
     const call = list[0];
     const actions = actionsFor(list);
     const focused = document.activeElement && alertBox.contains(document.activeElement) ? document.activeElement.id : "";
-    alertBox.className = `alert${call.kind === "test" ? " test" : ""}${call.is_trial ? " calm" : ""}`;
-    for (const child of [...alertBox.children]) if (child !== actions) child.remove();
-    const put = (child) => alertBox.insertBefore(child, actions.parentNode === alertBox ? actions : null);
+    alertBox.className = `alert${call.kind === "test" ? " test" : ""}${call.is_trial ? " calm" : ""}${list.length > 1 ? " many" : ""}`;
+    for (const child of [...alertBox.children]) if (child !== actions && child !== others) child.remove();
+    if (list.length < 2) others.remove();
+    const first = [others, actions].find((child) => child.parentNode === alertBox) || null;
+    const put = (child) => alertBox.insertBefore(child, first);
     const heading = element("h1", "", list.length > 1 ? `${title(call)} — ${fill(words.alert_many, { count: list.length })}` : title(call));
     heading.id = "alert-title";
     put(heading);
@@ -236,9 +264,8 @@
     const picture = plan(call, "map");
     if (picture) put(picture);
     if (list.length > 1) {
-      const others = element("ul", "others");
-      list.slice(1, 21).forEach((other) => others.append(element("li", "", `${when(other.started_at)}  ${who(other)} — ${[place(other), ...finer(other)].join(", ")} — ${state(other)}`)));
-      put(others);
+      listOthers(others, list.slice(1));
+      if (others.parentNode !== alertBox) alertBox.insertBefore(others, actions.parentNode === alertBox ? actions : null);
     }
     if (actions.parentNode !== alertBox) alertBox.append(actions);
     alertBox.hidden = false;
@@ -305,12 +332,39 @@
     return line;
   }
 
+  const listOpen = lister(card);
+  const listOver = lister(row);
+
+  // A screen reader hears each new state of the call that is shown, and now and then how many there are.
+  let spokenCount = 0;
+  let countDue = 0;
+  const COUNT_MS = 3000;
+  function speak(list) {
+    const call = list[0];
+    const box = document.getElementById("live-say");
+    const counted = list.length > 1 ? ` ${fill(words.alert_many, { count: list.length })}.` : "";
+    const text = `${title(call)}. ${who(call)}. ${[...finer(call), place(call)].filter(Boolean).join(", ") || words.no_location}. ${state(call)}.`;
+    if (text !== spoken) {
+      spoken = text;
+      spokenCount = list.length;
+      box.textContent = text + counted;
+    } else if (list.length !== spokenCount && !countDue) {
+      countDue = window.setTimeout(() => {
+        countDue = 0;
+        if (alertBox.hidden) return;
+        spokenCount = alerted.length;
+        box.textContent = fill(words.alert_many, { count: alerted.length });
+      }, COUNT_MS);
+    }
+  }
+
   function show() {
     const all = [...calls.values()].sort((one, other) => other.started_at - one.started_at);
     const open = all.filter((call) => !OVER.has(call.state));
     const openBox = document.getElementById("live-open");
-    openBox.replaceChildren(...(open.length ? open.slice(0, 100).map(card) : [element("p", "empty card", words.quiet)]));
-    document.getElementById("live-over").replaceChildren(...all.filter((call) => OVER.has(call.state)).slice(0, 50).map(row));
+    if (open.length) listOpen(openBox, open);
+    else if (!openBox.querySelector(".empty")) openBox.replaceChildren(element("p", "empty card", words.quiet));
+    listOver(document.getElementById("live-over"), all.filter((call) => OVER.has(call.state)));
     const list = trial ? [trial] : wanted();
     // The call that is shown stays until somebody has said something to it; further ones make the alert grow.
     const shown = list.findIndex((call) => call.id === shownId);
@@ -318,13 +372,14 @@
     if (shown > 0 && !isMoreUrgent) list.unshift(...list.splice(shown, 1));
     if (list.length) {
       drawAlert(list);
-      const text = `${title(list[0])}. ${who(list[0])}. ${[...finer(list[0]), place(list[0])].join(", ")}. ${state(list[0])}`;
-      if (text !== spoken) document.getElementById("live-say").textContent = spoken = text;
+      speak(list);
       document.title = `● ${title(list[0])}`;
       shownId = list[0].id;
     } else {
       alertBox.hidden = true;
       alertBox.replaceChildren();
+      spoken = "";
+      document.getElementById("live-say").textContent = "";
       document.title = `${open.length ? `(${open.length}) ` : ""}edge911`;
       if (shownId) document.getElementById("content").focus();
       shownId = "";
@@ -334,13 +389,13 @@
 
   // In a storm the page is drawn a few times a second, not for each change.
   let due = 0;
-  function showSoon() { if (!due) due = window.setTimeout(() => { due = 0; show(); }, 60); }
+  function showSoon() { if (!due) due = window.setTimeout(() => { due = 0; show(); }, calls.size > 50 ? 250 : 60); }
 
   window.addEventListener("keydown", (event) => {
     if (alertBox.hidden) return;
     if (event.key === "Escape") document.getElementById("alert-close").click();
     if (event.key === "Tab") {
-      const stops = [...alertBox.querySelectorAll("button, a")];
+      const stops = [...alertBox.querySelectorAll("button, a"), ...(others.parentNode ? [others] : [])];
       const index = stops.indexOf(document.activeElement);
       event.preventDefault();
       stops[(index + (event.shiftKey ? stops.length - 1 : 1)) % stops.length].focus();
@@ -351,6 +406,14 @@
 
   const stateTag = document.getElementById("live-state");
   function connection(text, kind) { stateTag.textContent = text; stateTag.className = `tag ${kind}`; }
+
+  const MOST_CALLS = 500;
+  function forgetOld() {
+    for (const [id, call] of calls) {
+      if (calls.size <= MOST_CALLS) return;
+      if (OVER.has(call.state)) calls.delete(id);
+    }
+  }
 
   const source = new EventSource("/live/events");
   source.addEventListener("calls", (event) => {
@@ -365,12 +428,13 @@
     // A call that fails after all is worth a second alert.
     if (known && known.state !== "failed" && call.state === "failed") closed.delete(call.id);
     calls.set(call.id, call);
+    forgetOld();
     showSoon();
   });
   source.addEventListener("ended", () => { source.close(); connection(words.signed_out, "bad"); window.location.assign("/login?next=/live"); });
   source.addEventListener("error", () => {
     connection(words.lost, "bad");
-    if (source.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 3000);
+    if (source.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 3000 + Math.random() * 7000);
   });
   window.setInterval(() => { if (!alertBox.hidden || calls.size) show(); }, 20000);
   showSound();
