@@ -27,10 +27,7 @@ from config.load import ConfigError
 from config.schema import Config
 from router.channels import Channels, Report, prepare_process, privacy_url
 from router.child_process import begin, end
-from router.confirmations import (
-    Requests,
-    confirmation_from,
-)
+from router.confirmations import Requests, confirmation_from
 from router.confirming import Confirming
 from router.contact_tests import KIND as TEST_KIND
 from router.contact_tests import take_tests
@@ -41,7 +38,7 @@ from router.notice_jobs import Proofs, job_of
 from router.notice_settings import Settings, last_good_settings, load_settings
 from router.noticelog import NoticeLog, restore
 from router.outbox import Attempt, Entry, Key, NoticeState, Outbox
-from router.passing_on import pass_on
+from router.passing_on import pass_on, share_watches
 from router.receivers.forms import form_of, thread_of
 from router.segments import START, Cursor, LineReader
 from router.signs_of_life import Heartbeat, release_signals
@@ -113,6 +110,7 @@ class NoticesProcess:
         self._replay_end = self._reader.end()
         self._is_replayed = False
         self._is_holding = False
+        self._hold_until = 0.0
         self._delivered = 0
         self._failed = 0
         self._refused = 0
@@ -137,7 +135,7 @@ class NoticesProcess:
         if self._settings.database_url.startswith("postgresql"):
             # Another node may have taken over what waits since before we were silent: the database is asked first.
             self._intake.hold_seconds = HOLD_SECONDS
-            self._is_holding = True
+            self._is_holding, self._hold_until = True, time.monotonic() + HOLD_SECONDS
         self._intake.resume(time.monotonic(), time.time())
         self._database.start()
         pause = 0.0
@@ -180,7 +178,7 @@ class NoticesProcess:
             self._next_store = now + STORE_SECONDS
             self._confirming.take_keys()
             self._take_requests()
-            if self._is_replayed:
+            if self._is_replayed and (not self._is_holding or now >= self._hold_until):
                 pass_on(self._intake, now, at)
             self._store()
             self._logs.render()
@@ -292,6 +290,7 @@ class NoticesProcess:
         if node_beat is not None and node_beat.silent != recorder.silent:
             recorder.silent = node_beat.silent
             recorder.look()
+        share_watches(self._intake.watches, recorder)
         while not recorder.taken.empty():
             for key in recorder.taken.get():
                 self._outbox.forget(key)

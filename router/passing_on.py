@@ -9,10 +9,11 @@ from e911.follow_up import FollowUp
 from router.brief import brief_of
 from router.notice_writer import ESCALATED, UNTOLD, Occurrence
 from router.receivers.forms import Form, Thread, form_of, thread_of
-from router.watches import Due, Watch, next_contacts
+from router.watches import Due, Watch, Watches, next_contacts
 
 if TYPE_CHECKING:
     from router.intake import Intake
+    from router.recorder import Recorder
 
 PASSED_ON = frozenset({ESCALATED, UNTOLD})
 """Kinds of notices that come from no line of the journal."""
@@ -69,6 +70,18 @@ def _what_became(event: Mapping[str, Any], watch: Watch) -> tuple[FollowUp, dict
         case "finished":
             return FollowUp.ENDED, {"by": event.get("by", "")}
     return None
+
+
+def share_watches(watches: Watches, recorder: "Recorder") -> None:
+    """What other nodes watch now is left to them, what they left is watched here, and they are to know what is."""
+    while not recorder.taken_watches.empty():
+        for call in recorder.taken_watches.get():
+            watches.leave(call)
+    while not recorder.recovered_watches.empty():
+        for watch in recorder.recovered_watches.get():
+            watches.take_over(watch)
+    if changed := watches.take_changed():
+        recorder.submit_watches(changed)
 
 
 def pass_on(intake: "Intake", now: float, at: float) -> int:

@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from router.store.folds import store_folds
 from router.store.leases import leases_in, store_leases
 from router.store.outbox import queued_entries, store_entries, take_over, taken_over
 from router.store.records import CallLines, apply_calls, gather, read_cursor, store_cursor
+from router.store.watches import store_watches, take_watches, taken_watches, watches_of
+from router.watches import Watch
 
 PAUSE_SECONDS = 0.1
 LOOK_SECONDS = 1.0
@@ -66,6 +68,10 @@ class Recorder(threading.Thread):
         self.recovered: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
         self.taken: queue.SimpleQueue[list[Key]] = queue.SimpleQueue()
         """What other nodes took over from this one while it was silent."""
+        self.taken_watches: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+        """Calls that other nodes watch now, which this one did before it was silent."""
+        self.recovered_watches: queue.SimpleQueue[list[Watch]] = queue.SimpleQueue()
+        """Calls to be watched: this node's from before, and those of nodes that died."""
         self.silent: tuple[str, ...] = ()
         """Nodes whose notices are to be taken over."""
         self.stored_confirmations: queue.SimpleQueue[list[Confirmation]] = queue.SimpleQueue()
@@ -94,6 +100,7 @@ class Recorder(threading.Thread):
         self._confirmations: dict[tuple[str, str, str, int, str], Confirmation] = {}
         self._look_for_confirmations_at = 0.0
         self._proofs: dict[tuple[str, str], ChannelOutcome] = {}
+        self._watches: dict[str, Mapping[str, Any] | None] = {}
         self._stopping = threading.Event()
         self._news = threading.Event()
         self._engine: Engine | None = None
@@ -129,6 +136,12 @@ class Recorder(threading.Thread):
         """Have written what came of channels."""
         with self._lock:
             self._proofs |= proofs
+        self._news.set()
+
+    def submit_watches(self, found: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """Have written which calls this node watches (`Watches.take_changed`)."""
+        with self._lock:
+            self._watches |= found
         self._news.set()
 
     def forget(self, keys: Iterable[Key], folds: Iterable[Told]) -> None:
@@ -228,14 +241,17 @@ class Recorder(threading.Thread):
             with writing(engine) as conn:
                 cursor = read_cursor(conn, self._node)
                 if not self._recovered_once:
+                    self.taken_watches.put(taken_watches(conn, self._node, time.time()))
                     self.taken.put(taken_over(conn, self._node, time.time()))
                     self.recovered.put(queued_entries(conn, self._node))
+                    self.recovered_watches.put(watches_of(conn, self._node))
                     self._recovered_once = True
             self._start_over(cursor)
         assert self._read is not None
         self._take_over(engine)
         self._look_for_confirmations(engine)
         self._write_confirmations(engine)
+        self._write_watches(engine)
         lines, after = self._reader.read_lines(self._read, self._limit)
         with self._lock:
             rows = list(self._rows.values())[:ROWS_AT_ONCE]
@@ -264,9 +280,31 @@ class Recorder(threading.Thread):
         for name in self.silent:
             with writing(engine) as conn:
                 found = take_over(conn, name, self._node)
+                watched = take_watches(conn, name, self._node)
             if found:
                 log.warning("notices-taken-over", extra={"event_fields": {"silent": name, "count": len(found)}})
                 self.recovered.put(found)
+            if watched:
+                log.warning("watches-taken-over", extra={"event_fields": {"silent": name, "count": len(watched)}})
+                self.recovered_watches.put(watched)
+
+    def _write_watches(self, engine: Engine) -> None:
+        with self._lock:
+            found = dict(self._watches)
+        if not found:
+            return
+        try:
+            with writing(engine) as conn:
+                store_watches(conn, self._node, found, time.time())
+        except StoreError as error:
+            if error.reason != "database-error":
+                raise
+            self.unstorable += len(found)  # what no database takes must not hold up the records
+            log.error("record-not-stored", extra={"event_fields": {"detail": error.detail}})
+        with self._lock:
+            for call, data in found.items():
+                if self._watches.get(call) is data:
+                    del self._watches[call]
 
     def _write_confirmations(self, engine: Engine) -> None:
         with self._lock:

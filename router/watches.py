@@ -54,6 +54,11 @@ class Watch:
     more: int = 0
     """Calls folded with it."""
 
+    @property
+    def is_open(self) -> bool:
+        """True where somebody may still have to be told by it."""
+        return bool(self.deadlines and not self.acknowledged_by) or not (self.is_reached or self.is_alarmed)
+
     def as_data(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {
@@ -99,6 +104,11 @@ class Watches:
         """Before this time nothing is due."""
         self.confirmed: OrderedDict[str, str] = OrderedDict()
         """Calls acknowledged, by whom; also those that are watched no more."""
+        self._changed: set[str] = set()
+        self._kept: set[str] = set()
+        """Calls whose watch the database has, or is to have."""
+        self._elsewhere: set[str] = set()
+        """Calls that another node watches now."""
 
     def __len__(self) -> int:
         return len(self._found)
@@ -120,6 +130,39 @@ class Watches:
             if not watch.acknowledged_by and (watch.deadlines or watch.at > at - CONFIRM_SECONDS)
         ]
 
+    def take_changed(self) -> dict[str, Mapping[str, Any] | None]:
+        """What other nodes must know, were this one to die, and did not know yet: watches with somebody still to be
+        told, as data; None where nobody is any more."""
+        found: dict[str, Mapping[str, Any] | None] = {}
+        for call in self._changed:
+            watch = self._found.get(call)
+            if watch is not None and call not in self._elsewhere and watch.is_open:
+                self._kept.add(call)
+                found[call] = watch.as_data()
+            elif call in self._kept:
+                self._kept.discard(call)
+                found[call] = None
+        self._changed.clear()
+        return found
+
+    def take_over(self, watch: Watch) -> bool:
+        """Watch a call in place of a node that died, or as this one did before it died. False: known already."""
+        if watch.call in self._found:
+            return False
+        self._elsewhere.discard(watch.call)
+        self._kept.add(watch.call)
+        self.begin(watch)
+        return True
+
+    def leave(self, call: str) -> None:
+        """Another node watches it now."""
+        self._elsewhere.add(call)
+        self._kept.discard(call)
+        watch = self._found.get(call)
+        if watch is not None:
+            watch.deadlines.clear()
+            watch.is_alarmed = True
+
     def expire(self, at: float) -> None:
         """End what is old."""
         for call, watch in list(self._found.items()):
@@ -128,6 +171,7 @@ class Watches:
             if watch.acknowledged_by or not watch.deadlines:
                 del self._found[call]
                 self._bytes -= len(watch.line)
+                self._changed.add(call)
 
     def begin(self, watch: Watch) -> Watch:
         """Take a watch in; one that is there already stays, and is given back."""
@@ -137,22 +181,27 @@ class Watches:
         by = self.confirmed.get(watch.call)
         if by is not None:
             watch.acknowledged_by = by
+        if watch.call in self._elsewhere:
+            watch.is_alarmed = True
         self._found[watch.call] = watch
+        self._changed.add(watch.call)
         self._bytes += len(watch.line)
         self._next = 0.0
         while len(self._found) > WATCHED_CALLS or self._bytes > WATCHED_BYTES:
-            _, old = self._found.popitem(last=False)
+            call, old = self._found.popitem(last=False)
             self._bytes -= len(old.line)
+            self._changed.add(call)
         return watch
 
     def tell(self, watch: Watch, contact: str, keys: Iterable[Key], deadline: float | None) -> None:
         """A contact is being told of it, by these notices."""
         if contact not in watch.told:
             watch.told.append(contact)
-        if deadline is not None:
+        if deadline is not None and watch.call not in self._elsewhere:
             watch.deadlines.setdefault(contact, deadline)
         if not watch.is_reached:
             watch.waiting.update(keys)
+        self._changed.add(watch.call)
         self._next = 0.0
 
     def settled(self, key: Key, *, delivered: bool) -> None:
@@ -160,6 +209,7 @@ class Watches:
         watch = self._found.get(key[0])
         if watch is None or watch.is_reached:
             return
+        self._changed.add(watch.call)
         if delivered:
             watch.is_reached = True
             watch.waiting.clear()
@@ -180,6 +230,7 @@ class Watches:
             if watch is not None and not watch.acknowledged_by:
                 watch.acknowledged_by, watch.acknowledged_at = by or "somebody", at
                 watch.deadlines.clear()
+                self._changed.add(call)
         return is_new
 
     def due(self, at: float) -> list[Due]:
@@ -193,6 +244,7 @@ class Watches:
                 late = watch.at + UNTOLD_SECONDS
                 if not watch.waiting or at >= late:
                     watch.is_alarmed = True
+                    self._changed.add(watch.call)
                     found.append(Due(watch, None))
                 else:
                     self._next = min(self._next, late)
@@ -201,6 +253,7 @@ class Watches:
             for contact, deadline in list(watch.deadlines.items()):
                 if at >= deadline:
                     del watch.deadlines[contact]
+                    self._changed.add(watch.call)
                     found.append(Due(watch, contact))
                 else:
                     self._next = min(self._next, deadline)

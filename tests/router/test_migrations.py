@@ -82,6 +82,7 @@ ROWS = {
     "0012": OF_ALI,
     "0015": OF_PROVISIONING,
     "0016": OF_PHONES,
+    "0017": ("INSERT INTO watches (call, node, at, data) VALUES ('c1', 'hq-1', 1, '{}')",),
 }
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 

@@ -90,3 +90,39 @@ def test_watches_end_by_number_and_by_age_but_not_those_that_are_still_needed() 
 )
 def test_who_comes_next(contact: str, wanted: list[str], order: list[str], everybody: str, found: list[str]) -> None:
     assert next_contacts(contact, wanted=wanted, order=order, everybody=everybody) == found
+
+
+def test_others_are_to_know_of_what_somebody_is_still_to_be_told_and_of_its_end() -> None:
+    watches = Watches()
+    watched(watches)
+    watched(watches, "c2", deadline=None)
+    watches.settled(("c2", "call", "desk", 0), delivered=True)
+    found = watches.take_changed()
+    assert found.keys() == {"c1"}, "nothing is left to be done of c2"
+    assert found["c1"] is not None
+    assert watch_from(found["c1"]).deadlines == {"desk": 60.0}
+    assert watches.take_changed() == {}
+    watches.acknowledge(["c1"], "Ada", 10.0)
+    watches.settled(("c1", "call", "desk", 0), delivered=True)
+    assert watches.take_changed() == {"c1": None}
+
+
+def test_what_another_node_took_over_is_left_to_it_also_where_the_journal_brings_it_again() -> None:
+    watches = Watches()
+    watched(watches)
+    watches.leave("c1")
+    watches.leave("c2")
+    watched(watches, "c2")
+    assert watches.due(1000.0) == []
+    assert watches.take_changed() == {}
+
+
+def test_what_a_dead_node_watched_is_due_here() -> None:
+    dead, watches = Watches(), Watches()
+    watched(dead)
+    data = dead.take_changed()["c1"]
+    assert data is not None
+    assert watches.take_over(watch_from(data))
+    assert not watches.take_over(watch_from(data)), "once"
+    assert [due.contact for due in watches.due(60.0)] == [None, "desk"]
+    assert watches.take_changed() == {"c1": None}, "it is over, and the database shall know"
