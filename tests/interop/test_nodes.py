@@ -11,13 +11,13 @@ import pytest
 from psycopg import sql
 
 from tests.support.ports import endpoint
-from tests.support.postgres import postgresql_database, postgresql_server
+from tests.support.postgres import postgresql_database, postgresql_server, postgresql_template
 from tests.support.raw_sip import Call, Peer, answers
 from tests.support.router_process import RouterProcess
 from tests.support.world import Place, Plan, World, world
 
 pytestmark = pytest.mark.peers
-__all__ = ["postgresql_database", "postgresql_server"]
+__all__ = ["postgresql_database", "postgresql_server", "postgresql_template"]
 
 ONE, TWO = "+12125550191", "+12125550192"
 PLANS = {"shared": Plan(site_keys={"elins": [ONE, TWO]})}

@@ -1,5 +1,21 @@
 """Fixtures for the tests of router/."""
 
-from tests.support.postgres import postgresql_database, postgresql_server, store_url
+from tests.support.postgres import (
+    new_postgresql_database,
+    new_store_url,
+    postgresql_database,
+    postgresql_server,
+    postgresql_template,
+    sqlite_template,
+    store_url,
+)
 
-__all__ = ["postgresql_database", "postgresql_server", "store_url"]
+__all__ = [
+    "new_postgresql_database",
+    "new_store_url",
+    "postgresql_database",
+    "postgresql_server",
+    "postgresql_template",
+    "sqlite_template",
+    "store_url",
+]

@@ -88,12 +88,12 @@ ROWS = {
 
 
 @pytest.fixture
-def engine(store_url: str) -> Iterator[Engine]:
+def engine(new_store_url: str) -> Iterator[Engine]:
     """An empty database, without any schema."""
-    path = sqlite_path(store_url)
+    path = sqlite_path(new_store_url)
     if path is not None:
         path.parent.mkdir(parents=True)
-    made = create_store_engine(str(parse_url(store_url).render_as_string(hide_password=False)))
+    made = create_store_engine(str(parse_url(new_store_url).render_as_string(hide_password=False)))
     yield made
     made.dispose()
 

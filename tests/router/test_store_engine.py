@@ -32,9 +32,9 @@ def import_every_table() -> None:
             importlib.import_module(module.name)
 
 
-def test_a_new_store_is_migrated_to_what_the_program_declares(store_url: str) -> None:
+def test_a_new_store_is_migrated_to_what_the_program_declares(new_store_url: str) -> None:
     import_every_table()
-    engine = open_store(store_url)
+    engine = open_store(new_store_url)
     try:
         with engine.connect() as conn:
             context = MigrationContext.configure(conn, opts={"compare_type": False})
@@ -48,12 +48,12 @@ def test_there_is_one_newest_revision() -> None:
     assert len(revision_heads()) == 1
 
 
-def test_opening_again_keeps_what_is_there(store_url: str) -> None:
-    engine = open_store(store_url)
+def test_opening_again_keeps_what_is_there(new_store_url: str) -> None:
+    engine = open_store(new_store_url)
     with writing(engine) as conn:
         device_store.upsert_devices(conn, [{"device": "4001"}])
     engine.dispose()
-    engine = open_store(store_url)
+    engine = open_store(new_store_url)
     with reading(engine) as conn:
         assert [device.device for device in device_store.all_devices(conn)] == ["4001"]
     engine.dispose()
@@ -71,9 +71,9 @@ def _open(url: str) -> str:
         engine.dispose()
 
 
-def test_several_processes_may_be_the_first_to_open_it(store_url: str) -> None:
+def test_several_processes_may_be_the_first_to_open_it(new_store_url: str) -> None:
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert list(pool.map(_open, [store_url] * 8)) == ["0"] * 8
+        assert list(pool.map(_open, [new_store_url] * 8)) == ["0"] * 8
 
 
 def test_sqlite_writes_ahead_so_that_readers_never_wait_for_a_writer(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_sqlite_writes_ahead_so_that_readers_never_wait_for_a_writer(tmp_path: P
     engine.dispose()
 
 
-def test_an_exception_undoes_everything_written(store_url: str) -> None:
-    engine = open_store(store_url)
+def test_an_exception_undoes_everything_written(new_store_url: str) -> None:
+    engine = open_store(new_store_url)
     with pytest.raises(ZeroDivisionError), writing(engine) as conn:  # noqa: PT012 (the write is the point)
         device_store.upsert_devices(conn, [{"device": "4001"}])
         raise ZeroDivisionError
@@ -99,13 +99,13 @@ def test_an_exception_undoes_everything_written(store_url: str) -> None:
     engine.dispose()
 
 
-def test_a_database_newer_than_the_program_is_refused_and_left_alone(store_url: str) -> None:
-    engine = open_store(store_url)
+def test_a_database_newer_than_the_program_is_refused_and_left_alone(new_store_url: str) -> None:
+    engine = open_store(new_store_url)
     with engine.begin() as conn:
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     engine.dispose()
     with pytest.raises(StoreError, match="9999") as caught:
-        open_store(store_url)
+        open_store(new_store_url)
     assert caught.value.reason == "database-newer"
     assert "newer edge911" in caught.value.remedy
 
@@ -181,9 +181,9 @@ def test_a_database_locked_by_another_program_is_named(locked_sqlite: str) -> No
     assert caught.value.reason == "database-locked"
 
 
-def test_a_writer_that_finds_the_store_locked_says_so(store_url: str) -> None:
-    engine = open_store(store_url, wait=0.2)
-    other = create_store_engine(store_url)
+def test_a_writer_that_finds_the_store_locked_says_so(new_store_url: str) -> None:
+    engine = open_store(new_store_url, wait=0.2)
+    other = create_store_engine(new_store_url)
     with writing(other) as holder:
         device_store.take_turn(holder)
         with pytest.raises(StoreError) as caught, writing(engine) as conn:
@@ -239,10 +239,10 @@ def test_other_urls_are_refused(url: str) -> None:
     assert caught.value.reason == "database-url-invalid"
 
 
-def test_migrate_by_hand_is_what_open_store_does(store_url: str) -> None:
-    if store_url.startswith("sqlite"):
-        Path(store_url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
-    engine = create_store_engine(store_url)
+def test_migrate_by_hand_is_what_open_store_does(new_store_url: str) -> None:
+    if new_store_url.startswith("sqlite"):
+        Path(new_store_url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
+    engine = create_store_engine(new_store_url)
     migrate(engine)
     with engine.connect() as conn:
         assert conn.execute(select(device_store.devices)).all() == []

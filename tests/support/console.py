@@ -4,7 +4,9 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ from router.console import passwords
 from router.console.app import create_app, make_console
 from router.console.settings import Console
 from router.store.audit import Author
+from router.store.engine import open_store
 from router.store.tokens import TokenRole, add_token
 from router.store.users import Role, User, add_user
 
@@ -167,6 +170,21 @@ class ConsoleWorld:
         return Program(self.app, self.token(role, sites))
 
 
+@cache
+def _empty_store() -> bytes:
+    """The file of a store of the newest revision with nothing in it."""
+    with TemporaryDirectory() as folder:
+        open_store(f"sqlite:///{folder}/edge911.db").dispose()
+        return (Path(folder) / "edge911.db").read_bytes()
+
+
+def _put_store(file: Path) -> None:
+    """A store where none is: to make each anew would cost most of many tests."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(_empty_store())
+
+
 @contextmanager
 def console_world(folder: Path, database: str = "", **sections: Mapping[str, Any]) -> Iterator[ConsoleWorld]:
     """A console on a store (default: SQLite in the folder); `sections` replace those of CONFIG."""
@@ -176,6 +194,8 @@ def console_world(folder: Path, database: str = "", **sections: Mapping[str, Any
     file = folder / "edge911.yaml"
     file.write_text(yaml.safe_dump(config))
     console = make_console(load_config(file))
+    if console.loaded.database_url.startswith("sqlite:///"):
+        _put_store(Path(console.loaded.database_url.removeprefix("sqlite:///")))
     try:
         yield ConsoleWorld(console)
     finally:

