@@ -54,12 +54,20 @@ def dispatchability(location: DispatchableLocation | None, site: Site | None = N
     """Judge a location as a caller's; `site` is the one it is at, where it is at one."""
     if location is None:
         return Dispatchability(reasons=("no-location",), suggestions=())
+    return Dispatchability(reasons=_problems(location, site), suggestions=suggestions(location.civic))
+
+
+def _problems(location: DispatchableLocation, site: Site | None) -> tuple[str, ...]:
     reasons = civic_problems(location.civic, has_point=location.point is not None)
     if site is not None:
         reasons += inside_problems(location.civic, site)
-    if location.doubt:
-        reasons += (location.doubt,)
-    return Dispatchability(reasons=reasons, suggestions=suggestions(location.civic))
+    return (*reasons, location.doubt) if location.doubt else reasons
+
+
+def device_problems(device: Device, places: Places, now: float) -> tuple[str, ...]:
+    """The reasons of `device_dispatchability` alone, for many devices."""
+    location, place, reason = registered_location(device, "", places, now)
+    return (reason,) if location is None else _problems(location, place.site if place else None)
 
 
 def device_dispatchability(device: Device, places: Places, now: float) -> Dispatchability:

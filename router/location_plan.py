@@ -4,26 +4,42 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from e911.dispatchable import Dispatchability
 from e911.location import Device
 from router.locations_csv import LocationRow, written_cell
 from router.store.devices import COLUMNS, Value, columns_of, overlaid, settled
 
+Judged = Callable[[Device], tuple[str, ...]]
+"""Why help could not be sent to a device by what is registered of it; empty where it could."""
 _KEPT_BY_US = frozenset({"confirmed_at", "confirmed_by"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceChange:
-    """One device: the columns that are other afterwards, as they stand in a file."""
+    """One device as it is before and afterwards; None where there is none."""
 
     device: str
     change: str
     """`added`, `changed` or `removed`."""
-    before: Mapping[str, str]
-    after: Mapping[str, str]
+    was: Device | None
+    becomes: Device | None
     dispatchable_before: tuple[str, ...] | None
     """Why help could not be sent there; empty where it could, None where there is no such device."""
     dispatchable_after: tuple[str, ...] | None
+
+    def columns(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The columns that are not the same, before and after, as they stand in a file; without those that are empty.
+
+        Made when asked for: an import of many devices shows few of them.
+        """
+        old: Mapping[str, Value] = columns_of(self.was) if self.was else {}
+        new: Mapping[str, Value] = columns_of(self.becomes) if self.becomes else {}
+        names = [name for name in COLUMNS[1:] if (old.get(name) or "") != (new.get(name) or "")]
+        if self.was and self.becomes:
+            names = [name for name in names if name not in _KEPT_BY_US] or names
+        return (
+            {name: _shown(name, old[name]) for name in names if old.get(name) not in ("", None)},
+            {name: _shown(name, new[name]) for name in names if new.get(name) not in ("", None)},
+        )
 
     @property
     def gains(self) -> bool:
@@ -50,6 +66,11 @@ class ImportPlan:
         return [item for item in self.changes if item.change == change]
 
     @property
+    def writes(self) -> list[tuple[Device | None, Device]]:
+        """What `write_devices` is to write."""
+        return [(item.was, item.becomes) for item in self.changes if item.becomes is not None]
+
+    @property
     def removed(self) -> list[str]:
         """The devices to be taken away."""
         return [item.device for item in self.of("removed")]
@@ -70,7 +91,7 @@ class ImportPlan:
 def import_plan(
     rows: Sequence[LocationRow],
     known: Mapping[str, Device],
-    judged: Callable[[Device], Dispatchability],
+    judged: Judged,
     *,
     replace: bool = False,
     now: float = 0.0,
@@ -86,10 +107,12 @@ def import_plan(
         after = overlaid(before or Device(device=row.device), row.values)
         if after == before:
             plan.unchanged += 1
+            reasons = judged(after)
         else:
-            after = settled(before, after, now, by)
-            plan.changes.append(_change(before, after, judged))
-        if reasons := judged(after).reasons:
+            change = _change(before, settled(before, after, now, by), judged)
+            plan.changes.append(change)
+            reasons = change.dispatchable_after or ()
+        if reasons:
             plan.lacking[row.device] = reasons
         if progress is not None and number % 500 == 0:
             progress(row.line)
@@ -98,21 +121,16 @@ def import_plan(
     return plan
 
 
-def _change(before: Device | None, after: Device | None, judged: Callable[[Device], Dispatchability]) -> DeviceChange:
-    old: Mapping[str, Value] = columns_of(before) if before else {}
-    new: Mapping[str, Value] = columns_of(after) if after else {}
-    names = [name for name in COLUMNS[1:] if (old.get(name) or "") != (new.get(name) or "")]
-    if before and after:
-        names = [name for name in names if name not in _KEPT_BY_US] or names
+def _change(before: Device | None, after: Device | None, judged: Judged) -> DeviceChange:
     device = after or before
     assert device is not None
     return DeviceChange(
         device=device.device,
         change="removed" if after is None else "added" if before is None else "changed",
-        before={name: _shown(name, old[name]) for name in names if old.get(name) not in ("", None)},
-        after={name: _shown(name, new[name]) for name in names if new.get(name) not in ("", None)},
-        dispatchable_before=judged(before).reasons if before else None,
-        dispatchable_after=judged(after).reasons if after else None,
+        was=before,
+        becomes=after,
+        dispatchable_before=judged(before) if before else None,
+        dispatchable_after=judged(after) if after else None,
     )
 
 
@@ -121,7 +139,8 @@ def _shown(name: str, value: Value) -> str:
 
 
 def _document(item: DeviceChange) -> dict[str, Any]:
-    return {"device": item.device, "before": dict(item.before), "after": dict(item.after)}
+    before, after = item.columns()
+    return {"device": item.device, "before": before, "after": after}
 
 
 def plan_lines(plan: ImportPlan, most: int = 50) -> Iterable[str]:
@@ -136,12 +155,13 @@ def plan_lines(plan: ImportPlan, most: int = 50) -> Iterable[str]:
 
 
 def _columns(item: DeviceChange) -> str:
-    names = {**item.after, **item.before} if item.change != "removed" else item.before
+    before, after = item.columns()
+    names = {**after, **before} if item.change != "removed" else before
     parts = []
     for name in COLUMNS:
         if name not in names or (item.change == "added" and name in _KEPT_BY_US):
             continue
-        old, new = item.before.get(name, ""), item.after.get(name, "")
+        old, new = before.get(name, ""), after.get(name, "")
         if item.change == "changed":
             parts.append(f"{name}: {old or '(empty)'} → {new or '(empty)'}")
         else:

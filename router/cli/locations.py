@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from e911.location import Device
     from router.location_cells import Places
-    from router.store.devices import UpsertCount, Value
+    from router.store.devices import Value
 
 _LONG_FILE = 2000
 """Rows from which on an import shows how far it is."""
@@ -93,14 +93,14 @@ def _import(
     UTF-8; comma, semicolon or tab between the cells. Every mistake is told as FILE:LINE:COLUMN: what, where
     COLUMN counts cells (in YAML: characters).
     """
-    from e911.dispatchable import device_dispatchability
+    from e911.dispatchable import device_problems
     from router import rules
     from router.csv_table import CsvError
     from router.location_cells import places_of
     from router.location_plan import import_plan, plan_lines
     from router.locations_csv import merged_problems, read_rows
     from router.locations_yaml import read_yaml_rows
-    from router.store.devices import UpsertCount, all_devices, get_devices, remove_devices, take_turn, upsert_devices
+    from router.store.devices import UpsertCount, all_devices, get_devices, remove_devices, take_turn, write_devices
     from router.store.engine import reading, writing
 
     loaded = load_or_exit(config)
@@ -128,7 +128,7 @@ def _import(
             planned = import_plan(
                 rows,
                 known,
-                lambda device: device_dispatchability(device, sites, now),
+                lambda device: device_problems(device, sites, now),
                 replace=replace,
                 now=now,
                 by=by,
@@ -136,10 +136,10 @@ def _import(
             )
             if not plan:
                 advance = shown("storing")
-                for start in range(0, len(rows), _CHUNK):
-                    chunk = rows[start : start + _CHUNK]
-                    count = _sum(count, upsert_devices(conn, [row.values for row in chunk], now=now, by=by))
-                    advance(chunk[-1].line)
+                writes = planned.writes
+                for start in range(0, len(writes), _CHUNK):
+                    write_devices(conn, writes[start : start + _CHUNK], now=now, by=by)
+                    advance(rows[-1].line * (start + _CHUNK) // len(writes))
                 remove_devices(conn, planned.removed)
     if as_json:
         import orjson
@@ -150,9 +150,7 @@ def _import(
     if plan:
         for line in plan_lines(planned):
             typer.echo(line)
-        count = UpsertCount(
-            new=len(planned.of("added")), changed=len(planned.of("changed")), unchanged=planned.unchanged
-        )
+    count = UpsertCount(new=len(planned.of("added")), changed=len(planned.of("changed")), unchanged=planned.unchanged)
     removed = f", {len(planned.removed):,} removed" if replace else ""
     typer.echo(
         f"{_devices(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged{removed}"
@@ -389,16 +387,6 @@ def _all(url: str) -> "list[Device]":
 
     with open_or_exit(url) as engine, reading(engine) as conn:
         return sorted(all_devices(conn), key=lambda device: device.device)
-
-
-def _sum(one: "UpsertCount", other: "UpsertCount") -> "UpsertCount":
-    from router.store.devices import UpsertCount
-
-    return UpsertCount(
-        new=one.new + other.new,
-        changed=one.changed + other.changed,
-        unchanged=one.unchanged + other.unchanged,
-    )
 
 
 def _who() -> str:

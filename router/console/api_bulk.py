@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from e911.dispatchable import device_dispatchability
+from e911.dispatchable import device_problems
 from e911.location import Device
 from router.console.api import Caller, caller_for
 from router.console.api_devices import editor_of
@@ -21,12 +21,11 @@ from router.location_plan import import_plan
 from router.locations_csv import LocationRow, merged_problems, read_rows
 from router.locations_yaml import read_yaml_rows
 from router.rules import places_of
-from router.store.devices import all_devices, get_devices, remove_devices, take_turn, upsert_devices
+from router.store.devices import all_devices, get_devices, remove_devices, take_turn, write_devices
 from router.store.tokens import TokenRole
 
 endpoints = APIRouter(prefix="/api/v1", tags=["devices"])
 
-_CHUNK = 1000
 _MOST_PROBLEMS = 500
 _BODY = {
     "requestBody": {
@@ -74,15 +73,13 @@ def put_devices(
         planned = import_plan(
             rows,
             known,
-            lambda device: device_dispatchability(device, sites, now),
+            lambda device: device_problems(device, sites, now),
             replace=replace,
             now=now,
             by=editor.who,
         )
         if not plan:
-            for start in range(0, len(rows), _CHUNK):
-                chunk = [row.values for row in rows[start : start + _CHUNK]]
-                upsert_devices(conn, chunk, now=now, by=editor.who, via=editor.via)
+            write_devices(conn, planned.writes, now=now, by=editor.who, via=editor.via)
             remove_devices(conn, planned.removed, by=editor.who, via=editor.via)
     return JSONResponse({"applied": not plan, **planned.as_document()})
 

@@ -21,12 +21,12 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
-    insert,
     or_,
     select,
 )
 
 from router.store.metadata import metadata
+from router.store.statements import insert_rows
 
 audit = Table(
     "audit",
@@ -41,7 +41,7 @@ audit = Table(
 )
 Index("ix_audit_subject", audit.c.subject)
 
-_BATCH = 1000
+_WRITTEN = ("at", "who", "via", "action", "subject", "site", "before", "after")
 _KEPT_TEXT = 200
 
 
@@ -110,21 +110,21 @@ def record_change(
 def record_changes(conn: Connection, author: Author, changes: Iterable[Change], *, at: float | None = None) -> None:
     """Add a row for each change. `at` is seconds since 1970; now where it is not given."""
     when = time.time() if at is None else at
+    who = author.who[:_KEPT_TEXT]
     rows = [
-        {
-            "at": when,
-            "who": author.who[:_KEPT_TEXT],
-            "via": author.via,
-            "action": change.action,
-            "subject": change.subject,
-            "site": change.site,
-            "before": _document(change.before),
-            "after": _document(change.after),
-        }
+        (
+            when,
+            who,
+            author.via,
+            change.action,
+            change.subject,
+            change.site,
+            _document(change.before),
+            _document(change.after),
+        )
         for change in changes
     ]
-    for start in range(0, len(rows), _BATCH):
-        conn.execute(insert(audit), rows[start : start + _BATCH])
+    insert_rows(conn, audit, _WRITTEN, rows)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -26,18 +26,16 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
-    bindparam,
     delete,
     func,
-    insert,
     select,
-    update,
 )
 
 from e911.devices import device_key
 from e911.location import CIVIC_FIELDS, CivicAddress, Device, DeviceKind, GeoPoint
 from router.store.audit import Author, Change, command_line_author, differences, record_changes
 from router.store.metadata import metadata
+from router.store.statements import insert_rows, update_rows
 
 Value = str | float | None
 WHO_COLUMNS: Final = ("name", "kind", "aor", "number", "username", "mac", "callback", "language", "email")
@@ -180,22 +178,32 @@ def upsert_devices(
         name = device_key(str(row["device"]))
         base = merged.get(name) or known.get(name) or Device(device=name)
         merged[name] = overlaid(base, row)
-    added = [settled(None, device, at, by) for name, device in merged.items() if name not in known]
-    changed = [
-        settled(known[name], device, at, by)
+    writes = [
+        (known.get(name), settled(known.get(name), device, at, by))
         for name, device in merged.items()
-        if name in known and device != known[name]
+        if device != known.get(name)
     ]
-    if added:
-        conn.execute(insert(devices), [_written(device) for device in added])
-    if changed:
-        conn.execute(
-            update(devices).where(devices.c.device == bindparam("key")),
-            [{**_written(device), "key": device.device} for device in changed],
-        )
-    trail = [device_change(known.get(device.device), device) for device in (*added, *changed)]
-    record_changes(conn, _author(by, via), trail, at=at)
-    return UpsertCount(new=len(added), changed=len(changed), unchanged=len(merged) - len(added) - len(changed))
+    write_devices(conn, writes, now=at, by=by, via=via)
+    new = sum(1 for before, _ in writes if before is None)
+    return UpsertCount(new=new, changed=len(writes) - new, unchanged=len(merged) - len(writes))
+
+
+def write_devices(
+    conn: Connection,
+    writes: Sequence[tuple[Device | None, Device]],
+    *,
+    now: float,
+    by: str = "",
+    via: str = "cli",
+) -> None:
+    """Write devices that are settled already: each as it was (None where it is new) and as it is to be.
+
+    For whoever has taken their turn and read what was in this transaction; audited as upsert_devices does.
+    """
+    added = [_values(after) for before, after in writes if before is None]
+    insert_rows(conn, devices, _NAMES, added)
+    update_rows(conn, devices, _NAMES, [_values(after) for before, after in writes if before is not None])
+    record_changes(conn, _author(by, via), (device_change(*write) for write in writes), at=now)
 
 
 def remove_devices(conn: Connection, names: Iterable[str], *, by: str = "", via: str = "cli") -> list[str]:
@@ -244,7 +252,25 @@ def overlaid(device: Device, row: Mapping[str, Value]) -> Device:
     """The device with the columns of `row` put over its own. Raises ValueError as upsert_devices does."""
     if unknown := sorted(row.keys() - _COLUMNS):
         raise ValueError(f"no such column: {', '.join(unknown)}")
-    return from_columns({**columns_of(device), **row, "device": device.device, **state_of(device)})
+    changes: dict[str, Any] = {}
+    civic: dict[str, str] = {}
+    for name, value in row.items():
+        if name in _CIVIC:
+            civic[name] = "" if value is None else str(value)
+        elif name in _PLAIN_NAMES:
+            changes[name] = "" if value is None else str(value)
+        elif name in TIME_COLUMNS:
+            changes[name] = _number(value) or 0.0
+    if kind := row.get("kind"):
+        changes["kind"] = DeviceKind(str(kind))
+    elif "kind" in row:
+        changes["kind"] = DeviceKind.FIXED
+    if "latitude" in row or "longitude" in row:
+        known = {"latitude": device.point.latitude, "longitude": device.point.longitude} if device.point else {}
+        changes["point"] = _point({**known, **{name: row[name] for name in POINT_COLUMNS if name in row}})
+    if civic:
+        changes["civic"] = replace(device.civic, **civic)
+    return replace(device, **changes) if changes else device
 
 
 def settled(before: Device | None, after: Device, now: float, by: str) -> Device:
@@ -278,13 +304,9 @@ def mark_devices(conn: Connection, marks: Mapping[str, Mapping[str, Value]]) -> 
     """
     if marks:
         take_turn(conn)
-        names = next(iter(marks.values()))
-        conn.execute(
-            update(devices)
-            .where(devices.c.device == bindparam("key"))
-            .values({name: bindparam(name) for name in names}),
-            [{"key": device_key(device), **values} for device, values in marks.items()],
-        )
+        names = tuple(next(iter(marks.values())))
+        rows = [(device_key(device), *(values[name] for name in names)) for device, values in marks.items()]
+        update_rows(conn, devices, ("device", *names), rows)
 
 
 def columns_of(device: Device) -> dict[str, Value]:
@@ -326,8 +348,12 @@ def state_of(device: Device) -> dict[str, Value]:
     }
 
 
-def _written(device: Device) -> dict[str, Value]:
-    return columns_of(device) | state_of(device)
+_NAMES = (*COLUMNS, *STATE_COLUMNS)
+
+
+def _values(device: Device) -> tuple[Value, ...]:
+    """The values of _NAMES; both functions give theirs in that order."""
+    return *columns_of(device).values(), *state_of(device).values()
 
 
 def from_columns(values: Mapping[str, Value]) -> Device:
@@ -342,16 +368,22 @@ def from_columns(values: Mapping[str, Value]) -> Device:
 
     plain: dict[str, Any] = {name: text(name) for name in _PLAIN}
     plain |= {name: _number(values.get(name)) or 0.0 for name in _TIMES}
-    latitude, longitude = (_number(values.get(name)) for name in POINT_COLUMNS)
-    if (latitude is None) != (longitude is None):
-        raise ValueError("latitude and longitude go together")
     return Device(
         device=text("device"),
         kind=DeviceKind(text("kind") or DeviceKind.FIXED),
         **plain,
         civic=CivicAddress(**{name: text(name) for name in CIVIC_FIELDS}),
-        point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
+        point=_point(values),
     )
+
+
+def _point(values: Mapping[str, Value]) -> GeoPoint | None:
+    latitude, longitude = (_number(values.get(name)) for name in POINT_COLUMNS)
+    if latitude is None and longitude is None:
+        return None
+    if latitude is None or longitude is None:
+        raise ValueError("latitude and longitude go together")
+    return GeoPoint(latitude=latitude, longitude=longitude)
 
 
 def take_turn(conn: Connection) -> None:
@@ -376,6 +408,8 @@ def _present(conn: Connection, keys: Sequence[str], batch: int, pause: Callable[
 _COLUMNS = frozenset(COLUMNS)
 _PLAIN = (*(name for name in (*WHO_COLUMNS, "site", "zone", "elin_zone") if name != "kind"), "confirmed_by")
 _PLAIN += ("unconfirmed", "validation", *PROVIDER_COLUMNS)
+_PLAIN_NAMES = frozenset(_PLAIN)
+_CIVIC = frozenset(CIVIC_FIELDS)
 _TIMES = (*TIME_COLUMNS, "validated_at", "acknowledged_at", "updated_at")
 _EMPTY_CIVIC = CivicAddress()
 _BEFORE_CIVIC = 1 + TEXT_COLUMNS.index(CIVIC_FIELDS[0])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from e911.location import CivicAddress, Device, DeviceKind, GeoPoint
 from router.store.devices import (
@@ -278,3 +278,27 @@ TEXTS = [name for name in COLUMNS if name not in {"kind", *POINT_COLUMNS, *TIME_
 def test_columns_and_devices_are_two_views_of_one_thing(values: dict[str, str]) -> None:
     device = from_columns(values)
     assert from_columns(columns_of(device)) == device
+
+
+def test_many_devices_are_changed_with_few_statements(engine: Engine) -> None:
+    # One statement for each device cost PostgreSQL 5 ms, with its triggers: eight minutes for 100,000.
+    with writing(engine) as conn:
+        upsert_devices(conn, [{"device": str(n), "site": "hq"} for n in range(2000)], now=1.0)
+    told: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_conn: object, _cursor: object, statement: str, *_others: object) -> None:
+        told.append(statement.split(maxsplit=1)[0])
+
+    with writing(engine) as conn:
+        count = upsert_devices(conn, [{"device": str(n), "name": "Lobby", "latitude": None} for n in range(2000)])
+        mark_devices(conn, {str(n): {"validation": "valid", "validated_at": 5.0} for n in range(1, 2002)})
+    assert count == UpsertCount(new=0, changed=2000, unchanged=0)
+    assert told.count("UPDATE") <= 10
+    assert told.count("INSERT") <= 10
+    with reading(engine) as conn:
+        known = {device.device: device for device in all_devices(conn)}
+    assert len(known) == 2000  # a device that is not there stays away
+    assert {device.name for device in known.values()} == {"Lobby"}
+    assert sum(device.validated_at == 5.0 and device.validation == "valid" for device in known.values()) == 1999
+    assert all(device.site == "hq" and device.point is None for device in known.values())
