@@ -111,7 +111,10 @@ _OPENED = tuple([f"<ca:{element}>" for element, _ in CIVIC_ELEMENTS])
 _CLOSED = tuple([f"</ca:{element}>" for element, _ in CIVIC_ELEMENTS])
 _OCCUPANT = [name for _, name in CIVIC_ELEMENTS].index("occupant")
 _given = attrgetter(*[name for _, name in CIVIC_ELEMENTS if name != "occupant"])
-_PLAIN = re.compile("[0-9A-Za-z]+(?: [0-9A-Za-z]+)*")
+_PLAIN_TEXT = "[0-9A-Za-z]+(?: [0-9A-Za-z]+)*"
+_PLAIN = re.compile(_PLAIN_TEXT)
+_ALL_PLAIN = re.compile(f"(?:{_PLAIN_TEXT})?(?:\n(?:{_PLAIN_TEXT})?){{{len(CIVIC_ELEMENTS) - 1}}}")
+"""All values of an address, joined by line breaks: one look does for nearly every address."""
 
 
 def _civic(location: DispatchableLocation) -> str:
@@ -119,14 +122,11 @@ def _civic(location: DispatchableLocation) -> str:
     values.insert(_OCCUPANT, location.occupant)
     country = xml_text(values[0]).upper()
     values[0] = country if _COUNTRY.fullmatch(country) else ""
-    plain = _PLAIN.fullmatch
-    parts = []
-    for opened, value, closed in zip(_OPENED, values, _CLOSED, strict=True):
-        if value:
-            text = value if plain(value) else _escaped_xml_text(value)
-            if text:
-                parts.append(opened + text + closed)
-    return "".join(parts)
+    if not _ALL_PLAIN.fullmatch("\n".join(values)):
+        values = [value if _PLAIN.fullmatch(value) else _escaped_xml_text(value) for value in values]
+    return "".join(
+        [opened + text + closed for opened, text, closed in zip(_OPENED, values, _CLOSED, strict=True) if text]
+    )
 
 
 def xml_text(value: str) -> str:
@@ -154,9 +154,9 @@ def _escaped_uri(value: str) -> str:
     return escape(safe, {"'": "&apos;"})
 
 
-@lru_cache(maxsize=8192)
 def _device_urn(device_id: str, scope: str) -> str:
-    if _URI.fullmatch(device_id):
+    # Not kept: hardly a device calls 911 twice, and to keep and forget costs as much as the hash.
+    if ":" in device_id and _URI.fullmatch(device_id):
         return _uri(device_id)
     name = f"{scope}/{device_id}".encode(errors="replace")
     # RFC 9562 section 5.5, by hand: uuid.uuid5 costs as much as the rest of the document.

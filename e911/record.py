@@ -175,7 +175,7 @@ class CallFinished:
     """`caller` or `provider`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class DialogFormed:
     """What the 2xx of an emergency call said, so that its dialog can be followed, also after a restart.
 

@@ -1,12 +1,12 @@
 """Who calls, as the request says, and the record id of a call."""
 
-import hashlib
 import re
 
 from e911.locate import CallerIdentity
 from router.sources import Source
 from sip.errors import RemoteError
 from sip.headers import NameAddr, parse_name_addr
+from sip.keyed_hash import keyed_hash
 from sip.message import Request
 from sip.uri import scheme_of
 
@@ -81,4 +81,4 @@ def call_id_of(key: bytes, request: Request) -> str:
     """The record id: derived, so that an INVITE retransmitted to a restarted router is the same call."""
     via = request.via
     seed = b"\0".join((request.call_id, request.from_tag, b"%d" % request.cseq, via.branch, via.sent_by))
-    return hashlib.blake2b(seed, key=key, digest_size=10, person=b"call record").hexdigest()
+    return keyed_hash(key, 10, seed, b"call record")

@@ -27,7 +27,7 @@ class DialogWays:
 
     def __init__(self, next_hops: NextHops) -> None:
         self.next_hops = next_hops
-        self._ways: dict[tuple[bytes, bytes, Flow], tuple[SipUri, Flow]] = {}
+        self._ways: dict[tuple[bytes, bytes, Flow], tuple[RouteDecision, Flow]] = {}
 
     def find(self, request: Request, flow: Flow) -> tuple[RouteDecision, Flow] | None:
         """What Route processing would find, and where the request goes; None where that is not known.
@@ -43,7 +43,10 @@ class DialogWays:
         found = self._ways.get((match[1], request.uri, flow))
         if found is None or len(request.lines("route")) > 1:
             return None
-        uri, onward = found
+        if request.method != b"BYE":
+            return found  # token and record id are looked at for a BYE alone
+        decision, onward = found
+        uri = decision.own[0]
         parameters = {**uri.parameters, "t": match[2]}
         if match[3] is not None:
             parameters["call"] = match[3]
@@ -69,5 +72,5 @@ class DialogWays:
             return  # its token opened the way; that of another may not
         if len(self._ways) >= KEPT:
             self._ways.clear()
-        base = parse_sip_uri(match[1])
-        self._ways[match[1], uri, flow] = (base, onward)
+        kept = RouteDecision(uri, [], [parse_sip_uri(match[1])], None)
+        self._ways[match[1], uri, flow] = (kept, onward)

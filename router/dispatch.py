@@ -231,7 +231,12 @@ class CallRouter:
             self.stack.drops[Reason.STRAY_ACK] += 1
             return
         onward = flows[0]
-        data = forward_bytes(routed_request(request, decision), onward, derive_branch(self.key, request, b"n0"))
+        branch = derive_branch(self.key, request, b"n0")
+        if decision.routes == [] and decision.uri == request.uri and len(request.lines("route")) == 1:
+            # Nearly every ACK: our own Route was the only one. The same bytes with no request made for them.
+            data = forward_bytes(request, onward, branch, without="route")
+        else:
+            data = forward_bytes(routed_request(request, decision), onward, branch)
         self.stack.out.append((onward, data, None))
 
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:

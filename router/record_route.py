@@ -5,13 +5,13 @@ dialog that we let through once, from wherever it comes now, also after a restar
 keys. Why just these, and where such a request may go: docs/decisions/0027-in-dialog-access.md.
 """
 
-import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 
 from router.token_keys import TokenKeys
 from sip.errors import RemoteError
 from sip.flow import ListeningPoint
+from sip.keyed_hash import keyed_hash
 from sip.message import Request
 from sip.routing import process_routes
 from sip.uri import SipUri
@@ -113,4 +113,4 @@ def with_user(uri: bytes, user: bytes) -> bytes:
 
 def _hash(key: bytes, call_id: bytes, tag: bytes, caller: str = "") -> bytes:
     data = b"\0".join((call_id, tag, caller.encode())) if caller else b"%b\0%b" % (call_id, tag)
-    return hashlib.blake2b(data, key=key, digest_size=6, person=b"record-route").hexdigest().encode()
+    return keyed_hash(key, 6, data, b"record-route").encode()

@@ -12,6 +12,7 @@ for all of them together, so that the worst case stays what `edge911 explain` sa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from router.call_routes import RouteStep
 from router.trunks import Hop
@@ -42,6 +43,9 @@ class RouteTry:
             return None
         if len(self.hops) == 1:
             left = 1
+            if now == self.started:  # nearly always: one place, which has all of the route's time
+                self.taken = 1
+                return self.hops[0], *_in_hundredths(self.step.timeout, self.step.progress_timeout)
         else:
             left = sum(not hop.is_down for hop in self.hops[self.taken :]) or 1
         until_answer = self.started + self.step.timeout - now
@@ -57,8 +61,7 @@ class RouteTry:
             share = min(max(until_answer / left, LEAST_SHARE), until_answer)
         hop = self.hops[self.taken]
         self.taken += 1
-        # In hundredths: timers of equal length share a queue.
-        return hop, max(_NOTHING, round(share, 2)), max(_NOTHING, round(progress, 2))
+        return hop, *_in_hundredths(share, progress)
 
     def again(self, now: float) -> tuple[float, float]:
         """The seconds to a first answer and to progress of another INVITE to the hop that has just answered: what is
@@ -74,3 +77,9 @@ class RouteTry:
     def label(self, hop: Hop, mark: bytes = b"") -> bytes:
         """What names route, hop and kind of attempt in the derived branch."""
         return b"%d%b%b" % (self.index, b"h%d" % hop.position if hop.position else b"", mark)
+
+
+@lru_cache(maxsize=256)
+def _in_hundredths(answer: float, progress: float) -> tuple[float, float]:
+    """Seconds to a first answer and to progress, in hundredths: timers of equal length share a queue."""
+    return max(_NOTHING, round(answer, 2)), max(_NOTHING, round(progress, 2))

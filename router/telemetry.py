@@ -73,7 +73,7 @@ class DeferredLog(logging.Handler):
 
     def note(self, level: int, event: str, fields: dict[str, Any]) -> None:
         """Keep a line of the hot path."""
-        if level >= logging.getLogger().level:
+        if level >= _ROOT.level:
             if len(self.pending) >= PENDING_LIMIT:
                 self.lost += 1
             else:
@@ -123,6 +123,9 @@ class DeferredLog(logging.Handler):
                 sys.stderr.flush()
             except Exception:
                 continue  # nobody reads our standard error any more
+
+
+_ROOT = logging.getLogger()
 
 
 @lru_cache(maxsize=4)

@@ -63,9 +63,12 @@ for _name in _USUAL_NAMES.split():
 
 def index_of(fields: Sequence[Field]) -> dict[str, int]:
     """Key → position of its first field."""
+    index = {field[0]: position for position, field in enumerate(fields)}
     count = len(fields)
-    # From the last to the first, so that the first one stays; no loop of ours, for it is made several times a call.
-    return dict(zip([key for key, _ in reversed(fields)], range(count - 1, -1, -1), strict=True))
+    if len(index) != count:
+        # A name stands twice: from the last to the first, so that the first one stays.
+        return dict(zip([key for key, _ in reversed(fields)], range(count - 1, -1, -1), strict=True))
+    return index
 
 
 def value_of(line: bytes) -> bytes:

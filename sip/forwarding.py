@@ -1,6 +1,5 @@
 """The bytes of forwarded messages, and branches by which their answers are known again (RFC 3261 section 16.6)."""
 
-import hashlib
 from binascii import crc32
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,6 +7,7 @@ from functools import lru_cache
 from sip.errors import Reason, RemoteError
 from sip.fields import CACHED_BYTES, value_of
 from sip.flow import Flow
+from sip.keyed_hash import keyed_hash
 from sip.message import Edits, Request, Response
 
 DEFAULT_MAX_FORWARDS = 70
@@ -22,11 +22,6 @@ def loop_mark(request: Request) -> bytes:
         for line in request.lines("route"):
             digest = crc32(line, digest)
     return b"%08x" % digest
-
-
-@lru_cache(maxsize=16)
-def _keyed(key: bytes) -> "hashlib.blake2b":
-    return hashlib.blake2b(key=key, digest_size=12)
 
 
 def derive_branch(key: bytes, request: Request, label: bytes) -> bytes:
@@ -48,9 +43,7 @@ def derive_branch(key: bytes, request: Request, label: bytes) -> bytes:
             label,
         )
     )
-    digest = _keyed(key).copy()  # to begin with the key in it costs half of a hash
-    digest.update(seed)
-    return b"%b%b.%b" % (BRANCH_PREFIX, digest.hexdigest().encode(), label)
+    return b"%b%b.%b" % (BRANCH_PREFIX, keyed_hash(key, 12, seed).encode(), label)
 
 
 def is_own_branch(key: bytes, response: Response) -> bool:
@@ -67,8 +60,12 @@ def is_own_branch(key: bytes, response: Response) -> bool:
         return False
 
 
-def forward_bytes(request: Request, flow: Flow, branch: bytes, record_routes: Sequence[bytes] = ()) -> bytes:
-    """The request as it leaves (section 16.6): Via on top, Record-Route, Max-Forwards lowered, all else as it is."""
+def forward_bytes(
+    request: Request, flow: Flow, branch: bytes, record_routes: Sequence[bytes] = (), *, without: str = ""
+) -> bytes:
+    """The request as it leaves (section 16.6): Via on top, Record-Route, Max-Forwards lowered, all else as it is.
+
+    without: a field that stands once, and is left out."""
     parts = [request.start_line(), flow.point.via + branch + b";rport"]
     parts += record_routes
     offset = len(parts)
@@ -80,6 +77,8 @@ def forward_bytes(request: Request, flow: Flow, branch: bytes, record_routes: Se
         parts[offset + index] = b"Max-Forwards: %d" % (max_forwards(request) - 1)
     if flow.point.reliable and "content-length" not in request._first:
         parts.append(b"Content-Length: %d" % len(request.body))  # a datagram needs none, a stream does (20.14)
+    if without:
+        del parts[offset + request._first[without]]
     parts += (b"", request.body)
     return b"\r\n".join(parts)
 

@@ -4,7 +4,6 @@ Bytes and time go in (`receive`, `advance`); messages to send come out in `out`,
 clock and touches no socket.
 """
 
-import hashlib
 import re
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from sip.answers import build_response, warning_line
 from sip.errors import Reason, RemoteError
 from sip.flow import Flow
 from sip.headers import MAGIC_COOKIE, split_top
+from sip.keyed_hash import keyed_hash
 from sip.machines import START_INVITE, START_NON_INVITE, ClientTransaction, ServerTransaction, Transaction, top_via
 from sip.message import Edits, Message, Request, Response
 from sip.owners import ClientOwner, TimerOwner, TransactionUser
@@ -238,10 +238,8 @@ class Stack:
 
     def to_tag(self, request: Request) -> bytes:
         """The tag of our own answers: derived, so that a retransmission after a restart gets the same one."""
-        digest = hashlib.blake2b(
-            (request.first("call-id") or b"") + b"\0" + request.from_tag, key=self.key, digest_size=8
-        )
-        return _TAG_MARK + digest.hexdigest().encode()
+        who = (request.first("call-id") or b"") + b"\0" + request.from_tag
+        return _TAG_MARK + keyed_hash(self.key, 8, who).encode()
 
     # ---- inside ----
 

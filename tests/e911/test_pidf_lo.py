@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 
+from e911 import pidf_lo
 from e911.location import CIVIC_FIELDS, CivicAddress, DispatchableLocation, GeoPoint, LocationSource
 from e911.pidf_lo import (
     CIVIC,
@@ -155,6 +157,23 @@ def test_device_id_is_a_stable_urn() -> None:
     kept = read_pidf_lo(written(location(), device_id="urn:uuid:5b0c1f0e-0000-4000-8000-000000004102"))
     assert kept
     assert kept.device_id == "urn:uuid:5b0c1f0e-0000-4000-8000-000000004102"
+
+
+@given(
+    st.lists(
+        st.sampled_from(["", "Lake", "12 A", " 1", "a\nb", "\n", "R&D", "é", "x  y", "us", "U1"]),
+        min_size=len(CIVIC_FIELDS) + 1,
+        max_size=len(CIVIC_FIELDS) + 1,
+    )
+)
+def test_values_looked_at_together_are_written_as_each_would_be(values: list[str]) -> None:
+    place = location(
+        civic=CivicAddress(**dict(zip(CIVIC_FIELDS, values[1:], strict=True))),  # type: ignore[arg-type]
+        occupant=values[0],
+    )
+    together = pidf_lo._civic(place)
+    with mock.patch.object(pidf_lo, "_ALL_PLAIN", re.compile("never")):
+        assert pidf_lo._civic(place) == together
 
 
 def test_small_coordinates_have_no_exponent() -> None:

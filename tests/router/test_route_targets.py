@@ -211,3 +211,12 @@ def test_time_left_by_one_that_said_100_and_503_is_shared_and_never_exceeded() -
     assert now + taken[1] + taken[2] == pytest.approx(108.0, abs=0.02)
     assert taken[1] >= LEAST_SHARE
     assert trying.take(107.6) is None, "no time in which anybody could answer"
+
+
+@pytest.mark.parametrize("timeout", [0.01, 0.05, 0.3, 0.5, 1.237, 2.0, 4.006, 30.0])
+def test_one_place_has_all_of_the_time_of_its_route(timeout: float) -> None:
+    hops = up(1)
+    at_once, a_moment_later = (RouteTry(step(timeout), 0, hops, 100.0) for _ in range(2))
+    assert at_once.take(100.0) == a_moment_later.take(100.0 + 2e-14)  # the latter found the long way
+    assert at_once.taken == a_moment_later.taken == 1
+    assert at_once.take(100.0) is None

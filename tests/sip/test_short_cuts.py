@@ -1,19 +1,26 @@
 """What is done quickly for the usual message gives what the long way gives."""
 
+import hashlib
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.ordinary import routed_request
+from sip import parsing
 from sip.answers import build_response
-from sip.fields import value_of
+from sip.errors import RemoteError
+from sip.fields import index_of, value_of
 from sip.flow import Flow, ListeningPoint
-from sip.forwarding import backward_bytes
+from sip.forwarding import backward_bytes, forward_bytes
 from sip.headers import tag_of, tag_of_line
+from sip.keyed_hash import keyed_hash
 from sip.machines import _TOGETHER, ClientTransaction, performing
 from sip.message import Request, Response
 from sip.parsing import parse_message
+from sip.routing import RouteDecision
 from sip.stack import Stack
 from sip.transaction import Action, Timers, durations
 
@@ -60,6 +67,63 @@ def test_a_response_that_is_cut_is_the_one_that_is_rebuilt(
     as_it_came = backward_bytes(response, flow)
     response.raw = b""
     assert as_it_came == backward_bytes(response, flow)
+
+
+@given(
+    start=st.sampled_from([b"SIP/2.0 180 Ringing", b"BYE sip:a@b SIP/2.0", b"BYE  sip:a b SIP/2.0"]),
+    lines=st.lists(
+        st.one_of(
+            st.sampled_from(
+                [b"CSeq: 1 BYE", b"CSeq:1 BYE", b"no colon", b" fold: ed", b"\tfold", b"", b":", b"To : a"]
+            ),
+            st.lists(st.sampled_from([b"Via", b"To", b":", b"\r", b"\n", b" ", b"\0", b"\xff", b"x"])).map(b"".join),
+            st.sampled_from([b"l: 2", b"Content-Length: 9", b"To: c", b"to: d"]),
+        ),
+        max_size=7,
+    ),
+    body=st.sampled_from([b"", b"v=", b"\r\nA: b"]),
+)
+def test_lines_read_together_are_what_each_is_by_itself(start: bytes, lines: list[bytes], body: bytes) -> None:
+    data = b"\r\n".join([start, *lines, b"", b""]) + body
+
+    def read() -> object:
+        try:
+            found = parse_message(data)
+        except RemoteError as error:
+            return error.reason, error.status, error.detail
+        names = ("fields", "_first", "body", "cseq", "method", "oddities", "raw")
+        return found.start_line(), [getattr(found, name) for name in names]
+
+    together = read()
+    with mock.patch.object(parsing, "_names_of", return_value=[None]):
+        assert read() == together
+
+
+@given(st.lists(st.sampled_from(["via", "to", "from", "route"])))
+def test_the_first_field_of_a_name_is_found(names: list[str]) -> None:
+    assert index_of([(name, b"") for name in names]) == {name: names.index(name) for name in names}
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"To: a", b"Max-Forwards: 9", b"Content-Length: 0", b"X-A: b", b"Via: c"]), unique=True
+    ),
+    st.integers(0, 5),
+    st.sampled_from(["udp", "tcp"]),
+)
+def test_an_ack_without_its_route_is_the_same_either_way(lines: list[bytes], position: int, transport: str) -> None:
+    lines.insert(position, b"Route: <sip:10.0.0.5;lr>")
+    request = parse_message(b"\r\n".join([b"ACK sip:a@b SIP/2.0", *lines, b"", b""]))
+    assert isinstance(request, Request)
+    flow = Flow(ListeningPoint(transport, "10.0.0.5", 5060), "10.1.3.7", 5060)
+    routed = routed_request(request, RouteDecision(request.uri, [], [], None))
+    assert forward_bytes(request, flow, b"z9hG4bK1", without="route") == forward_bytes(routed, flow, b"z9hG4bK1")
+
+
+@given(st.binary(min_size=1, max_size=64), st.integers(1, 64), st.binary(), st.sampled_from([b"", b"call record"]))
+def test_a_hash_begun_once_is_the_whole_hash(key: bytes, size: int, data: bytes, purpose: bytes) -> None:
+    whole = hashlib.blake2b(data, key=key, digest_size=size, person=purpose)
+    assert keyed_hash(key, size, data, purpose) == keyed_hash(key, size, data, purpose) == whole.hexdigest()
 
 
 @given(lines=_LINES)
