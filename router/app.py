@@ -505,6 +505,7 @@ class App:
         self.tables.stop()
         self.held.close()
         self.lis.close()
+        self.router.references.close()
         self.router.write_waiting()
         self.journal.retry()
         self.router.phones.settle(1.0)

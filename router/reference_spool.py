@@ -1,7 +1,9 @@
 """What location references stand for, handed from the call process to the process that answers them.
 
 Before an INVITE with a reference leaves, one line is appended to a file of numbered segments in `references/` of the
-state directory: one write(2), as with the journal. The other process reads it when it is asked, if not before.
+state directory: one write(2) and nothing else, for what is written so survives kill -9 of the process. A thread
+opens the next segment ahead, and looks whether the other process lives. That one reads the line when it is asked,
+if not before.
 Of the reference only a hash is written: who reads the file, or the database, cannot ask in its name.
 """
 
@@ -14,7 +16,8 @@ from typing import Final
 
 import orjson
 
-from router.segments import START, LineReader, LineWriter, segment_path, segments
+from router.ready_segments import ReadyLineWriter
+from router.segments import segment_path, segments
 
 FOLDER: Final = "references"
 ALIVE: Final = "references.alive"
@@ -23,6 +26,8 @@ ALIVE_SECONDS: Final = 5.0
 LOCATION: Final = "location"
 """Name of the document that the reference itself stands for; others are named after their block (RFC 7852)."""
 _SEGMENT_BYTES = 4 * 1024 * 1024
+_STILL_WRITTEN = 4
+"""So many of the newest segments may be written to: one and the one ahead, of this process and of the one before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +60,25 @@ class ReferenceSpool:
     """The call process's end."""
 
     def __init__(self, state: Path, key: bytes) -> None:
-        self._writer = LineWriter(state / FOLDER, segment_bytes=_SEGMENT_BYTES)
+        self._writer = ReadyLineWriter(state / FOLDER, segment_bytes=_SEGMENT_BYTES, beside=self._see)
         self._alive = state / ALIVE
+        self._lived_at = 0.0
+        """When the answering process last lived, seconds since 1970; the writer's thread sees it."""
         self._key = key
         self.is_answered = False
         """True while the answering process lives, as of the last look."""
+        self._see()
+        self._writer.start()
 
     def look(self, now: float) -> None:
-        """See whether the other process lives (now: seconds since 1970). Once a second."""
+        """Judge whether the other process lives (now: seconds since 1970). Once a second."""
+        self.is_answered = now - self._lived_at < ALIVE_SECONDS
+
+    def _see(self) -> None:
         try:
-            self.is_answered = now - self._alive.stat().st_mtime < ALIVE_SECONDS
+            self._lived_at = self._alive.stat().st_mtime
         except OSError:
-            self.is_answered = False
+            self._lived_at = 0.0
 
     def reference_of(self, call: str) -> str:
         """The reference of a call."""
@@ -89,39 +101,59 @@ class ReferenceSpool:
             return False
 
     def close(self) -> None:
-        """Close the file."""
+        """End the thread and close the file."""
         self._writer.close()
 
 
 class SpoolReader:
-    """The answering process's end: what was handed over, oldest first."""
+    """The answering process's end: what was handed over, oldest first.
+
+    The newest segment may be one opened ahead: lines still go to the one before it. Therefore the newest few are
+    looked at each time.
+    """
 
     def __init__(self, state: Path) -> None:
-        self._reader = LineReader(state / FOLDER)
-        self._cursor = START
+        self._directory = state / FOLDER
+        self._read: dict[int, int] = {}
+        """Segment → bytes read of it, up to the end of a line."""
         self.corrupt = 0
 
     def read(self) -> list[Referred]:
         """What is new since the last time."""
-        lines, self._cursor = self._reader.read_lines(self._cursor, 10_000)
+        present = segments(self._directory)
+        wanted = [number for number in present if number not in self._read or number in present[-_STILL_WRITTEN:]]
         found = []
-        for line in lines:
-            try:
-                found.append(read_line(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self.corrupt += 1
+        for number in wanted:
+            for line in self._new_lines(number):
+                try:
+                    found.append(read_line(line))
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    self.corrupt += 1
         return found
+
+    def _new_lines(self, number: int) -> list[bytes]:
+        offset = self._read.get(number, 0)
+        try:
+            with segment_path(self._directory, number).open("rb") as file:
+                file.seek(offset)
+                text = file.read()
+        except OSError:
+            return []  # the next time
+        end = text.rfind(b"\n") + 1
+        self._read[number] = offset + end
+        return text[:end].splitlines()
 
     def discard_older(self, before: float) -> None:
         """Delete segments that were read, and not written to since `before` (seconds since 1970), but the newest."""
-        directory = self._reader.directory
-        for number in segments(directory)[:-1]:
-            path = segment_path(directory, number)
+        present = segments(self._directory)
+        for number in present[:-_STILL_WRITTEN]:
+            path = segment_path(self._directory, number)
             try:
-                if number < self._cursor.segment and path.stat().st_mtime < before:
+                if number in self._read and path.stat().st_mtime < before:
                     path.unlink(missing_ok=True)
             except OSError:
                 return  # the next time
+        self._read = {number: self._read[number] for number in present if number in self._read}
 
 
 def read_line(line: bytes | str) -> Referred:

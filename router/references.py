@@ -53,3 +53,9 @@ class References:
         if self._server is None or self._spool is None:
             return False
         return self._spool.hand_over(call, documents, at + self._server.lifetime)
+
+    def close(self) -> None:
+        """End what it has; no call is served any more."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None

@@ -30,6 +30,7 @@ def world_of(folder: Path, profile: str, data: Mapping[str, Any] = DATA) -> Call
     emergency = {**CONFIG["emergency"], "routes": routes, "additional_data": data}
     world = CallWorld(folder, emergency=emergency, locations=locations)
     (folder / "state").mkdir()
+    (folder / "state" / ALIVE).touch()
     world.router.references.use(world.router.rules.config.locations.reference_server, folder / "state", KEY)
     return world
 
@@ -78,7 +79,6 @@ def test_a_provider_that_cannot_take_it_gets_the_call_without(tmp_path: Path) ->
 
 def test_by_reference(tmp_path: Path) -> None:
     world = world_of(tmp_path, f"additional_data: {BLOCKS}\nadditional_data_by: reference\nlocation: reference\n")
-    (tmp_path / "state" / ALIVE).touch()
     world.router.references.look(time.time())
     raw = invite(number=1)
     sent = one(world.receive(raw), "INVITE").message

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ import yaml
 
 from config.load import load_config
 from e911.record import RouteEvent
+from router import reference_spool
 from router.reference_app import LARGEST_REQUEST, MISSES_A_MINUTE, ReferenceApp
 from router.reference_spool import ALIVE, LOCATION, ReferenceSpool, key_of, reference_of
 from router.reference_table import ReferenceTable, SharedReferences
@@ -27,13 +30,15 @@ LOCATIONS = {"sources": ["registered", "network", "site"], "reference_server": S
 HELD = {"content-type": "application/held+xml"}
 
 
-def world_of(folder: Path, locations: Mapping[str, Any] = LOCATIONS) -> CallWorld:
+def world_of(folder: Path, locations: Mapping[str, Any] = LOCATIONS, *, answered: bool = True) -> CallWorld:
     (folder / "profiles").mkdir()
     (folder / "profiles" / "by-reference.yaml").write_text("location: reference\n")
     routes = [{**route, "profile": "by-reference"} for route in CONFIG["emergency"]["routes"]]
     world = CallWorld(folder, emergency={**CONFIG["emergency"], "routes": routes}, locations=locations)
     state = folder / "state"
     state.mkdir()
+    if answered:
+        (state / ALIVE).touch()
     world.router.references.use(world.router.rules.config.locations.reference_server, state, KEY)
     return world
 
@@ -44,7 +49,6 @@ def reasons(world: CallWorld) -> list[str]:
 
 def test_the_invite_refers_and_the_document_is_there_before_it(tmp_path: Path) -> None:
     world = world_of(tmp_path)
-    (tmp_path / "state" / ALIVE).touch()
     world.router.references.look(time.time())
     raw = invite(number=1)
     sent = one(world.receive(raw), "INVITE").message
@@ -64,15 +68,67 @@ def test_the_invite_refers_and_the_document_is_there_before_it(tmp_path: Path) -
 
 
 def test_where_references_are_not_answered_the_location_goes_by_value(tmp_path: Path) -> None:
-    world = world_of(tmp_path)
+    world = world_of(tmp_path, answered=False)
     world.router.references.look(time.time())
     sent = one(world.receive(invite(number=1)), "INVITE").message
     assert sent.get("geolocation").startswith("<cid:")
     assert reasons(world) == ["reference-server-down"]
-    (tmp_path / "state" / ALIVE).touch()
+
+
+def test_where_references_were_answered_a_minute_ago_the_location_goes_by_value(tmp_path: Path) -> None:
+    world = world_of(tmp_path)
     world.router.references.look(time.time() + 60)
     one(world.receive(invite(number=2)), "INVITE")
-    assert reasons(world)[1:] == ["reference-server-down"], "it lived a minute ago"
+    assert reasons(world) == ["reference-server-down"]
+
+
+def test_a_call_writes_and_does_nothing_else_with_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where a file is full and the next is begun; and all is there after kill -9, which closes nothing."""
+    monkeypatch.setattr(reference_spool, "_SEGMENT_BYTES", 2000)
+    spool = ReferenceSpool(tmp_path, KEY)
+    table = ReferenceTable(tmp_path, lambda: 1000.0)
+    told: list[str] = []
+
+    def watch(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            if is_call and threading.current_thread() is threading.main_thread():
+                told.append(name)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(module, name, watched)
+
+    for name in ("open", "close", "mkdir", "listdir", "scandir", "stat", "fstat", "unlink", "rename", "replace"):
+        watch(os, name)
+    calls, deadline = 0, time.monotonic() + 30
+    while True:
+        is_call = True
+        for number in range(calls, calls + 10):
+            assert spool.hand_over(f"c{number}", {LOCATION: DOCUMENT}, 2000.0)
+        is_call = False
+        calls += 10
+        assert all(table.find(key_of(spool.reference_of(f"c{number}"))) for number in range(calls))
+        files = [path for path in (tmp_path / "references").iterdir() if path.stat().st_size]
+        if len(files) >= 6:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    assert told == []
+    again = ReferenceTable(tmp_path, lambda: 1000.0)
+    assert all(again.find(key_of(spool.reference_of(f"c{number}"))) for number in range(calls))
+    spool.close()
+
+
+def test_a_folder_that_somebody_removed_is_made_anew(tmp_path: Path) -> None:
+    spool = ReferenceSpool(tmp_path, KEY)
+    table = ReferenceTable(tmp_path, lambda: 1000.0)
+    shutil.rmtree(tmp_path / "references")
+    deadline = time.monotonic() + 30
+    while not (spool.hand_over("c1", {LOCATION: DOCUMENT}, 2000.0) and table.find(key_of(spool.reference_of("c1")))):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    spool.close()
 
 
 def test_without_a_server_the_location_goes_by_value(tmp_path: Path) -> None:
@@ -85,7 +141,6 @@ def test_where_it_cannot_be_handed_over_the_location_goes_by_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = world_of(tmp_path)
-    (tmp_path / "state" / ALIVE).touch()
     world.router.references.look(time.time())
     monkeypatch.setattr(ReferenceSpool, "hand_over", lambda *_: False)
     assert one(world.receive(invite(number=1)), "INVITE").message.get("geolocation").startswith("<cid:")
@@ -204,18 +259,21 @@ def test_who_guesses_is_slowed_down(tmp_path: Path) -> None:
 
 def test_old_files_are_deleted_and_those_that_still_count_are_not(tmp_path: Path) -> None:
     served = Served(tmp_path)
-    served.spool._writer.roll()
-    served.spool.hand_over("c2", {LOCATION: DOCUMENT}, 90_000.0)
+    served.spool.close()
+    for number in range(2, 6):  # as many restarts
+        spool = ReferenceSpool(tmp_path, KEY)
+        spool.hand_over(f"c{number}", {LOCATION: DOCUMENT}, 90_000.0)
+        spool.close()
     served.table.read()
-    first, second = sorted((tmp_path / "references").glob("*.jsonl"))
-    for path in (first, second):
+    paths = sorted((tmp_path / "references").glob("*.jsonl"))
+    for path in paths:
         os.utime(path, (1000.0, 1000.0))
     served.table.forget_expired()
-    assert first.exists(), "within the longest lifetime"
+    assert paths[0].exists(), "within the longest lifetime"
     served.now = 1000.0 + 86_401
     served.table.forget_expired()
-    assert (first.exists(), second.exists()) == (False, True)
-    assert served.ask(path=f"/held/{served.spool.reference_of('c2')}").status_code == 200
+    assert [path.exists() for path in paths] == [False] * (len(paths) - 4) + [True] * 4, "may be written to"
+    assert served.ask(path=f"/held/{served.spool.reference_of('c5')}").status_code == 200
 
 
 def test_another_node_answers_from_the_database(tmp_path: Path, store_url: str) -> None:
