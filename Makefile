@@ -21,9 +21,10 @@ $(STAMP): requirements-dev.txt pyproject.toml
 demo: $(STAMP)   ## three 911 calls on loopback, start to finish
 	$(BIN)/edge911 demo
 
-bench: $(STAMP)  ## calls per second, latency, failover, on this machine (needs SIPp; about 40 s)
+bench: $(STAMP)  ## calls per second, latency, failover, on this machine (needs SIPp; about 3 min)
 	$(BIN)/python -m simulations.bench
 	$(BIN)/python -m simulations.bench.notices
+	$(BIN)/python -m simulations.bench.devices
 
 fuzz: $(STAMP)   ## coverage-guided fuzzing, then 10 million mutated messages (an hour and more)
 	mkdir -p .fuzz-corpus

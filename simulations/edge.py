@@ -40,7 +40,7 @@ class Edge:
         """Write edge911.yaml."""
         self.config_file.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
 
-    async def command(self, *arguments: str) -> str:
+    async def command(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> str:
         """Run `edge911 ARGUMENTS` on the configuration; its standard output. Raises EdgeError where it fails."""
         process = await asyncio.create_subprocess_exec(
             *EDGE911,
@@ -56,10 +56,10 @@ class Edge:
             preexec_fn=die_with_parent,
         )
         try:
-            async with asyncio.timeout(COMMAND_SECONDS):
+            async with asyncio.timeout(seconds):
                 out, err = await process.communicate()
         except TimeoutError:
-            raise EdgeError(f"edge911 {' '.join(arguments)}: not done in {COMMAND_SECONDS:.0f} s") from None
+            raise EdgeError(f"edge911 {' '.join(arguments)}: not done in {seconds:.0f} s") from None
         finally:
             await _end(process, 0.0)
         if process.returncode:

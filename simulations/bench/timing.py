@@ -18,6 +18,8 @@ from simulations.edge import EdgeError
 START_SECONDS = 15.0
 SETTLE_SECONDS = 5.0
 """After the last call of a plan, beside the timeout of a route."""
+PLAN_SECONDS = 4.0
+"""Of a plan that is repeated."""
 FAILOVER_RATE = 10.0
 """So few calls per second that none is in another's way."""
 FIRST_PROVIDERS: dict[str, Role | None] = {"refuses": "refuses", "closed": None, "silent": "silent"}
@@ -28,7 +30,10 @@ _plans = count()
 async def measure_latency(world: World, rate: int, seconds: float) -> Latency:
     """911 calls at an even rate, the first provider taking them all. Raises EdgeError where they cannot be placed."""
     calls = int(rate * seconds)
-    played = await _play(world, {"primary": "answers"}, calls, rate)
+    return _latency(await _play(world, {"primary": "answers"}, calls, rate), rate, calls)
+
+
+def _latency(played: list[PlayedCall], rate: int, calls: int) -> Latency:
     good = [call for call in played if not call.failure]
     return Latency(
         rate=rate,
@@ -41,6 +46,18 @@ async def measure_latency(world: World, rate: int, seconds: float) -> Latency:
         ),
         errors=_errors(played),
     )
+
+
+async def measure_until(world: World, rate: int, task: asyncio.Task[None]) -> Latency:
+    """As measure_latency, one plan after another until `task` is done, and one plan more at the least."""
+    played: list[PlayedCall] = []
+    calls = int(rate * PLAN_SECONDS)
+    while True:
+        was_done = task.done()
+        played += await _play(world, {"primary": "answers"}, calls, rate)
+        if was_done:
+            break
+    return _latency(played, rate, len(played))
 
 
 async def measure_failover(world: World, first_provider: str, calls: int) -> Failover:

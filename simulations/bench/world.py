@@ -116,17 +116,24 @@ class World:
 async def running_world(folder: Path, devices: int) -> AsyncIterator[World]:
     """A router that is ready for calls, and the webhook of its notices. Raises EdgeError or OSError."""
     world = World(folder, pick_addresses(), devices)
-    asking = Actor("bench", world.at.phones[0])
     (folder / "devices.csv").write_text(devices_csv(devices), "utf-8")
     world.edge.write_config(config(world.at))
+    await world.edge.command("locations", "import", "devices.csv")
+    async with started(world):
+        yield world
+
+
+@contextlib.asynccontextmanager
+async def started(world: World) -> AsyncIterator[None]:
+    """The router of a world whose configuration and devices are there. Raises EdgeError or OSError."""
+    asking = Actor("bench", world.at.phones[0])
     try:
         async with _webhook_sink(world):
-            await world.edge.command("locations", "import", "devices.csv")
             await asking.start()
             await world.edge.start(world.at.router, world.at.health, asking)
             await asking.stop()
             await _devices_loaded(world)
-            yield world
+            yield
     finally:
         await asking.stop()
         await world.edge.stop()
