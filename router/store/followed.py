@@ -43,6 +43,7 @@ class ChangeSignal:
 
     On PostgreSQL a connection of its own listens: `wait` returns within milliseconds of a change. On SQLite, and
     where that connection cannot be had, it returns when the time given is over, and the caller looks for itself.
+    Nothing here raises: whoever waits for changes must never be without them.
     """
 
     def __init__(self, url: str) -> None:
@@ -66,9 +67,9 @@ class ChangeSignal:
         if not self._target or self._conn is not None or now < self._connect_at:
             return False
         self._connect_at = now + CONNECT_AGAIN
-        import psycopg  # takes longer than all else, and SQLite needs none of it
-
         try:
+            import psycopg  # takes longer than all else, and SQLite needs none of it
+
             self._conn = psycopg.connect(
                 self._target,
                 autocommit=True,
@@ -80,7 +81,7 @@ class ChangeSignal:
                 tcp_user_timeout=5000,
             )
             self._conn.execute(f"LISTEN {CHANNEL}")
-        except psycopg.Error:
+        except Exception:  # not only psycopg's errors: no descriptor may be left
             self.close()
             return False
         return True
@@ -91,8 +92,6 @@ class ChangeSignal:
             stopping.wait(seconds)
             return False
         end = time.monotonic() + seconds
-        import psycopg
-
         try:
             while not stopping.is_set():
                 left = end - time.monotonic()
@@ -100,7 +99,7 @@ class ChangeSignal:
                     return False
                 for _ in self._conn.notifies(timeout=min(left, _SLICE), stop_after=1):
                     return True
-        except psycopg.Error:
+        except Exception:  # whatever it is, the caller goes on looking by itself
             self.close()
             stopping.wait(min(seconds, _SLICE))
         return False

@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 from sqlalchemy import Engine, update
 
 from router.node_beat import NodeBeat
+from router.store import followed as followed_module
 from router.store.devices import upsert_devices
 from router.store.engine import open_store, reading, writing
 from router.store.followed import ChangeSignal, revisions_of
@@ -128,6 +129,34 @@ def test_a_listener_that_loses_its_connection_goes_back_to_looking(
     stopping = threading.Event()
     wait_until(lambda: not signal.wait(0.05, stopping) and not signal.is_listening, "it looks for itself")
     signal.close()
+
+
+def test_a_signal_that_can_have_no_descriptor_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for changes is a thread that would end, and no change would reach calls any more."""
+
+    class Listening:
+        def execute(self, _: str) -> None: ...
+
+        def close(self) -> None: ...
+
+        def notifies(self, **_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+    def connect(*_: object, **__: object) -> Listening:
+        return found.pop()()
+
+    def nothing() -> Listening:
+        raise OSError(24, "Too many open files")
+
+    found: list[Callable[[], Listening]] = [Listening, nothing]
+    monkeypatch.setattr(psycopg, "connect", connect)
+    monkeypatch.setattr(followed_module, "CONNECT_AGAIN", 0.0)
+    signal = ChangeSignal("postgresql://127.0.0.1/nowhere")
+    assert not signal.listen()
+    assert not signal.wait(0.0, threading.Event())
+    assert signal.listen()
+    assert not signal.wait(0.01, threading.Event())
+    assert not signal.is_listening, "it is tried anew"
 
 
 def test_sqlite_has_nothing_to_listen_to(tmp_path: object) -> None:
