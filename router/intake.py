@@ -163,11 +163,12 @@ class Intake:
             return
         try:
             self._take(line, now, at)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # one line must never keep the others from being told
             self.corrupt += 1
             if self.corrupt <= CORRUPT_TOLD:
                 fields = {"reason": type(error).__name__, "bytes": len(line)}
-                log.error("journal-line-corrupt", extra={"event_fields": fields})
+                is_damage = isinstance(error, ValueError | KeyError | TypeError | AttributeError)
+                log.error("journal-line-corrupt", extra={"event_fields": fields}, exc_info=not is_damage)
 
     def close_windows(self, now: float, at: float) -> None:
         """Send what was gathered where its window is over."""

@@ -15,6 +15,8 @@ import queue
 import signal
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +58,8 @@ CHECKPOINT_LINES = 20_000
 HUNG_SECONDS = 45.0
 """How long a retry waits for an attempt that was given up but still goes on, lest the notice comes twice."""
 REREAD_SECONDS = 5.0
+FAULT_SECONDS = 0.5
+"""Pause after a fault of edge911 itself that nothing else has caught."""
 DRAIN_SECONDS = 3.0
 STORE_AT_END_SECONDS = 2.0
 HOLD_SECONDS = 10.0
@@ -117,6 +121,7 @@ class NoticesProcess:
         self._dropped = 0
         self._stop = False
         self._reload = False
+        self._faults: Counter[str] = Counter()
         self._told_unusable: set[str] = set()
         self._proofs = Proofs()
         self._unconfirmed: list[str] = []
@@ -140,8 +145,14 @@ class NoticesProcess:
         self._database.start()
         pause = 0.0
         while not self._stop:
-            self._take_reports(pause)
-            read = self._tick()
+            try:
+                self._take_reports(pause)
+                read = self._tick()
+            except Exception:
+                # Whoever started anew would meet it again, and what is under way would be cut off.
+                self._say_fault("looking for what is to be told")
+                time.sleep(FAULT_SECONDS)
+                read = 0
             if read == LINES_AT_ONCE:
                 pause = 0.0
             else:
@@ -170,22 +181,41 @@ class NoticesProcess:
             self._database.recorder.look()
         for line in lines:
             self._intake.take_line(line, now, at)
-        if now >= self._next_store:
-            self._intake.close_windows(now, at)
+        is_store_due, is_second_due = now >= self._next_store, now >= self._next_second
+        if is_store_due:
+            self._do("folding notices", self._intake.close_windows, now, at)
         for entry in self._outbox.due(now):
-            self._send(entry)
-        if now >= self._next_store:
+            try:
+                self._send(entry)
+            except Exception:
+                self._say_fault("sending a notice")
+                attempt = Attempt(delivered=False, reason="channel-fault", words="see the log of edge911")
+                self._do("trying a notice again later", self._settle, entry.key, attempt, at)
+        if is_store_due:
             self._next_store = now + STORE_SECONDS
-            self._confirming.take_keys()
-            self._take_requests()
+            self._do("taking keys", self._confirming.take_keys)
+            self._do("taking requests", self._take_requests)
             if self._is_replayed and (not self._is_holding or now >= self._hold_until):
-                pass_on(self._intake, now, at)
-            self._store()
-            self._logs.render()
-        if now >= self._next_second:
+                self._do("passing notices on", pass_on, self._intake, now, at)
+            self._do("storing notices", self._store)
+            self._do("writing the log", self._logs.render)
+        if is_second_due:
             self._next_second = now + 1.0
-            self._every_second(now)
+            self._do("looking after notices", self._every_second, now)
         return len(lines)
+
+    def _do(self, doing: str, job: Callable[..., object], *arguments: object) -> None:
+        """One thing to be done; a fault in it stops no other."""
+        try:
+            job(*arguments)
+        except Exception:
+            self._say_fault(doing)
+
+    def _say_fault(self, doing: str) -> None:
+        """The first of each kind, then each thousandth: what fails once a second must not fill the disk."""
+        self._faults[doing] += 1
+        if self._faults[doing] % 1000 == 1:
+            log.exception("notices-fault", extra={"event_fields": {"doing": doing, "times": self._faults[doing]}})
 
     def _send(self, entry: Entry) -> None:
         contact = self._intake.config.contacts.get(entry.contact)
@@ -205,7 +235,7 @@ class NoticesProcess:
         for data in self._requests.take():
             try:
                 self._take_request(data)
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 self._requests.unreadable += 1
                 _say(logging.WARNING, "request-not-readable", type=str(data.get("type"))[:40])
         self._requests.done()

@@ -127,7 +127,7 @@ class SipAgent:
         self._datagrams: dict[ListeningPoint, asyncio.DatagramTransport] = {}
         self._streams: dict[tuple[str, str, int], asyncio.StreamWriter] = {}
         self._making_point = asyncio.Lock()
-        self._names = ThreadPoolExecutor(NAMES_AT_ONCE, "sip-agent-names")
+        self._names = ThreadPoolExecutor(NAMES_AT_ONCE, "sip-agent")
         self._asking: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._readers: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
