@@ -1,4 +1,4 @@
-"""What the event loop of the call process says of faults that nobody else has caught."""
+"""What the event loop of a process that serves says of faults that nobody else has caught."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class LoopFaults:
-    """The exception handler of a loop. counts: those of the edge; now: the loop's clock, seconds."""
+    """The exception handler of a loop. counts: where it is counted; now: the loop's clock, seconds."""
 
     def __init__(self, counts: Counter[str], now: Callable[[], float]) -> None:
         self.counts = counts
@@ -32,7 +32,7 @@ class LoopFaults:
         if now - self._said_at >= SAID_AGAIN:
             self._said_at = now
             log.error(
-                "connections cannot be accepted: %s; UDP and what is connected are served. "
+                "connections cannot be accepted: %s; what is connected is served, and so is UDP. "
                 "Raise the limit of open files (LimitNOFILE)",
                 context.get("exception"),
             )

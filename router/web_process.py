@@ -3,11 +3,13 @@
 import asyncio
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
 
+from router.loop_faults import LoopFaults
 from router.signs_of_life import release_signals
 
 CHANGED = 3
@@ -27,8 +29,10 @@ class WebServer(uvicorn.Server):
         self.should_exit = True
 
     def take_signals(self, reload: Callable[["WebServer"], None]) -> None:
-        """SIGTERM and SIGINT stop, SIGHUP calls `reload`; from now on they come."""
+        """SIGTERM and SIGINT stop, SIGHUP calls `reload`; from now on they come. What the loop says of faults does not
+        fill the disk from now on."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(LoopFaults(Counter(), loop.time))
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, reload, self)

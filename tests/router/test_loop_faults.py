@@ -5,8 +5,10 @@ import logging
 from collections import Counter
 
 import pytest
+import uvicorn
 
 from router.loop_faults import NO_DESCRIPTOR, LoopFaults
+from router.web_process import WebServer
 
 
 def test_connections_that_cannot_be_accepted_are_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -26,3 +28,12 @@ def test_connections_that_cannot_be_accepted_are_said_once_a_minute(caplog: pyte
         loop.close()
     assert (said, counts["accept_failed"]) == (2, 61 * 16)
     assert len(caplog.records) == 3, "what else goes wrong is said"
+
+
+def test_the_console_and_the_server_of_references_keep_to_that() -> None:
+    async def served() -> object:
+        server = WebServer(uvicorn.Config(lambda *_: None))
+        server.take_signals(lambda _: None)
+        return asyncio.get_running_loop().get_exception_handler()
+
+    assert isinstance(asyncio.run(served()), LoopFaults)
