@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import Result
-from typer.testing import CliRunner
 
 from e911.ali import FunctionCode, read_file
-from router.cli import build_app
 from router.store.devices import remove_devices, upsert_devices
 from router.store.engine import open_store, writing
+from tests.support.commands import invoke
 
 ADDRESS = {
     "country": "US",
@@ -58,7 +57,7 @@ class Office:
         (self.folder / "edge911.yaml").write_text(yaml.safe_dump({**base, **sections}))
 
     def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(build_app(), ["ali", *arguments, "-c", str(self.folder / "edge911.yaml")])
+        return invoke(["ali", *arguments, "-c", str(self.folder / "edge911.yaml")])
 
     def export(self, *options: str) -> tuple[dict[str, tuple[FunctionCode, str]], int]:
         """Number → function and location, and the cycle counter; nothing where there is nothing to send."""
@@ -209,15 +208,15 @@ def test_a_number_of_several_devices_is_at_their_site(office: Office) -> None:
 
 def test_read_shows_a_file(office: Office) -> None:
     office.export()
-    done = CliRunner().invoke(build_app(), ["ali", "read", str(office.folder / "out.ali")])
+    done = invoke(["ali", "read", str(office.folder / "out.ali")])
     assert done.exit_code == 0
     assert "EXAMPLE CORP, cycle 1" in done.output
     assert "350 5TH AVE, FLR 3 RM 312, NEW YORK, NY" in done.output
-    shown = CliRunner().invoke(build_app(), ["ali", "read", str(office.folder / "out.ali"), "--json"])
+    shown = invoke(["ali", "read", str(office.folder / "out.ali"), "--json"])
     assert len(json.loads(shown.stdout)["records"]) == 4
     bad = office.folder / "bad.ali"
     bad.write_text("UHL")
-    refused = CliRunner().invoke(build_app(), ["ali", "read", str(bad)])
+    refused = invoke(["ali", "read", str(bad)])
     assert refused.exit_code == 1
     assert "no ALI file" in refused.output
 

@@ -7,13 +7,12 @@ import logging
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from e911.record import CallIntent, CallRefused
 from router.blocks import LONGEST, Block, Blocks, BlocksError, read_blocks, write_blocks
-from router.cli import build_app
 from router.floods import SAID_AGAIN, Floods
 from tests.support.call_world import CLOCK, CONFIG, PHONE, PROVIDER_A, CallWorld, invite, of, one
+from tests.support.commands import invoke
 
 
 def blocked(world: CallWorld, who: str, *, seconds: float = 600.0) -> Blocks:
@@ -77,7 +76,7 @@ def test_the_command(tmp_path: Path) -> None:
     config.write_text(json.dumps({**CONFIG, "state_directory": "state"}))
 
     def run(*arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(build_app(), ["-c", str(config), "block", *arguments])
+        done = invoke(["-c", str(config), "block", *arguments])
         return done.exit_code, done.output
 
     assert run("list") == (0, "nobody is blocked\n")

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from router.cli import build_app
 from router.store.audit import AuditRow, audit_rows
 from router.store.engine import open_store, reading
+from tests.support.commands import invoke
 from tests.support.console import CONFIG, PASSWORD
 
 
@@ -23,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str, text: str = PASSWORD + "\n") -> tuple[int, str, str]:
-    result = CliRunner().invoke(build_app(), arguments, input=text)
+    result = invoke(arguments, input=text)
     return result.exit_code, result.stdout, result.stderr
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
-from router.cli import build_app
 from router.store.devices import COLUMNS, STATE_COLUMNS
 from router.store.engine import open_store
+from tests.support.commands import invoke
 
 CONFIG = """
 listen: ["udp://127.0.0.1:5060"]
@@ -44,7 +43,7 @@ class Locations:
 
     def __call__(self, command: str, *arguments: str, stdin: str | bytes = "") -> Result:
         line = ["locations", command, "-c", str(self.config), *arguments]
-        return CliRunner().invoke(build_app(), line, input=stdin)
+        return invoke(line, input=stdin)
 
     def file(self, text: str, name: str = "phones.csv") -> str:
         path = self.directory / name

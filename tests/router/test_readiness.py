@@ -7,15 +7,14 @@ from typing import Any
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
 from config.load import load_config
-from router.cli import build_app
 from router.readiness.findings import Severity, worst
 from router.readiness.judge import findings_of
 from router.readiness.look import Look, look
 from router.store.engine import open_store, writing
 from router.store.self_tests import SelfTest, claim, finish
+from tests.support.commands import invoke
 
 CONFIG = """
 listen: [udp://127.0.0.1:5060]
@@ -52,7 +51,7 @@ DEVICES = """device,site,floor,room
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(build_app(), [*arguments, "-c", str(folder / "edge911.yaml")], env={"COLUMNS": "160"})
+    done = invoke([*arguments, "-c", str(folder / "edge911.yaml")], env={"COLUMNS": "160"})
     return done.exit_code, done.output
 
 

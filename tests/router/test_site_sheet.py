@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
-from typer.testing import CliRunner
 
-from router.cli import build_app
+from tests.support.commands import invoke
 from tests.support.console import console_world
 
 
 def written(folder: Path, *arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(build_app(), ["sheet", "-c", str(folder / "edge911.yaml"), *arguments])
+    result = invoke(["sheet", "-c", str(folder / "edge911.yaml"), *arguments])
     return result.exit_code, result.output
 
 

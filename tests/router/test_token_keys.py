@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from router.cli import build_app
 from router.key import load_key
 from router.token_keys import FILE, TokenKey, derived_key, load_token_keys, prepared, read_token_keys, rotated
 from tests.support.call_world import CONFIG
+from tests.support.commands import invoke
 
 NODE_KEY = b"k" * 32
 
@@ -60,7 +59,7 @@ def test_the_command_makes_what_the_router_reads(tmp_path: Path) -> None:
     state = tmp_path / "state"
 
     def run(*arguments: str) -> str:
-        done = CliRunner().invoke(build_app(), ["key", *arguments, "-c", str(config)])
+        done = invoke(["key", *arguments, "-c", str(config)])
         assert done.exit_code == 0, done.output
         return done.output
 

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from sqlalchemy import Engine
-from typer.testing import CliRunner
 
 from config.load import load_config
 from config.schema import Lvf
 from e911.location import CivicAddress, Device
 from e911.lost import LostError, Validation
-from router.cli import build_app
 from router.lvf_client import LvfClient
 from router.readiness.judge import findings_of
 from router.readiness.look import look
@@ -25,6 +23,7 @@ from router.store.engine import open_store, reading, writing
 from router.validation import DAY, MOST_FAILURES, is_due, keep_validations, validate_devices
 from router.validator import Validator
 from simulations.lost import Lost, Manner, errors, redirect
+from tests.support.commands import invoke
 
 CONFIG = """
 listen: ["udp://127.0.0.1:5060"]
@@ -74,7 +73,7 @@ class World:
 
     def __call__(self, *arguments: str) -> Result:
         line = ["locations", *arguments, "-c", str(self.file)]
-        return CliRunner().invoke(build_app(), line, env={"COLUMNS": "200"})
+        return invoke(line, env={"COLUMNS": "200"})
 
     def kept(self) -> dict[str, str]:
         with reading(self.engine) as conn:
@@ -249,7 +248,7 @@ def test_doctor_and_check(tmp_path: Path, lost: Lost) -> None:
     world("validate")
     assert sites() == {"hq": "1", "": "1"}
     world.configure("http://192.0.2.9/lost")
-    said = CliRunner().invoke(build_app(), ["check", "-c", str(world.file)])
+    said = invoke(["check", "-c", str(world.file)])
     assert said.exit_code != 0
     assert "locations.lvf.url: http://" in said.output
     world.engine.dispose()

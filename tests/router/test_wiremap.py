@@ -10,12 +10,10 @@ from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
-from typer.testing import CliRunner
 
 from e911.attachment import Attachment
 from e911.location import CivicAddress, GeoPoint
 from e911.wiremap import WiremapEntry, WiremapTable
-from router.cli import build_app
 from router.csv_table import CsvError
 from router.store.audit import audit
 from router.store.engine import open_store, reading
@@ -23,6 +21,7 @@ from router.table_feed import TableFeed
 from router.wiremap_csv import merged, read_wiremap, written_wiremap
 from router.wiremap_feed import followed_wiremap, wiremap_now
 from tests.router.test_locations_cli import CONFIG
+from tests.support.commands import invoke
 
 ROWS = """bssid,switch,interface,name,site,zone,floor,room
 00:1B:2C:3D:4E:50,,,AP 4-2,hq,hq-3e,,
@@ -42,7 +41,7 @@ class Command:
         self.config.write_text(CONFIG.replace("DATABASE", url), encoding="utf-8")
 
     def __call__(self, command: str, *arguments: str, stdin: str | bytes = "") -> Result:
-        return CliRunner().invoke(build_app(), ["wiremap", command, "-c", str(self.config), *arguments], input=stdin)
+        return invoke(["wiremap", command, "-c", str(self.config), *arguments], input=stdin)
 
     def all(self) -> dict[str, dict[str, object]]:
         found = json.loads(self("list", "--json").stdout)

@@ -18,9 +18,8 @@ from typing import Any
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from typer.testing import CliRunner
 
-from router.cli import build_app
+from tests.support.commands import invoke
 from tests.support.ports import Endpoint, is_bound
 
 EDGE911 = Path(sys.executable).parent / "edge911"
@@ -82,7 +81,7 @@ class RouterProcess:
 
     def asked(self, *arguments: str) -> str:
         """What `edge911 ARGUMENTS` prints, done in this process: it saves a second of imports each time."""
-        done = CliRunner().invoke(build_app(), [*arguments, "-c", str(self.config_file)], env={"COLUMNS": "200"})
+        done = invoke([*arguments, "-c", str(self.config_file)], env={"COLUMNS": "200"})
         assert done.exit_code == 0, f"{arguments}: {done.output}"
         return done.stdout
 
