@@ -12,6 +12,7 @@ from typing import Literal, NoReturn
 
 from router.parent import die_with_parent
 from router.signs_of_life import Heartbeat, hold_signals
+from router.standard_streams import make_lossy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ def begin(
         "--parent", type=int, metavar="PID", help="process to end with; default: whoever started this"
     )
     parser.add_argument("--heartbeat", type=int, metavar="FD", help="pipe on which to show that this process lives")
+    make_lossy()
     hold_signals()
     options = parser.parse_args(arguments)
     faulthandler.register(signal.SIGUSR1)  # says where every thread stands, should one ever be stuck

@@ -28,8 +28,10 @@ def register(app: typer.Typer) -> None:
         from router.cli.common import config_path
         from router.contact_urls import unusable_contacts
         from router.signs_of_life import hold_signals
+        from router.standard_streams import make_lossy
         from router.state_directory import NOT_ALONE, claim
 
+        make_lossy()
         # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
         path = os.path.abspath(config_path(config))
         loaded = load_or_exit(config)
