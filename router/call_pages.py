@@ -87,6 +87,7 @@ def metrics_of(app: "App") -> Metrics:
             ),
             Gauge("edge911_journal_failures", "events not journalled", lambda: app.journal.failures),
             Gauge("edge911_journal_waiting", "events that wait to be journalled", lambda: app.journal.waiting),
+            Gauge("edge911_journal_in_memory", "1 while the disk takes none", lambda: int(app.journal.is_spare)),
             Gauge("edge911_journal_lost", "events lost for good", lambda: app.journal.lost),
             Gauge("edge911_loop_lag_seconds", "how late the event loop was", lambda: app.lag),
             Gauge("edge911_nodes", "nodes that share the database", lambda: len(router.callbacks.nodes)),

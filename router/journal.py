@@ -31,9 +31,10 @@ log = logging.getLogger(__name__)
 class JournalWriter(LineWriter):
     """The call process's end of the journal in `directory`, for the node named `node`.
 
-    Events that cannot be written are kept, WAITING_LIMIT of them, and written in their order before the next
-    event, or when `retry` is called. `failures` counts events that were not written at once, late or lost;
-    `lost` those lost for good. Nothing here raises.
+    While the disk takes nothing, events go to memory (router.spare), where the readers find them. Those that cannot
+    be written even there are kept, WAITING_LIMIT of them, and written in their order before the next event, or when
+    `retry` is called. `failures` counts events that were not written at once, late or lost; `lost` those lost for
+    good. Nothing here raises.
     """
 
     def __init__(self, directory: Path, node: str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -41,7 +42,7 @@ class JournalWriter(LineWriter):
         self.lost = 0
         self._waiting: deque[bytes] = deque()
         self._tell_at = 0.0
-        super().__init__(directory, segment_bytes=segment_bytes, reserve_bytes=RESERVE_BYTES)
+        super().__init__(directory, segment_bytes=segment_bytes, reserve_bytes=RESERVE_BYTES, has_spare=True)
 
     @property
     def waiting(self) -> int:
@@ -104,8 +105,29 @@ class JournalWriter(LineWriter):
             for _ in chunk:
                 self._waiting.popleft()
         log.warning("journal-written-again %s: the events that waited are in it now", self.directory)
-        self._tell_at, self.last_error = 0.0, ""
+        self._tell_at = 0.0
+        if not self.is_spare:
+            self.last_error = ""
         return True
+
+    def append_line(self, line: bytes) -> bool:
+        """As every LineWriter; said where it begins to write to memory, and where it is back on the disk."""
+        was_spare = self.is_spare
+        is_written = super().append_line(line)
+        if is_written and self.is_spare != was_spare:
+            self._tell_place()
+        return is_written
+
+    def _tell_place(self) -> None:
+        if self.is_spare:
+            log.error(
+                "journal-in-memory %s; calls go on and notices go out, but a restart of the machine loses what is "
+                "there. Make room on the disk, and the directory writable for edge911",
+                self.last_error,
+            )
+        else:
+            self.last_error = ""
+            log.warning("journal-on-disk-again %s", self.directory)
 
     def _append(self, lines: bytes) -> bool:
         try:

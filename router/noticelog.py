@@ -48,7 +48,7 @@ class NoticeLog:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._writer = LineWriter(directory)
+        self._writer = LineWriter(directory, has_spare=True)
         self._reader = LineReader(directory)
         self._lock = threading.Lock()
         self._unsettled: dict[Key, bytes] = {}

@@ -1,7 +1,8 @@
 """Lines in numbered segments of a directory: how the journal and the notice log lie on the disk.
 
 Segments are files named by a number that only grows (the microsecond they were begun, or one more than the last:
-`1790000000000000.jsonl`); one process at a time writes a directory, any number may read it.
+`1790000000000000.jsonl`); one process at a time writes a directory, any number may read it. A segment may lie in
+memory instead (router.spare), where the disk took nothing when it was begun: for readers one of the directory's.
 """
 
 import contextlib
@@ -13,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from router.reserve import give_back, reserve
+from router.spare import make_spare, spare_to_read
+from router.state_directory import not_writable
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 REOPEN_SECONDS = 1.0
+RETURN_SECONDS = 10.0
+"""How often a writer in memory looks whether the disk takes something again."""
 SLOW_SECONDS = 0.005
 CHUNK_BYTES = 256 * 1024
 _SEGMENT_NAME = re.compile(r"(\d{8,})\.jsonl")
@@ -39,11 +44,23 @@ class LineWriter:
 
     `failures` counts lines that were not written and `last_error` says why; `slow` counts appends that took
     longer than SLOW_SECONDS. Room for `reserve_bytes` more is kept on the disk, so that lines can be written on for a
-    while when it is full.
+    while when it is full. With `has_spare`, lines go to memory while the disk takes none.
     """
 
-    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        reserve_bytes: int = 0,
+        has_spare: bool = False,
+    ) -> None:
         self.directory = directory
+        self.is_spare = False
+        """True while lines go to memory."""
+        self._has_spare = has_spare
+        self._spare_at = 0.0
+        self._return_at = 0.0
         self.failures = 0
         self.appended = 0
         self.slow = 0
@@ -66,11 +83,17 @@ class LineWriter:
         started = time.monotonic()
         if started >= self._check_at:
             self._check_at = started + REOPEN_SECONDS
-            if self._fd < 0 or self._is_gone():
+            if self._fd < 0 or self._is_gone() or self._may_return(started):
                 self.roll()
             self._reserve()
-        # A write that failed is tried once more in a new segment: the old file may be what is wrong.
-        if not self._write(line) and not (self._roll_over(started) and self._write(line)):
+        # A write that failed is tried once more in a new segment: the old file may be what is wrong. Then in memory.
+        if not (
+            self._write(line)
+            or (self._roll_over(started) and self._write(line))
+            or (self._go_to_spare(started) and self._write(line))
+        ):
+            if self.is_spare:
+                self._leave_behind()
             self.failures += 1
             return False
         self.appended += 1
@@ -83,7 +106,13 @@ class LineWriter:
     def _reserve(self) -> None:
         """Keep room for at least half of reserve_bytes; where there is none, it is tried again in a second."""
         is_little = self._size + self._reserve_bytes // 2 > self._reserved
-        if self._reserve_bytes and self._fd >= 0 and is_little and reserve(self._fd, self._size, self._reserve_bytes):
+        if (
+            self._reserve_bytes
+            and self._fd >= 0
+            and not self.is_spare
+            and is_little
+            and reserve(self._fd, self._size, self._reserve_bytes)
+        ):
             self._reserved = self._size + self._reserve_bytes
 
     def _roll_over(self, now: float) -> bool:
@@ -91,12 +120,40 @@ class LineWriter:
         if self._fd < 0 or (not self._is_torn and now < self._roll_over_at):
             return False
         self._roll_over_at = now + REOPEN_SECONDS
-        old, was_empty = self.segment, not self._size
-        self.roll()
+        self._leave_behind()
+        return self._fd >= 0
+
+    def _leave_behind(self, place: Path | None = None) -> None:
+        """Go on in a new segment, in `place` where given; an empty one is deleted."""
+        old, was_empty = self.segment, self._fd >= 0 and not self._size
+        self.close()
+        self._open(place)
         if self._fd >= 0 and was_empty:
             with contextlib.suppress(OSError):  # a disk full for a day leaves no thousands of empty segments
                 segment_path(self.directory, old).unlink()
-        return self._fd >= 0
+
+    def _go_to_spare(self, now: float) -> bool:
+        """A new segment in memory; once a REOPEN_SECONDS at the most."""
+        if not self._has_spare or self.is_spare or now < self._spare_at:
+            return False
+        self._spare_at = now + REOPEN_SECONDS
+        spare = make_spare(self.directory)
+        if spare is None:
+            return False
+        wrong = self.last_error
+        self._leave_behind(spare)
+        if self._fd < 0:
+            return False
+        self._return_at = now + RETURN_SECONDS
+        self.last_error = f"{wrong}; kept in memory, {spare}"
+        return True
+
+    def _may_return(self, now: float) -> bool:
+        """True where lines go to memory and the disk takes something again."""
+        if not self.is_spare or now < self._return_at:
+            return False
+        self._return_at = now + RETURN_SECONDS
+        return not not_writable(self.directory)
 
     def _write(self, line: bytes) -> bool:
         """One write(2). False where not the whole line was written: it is torn, and readers pass over it once a
@@ -140,15 +197,17 @@ class LineWriter:
         except OSError:
             return True
 
-    def _open(self) -> None:
+    def _open(self, place: Path | None = None) -> None:
+        folder = place or self.directory
+        self.is_spare = place is not None
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             for _ in range(8):
                 # Never a number used before, not even after the directory was emptied: cursors are stored.
                 number = max([self.segment, *segments(self.directory), time.time_ns() // 1000]) + 1
                 try:
                     self._fd = os.open(
-                        segment_path(self.directory, number),
+                        folder / _file_name(number),
                         os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC,
                         0o640,
                     )
@@ -277,14 +336,28 @@ class LineReader:
 
 
 def segments(directory: Path) -> list[int]:
-    """Numbers of the segments in a directory, oldest first; none where it cannot be listed."""
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return []
-    return sorted(int(match[1]) for name in names if (match := _SEGMENT_NAME.fullmatch(name)))
+    """Numbers of the segments of a directory, oldest first; none where it cannot be listed."""
+    spare = spare_to_read(directory)
+    return sorted({*_listed(directory), *(_listed(spare) if spare is not None else ())})
 
 
 def segment_path(directory: Path, number: int) -> Path:
     """The file of one segment."""
-    return directory / f"{number:08d}.jsonl"
+    path = directory / _file_name(number)
+    if not os.path.exists(path):  # unlike Path.exists it never raises, whatever the disk says
+        spare = spare_to_read(directory)
+        if spare is not None and os.path.exists(spare / path.name):
+            return spare / path.name
+    return path
+
+
+def _listed(directory: Path) -> list[int]:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return [int(match[1]) for name in names if (match := _SEGMENT_NAME.fullmatch(name))]
+
+
+def _file_name(number: int) -> str:
+    return f"{number:08d}.jsonl"

@@ -20,10 +20,15 @@ CLAIM_SECONDS = 1.0
 
 
 def usable(directory: Path) -> str:
-    """An empty string where the directory can be written (it is made where missing), else what is wrong."""
+    """An empty string where the state directory can be written (it is made where missing), else what is wrong."""
+    return not_writable(directory / "journal")
+
+
+def not_writable(directory: Path) -> str:
+    """What is wrong with a directory (it is made where missing); an empty string where PROBE_BYTES can be written."""
     try:
-        (directory / "journal").mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=directory / "journal", prefix=".probe") as probe:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".probe") as probe:
             probe.write(b"\0" * PROBE_BYTES)
             probe.flush()
     except OSError as error:

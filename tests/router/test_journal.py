@@ -13,13 +13,21 @@ from hypothesis import strategies as st
 from e911.elin import Lease, LeaseKind
 from e911.location import DispatchableLocation
 from e911.record import CallEnded, Caller, CallFinished, CallOutcome, JournalEvent, RouteEvent, RouteOutcome
-from router import journal
+from router import journal, spare
 from router import segments as segments_module
 from router.event_lines import decode_event, encode_event
 from router.journal import JournalReader, JournalWriter
 from router.reserve import reserve
 from router.segments import START, Cursor, segment_path, segments
 from tests.router.notice_events import intent, refused, whole_call
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands in for /dev/shm."""
+    folder = tmp_path_factory.mktemp("memory")
+    monkeypatch.setattr(spare, "MEMORY", folder)
+    return folder
 
 
 def everything(reader: JournalReader, cursor: Cursor = START, limit: int = 1000) -> tuple[list[JournalEvent], Cursor]:
@@ -197,6 +205,7 @@ def test_a_directory_that_cannot_be_made_costs_a_count_and_is_tried_again(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(spare, "MEMORY", tmp_path / "no memory either")
     (tmp_path / "state").write_text("a file where the directory should be")
     writer = JournalWriter(tmp_path / "state" / "journal", "n")
     assert not writer.append(intent("late"))
@@ -259,7 +268,7 @@ def test_a_full_disk_costs_a_count_and_no_event(tmp_path: Path, monkeypatch: pyt
     assert writer.failures == 1
     reader = JournalReader(tmp_path)
     assert [event.id for event in everything(reader)[0]] == ["c1", "torn", "c2"]
-    assert reader.torn == 2  # the first try, and the second in a new segment
+    assert reader.torn == 3  # the first try, the second in a new segment, the third in memory
 
 
 def test_a_write_that_fails_once_succeeds_in_a_new_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +320,7 @@ def test_what_could_not_be_written_is_written_later_in_order_and_said_once_a_min
 
 def test_events_that_wait_are_bounded_and_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "WAITING_LIMIT", 3)
+    monkeypatch.setattr(spare, "MEMORY", tmp_path / "no memory either")
     (tmp_path / "state").write_text("a file where the directory should be")
     writer = JournalWriter(tmp_path / "state" / "journal", "n")
     for number in range(5):
@@ -370,3 +380,74 @@ def test_a_segment_removed_under_the_writer_is_replaced(tmp_path: Path, monkeypa
     now = 102.0
     assert writer.append(intent("kept"))
     assert [event.id for event in everything(JournalReader(tmp_path / "journal"))[0]] == ["kept"]
+
+
+def disk_refuses(monkeypatch: pytest.MonkeyPatch, disk: Path) -> None:
+    """What lies below `disk` takes no byte and no new file, as after a fault made the file system read-only."""
+    real_write, real_open = os.write, os.open
+
+    def write(descriptor: int, data: bytes) -> int:
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(disk):
+            raise OSError(30, "Read-only file system")
+        return real_write(descriptor, data)
+
+    def open_(path: Path, flags: int, *rest: int) -> int:
+        if flags & os.O_CREAT and Path(path).is_relative_to(disk):
+            raise OSError(30, "Read-only file system")
+        return real_open(path, flags, *rest)
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "open", open_)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the fault is made by way of /proc")
+def test_while_the_disk_takes_nothing_readers_find_the_events_in_memory(
+    tmp_path: Path, memory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "journal"
+    writer, reader = JournalWriter(directory, "n"), JournalReader(directory)
+    assert writer.append(intent("before"))
+    _, cursor = reader.read(START, 10)
+    with pytest.MonkeyPatch.context() as patch:
+        disk_refuses(patch, directory)
+        assert writer.append(intent("first"))
+        assert writer.append(intent("second"))
+        assert "Read-only file system; kept in memory" in writer.last_error
+        more, cursor = reader.read(cursor, 10)
+        writer._return_at = writer._check_at = 0.0
+        assert writer.append(intent("third")), "the disk is still away"
+    assert [event.id for event in more] == ["first", "second"]
+    assert (writer.failures, writer.waiting) == (0, 0)
+    assert caplog.text.count("journal-in-memory") == 1
+    writer._return_at = writer._check_at = 0.0
+    assert writer.append(intent("after"))
+    assert (writer.is_spare, writer.last_error) == (False, "")
+    last, cursor = reader.read(cursor, 10)
+    assert [event.id for event in last] == ["third", "after"]
+    assert [event.id for event in everything(JournalReader(directory))[0]] == [
+        "before",
+        "first",
+        "second",
+        "third",
+        "after",
+    ]
+    writer.close()
+    assert JournalWriter(directory, "n").append(intent("next start"))
+    assert everything(reader, cursor)[0][0].id == "next start"
+    reader.discard_before(reader.end())
+    assert [path for path in memory.rglob("*") if path.is_file()] == [], "what was read is gone from memory too"
+
+
+def test_memory_that_belongs_to_somebody_else_is_not_used(
+    tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "journal"
+    directory.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    spare.spare_of(directory).symlink_to(tmp_path / "elsewhere")
+    assert spare.make_spare(directory) is None
+    assert spare.spare_to_read(directory) is None
+    spare.spare_of(directory).unlink()
+    assert spare.make_spare(directory) is not None
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert spare.make_spare(directory) is None
