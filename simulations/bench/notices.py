@@ -1,12 +1,14 @@
-"""How long a notice takes: the notices process alone, as `edge911 run` starts it, told of 50 calls a second.
+"""How long a notice takes, at a few calls and at 50 calls a second.
 
     python -m simulations.bench.notices [--rate 50] [--seconds 10]
 
-Every call is at a site of its own, so that none is folded. A time is from the journal line, which is written right
-before the INVITE leaves, to the webhook having the whole notice.
+First through a whole `edge911 run`: from the INVITE's arrival at the provider (the kernel's stamp) to the webhook
+beginning to take the notice. Then by the notices process alone: from the journal line, written right before
+the INVITE leaves, to the webhook having the whole notice. Calls are spread over so many sites that none is folded.
 """
 
 import argparse
+import asyncio
 import http.server
 import json
 import os
@@ -24,8 +26,14 @@ from e911.location import CivicAddress, DispatchableLocation, LocationSource
 from e911.record import Caller, CallIntent
 from router.journal import JournalWriter
 from simulations.bench.measured import Spread, spread
+from simulations.bench.timing import play
+from simulations.bench.world import running_world
 
 LATE_SECONDS = 30.0
+SITES = 50
+"""So many that none has more than 20 calls in 10 s, from where on notices are folded."""
+CALM_RATE = 4
+CALM_CALLS = 20
 _RECORD = re.compile(r"\bbench-\d+\b")
 
 
@@ -86,6 +94,18 @@ def intent(number: int) -> CallIntent:
     )
 
 
+async def measure_whole(rate: float, calls: int) -> tuple[Spread | None, int]:
+    """Through call process and notices process: the times, in milliseconds, and how many notices never came."""
+    with tempfile.TemporaryDirectory() as name:
+        async with running_world(Path(name), calls, SITES) as world:
+            played = await play(world, {"primary": "answers"}, calls, rate)
+            await world.caught_up(LATE_SECONDS)
+            arrived = await world.notices_arrived()
+    sent = {number: call.invite_arrived.get("primary") for number, call in enumerate(played)}
+    times = [(arrived[number] - at) / 1e6 for number, at in sent.items() if at and number in arrived]
+    return spread(times), calls - len(times)
+
+
 def measure(rate: int, seconds: float) -> tuple[Spread | None, int]:
     """The times, in milliseconds, and how many notices never came."""
     sink = Sink()
@@ -135,15 +155,25 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=50, help="calls a second")
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    times, missing = measure(options.rate, options.seconds)
-    if times is not None:
-        print(
-            f"notice at the webhook after the journal line, {options.rate} calls/s, none folded, ms: "
-            f"p50 {times.p50:.1f}, p90 {times.p90:.1f}, p99 {times.p99:.1f}, max {times.max:.1f} of {times.calls}"
-        )
+    missing = 0
+    for rate, calls in ((CALM_RATE, CALM_CALLS), (options.rate, int(options.rate * options.seconds))):
+        times, lost = asyncio.run(measure_whole(rate, calls))
+        missing += lost
+        _show("webhook after the INVITE was at the provider", rate, times)
+    times, lost = measure(options.rate, options.seconds)
+    missing += lost
+    _show("webhook after the journal line, notices process alone", options.rate, times)
     if missing:
         print(f"{missing} notices never came", file=sys.stderr)
     return 1 if missing else 0
+
+
+def _show(what: str, rate: int, times: Spread | None) -> None:
+    if times is not None:
+        print(
+            f"notice, {rate} calls/s, none folded, {what}, ms: "
+            f"p50 {times.p50:.1f}, p90 {times.p90:.1f}, p99 {times.p99:.1f}, max {times.max:.1f} of {times.calls}"
+        )
 
 
 if __name__ == "__main__":

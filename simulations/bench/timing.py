@@ -30,7 +30,7 @@ _plans = count()
 async def measure_latency(world: World, rate: int, seconds: float) -> Latency:
     """911 calls at an even rate, the first provider taking them all. Raises EdgeError where they cannot be placed."""
     calls = int(rate * seconds)
-    return _latency(await _play(world, {"primary": "answers"}, calls, rate), rate, calls)
+    return _latency(await play(world, {"primary": "answers"}, calls, rate), rate, calls)
 
 
 def _latency(played: list[PlayedCall], rate: int, calls: int) -> Latency:
@@ -54,7 +54,7 @@ async def measure_until(world: World, rate: int, task: asyncio.Task[None]) -> La
     calls = int(rate * PLAN_SECONDS)
     while True:
         was_done = task.done()
-        played += await _play(world, {"primary": "answers"}, calls, rate)
+        played += await play(world, {"primary": "answers"}, calls, rate)
         if was_done:
             break
     return _latency(played, rate, len(played))
@@ -66,7 +66,7 @@ async def measure_failover(world: World, first_provider: str, calls: int) -> Fai
     roles: dict[str, Role] = {"secondary": "answers"}
     if first is not None:
         roles["primary"] = first
-    played = await _play(world, roles, calls, FAILOVER_RATE)
+    played = await play(world, roles, calls, FAILOVER_RATE)
     good = [call for call in played if not call.failure]
     for call in good:
         if first is not None and "primary" not in call.invite_arrived:
@@ -85,7 +85,8 @@ async def measure_failover(world: World, first_provider: str, calls: int) -> Fai
     )
 
 
-async def _play(world: World, roles: dict[str, Role], calls: int, rate: float) -> list[PlayedCall]:
+async def play(world: World, roles: dict[str, Role], calls: int, rate: float) -> list[PlayedCall]:
+    """So many calls, one device after the other, in their order. Raises EdgeError where they cannot be placed."""
     points = {"primary": world.at.primary, "secondary": world.at.secondary}
     plan = Plan(
         name=f"{os.getpid()}-{next(_plans)}",

@@ -111,13 +111,21 @@ class World:
         page = await get(self.at.sink, "/")
         return int(json.loads(page)["posts"]) if page else 0
 
+    async def notices_arrived(self) -> dict[int, int]:
+        """By the number of the device: when its first notice came, nanoseconds since 1970."""
+        page = await get(self.at.sink, "/")
+        return {int(number): at for number, at in json.loads(page)["arrived"].items()} if page else {}
+
 
 @contextlib.asynccontextmanager
-async def running_world(folder: Path, devices: int) -> AsyncIterator[World]:
-    """A router that is ready for calls, and the webhook of its notices. Raises EdgeError or OSError."""
+async def running_world(folder: Path, devices: int, sites: int = 1) -> AsyncIterator[World]:
+    """A router that is ready for calls, and the webhook of its notices. Raises EdgeError or OSError.
+
+    sites: the devices are spread over so many, one after the other.
+    """
     world = World(folder, pick_addresses(), devices)
-    (folder / "devices.csv").write_text(devices_csv(devices), "utf-8")
-    world.edge.write_config(config(world.at))
+    (folder / "devices.csv").write_text(devices_csv(devices, sites), "utf-8")
+    world.edge.write_config(config(world.at, sites))
     await world.edge.command("locations", "import", "devices.csv")
     async with started(world):
         yield world
@@ -183,21 +191,27 @@ def extension(number: int) -> str:
     return str(FIRST_EXTENSION + number)
 
 
-def devices_csv(count: int) -> str:
+def site_id(number: int) -> str:
+    """The id of a site."""
+    return f"campus-{number}" if number else "campus"
+
+
+def devices_csv(count: int, sites: int = 1) -> str:
     """So many registered devices with a civic address each, as `edge911 locations import` reads them."""
     rows = [
-        "device,name,callback,country,state,city,street,street_suffix,house_number,building,floor,room,postal_code"
+        "device,name,callback,site,country,state,city,street,street_suffix,house_number,building,floor,room,postal_code"
     ]
     for number in range(count):
         state, city, postal_code = _CITIES[number % len(_CITIES)]
         street = f"{_STREETS[number // 7 % len(_STREETS)]},{_SUFFIXES[number % len(_SUFFIXES)]}"
         callback = f"+1{_AREA_CODES[number // 100 % len(_AREA_CODES)]}55501{number % 100:02}"
         place = f"{number + 1},Building {number % 12 + 1},{number % 30 + 1},{number % 900 + 100},{postal_code}"
-        rows.append(f"{extension(number)},Desk {number},{callback},US,{state},{city},{street},{place}")
+        who = f"{extension(number)},Desk {number},{callback},{site_id(number % sites)}"
+        rows.append(f"{who},US,{state},{city},{street},{place}")
     return "\n".join(rows) + "\n"
 
 
-def config(at: Addresses) -> dict[str, Any]:
+def config(at: Addresses, sites: int = 1) -> dict[str, Any]:
     """The router's configuration: everything on that is on in service."""
 
     def trunk(point: Point) -> dict[str, Any]:
@@ -222,8 +236,8 @@ def config(at: Addresses) -> dict[str, Any]:
         "locations": {"database": "sqlite:///edge911.db", "sources": ["registered", "site"]},
         "sites": [
             {
-                "id": "campus",
-                "name": "Campus",
+                "id": site_id(number),
+                "name": f"Campus {number}",
                 "timezone": "America/New_York",
                 "address": {
                     "country": "US",
@@ -237,6 +251,7 @@ def config(at: Addresses) -> dict[str, Any]:
                 "callback": "+15185550100",
                 "notify": ["desk"],
             }
+            for number in range(sites)
         ],
         "contacts": {"desk": {"language": "en", "send": [f"json://{at.sink[0]}:{at.sink[1]}/911"]}},
         "log": {"level": "info", "format": "json"},
