@@ -64,7 +64,7 @@ class ChannelOutcome:
 
     contact: str
     channel: str
-    """Its number and its URL without passwords (`channel_name`): another URL is another channel."""
+    """`channel_id` of its URL: another URL is another channel, another place in the list is not."""
     at: float
     is_delivered: bool
     proven_at: float | None
@@ -73,11 +73,6 @@ class ChannelOutcome:
     words: str = ""
     by: str = ""
     """`test` where somebody asked for it; empty where it was a notice."""
-
-
-def channel_name(number: int, shown_url: str) -> str:
-    """`#1 mailto://mail.example.com`: the index among the contact's `send`, and the URL without passwords."""
-    return f"#{number + 1} {shown_url}"
 
 
 def confirmation_from(data: Mapping[str, Any]) -> Confirmation:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from config.schema import Config
+from router.channel_identity import channel_id
 from router.outbox import Entry
 
 FOLDER = "contact-tests"
@@ -35,12 +36,12 @@ _WORDS = {
 }
 
 
-def request_test(state_directory: Path, contact: str, channel: int, by: str) -> str:
-    """Ask for a test of one channel of a contact; gives its id in the outbox. Raises OSError."""
+def request_test(state_directory: Path, contact: str, url: str, by: str) -> str:
+    """Ask for a test of the channel of a contact that has this URL; gives its id in the outbox. Raises OSError."""
     folder = state_directory / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = secrets.token_hex(8)
-    request = {"contact": contact, "channel": channel, "by": by, "at": time.time()}
+    name = f"{secrets.token_hex(8)}-{channel_id(url)}"
+    request = {"contact": contact, "channel": channel_id(url), "by": by, "at": time.time()}
     temporary = folder / f".{name}.new"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(orjson.dumps(request))
@@ -67,7 +68,10 @@ def take_tests(state_directory: Path, config: Config, now: float) -> Iterator[En
 
 def _entry(name: str, request: dict[str, Any], config: Config, now: float) -> Entry | None:
     contact = config.contacts.get(request["contact"])
-    if contact is None or not 0 <= request["channel"] < len(contact.send) or now - request["at"] > OLD_SECONDS:
+    if contact is None or now - request["at"] > OLD_SECONDS:
+        return None
+    channels = [channel_id(url) for url in contact.send]
+    if request["channel"] not in channels:
         return None
     subject, body = _WORDS[contact.language]
     values = {"by": request["by"], "contact": request["contact"], "node": config.node}
@@ -75,7 +79,7 @@ def _entry(name: str, request: dict[str, Any], config: Config, now: float) -> En
         call=name,
         kind=KIND,
         contact=request["contact"],
-        channel=request["channel"],
+        channel=channels.index(request["channel"]),
         queued_at=now,
         subject=subject,
         body=body.format(**values),

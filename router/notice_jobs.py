@@ -3,8 +3,9 @@
 import time
 
 from config.schema import Contact
-from router.channels import Job, shown_url
-from router.confirmations import ChannelOutcome, channel_name
+from router.channel_identity import channel_id
+from router.channels import Job
+from router.confirmations import ChannelOutcome
 from router.contact_tests import KIND as TEST_KIND
 from router.outbox import Entry, NoticeState
 from router.receivers.job import base_kind
@@ -54,7 +55,7 @@ class Proofs:
         if contact is None or entry.channel >= len(contact.send):
             return
         delivered = entry.state is NoticeState.DELIVERED
-        key = (entry.contact, channel_name(entry.channel, shown_url(contact.send[entry.channel])))
+        key = (entry.contact, channel_id(contact.send[entry.channel]))
         known = self._of_channels.get(key)
         self._of_channels[key] = ChannelOutcome(
             contact=key[0],

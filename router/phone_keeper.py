@@ -24,6 +24,7 @@ from router.links import base_url, secrets_of
 from router.phone_notes import DIRECTORY
 from router.segments import START, Cursor, LineReader
 from router.self_service import link_text, link_to
+from router.store.audit import Author
 from router.store.devices import get_device, mark_devices
 from router.store.engine import StoreError, open_store, writing
 from router.store.phones import NetworkRow, keep_network, network_of, note_phones
@@ -126,7 +127,8 @@ class PhoneKeeper(threading.Thread):
         config = self._settings()
         unconfirmed = NEW_NETWORK if is_elsewhere else ""
         if device.unconfirmed != unconfirmed and device.unconfirmed in ("", NEW_NETWORK):
-            mark_devices(conn, {device.device: {"unconfirmed": unconfirmed}})
+            author = Author(who=f"registered from {network}", via="registration")
+            mark_devices(conn, {device.device: {"unconfirmed": unconfirmed}}, author)
             fields = {"device": device.device, "network": network, "unconfirmed": bool(unconfirmed)}
             log.info("location-of-phone", extra={"event_fields": fields})
         invitation = None

@@ -23,6 +23,7 @@ from e911.location import CIVIC_FIELDS, CivicAddress, Device
 from e911.numbers import dialable
 from router.ali_records import place_of
 from router.provisioning_calls import Outcome, TargetCalls
+from router.store.audit import Author
 from router.store.devices import (
     StaleRevisionError,
     all_devices,
@@ -174,7 +175,7 @@ class Provisioner(threading.Thread):
             ids = self._note(conn, name, teller, device, now)
             if ids is not None:
                 marks[device.device] = ids
-        self._show(conn, marks)
+        self._show(conn, marks, name)
 
     def _note(
         self, conn: Connection, name: str, teller: "Teller", device: Device, now: float
@@ -275,7 +276,7 @@ class Provisioner(threading.Thread):
             one.next_at = now + pauses[min(one.attempts, len(pauses) - 1)]
             one.attempts += 1
             keep(conn, one)
-        self._show(conn, {one.device: {}})
+        self._show(conn, {one.device: {}}, one.target)
 
     def _settle_refused(self, conn: Connection, one: Told) -> None:
         fields = {"target": one.target, "device": one.device, "action": one.action, "words": one.words}
@@ -306,15 +307,16 @@ class Provisioner(threading.Thread):
         device = get_device(conn, one.device)
         if device is None or teller.document_of(device)[0]["id"] != one.wanted:
             return  # it moved meanwhile: these ids would stand for where it was
-        self._show(conn, {one.device: _ids(one)})
+        self._show(conn, {one.device: _ids(one)}, one.target)
 
-    def _show(self, conn: Connection, marks: Mapping[str, Mapping[str, str]]) -> None:
+    def _show(self, conn: Connection, marks: Mapping[str, Mapping[str, str]], target: str) -> None:
         """Have the devices say what became of it, and their ids where these are known."""
         if marks:
+            author = Author(who=target, via="provisioning")
             shown = {
                 device: {"provisioning": _shown(of_device(conn, device)), **ids} for device, ids in marks.items()
             }
-            mark_devices(conn, shown)
+            mark_devices(conn, shown, author)
 
 
 def _ids(one: Told) -> dict[str, str]:

@@ -19,6 +19,7 @@ from e911.locate import registered_location
 from e911.location import CivicAddress, Device
 from e911.lost import LostError, Validation
 from e911.places import Places
+from router.store.audit import Author
 from router.store.devices import get_devices, mark_devices, take_turn
 from router.store.engine import writing
 
@@ -144,7 +145,10 @@ def keep_validations(conn: Connection, found: Mapping[str, tuple[Device, str]], 
         for name, (device, _) in found.items()
         if (now := known.get(name)) is not None and _where(now) == _where(device)
     ]
-    mark_devices(conn, {name: {"validation": found[name][1], "validated_at": at} for name in names})
+    marks: dict[str, dict[str, str | float | None]] = {
+        name: {"validation": found[name][1], "validated_at": at} for name in names
+    }
+    mark_devices(conn, marks, Author(who="address validation", via="lost"))
     return set(names)
 
 

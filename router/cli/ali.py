@@ -10,6 +10,8 @@ from router.cli.common import ConfigOption, fail, load_or_exit
 from router.cli.table import print_table
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from config.load import LoadedConfig
     from config.schema import Ali
     from e911.ali import AliRecord
@@ -79,6 +81,7 @@ def _export(
                 fill = "0" if section.fill == "zeros" else " "
                 source = "C" if initial else ""
                 text = format_file(header, entries, variant=section.variant, fill=fill, source_id=source)
+                _note(conn, "export", f"ali-file:{section.company}/{number}", {}, {"records": len(entries)})
                 _write(out, text)  # within the transaction: what could not be written is not pending
     except (AliError, StoreError) as error:
         fail(str(error))
@@ -125,10 +128,19 @@ def _accept(
         words |= dict(_refusal(line, None) for line in lines if line.strip())
     try:
         with _store(loaded) as engine, writing(engine) as conn:
+            number = store.cycle_of(conn, section.company).sent
             taken, left = store.accept(conn, section.company, words, time.time(), cycle=cycle)
+            _note(conn, "accept", f"ali-file:{section.company}/{number}", {}, {"accepted": taken, "refused": words})
     except (AliError, StoreError) as error:
         fail(str(error))
     typer.echo(f"{taken} records are as they should be, {left} refused")
+
+
+def _note(conn: "Connection", action: str, subject: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """In the audit trail, as whoever runs this."""
+    from router.store.audit import Change, command_line_author, record_changes
+
+    record_changes(conn, command_line_author(), [Change(action=action, subject=subject, before=before, after=after)])
 
 
 def _refusal(text: str, separator: str | None) -> tuple[str, str]:
@@ -160,7 +172,10 @@ def _ported(
     ten = _ten_digits(number)
     try:
         with _store(loaded) as engine, writing(engine) as conn:
+            known = store.states(conn).get(ten)
             store.set_ported(conn, ten, "" if where == "neither" else where, time.time())
+            before = known.ported if known is not None else ""
+            _note(conn, "port", f"ali:{ten}", {"ported": before or "neither"}, {"ported": where})
     except StoreError as error:
         fail(str(error))
     typer.echo(

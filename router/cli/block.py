@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.common import ConfigOption, fail, load_or_exit
+from router.cli.common import ConfigOption, fail, load_or_exit, note_change
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from config.load import LoadedConfig
     from router.blocks import Block
 
 
@@ -37,13 +38,14 @@ def register(app: typer.Typer) -> None:
             fail(f"--for {duration}: {error}")
         if not reason.strip():
             fail("--reason: say why; whoever reads the record must understand it")
-        directory, found = _read(config)
+        loaded, found = _read(config)
         now = time.time()
         made = Block(who=who, reason=reason.strip(), since=now, until=now + seconds)
         try:
-            write_blocks(directory, [*(one for one in found if one.who != who), made], now)
+            write_blocks(loaded.state_directory, [*(one for one in found if one.who != who), made], now)
         except BlocksError as error:
             fail(str(error))
+        note_change(loaded, "block", f"caller:{who}", _shown(found, who), _texts(made))
         typer.echo(f"911 calls of {who} are refused until {_when(made.until)}; `edge911 block remove {who}` ends it")
 
     @block.command("list")
@@ -68,25 +70,35 @@ def register(app: typer.Typer) -> None:
 
         from router.blocks import BlocksError, write_blocks
 
-        directory, found = _read(config)
+        loaded, found = _read(config)
         left = [one for one in found if one.who != who]
         if len(left) == len(found):
             fail(f"{who} is not blocked; `edge911 block list` shows who is")
         try:
-            write_blocks(directory, left, time.time())
+            write_blocks(loaded.state_directory, left, time.time())
         except BlocksError as error:
             fail(str(error))
+        note_change(loaded, "unblock", f"caller:{who}", _shown(found, who), {})
         typer.echo(f"911 calls of {who} are served again")
 
     app.add_typer(block, name="block")
 
 
-def _read(config: "Path | None") -> "tuple[Path, list[Block]]":
+def _shown(found: "list[Block]", who: str) -> dict[str, str]:
+    """A block as the audit trail shows it; empty where there is none."""
+    return {name: text for one in found if one.who == who for name, text in _texts(one).items()}
+
+
+def _texts(block: "Block") -> dict[str, str]:
+    return {"reason": block.reason, "until": _when(block.until)}
+
+
+def _read(config: "Path | None") -> "tuple[LoadedConfig, list[Block]]":
     from router.blocks import BlocksError, read_blocks
 
     loaded = load_or_exit(config)
     try:
-        return loaded.state_directory, read_blocks(loaded.state_directory)
+        return loaded, read_blocks(loaded.state_directory)
     except BlocksError as error:
         fail(str(error))
 

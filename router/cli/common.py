@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -80,3 +80,24 @@ def fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
     """One line on standard error, and the end of the command with this exit code."""
     typer.echo(f"edge911: {message}", err=True)
     raise typer.Exit(code)
+
+
+def note_change(
+    loaded: "LoadedConfig", action: str, subject: str, before: dict[str, Any], after: dict[str, Any], by: str = ""
+) -> None:
+    """Have something done stand in the audit trail that is not done in the database; said where it cannot be
+    written, for it is done all the same. by: the operating system's user where empty."""
+    from router.store.audit import Author, Change, command_line_author, record_changes
+    from router.store.engine import open_store, writing
+    from router.store.errors import StoreError
+
+    author = Author(who=by, via="cli") if by else command_line_author()
+    try:
+        engine = open_store(loaded.database_url, create=False, wait=2.0)
+        try:
+            with writing(engine) as conn:
+                record_changes(conn, author, [Change(action=action, subject=subject, before=before, after=after)])
+        finally:
+            engine.dispose()
+    except StoreError as error:
+        typer.echo(f"edge911: {error}; done, but it is not in the audit trail", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router.cli.common import ConfigOption, fail, load_or_exit
+from router.cli.common import ConfigOption, fail, load_or_exit, note_change
 from router.cli.table import print_table
 from router.printable import printable
 
@@ -73,12 +73,13 @@ def _proofs(loaded: "LoadedConfig") -> "dict[tuple[str, str], ChannelOutcome]":
         engine.dispose()
 
 
-def _channels(loaded: "LoadedConfig") -> list[tuple[str, str]]:
-    from router.confirmations import channel_name
+def _channels(loaded: "LoadedConfig") -> list[tuple[str, str, str]]:
+    """Contact, `#1 mailto://mail.example.com` (number and URL without passwords), and which channel that is."""
+    from router.channel_identity import channel_id
     from router.receivers.apprise_way import privacy_url
 
     return [
-        (name, channel_name(number, privacy_url(url)))
+        (name, f"#{number + 1} {privacy_url(url)}", channel_id(url))
         for name, contact in loaded.config.contacts.items()
         for number, url in enumerate(contact.send)
     ]
@@ -92,7 +93,7 @@ def _list(loaded: "LoadedConfig", *, as_json: bool) -> None:
     except StoreError as error:
         typer.echo(f"edge911: {error}; what came of the channels is not known", err=True)
         proofs = {}
-    rows = [(name, channel, proofs.get((name, channel))) for name, channel in _channels(loaded)]
+    rows = [(name, shown, proofs.get((name, channel))) for name, shown, channel in _channels(loaded)]
     if as_json:
         import orjson
 
@@ -145,11 +146,12 @@ def _test(loaded: "LoadedConfig", name: str, channel: int, by: str) -> None:
     began = time.time()
     try:
         by = by or getpass.getuser()
-        for number in [channel - 1] if channel else range(len(contact.send)):
-            request_test(loaded.state_directory, name, number, by)
+        for url in contact.send[channel - 1 : channel] if channel else contact.send:
+            request_test(loaded.state_directory, name, url, by)
     except (OSError, KeyError) as error:
         fail(f"{error}; run this on the router's node, as a user who may write its state directory")
-    wanted = [shown for owner, shown in _channels(loaded) if owner == name]
+    note_change(loaded, "test", f"contact:{name}", {}, {"channel": channel or "all"}, by)
+    wanted = [(shown, identity) for owner, shown, identity in _channels(loaded) if owner == name]
     if channel:
         wanted = [wanted[channel - 1]]
     deadline = time.monotonic() + TEST_SECONDS
@@ -159,15 +161,16 @@ def _test(loaded: "LoadedConfig", name: str, channel: int, by: str) -> None:
             proofs = _proofs(loaded)
         except StoreError as error:
             fail(f"asked for, but what comes of it cannot be seen: {error}")
-        for shown in list(wanted):
-            proof = proofs.get((name, shown))
+        for shown, identity in list(wanted):
+            proof = proofs.get((name, identity))
             if proof is not None and proof.at >= began - 1.0:
-                wanted.remove(shown)
+                wanted.remove((shown, identity))
                 failed = failed or not proof.is_delivered
                 result = "delivered" if proof.is_delivered else f"NOT delivered, {proof.reason}"
                 typer.echo(printable(f"{shown}: {result}: {proof.words}"))
         time.sleep(0.2)
     if wanted:
-        fail(f"nothing came of {', '.join(wanted)} within {TEST_SECONDS:.0f} s; does the router run on this node?")
+        names = ", ".join(shown for shown, _ in wanted)
+        fail(f"nothing came of {names} within {TEST_SECONDS:.0f} s; does the router run on this node?")
     if failed:
         raise typer.Exit(1)

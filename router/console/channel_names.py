@@ -2,6 +2,8 @@
 
 from urllib.parse import urlsplit
 
+from router.channel_identity import WITH_HOST
+
 
 def channel_name(url: str) -> str:
     """`mailto://mail.example.com`, `sip:100@10.0.0.10`: never what is secret in it.
@@ -14,7 +16,7 @@ def channel_name(url: str) -> str:
         address = rest.partition("?")[0].partition(";")[0]
         user, at, host = address.rpartition("@")
         return f"{scheme}:{user.partition(':')[0]}{at}{host}"
-    if scheme not in _WITH_HOST:
+    if scheme not in WITH_HOST:
         return f"{scheme}://…"
     try:
         parts = urlsplit(url)
@@ -22,8 +24,3 @@ def channel_name(url: str) -> str:
     except ValueError:
         return f"{scheme}://…"
     return f"{scheme}://{host}{f':{port}' if port else ''}"
-
-
-_WITH_HOST = frozenset(
-    ("mailto", "mailtos", "json", "jsons", "xml", "xmls", "form", "forms", "syslog", "snmp", "ntfys", "mqtt", "mqtts")
-)

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
+from router.channel_identity import channel_id
 from router.console.channel_names import channel_name
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import RequestProblem
@@ -33,6 +34,7 @@ def contacts(page: Annotated[Page, Depends(page_for(Role.VIEWER))], asked: str =
         asked=asked,
         is_waiting=lambda trial: trial.state == "queued" and now - (trial.queued_at or 0) < OLD_SECONDS,
         name_of=channel_name,
+        id_of=channel_id,
     )
 
 
@@ -40,24 +42,30 @@ def contacts(page: Annotated[Page, Depends(page_for(Role.VIEWER))], asked: str =
 def test(form: Annotated[Form, Depends(form_for(Role.DESK))]) -> Response:
     """Send a TEST notice over one channel: really, by the notices process."""
     page = form.page
-    contact, number = form.text("contact"), form.text("channel")
+    contact, channel = form.text("contact"), form.text("channel")
     known = page.console.config.contacts.get(contact)
-    is_there = known is not None and number.isdecimal() and int(number) < len(known.send)
-    if not is_there or not _may_see(page, contact, _sites_of(page)):
+    url = next((url for url in known.send if channel_id(url) == channel), "") if known is not None else ""
+    if not url or not _may_see(page, contact, _sites_of(page)):
         raise RequestProblem(404, "not-found")
     if wait := page.console.rates.contact_test.take(page.user.username):
         headers = {"Retry-After": str(int(wait) + 1)}
         raise RequestProblem(429, "too-many-requests", page.say("contacts.too_often"), headers=headers)
     try:
-        request_test(page.console.state_directory, contact, int(number), page.user.username)
+        request_test(page.console.state_directory, contact, url, page.user.username)
     except OSError as error:
         detail = f"{page.console.state_directory}: {error.strerror}; make it writable"
         raise RequestProblem(503, "test-not-asked", detail) from None
     with page.console.store.writing() as conn:
         record_change(
-            conn, page.user.username, "test", f"contact:{contact}", None, {"channel": int(number) + 1}, via="console"
+            conn,
+            page.user.username,
+            "test",
+            f"contact:{contact}",
+            None,
+            {"channel": channel_name(url)},
+            via="console",
         )
-    return page.redirect(f"/contacts?asked={contact}.{int(number)}#{contact}")
+    return page.redirect(f"/contacts?asked={contact}.{channel}#{contact}")
 
 
 def _sites_of(page: Page) -> dict[str, list[str]]:

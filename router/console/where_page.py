@@ -95,7 +95,7 @@ def _keep(page: Page, device: Device, values: dict[str, Value]) -> Device:
     with page.console.store.writing() as conn:
         before = get_device(conn, device.device) or device
         upsert_devices(conn, [row], now=now, by="self-service")
-        mark_devices(conn, {device.device: {"acknowledged_at": now, "unconfirmed": ""}})
+        mark_devices(conn, {device.device: {"acknowledged_at": now, "unconfirmed": ""}}, None)
         after = get_device(conn, device.device) or before
         old, new = differences(columns_of(before), columns_of(after))
         record_change(

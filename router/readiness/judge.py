@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from config.schema import SiteConfig
+from router.channel_identity import channel_id
 from router.readiness.findings import Finding, Severity
 from router.readiness.look import Look
 from router.readiness.phones import SitePhones
@@ -128,8 +129,8 @@ def _contacts(look: Look) -> Iterator[Finding]:
             remedy="list contacts, and name them in each site's `notify`",
         )
     for name in sorted(used & set(config.contacts)):
-        for channel in range(len(config.contacts[name].send)):
-            at = look.proven.get((name, channel))
+        for channel, url in enumerate(config.contacts[name].send):
+            at = look.proven.get((name, channel_id(url)))
             if look.database == "ok" and (at is None or look.now - at > UNPROVEN_SECONDS):
                 said = "has never taken a notice"
                 if at is not None:

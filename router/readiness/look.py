@@ -37,7 +37,7 @@ class Look:
     """What the notices process says of itself; empty where it does not."""
     database: str = "ok"
     """The name of what is wrong with it."""
-    proven: dict[tuple[str, int], float] = field(default_factory=dict)
+    proven: dict[tuple[str, str], float] = field(default_factory=dict)
     """(contact, channel) → when it took a notice last."""
     tests: dict[tuple[str, str], SelfTest] = field(default_factory=dict)
     """(site, route) → the last test call."""
@@ -66,7 +66,7 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
     rules = Rules(loaded, sources.trunk_addresses, bytes(32))
     wiremap = wiremap_now(loaded.database_url, loaded.state_directory, config.locations.wiremap.bssid_ignored_bits)
     database = health[-1] if health else "ok"
-    proven: dict[tuple[str, int], float] = {}
+    proven: dict[tuple[str, str], float] = {}
     tests: dict[tuple[str, str], SelfTest] = {}
     try:
         engine = open_store(loaded.database_url, create=False)

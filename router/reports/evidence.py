@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from config.schema import Config, SiteConfig
+from router.channel_identity import channel_id
 from router.outbox import Entry, NoticeState
 from router.readiness.phones import SitePhones
 from router.record import CallSummary
@@ -38,7 +39,7 @@ class Evidence:
     """The newest calls of the site, tests too."""
     notices: Sequence[Entry]
     """Notices of these calls."""
-    proven: Mapping[tuple[str, int], float]
+    proven: Mapping[tuple[str, str], float]
     tests: Mapping[tuple[str, str], SelfTest]
 
 
@@ -128,7 +129,7 @@ def _notice(evidence: Evidence, words: Mapping[str, str], when: When) -> list[Bl
         blocks.append(Item(verdict=Verdict.MISSING, text=words["notice_nobody"], remedy=words["notice_remedy"]))
         return blocks
     recent = {key: at for key, at in evidence.proven.items() if evidence.now - at < PROVEN_SECONDS}
-    is_proven = any((name, number) in recent for name in names for number in range(len(config.contacts[name].send)))
+    is_proven = any((name, channel_id(url)) in recent for name in names for url in config.contacts[name].send)
     blocks.append(
         Item(
             verdict=Verdict.PROVEN if is_proven else Verdict.CONFIGURED,
@@ -137,8 +138,8 @@ def _notice(evidence: Evidence, words: Mapping[str, str], when: When) -> list[Bl
         )
     )
     for name in names:
-        for number in range(len(config.contacts[name].send)):
-            at = recent.get((name, number))
+        for number, url in enumerate(config.contacts[name].send):
+            at = recent.get((name, channel_id(url)))
             blocks.append(
                 Item(
                     verdict=Verdict.PROVEN if at else Verdict.CONFIGURED,

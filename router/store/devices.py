@@ -297,16 +297,34 @@ def _location(device: Device) -> tuple[object, ...]:
     return device.site, device.zone, device.civic, device.point
 
 
-def mark_devices(conn: Connection, marks: Mapping[str, Mapping[str, Value]]) -> None:
+def mark_devices(conn: Connection, marks: Mapping[str, Mapping[str, Value]], author: Author | None) -> None:
     """Set STATE_COLUMNS of devices, by canonical name, and nothing else; a device that is gone stays away.
 
-    Every row names the same columns.
+    Every row names the same columns. What changes, but for times, leaves a row in the audit trail; author None: the
+    caller writes that.
     """
     if marks:
         take_turn(conn)
+        if author is not None:
+            record_changes(conn, author, _marked(get_devices(conn, marks), marks))
         names = tuple(next(iter(marks.values())))
         rows = [(device_key(device), *(values[name] for name in names)) for device, values in marks.items()]
         update_rows(conn, devices, ("device", *names), rows)
+
+
+def _marked(known: Mapping[str, Device], marks: Mapping[str, Mapping[str, Value]]) -> list[Change]:
+    found = []
+    for name, values in marks.items():
+        device = known.get(device_key(name))
+        if device is None:
+            continue
+        said = {column: value for column, value in values.items() if not column.endswith("_at")}
+        before, after = differences({column: getattr(device, column) for column in said}, said)
+        if after:
+            found.append(
+                Change(action="mark", subject=f"device:{device.device}", site=device.site, before=before, after=after)
+            )
+    return found
 
 
 def columns_of(device: Device) -> dict[str, Value]:

@@ -11,6 +11,8 @@ import pytest
 from e911.record import CallIntent, CallRefused
 from router.blocks import LONGEST, Block, Blocks, BlocksError, read_blocks, write_blocks
 from router.floods import SAID_AGAIN, Floods
+from router.store.audit import audit_rows
+from router.store.engine import open_store, reading
 from tests.support.call_world import CLOCK, CONFIG, PHONE, PROVIDER_A, CallWorld, invite, of, one
 from tests.support.commands import invoke
 
@@ -79,6 +81,7 @@ def test_the_command(tmp_path: Path) -> None:
         done = invoke(["-c", str(config), "block", *arguments])
         return done.exit_code, done.output
 
+    engine = open_store(f"sqlite:///{tmp_path}/edge911.db")
     assert run("list") == (0, "nobody is blocked\n")
     code, said = run("add", "4102", "--for", "1h", "--reason", "prank calls")
     assert (code, said.startswith("911 calls of 4102 are refused until ")) == (0, True)
@@ -94,6 +97,14 @@ def test_the_command(tmp_path: Path) -> None:
     assert run("remove", "4104")[0] == 1
     assert run("remove", "4102") == (0, "911 calls of 4102 are served again\n")
     assert read_blocks(tmp_path / "state") == []
+    with reading(engine) as conn:
+        trail = [(row.action, row.before.get("reason"), row.after.get("reason")) for row in audit_rows(conn)]
+    engine.dispose()
+    assert trail[::-1] == [
+        ("block", None, "prank calls"),
+        ("block", "prank calls", "again"),
+        ("unblock", "again", None),
+    ]
 
 
 def test_a_flood_raises_an_alarm_once_and_stops_nothing(tmp_path: Path) -> None:

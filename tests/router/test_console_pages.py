@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import insert
 
+from router.channel_identity import channel_id
 from router.console.channel_names import channel_name
 from router.console.navigation import ENTRIES
 from router.console.plan_images import PlanError, read_plan
@@ -27,6 +28,7 @@ from tests.support.console import PASSWORD, ConsoleWorld, console_world
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "router" / "console" / "templates"
+DESK = channel_id("json://127.0.0.1:9/desk")
 HOSTILE = "\"><script>alert('x')</script>{{7*7}}${7*7}<img src=x onerror=alert(1)>"
 PATHS = tuple(entry.path for entry in ENTRIES)
 
@@ -215,7 +217,14 @@ def test_script_in_every_field_that_a_user_can_fill_is_text(here: ConsoleWorld) 
     put(here, {"device": "4012", "site": "hq", **dict.fromkeys(fields, HOSTILE)})
     put(here, {"device": "<script>alert(1)</script>@example.com", "site": "hq"})
     with here.console.store.writing() as conn:
-        row = {"call": "c", "kind": KIND, "contact": "desk", "channel": 0, "state": "refused", "words": HOSTILE}
+        row = {
+            "call": f"{KIND}-1-{DESK}",
+            "kind": KIND,
+            "contact": "desk",
+            "channel": 0,
+            "state": "refused",
+            "words": HOSTILE,
+        }
         conn.execute(insert(outbox), [{**row, "queued_at": 1.0, "last_attempt_at": 1.0, "reason": "refused"}])
     browser.submit("/tokens", action="add", name=HOSTILE, role="read")
     state = {"at": time.time(), "serving": True, "database": HOSTILE, "devices": 1}
@@ -306,16 +315,16 @@ def test_an_upload_without_end_is_cut_off(here: ConsoleWorld) -> None:
 def test_a_contact_is_tried_and_its_proof_shown(here: ConsoleWorld) -> None:
     browser = here.browser("dana", "desk")
     assert "never" in browser.get("/contacts").text
-    asked = browser.submit("/contacts", "/contacts/test", contact="desk", channel="0")
+    asked = browser.submit("/contacts", "/contacts/test", contact="desk", channel=DESK)
     assert asked.status_code == 303
     assert "reload in a moment" in browser.get(asked.headers["location"]).text
     (request,) = (here.console.state_directory / FOLDER).glob("*.json")
     assert request.stat().st_mode & 0o077 == 0
     assert orjson.loads(request.read_bytes())["by"] == "dana"
-    for contact, channel in (("nobody", "0"), ("desk", "7"), ("desk", "-1"), ("desk", "x"), ("", "")):
+    for contact, channel in (("nobody", "0"), ("desk", "7"), ("desk", "0"), ("desk", "x"), ("", "")):
         assert browser.submit("/contacts", "/contacts/test", contact=contact, channel=channel).status_code == 404
     statuses = [
-        browser.submit("/contacts", "/contacts/test", contact="desk", channel="0").status_code for _ in range(6)
+        browser.submit("/contacts", "/contacts/test", contact="desk", channel=DESK).status_code for _ in range(6)
     ]
     assert statuses[-1] == 429
     with here.console.store.reading() as conn:

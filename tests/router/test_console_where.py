@@ -34,7 +34,7 @@ def world(tmp_path: Path, store_url: str) -> Iterator[ConsoleWorld]:
             row = {"device": "4150", "name": "Nora's <b>", "kind": "softphone", **home, "street_suffix": "AVE"}
             upsert_devices(conn, [{**row, "site": "hq", "zone": "hq-1", "postal_code": "12207"}], now=100.0)
             upsert_devices(conn, [{"device": "4151", "city": "Geheim", "street": "Secret"}], now=100.0)
-            mark_devices(conn, {"4150": {"unconfirmed": "new-network"}})
+            mark_devices(conn, {"4150": {"unconfirmed": "new-network"}}, None)
         yield made
 
 

@@ -8,6 +8,7 @@ import pytest
 from pypdf import PdfReader
 
 from config.load import load_config
+from router.channel_identity import channel_id
 from router.outbox import Entry, NoticeState
 from router.readiness.phones import SitePhones
 from router.record import CallSummary
@@ -57,6 +58,9 @@ def call(**changed: object) -> CallSummary:
     return CallSummary(**{**made, "started_at": NOW - 3600, **changed})  # type: ignore[arg-type]
 
 
+DESK = channel_id("json://127.0.0.1:9/x")
+
+
 def a_test(verdict: str, age: float) -> SelfTest:
     return SelfTest(
         id="t", node="n", site="hq", route="one", by="x", started_at=NOW - age, verdict=verdict, reason="busy-tone"
@@ -87,7 +91,7 @@ def test_what_was_tried_lately_is_proven_and_what_failed_is_missing(tmp_path: Pa
         tmp_path,
         calls=[call()],
         notices=[notice],
-        proven={("desk", 0): NOW - 60},
+        proven={("desk", DESK): NOW - 60},
         tests={("hq", "one"): a_test("passed", 60)},
     )
     assert set(verdicts(good).values()) == {Verdict.PROVEN, Verdict.CONFIGURED}
@@ -97,7 +101,7 @@ def test_what_was_tried_lately_is_proven_and_what_failed_is_missing(tmp_path: Pa
     bad = evidence(
         tmp_path,
         phones=SitePhones(site="hq", phones=5, dispatchable=1, located=2, basic=2, without_callback=3),
-        proven={("desk", 0): NOW - 200 * 86_400},
+        proven={("desk", DESK): NOW - 200 * 86_400},
         tests={("hq", "one"): a_test("failed", 60)},
     )
     missing = [text for text, verdict in verdicts(bad).items() if verdict is Verdict.MISSING]

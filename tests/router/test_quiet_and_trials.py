@@ -4,6 +4,7 @@ import json
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,6 +14,8 @@ from router.cli import build_app
 from router.confirmations import request_alarm
 from router.outbox import NoticeState
 from router.quiet import quiet_until
+from router.store.audit import audit_rows
+from router.store.engine import open_store, reading
 from tests.router.notice_events import intent
 from tests.router.notices_runner import NoticesRunner, wait_until
 from tests.router.raw_receiver import RawReceiver
@@ -80,7 +83,8 @@ def test_an_alarm_waits_for_the_end_of_quiet_hours(tmp_path: Path) -> None:
 
 def test_a_contact_is_tried_and_the_list_says_when_it_was_proven(tmp_path: Path) -> None:
     with WebhookSink("127.0.0.1") as web, RawReceiver("404 Not Found") as gone:
-        contacts = {"front-desk": {"send": [web.url("desk"), gone.url()], "language": "fr"}, "boss": web.url("boss")}
+        front_desk: dict[str, Any] = {"send": [web.url("desk"), gone.url()], "language": "fr"}
+        contacts = {"front-desk": front_desk, "boss": web.url("boss")}
         with NoticesRunner(tmp_path, contacts) as runner:
             runner.start_and_wait()
             runner.append(intent("call-1", contacts=("boss",)))
@@ -106,6 +110,15 @@ def test_a_contact_is_tried_and_the_list_says_when_it_was_proven(tmp_path: Path)
             assert found["boss", "#1"]["last_proven"]
             shown = command.invoke(build_app(), ["contacts", "list", *config], env=environment)
             assert "never" in shown.stdout
+            with reading(open_store(runner.database_url)) as conn:
+                (row,) = audit_rows(conn, subject="contact:front-desk")
+            assert (row.who, row.via, row.action, row.after) == ("Ada", "cli", "test", {"channel": "all"})
+            front_desk["send"].reverse()
+            runner.configure(contacts)
+            again = command.invoke(build_app(), ["contacts", "list", "--json", *config], env=environment)
+            found = {(one["contact"], one["channel"][:2]): one for one in json.loads(again.stdout)["channels"]}
+            assert found["front-desk", "#1"]["last_proven"] is None, "proof does not move with the place in the list"
+            assert found["front-desk", "#2"]["is_delivered"]
             unknown = command.invoke(build_app(), ["contacts", "test", "nobody", *config], env=environment)
             assert unknown.exit_code == 1
             assert len(gone.requests) == 1, "a trial is tried once"

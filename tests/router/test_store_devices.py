@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from e911.location import CivicAddress, Device, DeviceKind, GeoPoint
+from router.store.audit import Author, audit_rows
 from router.store.devices import (
     COLUMNS,
     POINT_COLUMNS,
@@ -102,7 +103,7 @@ def test_a_location_is_confirmed_by_being_given_and_what_was_known_of_the_old_on
 
     def after(change: dict[str, object], now: float) -> Device:
         with writing(engine) as conn:
-            mark_devices(conn, {"4001": doubtful})
+            mark_devices(conn, {"4001": doubtful}, None)
             upsert_devices(conn, [{"device": "4001", **change}], now=now, by="ali")  # type: ignore[dict-item]
             found = get_device(conn, "4001")
         assert found is not None
@@ -127,8 +128,8 @@ def test_marks_reach_readers_and_bring_no_device_back(engine: Engine) -> None:
     with writing(engine) as conn:
         upsert_devices(conn, [LOBBY], now=1.0)
         start = current_revision(conn)
-        mark_devices(conn, {"4001": {"unconfirmed": "new-network"}, "4009": {"unconfirmed": "new-network"}})
-        mark_devices(conn, {})
+        mark_devices(conn, {"4001": {"unconfirmed": "new-network"}, "4009": {"unconfirmed": "new-network"}}, None)
+        mark_devices(conn, {}, None)
         _, changed, removed = changes_since(conn, start)
     assert [(device.device, device.unconfirmed) for device in changed] == [("4001", "new-network")]
     assert removed == []
@@ -292,7 +293,7 @@ def test_many_devices_are_changed_with_few_statements(engine: Engine) -> None:
 
     with writing(engine) as conn:
         count = upsert_devices(conn, [{"device": str(n), "name": "Lobby", "latitude": None} for n in range(2000)])
-        mark_devices(conn, {str(n): {"validation": "valid", "validated_at": 5.0} for n in range(1, 2002)})
+        mark_devices(conn, {str(n): {"validation": "valid", "validated_at": 5.0} for n in range(1, 2002)}, None)
     assert count == UpsertCount(new=0, changed=2000, unchanged=0)
     assert told.count("UPDATE") <= 10
     assert told.count("INSERT") <= 10
@@ -302,3 +303,17 @@ def test_many_devices_are_changed_with_few_statements(engine: Engine) -> None:
     assert {device.name for device in known.values()} == {"Lobby"}
     assert sum(device.validated_at == 5.0 and device.validation == "valid" for device in known.values()) == 1999
     assert all(device.site == "hq" and device.point is None for device in known.values())
+
+
+def test_what_edge911_itself_finds_out_of_a_device_stands_in_the_audit_trail_once(engine: Engine) -> None:
+    with writing(engine) as conn:
+        upsert_devices(conn, [{"device": "4001", "site": "hq"}])
+        author = Author(who="address validation", via="lost")
+        for at in (1.0, 2.0):
+            mark_devices(conn, {"4001": {"validation": "invalid: street", "validated_at": at}}, author)
+        mark_devices(conn, {"4009": {"validation": "valid", "validated_at": 1.0}}, author)
+        rows = [row for row in audit_rows(conn) if row.action == "mark"]
+    assert [(row.who, row.via, row.subject, row.site) for row in rows] == [
+        ("address validation", "lost", "device:4001", "hq")
+    ]
+    assert (rows[0].before, rows[0].after) == ({"validation": ""}, {"validation": "invalid: street"})
