@@ -453,7 +453,6 @@ def _tokens(values: tuple[str, ...]) -> list[str]:
     return [token for value in values for part in value.split(",") if (token := part.strip())]
 
 
-@lru_cache(maxsize=4096)
 def _uid_string(call_id: str) -> str:
     """The id as NENA-STA-010 wants its STRING: 10 to 32 letters and digits; another id is hashed to one."""
     if _UID_STRING.fullmatch(call_id):

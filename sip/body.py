@@ -91,7 +91,8 @@ def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
             return Edits(body=joined)
     while b"--" + boundary in message.body or b"--" + boundary in part.body:
         boundary += b"x"
-    moved = [key for key in MOVED_INTO_PART if message.has(key)]
+    present = message.keys()
+    moved = [key for key in MOVED_INTO_PART if key in present]
     head: list[bytes] = []
     for key in moved:
         head += message.lines(key)
@@ -111,7 +112,7 @@ def add_part(message: Message, part: BodyPart, boundary: bytes) -> Edits:
     )
     replace: dict[str, Sequence[bytes]] = dict.fromkeys(moved, ())
     replace["content-type"] = (b"Content-Type: multipart/mixed;boundary=" + boundary,)
-    if not message.has("mime-version"):
+    if "mime-version" not in present:
         replace["mime-version"] = (b"MIME-Version: 1.0",)
     return Edits(replace=replace, body=body)
 

@@ -5,13 +5,17 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from e911.elin import Lease, LeaseKind, lease_data, released
 from router import lease_keeper
+from router.event_lines import encode_event
 from router.journal import JournalWriter
 from router.kept_leases import FILE, read_leases, write_leases
 from router.lease_keeper import LeaseKeeper, _News
+from router.store.leases import leases_in
+from tests.router.notice_events import intent
 from tests.support.call_world import CLOCK, CallWorld
 
 NUMBER = "+12125550191"
@@ -123,3 +127,14 @@ def test_a_table_read_again_gives_only_what_is_new_in_it(tmp_path: Path) -> None
     assert made(rows) == []
     ended = released(first, CLOCK + 60)
     assert made([lease_data(ended), lease_data(second)]) == [ended, second]
+
+
+@pytest.mark.parametrize("display_name", ["Zoé", '","lease":{"number":"1"}}', "}}"])
+def test_a_lease_is_read_without_the_rest_of_its_line(display_name: str) -> None:
+    caller = replace(intent().caller, display_name=display_name)
+    given = replace(lease(), who='"lease":{', contacts=("desk",))
+    line = encode_event(intent(caller=caller, lease=given)).rstrip(b"\n")
+    whole = orjson.loads(line)["lease"]
+    further_key = line[:-1] + b',"later":{"a":1}}'
+    damaged = line[:-1]
+    assert leases_in([line, further_key, damaged, b"", line]) == [whole] * 3
