@@ -29,8 +29,8 @@ class WebServer(uvicorn.Server):
         self.should_exit = True
 
     def take_signals(self, reload: Callable[["WebServer"], None]) -> None:
-        """SIGTERM and SIGINT stop, SIGHUP calls `reload`; from now on they come, and what the loop says of faults fills
-        no disk."""
+        """SIGTERM and SIGINT stop, SIGHUP calls `reload`; from now on they come, and what the loop says of faults
+        fills no disk."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(LoopFaults(Counter(), loop.time))
         loop.add_signal_handler(signal.SIGTERM, self.stop)
