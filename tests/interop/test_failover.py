@@ -34,10 +34,10 @@ def impatient(tcp: tuple[str, ...] = ()) -> Plan:
 
 
 PLANS = {
-    "refused": Plan(),
+    "refused": Plan(timeout="30s"),
     "refused-603": Plan(),
-    "closed": Plan(timeout="8s"),
-    "closed-tcp": Plan(timeout="8s", tcp=("provider_a",)),
+    "closed": Plan(timeout="30s"),
+    "closed-tcp": Plan(timeout="30s", tcp=("provider_a",)),
     "silent": impatient(),
     "silent-tcp": impatient(tcp=("provider_a",)),
     "trying": impatient(),
@@ -97,7 +97,7 @@ def test_a_503_costs_one_round_trip_and_the_next_provider_takes_the_call(the_wor
     assert_carries_location(second.request(), sent, place, "provider_b")
     assert first.request().branch != second.request().branch
     assert 503 not in phone.statuses(), "the caller hears nothing of it"
-    assert gap(first, second) < 1.5, "a refusal must not cost a timeout"
+    assert gap(first, second) < 15, "a refusal must not cost a timeout"
     assert len(place.desk.wait_for(place.name)) == 1
 
 
@@ -119,7 +119,7 @@ def test_a_closed_port_is_known_at_once(the_world: World, name: str) -> None:
         phone.succeed()
         second.succeed()
     waited = second.first("INVITE") - phone.first("INVITE", sent=True)
-    assert waited < 4, f"{waited} s of the route's 8 s were waited for"
+    assert waited < 15, f"{waited} s of the route's 30 s were waited for"
     assert_carries_location(second.request(), phone.sent("INVITE")[0], place, "provider_b")
 
 

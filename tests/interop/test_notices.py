@@ -164,24 +164,26 @@ def test_a_notice_is_retried_until_it_is_delivered(the_world: World) -> None:
 
 
 def test_a_storm_is_folded_and_every_call_is_in_the_record(the_world: World) -> None:
+    """Every call is told once: the first by notices of their own, what comes within the same ten seconds in one."""
     started = time.monotonic()
     dial(the_world, "storm", calls=STORM)
-    assert time.monotonic() - started < 10, "not a storm: the machine is too slow for this test"
-    deadline = time.monotonic() + 40
+    is_one_storm = time.monotonic() - started < 8
+    deadline = time.monotonic() + 60
 
-    def told() -> list[str]:
-        """What this contact was told of this site."""
-        return [post.text for post in the_world.desk.posts("storm") if "Place storm" in post.text]
+    def told() -> tuple[int, list[int]]:
+        """So many notices told of one call, and of how many the others told."""
+        texts = [post.text for post in the_world.desk.posts("storm") if "Place storm" in post.text]
+        folds = [int(found[1]) for text in texts if (found := re.search(r"(\d+) more 911 calls", text))]
+        return len(texts) - len(folds), folds
 
-    while not any("more 911 calls" in text for text in told()):
-        assert time.monotonic() < deadline, f"{len(told())} notices, none of them folded"
+    while (now := told())[0] + sum(now[1]) < STORM:
+        assert time.monotonic() < deadline, f"told alone, and folded: {now}"
         time.sleep(0.1)
-    time.sleep(1)
-    texts = told()
-    folded = [text for text in texts if "more 911 calls" in text]
-    assert len(folded) == 1
-    assert f"{STORM - FOLD_AFTER} more 911 calls" in folded[0], folded[0]
-    assert len(texts) == FOLD_AFTER + 1, f"{len(texts)} notices for {STORM} calls"
+    alone, folds = told()
+    assert folds
+    assert alone + sum(folds) == STORM
+    if is_one_storm:  # on a machine that is too slow for that, calls of later ten seconds are told anew
+        assert (alone, folds) == (FOLD_AFTER, [STORM - FOLD_AFTER])
     device = the_world["storm"].device
     deadline = time.monotonic() + 15
     while len([one for one in the_world.router.calls() if one["device"] == device]) < STORM:
