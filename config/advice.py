@@ -12,6 +12,7 @@ from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
 from e911.location import IPNetwork, LocationSource
 from e911.numbers import dialable
+from e911.postal import states_of
 from e911.provider_profile import (
     LocationConveyance,
     ProviderProfile,
@@ -302,6 +303,12 @@ def _place(site: SiteConfig, path: Steps) -> Iterator[Finding]:
                 (*path, "address", "state"),
                 "not a two-letter code: providers may not find the address and `covers` does not match; write NY",
             )
+        elif address.state and address.state.upper() not in states_of(address.country.upper()):
+            yield Finding(
+                (*path, "address", "state"),
+                f"{address.country.upper()} has no {address.state}: providers may not find the address and `covers` "
+                "does not match; write NY, QC or so",
+            )
 
 
 def _callback(site: SiteConfig, path: Steps, default_callback: str) -> Iterator[Finding]:
@@ -382,6 +389,19 @@ def _covers(config: Config) -> Iterator[Finding]:
                     (*path, position, "covers"),
                     f"no site lies in {', '.join(covers)}: only devices registered there use this route",
                 )
+    for number, site in enumerate(config.sites):
+        country, state = site.address.country.upper(), site.address.state.upper()
+        routes = config.emergency.routes if site.routes is None else site.routes
+        if (
+            country
+            and routes
+            and not any({country, f"{country}-{state}"} & {*route.covers} or not route.covers for route in routes)
+        ):
+            place = f"{country}-{state}" if state else country
+            yield Finding(
+                ("sites", number, "address"),
+                f"no E911 route covers {place}: 911 calls from here go by basic 911, without the caller's location",
+            )
 
 
 def _tls_trunks(config: Config) -> Iterator[Finding]:

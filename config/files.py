@@ -26,6 +26,7 @@ class Source:
     root: Mapping | None = None
     files: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
     unusable: bool = False
     """A file could not be read or is not YAML: what is missing may be in it, so nothing more is checked."""
@@ -109,7 +110,11 @@ def _patterns(source: Source, node: Node) -> list[tuple[tuple[str | int, ...], S
 def _matches(source: Source, path: Path, steps: tuple[str | int, ...], pattern: Scalar) -> list[Path]:
     text = pattern.text or ""
     if "\0" not in text and glob.has_magic(text):
-        return [path.parent / name for name in sorted(glob.glob(text, root_dir=path.parent))]
+        names = sorted(glob.glob(text, root_dir=path.parent))
+        if not names:
+            message = f"no file matches {on_one_line(Path(text))}: nothing is included by it"
+            source.warnings.append(Problem.at(pattern.place, steps, message))
+        return [path.parent / name for name in names]
     return [path.parent / text]
 
 

@@ -106,7 +106,7 @@ def load_config(path: Path) -> LoadedConfig:
             problems.append(Problem.at(place, steps, without_secrets(finding.message, node)))
         return problems
 
-    warnings = [] if errors else _in_order(placed(found.warnings), files)
+    warnings = [] if errors else _in_order([*source.warnings, *placed(found.warnings)], files)
     errors += [*placed(found.errors), *found.problems]
     if errors:
         raise ConfigError(_in_order(errors, files), warnings)
