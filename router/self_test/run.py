@@ -3,7 +3,11 @@
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+
+from sqlalchemy import Connection
 
 from config.load import LoadedConfig
 from router.confirmations import request_alarm
@@ -38,16 +42,15 @@ def run_test(loaded: LoadedConfig, agent: SipAgent, test: SelfTest) -> SelfTest 
     config = loaded.config
     number = test_number(loaded)
     before: SelfTest | None = None
-    url = loaded.database_url
+    is_stored = False
     try:
-        engine = open_store(url)
-        with writing(engine) as conn:
+        with _writing(loaded.database_url) as conn:
             before = latest(conn).get((test.site, test.route))
             if not claim(conn, test):
                 return None
+        is_stored = True
     except StoreError as error:
         log.warning("self-test-not-stored", extra={"event_fields": {"reason": error.reason}})
-        engine = None
     key, _ = load_key(loaded.state_directory, config.node)
     reader = LineReader(loaded.state_directory / "journal")
     cursor = reader.end()
@@ -64,15 +67,25 @@ def run_test(loaded: LoadedConfig, agent: SipAgent, test: SelfTest) -> SelfTest 
     placed = asyncio.run_coroutine_threadsafe(call.run(), agent.loop).result()
     record, route = _as_recorded(reader, cursor, placed.call_id)
     done = judged(test, placed, record, route)
-    if engine is not None:
+    if is_stored:
         try:
-            with writing(engine) as conn:
+            with _writing(loaded.database_url) as conn:
                 finish(conn, done, placed.sound)
         except StoreError as error:
             log.warning("self-test-not-stored", extra={"event_fields": {"reason": error.reason}})
-        engine.dispose()
     _tell(loaded, done, before)
     return done
+
+
+@contextmanager
+def _writing(url: str) -> Iterator[Connection]:
+    """One transaction on a connection that is closed after it, whatever comes of it. Raises StoreError."""
+    engine = open_store(url)
+    try:
+        with writing(engine) as conn:
+            yield conn
+    finally:
+        engine.dispose()
 
 
 def judged(test: SelfTest, placed: Placed, call: str, route: str) -> SelfTest:

@@ -14,7 +14,9 @@ from e911.numbers import CallKind
 from e911.read_back import Heard, ReadBack
 from router.decision import plan_call
 from router.explain import synthetic_invite
+from router.receivers.sip_agent import SipAgent
 from router.rules import Rules
+from router.self_test import run
 from router.self_test.call import Placed
 from router.self_test.plan import OTHER_ROUTE, plan_for
 from router.self_test.proof import FIELD, VALID_SECONDS, Asked, asked_by, field_value
@@ -237,6 +239,26 @@ def store(store_url: str) -> object:
     engine = open_store(store_url)
     yield engine
     engine.dispose()
+
+
+def test_a_test_that_another_node_has_begun_leaves_no_connection_open(
+    loaded: LoadedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[Engine] = []
+
+    def opened(url: str) -> Engine:
+        engines.append(open_store(url))
+        return engines[-1]
+
+    monkeypatch.setattr(run, "open_store", opened)
+    monkeypatch.setattr(run, "test_number", lambda _loaded: "933")
+    monkeypatch.setattr(run, "claim", lambda _conn, _test: False)
+    agent = SipAgent(name="node")
+    try:
+        assert run.run_test(loaded, agent, a_test()) is None
+    finally:
+        agent.close()
+    assert [engine.pool.checkedin() for engine in engines] == [0]  # type: ignore[attr-defined]
 
 
 def test_one_node_alone_places_a_test_and_old_recordings_make_room(store: Engine) -> None:
