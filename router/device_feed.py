@@ -49,10 +49,11 @@ _WHILE_TOLD: Final = 1.0
 """Between two looks where the database tells of changes (LISTEN): a pooler before it may keep that to itself."""
 _RETRY_AFTER: Final = 1.0
 _WAIT_FOR_LOCK: Final = 1.0
-_SLICE: Final = 200
-"""Devices handed over in one turn of the loop: under a millisecond of work."""
-_BATCH: Final = 100
-"""Devices parsed by the thread before it lets go of the interpreter lock."""
+_SLICE: Final = 40
+"""Devices handed over in one turn of the loop: a millisecond of work."""
+_BATCH: Final = 25
+"""Devices parsed by the thread before it lets go of the interpreter lock: half a millisecond of work. A call needs
+the lock anew after each thing it sends or writes."""
 _PAUSE: Final = 0.001
 _MANY: Final = 1000
 """Devices that would be felt in a garbage collection."""
@@ -80,7 +81,7 @@ class DeviceFeed:
     """Keeps the call process's device table like the database's.
 
     url: of the store. on_replace(devices): the whole table, from load_kept and load_now only. on_change(changed,
-    removed): devices changed or new and names gone, on the event loop, at most 200 a turn. on_health(reason): ok, or
+    removed): devices changed or new and names gone, on the event loop, a few at a turn. on_health(reason): ok, or
     what is wrong (`database-locked`, `database-corrupt`, …), with `-using-last-known-good` at its end while
     calls use devices that the database did not confirm; called when it changes. directory: where the last
     known good table is kept; None keeps none. interval: seconds between two looks at the database; PostgreSQL tells
@@ -273,7 +274,7 @@ class DeviceFeed:
         for number, (name, device) in enumerate(devices.items(), start=1):
             if self._known.get(name) != device:
                 changed.append(device)
-            if number % (10 * _BATCH) == 0:
+            if number % (40 * _BATCH) == 0:
                 self._pause()
         return _Changes(changed, [name for name in self._known if name not in devices])
 

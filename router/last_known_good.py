@@ -18,7 +18,7 @@ FILE_NAME: Final = "devices.jsonl"
 _FORMAT: Final = 1
 _SLACK: Final = 1000
 """Lines that may be appended before growth counts."""
-_LINES_BETWEEN_PAUSES: Final = 100
+_LINES_BETWEEN_PAUSES: Final = 25
 
 
 def _no_pause() -> None:

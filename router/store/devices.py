@@ -150,8 +150,14 @@ def changes_since(
         for names in result.scalars().partitions():
             touched.update(names)
             pause()
-    present = _present(conn, list(touched), batch, pause)
-    return last, list(present.values()), sorted(touched - present.keys())
+    # By the batch: to compare 100,000 names in one go would keep other threads from running for 20 ms.
+    names, changed, removed = list(touched), list[Device](), list[str]()
+    for start in range(0, len(names), batch):
+        some = names[start : start + batch]
+        present = _present(conn, some, batch, pause)
+        changed += present.values()
+        removed += [name for name in some if name not in present]
+    return last, changed, sorted(removed)
 
 
 def upsert_devices(

@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from config.load import load_config
 from e911.devices import DeviceTable
 from e911.locate import Places
 from e911.location import Device
@@ -115,7 +116,7 @@ def spread_words(played: Latency) -> str:
     )
 
 
-def measure_load(url: str, folder: Path) -> Iterator[tuple[str, float, float]]:
+def measure_load(url: str, state: Path) -> Iterator[tuple[str, float, float]]:
     """(what, seconds, seconds of processor time) of reading all devices, as the call process does when it starts."""
     for name in ("database", "last known good file"):
         table = DeviceTable()
@@ -124,7 +125,7 @@ def measure_load(url: str, folder: Path) -> Iterator[tuple[str, float, float]]:
             for device in found:
                 table.put(device)
 
-        feed = DeviceFeed(url, take, lambda *_: None, lambda _reason: None, directory=folder / "state")
+        feed = DeviceFeed(url, take, lambda *_: None, lambda _reason: None, directory=state)
         gc.collect()
         gc.disable()
         began, cpu = time.perf_counter(), time.process_time()
@@ -180,8 +181,8 @@ async def run(kind: str, count: int) -> int:
             world.devices = count + 1
             async with started(world):
                 show(aim, usage.pss_mib(world.call_process()), aim, "after a start with them")
-            absolute = url.replace("sqlite:///", f"sqlite:///{folder}/")
-            kept = await asyncio.to_thread(lambda: list(measure_load(absolute, folder)))
+            loaded = load_config(world.edge.config_file)
+            kept = await asyncio.to_thread(lambda: list(measure_load(loaded.database_url, loaded.state_directory)))
             for what, seconds, cpu in kept:
                 show(f"load, {what}, s", seconds, "load, s", f"CPU {cpu:.2f}")
     p50, p99 = await asyncio.to_thread(measure_lookup, count)
