@@ -136,4 +136,9 @@ def suggestions(civic: CivicAddress) -> tuple[Suggestion, ...]:
 def device_of(device: Device, changes: tuple[Suggestion, ...]) -> dict[str, str]:
     """The columns of a device that its own suggestions change; those of its site's address are the site's."""
     own = device.civic
-    return {change.column: change.form for change in changes if getattr(own, change.column) == change.written}
+    return {
+        change.column: change.form
+        for change in changes
+        # A suffix that was cut off a street belongs to whoever has that street.
+        if getattr(own, change.column) == change.written and (change.written or own.street)
+    }

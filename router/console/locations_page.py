@@ -12,9 +12,11 @@ from e911.location import FINER_FIELDS, Device, DeviceKind
 from router.console.device_edit import Editor, canonical, document_of, etag_of, remove_device, row_of, save_device
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import FieldProblem, RequestProblem
+from router.post_forms import forms_of, take_forms
+from router.rules import places_of
 from router.store.audit import audit_rows
 from router.store.device_list import DeviceFilter, device_page
-from router.store.devices import COLUMNS, POINT_COLUMNS, WHO_COLUMNS, Value, columns_of, get_device
+from router.store.devices import COLUMNS, POINT_COLUMNS, WHO_COLUMNS, Value, columns_of, get_device, take_turn
 from router.store.users import Role
 
 ROWS = 50
@@ -128,6 +130,21 @@ def confirm(form: Annotated[Form, Depends(form_for(Role.DESK))]) -> Response:
     return page.redirect(f"/locations/edit?device={quote(device, safe='')}&saved=true")
 
 
+@router.post("/locations/forms")
+def take_post_forms(form: Annotated[Form, Depends(form_for(Role.ENGINEER))]) -> Response:
+    """Write its address as the post does; where somebody else changed it meanwhile, show that instead."""
+    page, device = form.page, form.text("device")
+    with page.console.store.writing() as conn:
+        take_turn(conn)
+        known = get_device(conn, device)
+        if known is None or not page.may_see(known.site):
+            raise RequestProblem(404, "not-found")
+        is_same = etag_of(known) == form.text("etag")
+        if is_same:
+            take_forms(conn, [device], places_of(page.console.config), by=page.author.who, via=page.author.via)
+    return page.redirect(f"/locations/edit?device={quote(device, safe='')}" + ("&saved=true" if is_same else ""))
+
+
 @router.post("/locations/remove")
 def remove(form: Annotated[Form, Depends(form_for(Role.ENGINEER))]) -> Response:
     """Take a device away."""
@@ -195,6 +212,7 @@ def _form(
         etag=etag_of(known) if known is not None else "",
         stored=columns_of(known) if known is not None else {},
         doubt=known.doubt(time.time()) if known is not None else "",
+        forms=forms_of(known, places_of(page.console.config)) if known is not None else {},
         values={name: "" if (value := values.get(name)) is None else value for name in COLUMNS},
         problems={one.field: one for one in problems},
         problem=problem,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from e911.dispatchable import civic_problems, device_dispatchability, suggestions
+from e911.dispatchable import civic_problems, device_dispatchability, device_of, suggestions
 from e911.location import CivicAddress, Device, DeviceKind, GeoPoint
 from tests.e911.worlds import BARE, HQ, MTL, places
 
@@ -119,3 +119,11 @@ def test_forms_of_the_post_are_suggested() -> None:
     assert forms(country="US", street="Broadway", street_suffix="Zzz") == {}
     assert forms(country="FR", street="rue Exemple", street_suffix="Street") == {}
     assert forms(country="US", state="NY", street="5th", street_suffix="AVE", postal_code="10118") == {}
+
+
+def test_a_device_takes_the_forms_of_its_own_columns_alone() -> None:
+    changes = suggestions(CivicAddress(country="US", state="ny", street="Lake Street", pre_directional="north"))
+    own = Device(device="4012", civic=CivicAddress(pre_directional="north"))
+    assert device_of(own, changes) == {"pre_directional": "N"}, "street and state are its site's"
+    own = Device(device="4012", civic=CivicAddress(street="Lake Street"))
+    assert device_of(own, changes) == {"street": "Lake", "street_suffix": "ST"}

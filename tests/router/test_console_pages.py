@@ -21,7 +21,7 @@ from router.console.plan_images import PlanError, read_plan
 from router.console.words import LANGUAGES, Words, accepted_language
 from router.contact_tests import FOLDER, KIND
 from router.store.audit import audit_rows
-from router.store.devices import COLUMNS, get_device, upsert_devices
+from router.store.devices import COLUMNS, get_device, mark_devices, upsert_devices
 from router.store.outbox import outbox
 from router.store.users import get_user
 from tests.support.console import PASSWORD, ConsoleWorld, console_world
@@ -118,6 +118,36 @@ def test_a_form_with_mistakes_keeps_what_was_typed_and_stores_nothing(here: Cons
     taken = browser.submit("/locations/edit", is_new="1", device="sip:4012;x=y")
     assert taken.status_code == 422
     assert "already" in taken.text
+
+
+def test_the_forms_of_the_post_are_taken_in_one_step_and_confirm_nothing(here: ConsoleWorld) -> None:
+    address = {"country": "US", "state": "NY", "city": "Albany", "house_number": "1", "postal_code": "12207"}
+    put(here, {"device": "4012", "street": "Lake Street", "pre_directional": "north", **address, "confirmed_at": 5.0})
+    with here.console.store.writing() as conn:
+        mark_devices(conn, {"4012": {"unconfirmed": "new-network", "validation": "valid"}})
+    page = "/locations/edit?device=4012"
+    assert "/locations/forms" not in here.browser("vera", "viewer").get(page).text
+    browser = here.browser("erin", "engineer")
+    text = browser.get(page).text
+    assert "<strong>ST</strong>" in text
+    assert "<strong>N</strong>" in text
+    before = etag(text)
+    assert browser.submit(page, "/locations/forms", device="4012", etag=before).status_code == 303
+    with here.console.store.reading() as conn:
+        device = get_device(conn, "4012")
+        rows = audit_rows(conn, subject="device:4012")
+    assert device is not None
+    civic = device.civic
+    assert (civic.pre_directional, civic.street, civic.street_suffix) == ("N", "Lake", "ST")
+    assert (device.confirmed_at, device.unconfirmed, device.validation) == (5.0, "new-network", "")
+    assert (rows[0].who, rows[0].after) == ("erin", {"pre_directional": "N", "street": "Lake", "street_suffix": "ST"})
+    put(here, {"device": "4012", "street_suffix": "Street"})
+    late = browser.submit(page, "/locations/forms", device="4012", etag=before)
+    assert "saved" not in late.headers["location"]
+    with here.console.store.reading() as conn:
+        device = get_device(conn, "4012")
+    assert device is not None
+    assert device.civic.street_suffix == "Street", "somebody else changed it meanwhile"
 
 
 def test_two_people_at_one_device(here: ConsoleWorld) -> None:
