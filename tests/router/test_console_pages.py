@@ -124,7 +124,7 @@ def test_the_forms_of_the_post_are_taken_in_one_step_and_confirm_nothing(here: C
     address = {"country": "US", "state": "NY", "city": "Albany", "house_number": "1", "postal_code": "12207"}
     put(here, {"device": "4012", "street": "Lake Street", "pre_directional": "north", **address, "confirmed_at": 5.0})
     with here.console.store.writing() as conn:
-        mark_devices(conn, {"4012": {"unconfirmed": "new-network", "validation": "valid"}})
+        mark_devices(conn, {"4012": {"unconfirmed": "new-network", "validation": "valid"}}, None)
     page = "/locations/edit?device=4012"
     assert "/locations/forms" not in here.browser("vera", "viewer").get(page).text
     browser = here.browser("erin", "engineer")
