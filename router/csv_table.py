@@ -7,6 +7,7 @@ wiremap_csv).
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,11 @@ class CsvError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+_FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-](?![0-9.]*$))")
+"""What a spreadsheet takes for a formula; a number with its sign is none. After apostrophes it gets one more."""
+_GUARDED = re.compile(r"'+(?:[=@\t\r]|[+-](?![0-9.]*$))")
+
+
 def records(data: bytes, column_named: ColumnNamed, problems: list[CsvProblem]) -> Iterator[tuple[int, list[str]]]:
     """(number of its first line, cells) of each record that is not blank, the header first.
 
@@ -60,7 +66,7 @@ def records(data: bytes, column_named: ColumnNamed, problems: list[CsvProblem]) 
             return
         if any(cell.strip() for cell in cells):
             is_empty = False
-            yield line, cells
+            yield line, [cell[1:] if _GUARDED.match(cell) else cell for cell in cells]
     if is_empty:
         problems.append(_problem(1, 1, "no header; the first line names the columns"))
 
@@ -94,11 +100,15 @@ def has_every_cell(line: int, cells: list[str], header: list[str], problems: lis
 
 
 def written(rows: Iterable[Iterable[str | float]]) -> Iterator[str]:
-    """The lines of a CSV file of these rows, the header first."""
+    """The lines of a CSV file of these rows, the header first.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it, which `records` takes away again:
+    phones and users fill these cells, and others open the file.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in rows:
-        writer.writerow(row)
+        writer.writerow([f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in row])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()

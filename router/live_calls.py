@@ -21,7 +21,10 @@ from e911.record import (
     RouteOutcome,
 )
 from router.confirmations import Confirmation, Step
+from router.printable import visible
 
+LONGEST_TEXT = 200
+"""Characters of one text that a page shows; the record has all of it."""
 MOST_CALLS = 500
 """Calls remembered; the oldest that is over goes first."""
 
@@ -94,8 +97,16 @@ class LiveCall:
     acknowledged_at: float | None = None
 
     def as_document(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
+        """Plain data for JSON, as people may see it: long texts of phones cut off, control characters visible."""
+        return {name: _shown(value) for name, value in asdict(self).items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    return visible(value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]}…")
 
 
 class LiveCalls:

@@ -46,6 +46,7 @@ from router.console.problems import FieldProblem, NotSignedIn, RequestProblem
 from router.console.rate import Rates
 from router.console.settings import Console, Store
 from router.console.words import Words
+from router.printable import visible
 from router.store.errors import StoreError
 
 _HERE = Path(__file__).parent
@@ -100,6 +101,7 @@ def make_console(loaded: LoadedConfig, state_directory: Path | None = None) -> C
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     templates.filters |= {"moment": moment, "moment_text": moment_text}
     return Console(

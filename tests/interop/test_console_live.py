@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, ViewportSize, expect
 
-from tests.support.browser import TELEPHONE, Chromium, chromium, keep, log_in
+from tests.support.browser import DESKTOP, TELEPHONE, Chromium, chromium, keep, log_in
 from tests.support.ports import free_port
 from tests.support.sipp import running
 from tests.support.world import Plan, World, world
@@ -23,6 +23,7 @@ PLANS = {
     "tower": Plan(),
     "annex": Plan(language="fr"),
     "storm": Plan(),
+    "loud": Plan(),
     "down": Plan(routes=("provider_a",), basic=False, timeout="500ms"),
 }
 
@@ -33,6 +34,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     port = free_port("127.0.0.1")
     with world(folder, PLANS, running=False, console={"listen": f"http://127.0.0.1:{port}"}) as made:
         for name, role, site in (
+            ("root", "admin", ""),
             ("desk", "desk", ""),
             ("annexe", "desk", "annex"),
             ("storm", "desk", "storm"),
@@ -232,3 +234,40 @@ def test_a_storm_is_one_growing_alert_and_none_of_its_calls_is_lost(here: World,
     records = [call for call in here.router.calls() if call["id"] not in before]
     assert len(records) == STORM
     assert errors == []
+
+
+EVIL = "<img src=x onerror=alert(1)><script>alert(1)</script>{{7*7}}\u202e\u2066" + "W" * 3_000
+
+
+@pytest.mark.parametrize(("locale", "size"), [("en-US", DESKTOP), ("fr-CA", TELEPHONE)])
+def test_whatever_a_phone_calls_itself_no_page_runs_it_or_grows_out_of_the_screen(
+    here: World, people: Chromium, locale: str, size: ViewportSize
+) -> None:
+    place = here["loud"]
+    with place.peer("phone") as phone, place.peer("provider_a") as psap:
+        call = place.call(phone, user=place.unregistered, name=EVIL)
+        call.send(call.invite(f"User-Agent: {EVIL[:500]}", f"Subject: {EVIL[:500]}"))
+        invite = psap.take("INVITE")
+        psap.respond(invite, 486)
+        page = people.context(locale=locale, viewport=size).new_page()
+        said: list[str] = []
+        page.on("pageerror", lambda error: said.append(f"{page.url} {error}"))
+        page.on("console", lambda told: said.append(f"{page.url} {told.text}") if told.type == "error" else None)
+        page.on("dialog", lambda dialog: (said.append(f"{page.url} {dialog.message}"), dialog.dismiss()))
+        log_in(page, url_of(here), "root", PASSWORD)
+        record = here.router.records(call.call_id)[0]["id"]
+        names = page.locator("nav a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+        paths = [*dict.fromkeys(name for name in names if name and name.startswith("/"))]
+        assert {"/live", "/calls", "/locations", "/unlocated", "/contacts", "/audit"} <= {*paths}
+        wide = {}
+        for path in [*paths, f"/calls/{record}", "/account", "/status"]:
+            page.goto(f"{url_of(here)}{path}")
+            if path == "/live":
+                expect(page.locator("#live-alert")).to_contain_text("<img src=x")
+            width = page.evaluate("document.documentElement.scrollWidth")
+            if width > size["width"]:
+                wide[path] = width
+            assert not {"\u202e", "\u2066"} & {*page.locator("body").inner_text()}, path
+            keep(page, SHOTS / f"pages-{locale[:2]}-{size['width']}", path.strip("/").replace("/", "-"))
+    assert said == []
+    assert wide == {}

@@ -93,3 +93,14 @@ def test_calls_that_are_up_stay_where_there_are_too_many() -> None:
     assert len(calls) == MOST_CALLS
     assert calls.get("up") is not None
     assert calls.get("r0") is None
+
+
+def test_what_a_phone_calls_itself_turns_nothing_around_and_fills_no_page() -> None:
+    calls = LiveCalls()
+    event = intent("c1")
+    caller = replace(event.caller, device_name="", display_name="\u202e555\u2067\x1b[2J" + "x" * 10_000)
+    call = calls.apply(replace(event, caller=caller))
+    assert call is not None
+    shown = call.as_document()["name"]
+    assert shown.startswith("\ufffd555\ufffd\ufffd[2Jxxx")
+    assert len(shown) < 250

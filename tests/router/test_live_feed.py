@@ -25,7 +25,7 @@ from router.store.users import Role, change_user
 from tests.router.notice_events import intent
 from tests.support.console import AUTHOR, Browser, ConsoleWorld, console_world
 
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = "<script>alert(1)</script>\u202eevil\u2066"
 
 
 @pytest.fixture
@@ -290,9 +290,11 @@ def test_the_page_names_only_ones_own_sites_and_shows_what_a_phone_says_as_text(
     assert "Head office" in everything
     assert "&lt;script&gt;alert(1)" in everything
     assert HOSTILE not in everything
+    assert not {"\u202e", "\u2066"} & {*everything}
     of_call = world.browser("cleo").get("/calls/call-3").text
     assert "&lt;script&gt;alert(1)" in of_call
     assert HOSTILE not in of_call
+    assert not {"\u202e", "\u2066"} & {*of_call}
 
 
 def test_a_bad_form_shows_nothing_of_another_sites_device(world: ConsoleWorld) -> None:

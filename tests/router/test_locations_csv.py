@@ -1,5 +1,8 @@
 """CSV of registered devices: what is understood, and every mistake by its line and column."""
 
+import csv
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -257,3 +260,24 @@ def test_any_bytes_are_rows_or_problems(data: bytes) -> None:
         data.decode("utf-8")
     except UnicodeDecodeError:
         assert found, "what is not UTF-8 never passes"
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("'=x", "''=x"),
+        ("-1", "-1"),
+        ("+12125550123", "+12125550123"),
+        ("'Ohana", "'Ohana"),
+        ("A=1", "A=1"),
+    ],
+)
+def test_a_cell_is_no_formula_for_a_spreadsheet_and_comes_back_as_it_was(text: str, cell: str) -> None:
+    device = from_columns({"device": "4001", "site": "hq", "room": text})
+    found = "".join(written_rows([device]))
+    assert dict(zip(*csv.reader(io.StringIO(found)), strict=True))["room"] == cell
+    assert values(found)[0]["room"] == text

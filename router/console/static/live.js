@@ -113,7 +113,7 @@
     if (on && !ringing) {
       beep();
       ringing = window.setInterval(beep, 1600);
-      if (navigator.vibrate) navigator.vibrate([400, 200, 400]);
+      if (navigator.vibrate && navigator.userActivation && navigator.userActivation.hasBeenActive) navigator.vibrate([400, 200, 400]);
     } else if (!on && ringing) {
       window.clearInterval(ringing);
       ringing = 0;
