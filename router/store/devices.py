@@ -150,10 +150,12 @@ def changes_since(
         for names in result.scalars().partitions():
             touched.update(names)
             pause()
-    # By the batch: to compare 100,000 names in one go would keep other threads from running for 20 ms.
+    # By the batch: to compare, or let go of, 100,000 names in one go would keep other threads from running for long.
     names, changed, removed = list(touched), list[Device](), list[str]()
-    for start in range(0, len(names), batch):
-        some = names[start : start + batch]
+    touched.clear()
+    while names:
+        some = names[-batch:]
+        del names[-batch:]
         present = _present(conn, some, batch, pause)
         changed += present.values()
         removed += [name for name in some if name not in present]
