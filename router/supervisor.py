@@ -19,6 +19,9 @@ from collections.abc import Sequence
 STARTED_SECONDS = 3.0
 """A call process that ends within so long of the very first start cannot serve: its reason is ours."""
 BACKOFF = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+CALLS_PAUSE_SECONDS = 0.5
+"""The call process is never put off longer, however often it ended: somebody may be dialling 911, and what killed it
+five times may be gone."""
 START_SILENT_SECONDS = 120.0
 """So long a process may take to its first sign of life: many sites and devices take a while to read."""
 CALLS_SILENT_SECONDS = 10.0
@@ -43,7 +46,8 @@ class Child:
 
     silent_seconds: so long it may give no sign of life on the pipe that `--heartbeat` names; None watches nothing.
     wanted: False where it is started at SIGHUP only, which may give it something to do. may_end: it ends with exit
-    code 0 where it has nothing to do (trace, references, console), and is not wanted from then on.
+    code 0 where it has nothing to do (trace, references, console), and is not wanted from then on. longest_pause:
+    seconds that a next start is put off at the most.
     """
 
     def __init__(
@@ -54,12 +58,14 @@ class Child:
         *,
         wanted: bool = True,
         may_end: bool = False,
+        longest_pause: float = BACKOFF[-1],
     ) -> None:
         self.name = name
         self.command = command
         self.wanted = wanted
         self.may_end = may_end
         self.silent_seconds = silent_seconds
+        self.longest_pause = longest_pause
         self.last_sign = 0.0
         self.has_shown_life = False
         self._pipe = -1
@@ -139,7 +145,8 @@ class Child:
 
     def _pause(self) -> None:
         """Count a failure and put the next start off."""
-        self.start_at = time.monotonic() + BACKOFF[min(self.failures, len(BACKOFF) - 1)]
+        pause = BACKOFF[min(self.failures, len(BACKOFF) - 1)]
+        self.start_at = time.monotonic() + min(pause, self.longest_pause)
         self.failures += 1
 
     def check(self) -> int | None:
@@ -275,6 +282,7 @@ def main() -> int:
             "call",
             [*python, "router.app", "--config", options.config, "--parent", parent],
             silent_seconds=CALLS_SILENT_SECONDS,
+            longest_pause=CALLS_PAUSE_SECONDS,
         ),
         Child(
             "notices",

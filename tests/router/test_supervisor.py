@@ -69,6 +69,17 @@ def test_a_start_the_system_refuses_is_said_counted_and_put_off(
     assert capsys.readouterr().err.count("the call process cannot be started") == 8
 
 
+def test_the_call_process_is_never_put_off_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may be dialling 911, and what killed it five times may be gone."""
+    now = 1000.0
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: now)
+    monkeypatch.setattr(supervisor.subprocess, "Popen", Scarce(10))
+    calls = Child("call", LIVES, longest_pause=supervisor.CALLS_PAUSE_SECONDS)
+    for _ in range(8):
+        assert not calls.start()
+    assert calls.start_at == now + supervisor.CALLS_PAUSE_SECONDS < now + 1
+
+
 @pytest.mark.parametrize("refusals", [1, 2, 4])
 def test_no_refusal_of_a_start_ends_the_supervisor(
     refusals: int, monkeypatch: pytest.MonkeyPatch, signals: None, capsys: pytest.CaptureFixture[str]
