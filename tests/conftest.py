@@ -6,6 +6,11 @@ import shutil
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No property fails because a machine is slow: neither an example that takes long, nor the making of examples.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 # Compiled once, not by each worker and each of some hundred processes started here.
 sys.dont_write_bytecode = False
