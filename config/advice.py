@@ -29,6 +29,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _default_site(config)
     yield from _people(config)
     yield from _private_media(config)
+    yield from _emergency_names(config)
     yield from _console(config)
     yield from _interfaces(config)
     yield from _location_from(config)
@@ -275,6 +276,29 @@ def _private_media(config: Config) -> Iterator[Finding]:
             "callers may not be heard; where the far end sends media back to where it comes from, or a border "
             "controller stands between, write private_media: expected",
         )
+
+
+def _emergency_names(config: Config) -> Iterator[Finding]:
+    """911 by names alone: before DNS has answered for the first time, no route can be had."""
+    emergency = config.emergency
+    lists = [
+        (
+            emergency.routes if site.routes is None else site.routes,
+            emergency.basic if site.basic is None else site.basic,
+        )
+        for site in config.sites
+    ] or [(emergency.routes, emergency.basic)]
+    for routes, basic in lists:
+        names = dict.fromkeys([*(route.trunk for route in routes), *(route.trunk for route in basic)])
+        used = [name for name in names if name in config.trunks]
+        targets = [found for key in used for found in trunk_targets(key, config.trunks[key])]
+        if targets and all(peer_ip(peer) is None for _, peer in targets):
+            yield Finding(
+                targets[0][0],
+                f"only a name, as every target of {', '.join(used)}: until DNS has answered once, 911 calls fail; "
+                "write targets: [sip:NAME, sip:ADDRESS] for one of them",
+            )
+            return
 
 
 def _place(site: SiteConfig, path: Steps) -> Iterator[Finding]:

@@ -274,7 +274,7 @@ class EmergencyCall(RouteLadder):
             outcome = _CANCELLED
         else:
             outcome = _FAILED
-        self.awaiting = None
+        self.awaiting = self.name_wait = None
         cancel_timer(self.wait)
         self.router.set_up(self.setup_key)
         copies, self.copies = self.copies, []

@@ -124,9 +124,14 @@ class Resolver:
         place = self._places.get(where)
         return place.reason if place is not None else ""
 
-    def ask(self, where: Where, told: Told) -> None:
+    def was_asked(self, where: Where) -> bool:
+        """True once a look-up has ended, whether or not it found anything."""
+        return where in self._places
+
+    def ask(self, where: Where, told: Told, *, again: bool = False) -> None:
         """Find the servers, then call told: within DEADLINE_SECONDS, with what is known by then.
 
+        told is never called before this returns. again: questions that failed are asked once more before their time.
         Without a running loop nothing is asked and told is not called.
         """
         try:
@@ -140,10 +145,10 @@ class Resolver:
         if len(self._asking) >= AT_ONCE:
             self.counts["refused"] += 1
             place = self._find(where)
-            told(place.located if place is not None else NOWHERE)
+            loop.call_soon(told, place.located if place is not None else NOWHERE)
             return
         self._asking[where] = [told]
-        task = loop.create_task(self._ask(where))
+        task = loop.create_task(self._ask(where, again=again))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -182,11 +187,11 @@ class Resolver:
 
     # ---- looking up ----
 
-    async def _ask(self, where: Where) -> None:
+    async def _ask(self, where: Where, *, again: bool) -> None:
         consulted: set[Question] = set()
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                await self._look_up(where, consulted)
+                await self._look_up(where, consulted, again=again)
         except TimeoutError:
             pass  # each question that did not come back has been noted as failed
         except Exception:  # whatever it is, who waits for the answer must be told
@@ -201,7 +206,7 @@ class Resolver:
             except Exception:  # the others wait for the same answer
                 log.exception("fault in edge911 itself, after the servers of a name were found")
 
-    async def _look_up(self, where: Where, consulted: set[Question]) -> None:
+    async def _look_up(self, where: Where, consulted: set[Question], *, again: bool) -> None:
         """Ask what is due, and with each answer what follows from it, until nothing is missing. consulted: every
         question that mattered."""
         self.counts["lookups"] += 1
@@ -210,13 +215,17 @@ class Resolver:
         def fresh(question: Question) -> Sequence[Record] | None:
             consulted.add(question)
             kept = self._answers.get(question)
-            return kept.records if kept is not None and now < kept.due else None
+            if kept is None or now >= kept.due or (again and kept.failures and question not in asked):
+                return None
+            return kept.records
 
+        asked: set[Question] = set()
         asking: dict[asyncio.Task[None], Question] = {}
         try:
             while True:
                 _, missing = locate(where, fresh, self.transports)
                 for question in set(missing).difference(asking.values()):
+                    asked.add(question)
                     asking[asyncio.create_task(self._ask_one(question))] = question
                 if not asking:
                     return

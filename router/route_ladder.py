@@ -3,7 +3,8 @@
 A route given up stays alive; what its answers, and those of the others, mean is for router.emergency to say.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from e911.numbers import CallKind
 from e911.record import RouteEvent, RouteOutcome
@@ -13,10 +14,11 @@ from router.decision import CallPlan
 from router.provider_invite import Outgoing, Reference, request_for
 from router.references import NOT_KEPT
 from router.route_target import RouteTarget, sent_to
-from router.route_try import RouteTry
+from router.route_try import LEAST_SHARE, RouteTry
 from router.surroundings import Surroundings
 from router.trunks import MESSAGE_LIMIT, Hop, Way
 from sip.branch import Branch, Failure
+from sip.locating import Where
 from sip.machines import ServerTransaction
 from sip.message import Edits, Request
 from sip.proxy import ResponseContext
@@ -31,7 +33,21 @@ PROBE_SECONDS = 0.5
 WITHOUT = b"w"
 """In a target's mark: the INVITE once more, without what we added to its body."""
 
+NO_ADDRESS = "no-address"
+
 _COUNTED = {outcome: f"route_{outcome}" for outcome in RouteOutcome}
+
+
+@dataclass(slots=True, eq=False)
+class NameWait:
+    """Routes that wait for the names of their trunks. began: the loop's time."""
+
+    routes: Sequence[RouteTry]
+    left: int
+    """How many names DNS has said nothing of yet."""
+    began: float
+    is_last: bool
+    """True after all other routes."""
 
 
 class RouteLadder(ResponseContext):
@@ -41,8 +57,10 @@ class RouteLadder(ResponseContext):
         "awaiting",
         "began_at",
         "ladder",
+        "name_wait",
         "plan",
         "position",
+        "put_off",
         "route",
         "router",
         "rules",
@@ -65,6 +83,10 @@ class RouteLadder(ResponseContext):
         self.awaiting: RouteTarget | None = None
         """The target whose connection is awaited."""
         self.wait: Entry | None = None
+        self.name_wait: NameWait | None = None
+        """The names that are awaited."""
+        self.put_off: list[RouteTry] = []
+        """Routes passed over as DNS has said nothing of their trunk; they come once more after all others."""
         self.began_at = 0.0
         """When the call came in first, seconds since 1970; what it carries is dated so."""
 
@@ -88,30 +110,96 @@ class RouteLadder(ResponseContext):
 
     def next_route(self, now: float) -> bool:
         """Start the next untried hop of this route, else of the next route; or ask for a connection to it first."""
-        if self.awaiting is not None:
+        if self._is_waiting():
             return True
         while not (self.cancelled or self.final_status or self.routes_ended):
             target = self._next_target(now)
             if target is None:
+                if self._is_waiting():
+                    return True
                 self.routes_ended = True
                 break
             self._approach(target, now)
             return True
         return False
 
+    def _is_waiting(self) -> bool:
+        """True while a connection or a name is awaited."""
+        return self.awaiting is not None or self.name_wait is not None
+
     def _next_target(self, now: float) -> RouteTarget | None:
         while True:
             target = self._next_hop(self.route, now) if self.route is not None else None
-            if target is not None or self.position >= len(self.ladder):
+            if target is not None:
                 return target
+            if self.position >= len(self.ladder):
+                if self.put_off:
+                    self._ask_again(now)
+                return None
             index, step = self.ladder[self.position]
             self.position += 1
             if self.trunks.health.down:
                 step = self._hurried(step)
-            hops = self.trunks.hops(step.trunk, self.server.flow.point, self.request.call_id)
-            if not hops:
-                self.write_route(step, 0, RouteOutcome.UNREACHABLE, 0, "no-address")
+            hops = self._hops(step)
             self.route = RouteTry(step, index, hops, now)
+            if not hops and self._ask_names((self.route,), self.trunks.names_never_asked(step.trunk), now):
+                return None
+            if not hops:
+                self._pass_over(self.route)
+
+    def _hops(self, step: RouteStep) -> list[Hop]:
+        return self.trunks.hops(step.trunk, self.server.flow.point, self.request.call_id)
+
+    # ---- names of which nothing is known ----
+
+    def _pass_over(self, route: RouteTry) -> None:
+        self.write_route(route.step, 0, RouteOutcome.UNREACHABLE, 0, NO_ADDRESS)
+        if self.trunks.names(route.step.trunk):
+            self.put_off.append(route)
+
+    def _ask_again(self, now: float) -> None:
+        """All else has failed: routes put off have their chance if DNS names their trunks within their time."""
+        routes, self.put_off = tuple(self.put_off), []
+        names = [name for route in routes for name in self.trunks.names(route.step.trunk)]
+        self._ask_names(routes, names, now, again=True)
+
+    def _ask_names(
+        self, routes: Sequence[RouteTry], names: Sequence[Where], now: float, *, again: bool = False
+    ) -> bool:
+        """Wait for names, no longer than the first of these routes has for an answer; False where there are none."""
+        names = tuple(dict.fromkeys(names))
+        if not names:
+            return False
+        wait = self.name_wait = NameWait(routes, len(names), now, is_last=again)
+        self.wait = self.stack.set_timer(self, "names-wait", min(route.step.timeout for route in routes), now)
+        for name in names:
+            self.trunks.resolver.ask(name, lambda _: self._on_name(wait), again=again)
+        return True
+
+    def _on_name(self, wait: NameWait) -> None:
+        """DNS has said something of a name, or was given up."""
+        wait.left -= 1
+        if self.name_wait is wait and (not wait.left or any(self._hops(route.step) for route in wait.routes)):
+            self._on_names(wait, self.router.now())
+
+    def _on_names(self, wait: NameWait, now: float) -> None:
+        self.name_wait = None
+        cancel_timer(self.wait)
+        if self.cancelled or self.final_status:
+            return
+        found: list[RouteTry] = []
+        for route in wait.routes:
+            hops = self._hops(route.step)
+            if hops:
+                # What it waited is of its own time, but at least time for an answer is left.
+                started = now if wait.is_last else min(now, max(wait.began, now + LEAST_SHARE - route.step.timeout))
+                found.append(replace(route, hops=hops, started=started))
+            elif not wait.is_last:
+                self._pass_over(route)
+        self.route = found[0] if found else None
+        self.put_off += found[1:]
+        if self.winner is None and not self.next_route(now):
+            self.finish_if_exhausted(now)
 
     def _hurried(self, step: RouteStep) -> RouteStep:
         """A route known to be down, while one comes after it that is not: T1 to show that it lives after all."""
@@ -244,7 +332,10 @@ class RouteLadder(ResponseContext):
         self._on_way(target, approach, step, failure, now)
 
     def on_timer(self, name: str, now: float) -> None:
-        """A connection was waited for long enough; it goes on being opened, for the next call."""
+        """A connection, or DNS, was waited for long enough; it goes on being opened, or asked, for the next call."""
+        if self.name_wait is not None:
+            self._on_names(self.name_wait, now)
+            return
         target = self.awaiting
         if target is not None and target.approach is not None and target.approach.current is not None:
             self._on_way(target, target.approach, target.approach.current, NO_ANSWER, now)
@@ -336,8 +427,8 @@ class RouteLadder(ResponseContext):
         super().on_branch_failure(branch, failure, now)
 
     def finish_if_exhausted(self, now: float) -> None:
-        """A route whose connection is awaited is not exhausted, unless the caller has cancelled."""
-        if self.awaiting is not None and not self.cancelled:
+        """A route whose connection, or whose name, is awaited is not exhausted, unless the caller has cancelled."""
+        if self._is_waiting() and not self.cancelled:
             return
         super().finish_if_exhausted(now)
 

@@ -160,6 +160,15 @@ class Trunks:
             found.sort(key=lambda hop: hop.is_down)
         return found
 
+    def names(self, name: str) -> list[Where]:
+        """The host names among a trunk's targets."""
+        state = self.states.get(name)
+        return names_of({name: state.config}) if state is not None else []
+
+    def names_never_asked(self, name: str) -> list[Where]:
+        """Those that no look-up has ended for yet: the first is under way, or begins."""
+        return [where for where in self.names(name) if not self.resolver.was_asked(where)]
+
     def is_down(self, name: str) -> bool:
         """True where every place of a trunk is known to be down."""
         if not self.health.down:

@@ -74,6 +74,25 @@ def test_where_references_are_to_be_expected_check_asks_for_their_hosts(
     assert ("locations.reference_hosts" in [one.path for one in found]) is said
 
 
+@pytest.mark.parametrize(
+    ("ers", "relay", "said"),
+    [
+        ("target: sip:ers.example.com", "target: sip:relay.example.com", True),
+        ("target: sip:ers.example.com", "target: sip:203.0.113.40", False),
+        ("targets: [sip:ers.example.com, sip:203.0.113.31]", "target: sip:relay.example.com", False),
+    ],
+)
+def test_where_every_911_route_needs_dns_check_names_the_remedy(
+    tmp_path: Path, ers: str, relay: str, said: bool
+) -> None:
+    text = f"""
+trunks: {{ers: {{{ers}}}, relay: {{{relay}}}}}
+emergency: {{routes: [{{name: e, trunk: ers}}], basic: [{{name: b, trunk: relay, number: "+12125550140"}}]}}
+"""
+    found = load(tmp_path, LISTEN + text).warnings
+    assert [one.path for one in found if "targets: [" in one.message] == ["trunks.ers.target"] * said
+
+
 def test_plain_scalars_take_the_type_the_schema_asks_for(tmp_path: Path) -> None:
     config = load(
         tmp_path,

@@ -70,9 +70,9 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(within())
 
 
-async def ask(resolver: Resolver, where: Where = NAME) -> list[str]:
+async def ask(resolver: Resolver, where: Where = NAME, *, again: bool = False) -> list[str]:
     answer: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
-    resolver.ask(where, answer.set_result)
+    resolver.ask(where, answer.set_result, again=again)
     return addresses(await answer)
 
 
@@ -170,6 +170,24 @@ def test_a_question_that_fails_is_asked_again_soon_and_then_less_often(dns: Dns)
         pauses = [after - before for before, after in pairwise(times)]
         assert pauses[:4] == [1.0, 2.0, 5.0, 10.0]
         assert set(pauses[4:]) == {30.0}
+
+    run(test())
+
+
+def test_who_has_nothing_else_left_asks_before_it_is_time(dns: Dns) -> None:
+    dns.failing = {"SRV", "A"}
+
+    async def test() -> None:
+        resolver = dns.resolver()
+        assert not resolver.was_asked(HOST)
+        assert await ask(resolver, HOST) == []
+        assert resolver.was_asked(HOST)
+        dns.failing = set()
+        assert await ask(resolver, HOST) == [], "the question failed, and it is not its time again"
+        assert await ask(resolver, HOST, again=True) == ["192.0.2.9"]
+        asked = dns.asked.total()
+        assert await ask(resolver, HOST, again=True) == ["192.0.2.9"]
+        assert dns.asked.total() == asked, "what was answered holds"
 
     run(test())
 
@@ -319,6 +337,8 @@ def test_look_ups_at_the_same_time_are_bounded(dns: Dns, monkeypatch: pytest.Mon
         told: list[Located] = []
         for number in range(5):
             resolver.ask(Where(f"peer{number}.example.com", 5060), told.append)
+        assert told == [], "never before ask returns"
+        await asyncio.sleep(0)
         assert told == [NOWHERE, NOWHERE]
         assert resolver.counts["refused"] == 2
         for task in resolver._tasks:
