@@ -181,6 +181,7 @@ class RouteLadder(ResponseContext):
         wait.left -= 1
         if self.name_wait is wait and (not wait.left or any(self._hops(route.step) for route in wait.routes)):
             self._on_names(wait, self.router.now())
+            self.router.flush()
 
     def _on_names(self, wait: NameWait, now: float) -> None:
         self.name_wait = None

@@ -109,6 +109,9 @@ class Surroundings(Protocol):
     def is_own_uri(self, uri: bytes) -> bool:
         """True where a URI names this router."""
 
+    def flush(self) -> None:
+        """Send what is ready: for what goes on after an answer of DNS, which no message and no timer brought."""
+
     def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
         """Find out whether a connection can be had; told an empty string, or the name of what stopped it."""
 

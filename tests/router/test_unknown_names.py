@@ -85,6 +85,7 @@ def test_the_first_answer_of_dns_is_waited_for(world: CallWorld, names: Names) -
     assert of(sent, 100)
     world.advance(0.3)
     names.end(A, PROVIDER_A[0])
+    assert world.edge.flushed, "nothing else would send it now"
     assert one(world.sent(), "INVITE").to == PROVIDER_A
     assert not of(world.advance(1.6), "INVITE", PROVIDER_B), "what it waited is of the route's two seconds"
     one(world.advance(0.2), "INVITE", PROVIDER_B)
