@@ -263,13 +263,44 @@ class Callbacks:
         self, server: ServerTransaction, request: Request, decision: RouteDecision, lease: Lease, now: float
     ) -> None:
         router = self.router
+        phone = self.places.of_phone(server, request, decision, lease)
+        desk = self.places.of_desk(server, request, decision, lease.site)
+        ways = [*filter(None, [lease.way_back.trunk]), *router.rules.config.routes.inbound]
+        if (
+            phone
+            or desk
+            or not router.trunks.await_names(ways, lambda: self._named(server, request, decision, lease))
+        ):
+            self._by_ways(server, request, decision, lease, phone, desk, now)
+
+    def _named(self, server: ServerTransaction, request: Request, decision: RouteDecision, lease: Lease) -> None:
+        """DNS has named the PBX for the first time, or is given up."""
+        router = self.router
+        if not server.is_answered:
+            try:
+                phone = self.places.of_phone(server, request, decision, lease)
+                desk = self.places.of_desk(server, request, decision, lease.site)
+                self._by_ways(server, request, decision, lease, phone, desk, router.now())
+            except Exception:
+                router.on_fault("going on after a look-up")
+            router.flush()
+
+    def _by_ways(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        decision: RouteDecision,
+        lease: Lease,
+        phone: list[Place],
+        desk: list[Place],
+        now: float,
+    ) -> None:
+        router = self.router
         router.counts["callbacks"] += 1
         trunk = router.sources.trunk_at(server.flow.host, server.flow.port)
         is_psap = trunk is not None and trunk.psap_callback
-        phone = self.places.of_phone(server, request, decision, lease)
         if not phone:
             router.counts["callbacks_without_way"] += 1
-        desk = self.places.of_desk(server, request, decision, lease.site)
         self._start(
             server, request, decision, [*phone, *desk], lease, now, is_psap=is_psap, reason="" if phone else WAY_LOST
         )

@@ -106,6 +106,15 @@ class Resolver:
         """How often an answer was another one than before."""
 
     @property
+    def can_ask(self) -> bool:
+        """True within a running loop; without one nothing is asked."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        return True
+
+    @property
     def stale(self) -> int:
         """How many places are used on although DNS does not say so any more."""
         return sum(bool(place.reason) for place in self._places.values())
@@ -134,10 +143,9 @@ class Resolver:
         told is never called before this returns. again: questions that failed are asked once more before their time.
         Without a running loop nothing is asked and told is not called.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        if not self.can_ask:
             return
+        loop = asyncio.get_running_loop()
         waiting = self._asking.get(where)
         if waiting is not None:
             waiting.append(told)

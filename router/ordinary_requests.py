@@ -163,6 +163,25 @@ class OrdinaryRequests:
         if source.side is _INSIDE and request.method == b"INVITE" and not request.to_tag:
             router.phones.note(request, source, server.flow, now)
             router.phones.check_outbound(request, source, server.flow)
+        if not names:
+            raise RemoteError(Reason.NO_ROUTE, 404, f"no route for calls from {source.side.value}")
+        places = self._places(names, server, request)
+        if places or not router.trunks.await_names(names, lambda: self._by_names(names, server, request, decision)):
+            self._forward(server, request, decision, places, now)
+
+    def _by_names(
+        self, names: Sequence[str], server: ServerTransaction, request: Request, decision: RouteDecision
+    ) -> None:
+        """DNS has named a trunk for the first time, or is given up."""
+        router = self.router
+        try:
+            self._forward(server, request, decision, self._places(names, server, request), router.now())
+        except Exception:
+            router.on_fault("going on after a look-up")
+        router.flush()
+
+    def _places(self, names: Sequence[str], server: ServerTransaction, request: Request) -> list[tuple[str, Flow]]:
+        router = self.router
         places: list[tuple[str, Flow]] = []
         for name in names:
             hops = router.trunks.hops(name, server.flow.point, request.call_id)
@@ -170,9 +189,7 @@ class OrdinaryRequests:
                 router.counts["trunk_without_address"] += 1
                 log.warning("trunk %s has no address at the moment", name)
             places += [(name, hop.flow) for hop in hops]
-        if not names:
-            raise RemoteError(Reason.NO_ROUTE, 404, f"no route for calls from {source.side.value}")
-        self._forward(server, request, decision, places, now)
+        return places
 
     def _forward(
         self,

@@ -2,10 +2,10 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from config.schema import Config, Trunk
@@ -169,6 +169,26 @@ class Trunks:
         """Those that no look-up has ended for yet: the first is under way, or begins."""
         return [where for where in self.names(name) if not self.resolver.was_asked(where)]
 
+    def await_names(self, trunks: Sequence[str], then: Callable[[], None]) -> bool:
+        """Where none of these trunks has an address yet: ask for their names once more, and call then (later) as soon
+        as one has, or DNS has said nothing of any of them. False where there is no name to ask for."""
+        names = tuple(dict.fromkeys(where for trunk in trunks for where in self.names(trunk)))
+        if not names or not self.resolver.can_ask:
+            return False
+        left = set(names)
+
+        def told(where: Where) -> None:
+            if not left:
+                return
+            left.discard(where)
+            if not left or any(self.hops(trunk) for trunk in trunks):
+                left.clear()
+                then()
+
+        for where in names:
+            self.resolver.ask(where, partial(_ended, told, where), again=True)
+        return True
+
     def is_down(self, name: str) -> bool:
         """True where every place of a trunk is known to be down."""
         if not self.health.down:
@@ -208,6 +228,10 @@ class Trunks:
     def addresses(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """Trunk name → its IP addresses and ports, as far as they are known."""
         return known_addresses({name: state.config for name, state in self.states.items()}, self.resolver.known)
+
+
+def _ended(told: Callable[[Where], None], where: Where, _: Located) -> None:
+    told(where)
 
 
 def servers_of(peer: PeerAddress, known: Callable[[Where], Located], seed: bytes = b"") -> list[Server]:

@@ -9,7 +9,9 @@ from e911.record import RouteEvent
 from router.lookups import Resolver, Told
 from sip.locating import NOWHERE, Located, Server, Weighted, Where
 from tests.support.call_world import (
+    CARRIER,
     CONFIG,
+    PBX,
     PHONE,
     PROVIDER_A,
     PROVIDER_B,
@@ -23,6 +25,7 @@ from tests.support.call_world import (
 )
 
 A, B = Where("ers-a.example", 5060), Where("ers-b.example", 5060)
+PBX_NAME = Where("pbx.example", 5060)
 
 
 class Names(Resolver):
@@ -36,6 +39,10 @@ class Names(Resolver):
 
     def known(self, where: Where) -> Located:
         return self.found.get(where, NOWHERE)
+
+    @property
+    def can_ask(self) -> bool:
+        return True
 
     def was_asked(self, where: Where) -> bool:
         return where in self.ended
@@ -160,3 +167,48 @@ def test_a_target_with_an_address_beside_the_name_waits_for_nothing(tmp_path: Pa
     both = {"targets": ["sip:ers-a.example:5060", "sip:203.0.113.31:5060"], "probe": "off", "large_messages": "udp"}
     world = named(tmp_path, names, **{"ers-a": both})
     assert one(world.receive(invite()), "INVITE").to == PROVIDER_A
+
+
+# ---- requests other than 911 ----
+
+
+def with_named_pbx(folder: Path) -> tuple[CallWorld, Names]:
+    pbx = {**CONFIG["trunks"]["pbx"], "target": "sip:pbx.example:5060"}
+    site = {**CONFIG["sites"][0], "elins": ["+12125550191"]}
+    routes = {"outbound": [], "inbound": ["pbx"]}
+    world = CallWorld(folder, trunks={**CONFIG["trunks"], "pbx": pbx}, sites=[site], routes=routes)
+    names = Names()
+    names.ended.add(PBX_NAME)
+    world.router.trunks.resolver = names
+    return world, names
+
+
+def test_a_call_from_outside_waits_for_the_first_name_of_the_pbx(tmp_path: Path) -> None:
+    world, names = with_named_pbx(tmp_path)
+    call = invite("sip:+12125550100@10.0.0.5", user="+12125550177")
+    assert not of(world.receive(call, CARRIER), "INVITE")
+    assert [(where, again) for where, _, again in names.waiting] == [(PBX_NAME, True)]
+    names.end(PBX_NAME, PBX[0])
+    assert world.edge.flushed
+    assert one(world.sent(), "INVITE").to == PBX
+
+
+def test_where_dns_says_nothing_the_caller_hears_of_it(tmp_path: Path) -> None:
+    world, names = with_named_pbx(tmp_path)
+    world.receive(invite("sip:+12125550100@10.0.0.5", user="+12125550177"), CARRIER)
+    names.end(PBX_NAME)
+    assert of(world.sent(), 503, CARRIER)
+
+
+def test_a_callback_without_any_way_waits_for_the_first_name_of_the_pbx(tmp_path: Path) -> None:
+    world, names = with_named_pbx(tmp_path)
+    call = invite(user="4107").replace(b"<sip:4107@10.1.3.7:5060>", b"<sip:4107@198.51.100.9>")
+    sent = one(world.receive(call, transport="tcp"), "INVITE")
+    assert "+12125550191" in (sent.message.get("p-asserted-identity") or "")
+    world.receive(response(sent.message, 486), sent.to, sent.transport)
+    world.edge.connections.clear()
+    callback = invite("sip:+12125550191@10.0.0.5", user="911")
+    assert not of(world.receive(callback, CARRIER), "INVITE")
+    names.end(PBX_NAME, PBX[0])
+    assert one(world.sent(), "INVITE").to == PBX
+    assert world.router.counts["callbacks"] == 1
