@@ -161,6 +161,7 @@ class UdpEndpoint:
                 continue
             flow = flows.get(address)
             if flow is SHUNNED:
+                edge.counts["shunned"] += 1
                 continue
             may_be_none = not size or buffer[0] < _LEAST_SIP
             if may_be_none and self.is_keep_alive(buffer[:size].tobytes(), address[0], address[1]):

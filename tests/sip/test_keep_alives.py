@@ -61,6 +61,20 @@ async def test_strangers_get_no_answer_to_stun() -> None:
 
 
 @within
+async def test_what_is_dropped_unread_of_a_flood_is_counted() -> None:
+    node, phone = udp_node(known=False)
+    with phone:
+        phone.send(options(1).replace(b"/TCP", b"/UDP").replace(b";branch", b";rport;branch"))
+        await asyncio.get_running_loop().sock_recv(phone, 4096)
+        flow = next(iter(node.edge.udp[node.point].flows.values()))
+        node.edge.shun(flow, 60.0)
+        for _ in range(3):
+            phone.send(options(2).replace(b"/TCP", b"/UDP"))
+        await until(lambda: node.edge.counts["shunned"] == 3)
+    assert len(node.requests) == 1
+
+
+@within
 async def test_a_ping_on_a_stream_is_answered_and_a_line_break_alone_is_no_message_begun() -> None:
     node = Node("tcp", None)  # type: ignore[arg-type]  # no TLS here
     await node.edge.listen_stream(node.point, HOST)
