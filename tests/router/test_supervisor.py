@@ -141,7 +141,10 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_process_that_hangs_says_where_and_is_killed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_that_hangs_says_where_and_is_killed(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LAST_WORDS_SECONDS", 2.0)  # on a busy machine its words take a while
     child = Child("call", [sys.executable, "-c", BEATS.format(1)], silent_seconds=0.5)
     assert child.start()
     until(lambda: child.is_hung(time.monotonic()))
