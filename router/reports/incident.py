@@ -32,22 +32,30 @@ Messages = Sequence[tuple[Traced, str]]
 _PRIVATE = frozenset(
     {
         *CIVIC_FIELDS,
+        "aor",
         "body",
         "by",
         "callback",
+        "caller",
+        "detail",
         "device",
         "device_name",
         "display_name",
         "name",
         "number",
         "occupant",
+        "phone_address",
         "source_address",
         "subject",
         "text",
+        "user",
+        "who",
         "words",
     }
 ) - {"country", "state"}
 """Fields of a record that say who or where somebody is, or that others wrote."""
+_PRIVATE_WITHIN = {"way_back": frozenset({"contact", "host"})}
+"""Fields that are private only there: the contact of a notice is a name of the configuration."""
 _COORDINATES = frozenset({"latitude", "longitude"})
 
 WORDS = {
@@ -370,7 +378,11 @@ def hidden(text: str) -> str:
 def redacted_record(document: Any, name: str = "") -> Any:
     """A record's plain data with what is private hidden. Routes, states, sites and times stay."""
     if isinstance(document, Mapping):
-        return {key: redacted_record(value, str(key)) for key, value in document.items()}
+        within = _PRIVATE_WITHIN.get(name, frozenset())
+        return {
+            key: hidden(value) if key in within and isinstance(value, str) else redacted_record(value, str(key))
+            for key, value in document.items()
+        }
     if isinstance(document, list | tuple):
         return [redacted_record(item, name) for item in document]
     if name in _COORDINATES:

@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from pypdf import PdfReader
 
+from e911.elin import Lease, LeaseKind, WayBack
 from e911.numbers import EmergencyNumbers
+from e911.record import CallbackEvent, CallbackOutcome, SourceAnswer, SourceOutcome
 from router.outbox import Entry, NoticeState
 from router.pcap_reader import read_pcap
 from router.record import CallRecord, call_record
@@ -156,3 +158,37 @@ def test_redaction_of_a_record_keeps_its_shape() -> None:
     assert hidden.keys() == document.keys()
     assert hidden["caller"]["number"] == "xxxx"
     assert hidden["routes"] == json.loads(json.dumps(document["routes"]))
+
+
+def test_a_redacted_record_names_nobody_in_its_lease_and_callbacks() -> None:
+    back = WayBack(trunk="pbx", user="4102", aor='"Zoé" <sip:4102@example.com>', contact="<sip:4102@10.1.3.7:5070>")
+    lease = Lease(
+        number="+12125550123",
+        caller="4102",
+        call="c1",
+        kind=LeaseKind.OWN,
+        who="Zoé 4102",
+        site="hq",
+        since=AT,
+        until=AT + 60,
+        way_back=back,
+    )
+    callback = CallbackEvent(
+        id="c1",
+        at=AT + 90,
+        node="hq-1",
+        callback="cb1",
+        number="+12125550123",
+        caller="+12125550177",
+        trunk="ers-b",
+        outcome=CallbackOutcome.RECEIVED,
+        who="Zoé 4102",
+    )
+    asked = SourceAnswer(source="wiremap", outcome=SourceOutcome.MISSED, reason="unknown", detail="00:1b:2c:3d:4e:50")
+    sources = (asked,)
+    whole = call_record([*whole_call(lease=lease, sources=sources), callback], [])
+    shown = json.dumps(redacted_record(whole.as_document()), ensure_ascii=False)
+    for private in ("4102", "Zoé", "5550123", "5550177", "1b:2c"):
+        assert private not in shown, private
+    for kept in ("ers-b", "pbx", "hq", "own"):
+        assert kept in shown
