@@ -22,6 +22,9 @@ class Works(StrEnum):
 
     YES = "yes"
     PARTLY = "partly"
+    """It does everywhere; something that would take its place is out of order."""
+    SOMEWHERE = "somewhere"
+    """At some sites it does not."""
     NO = "no"
 
 
@@ -45,8 +48,10 @@ def status_of(config: Config, state: CallState, now: float) -> Status:
         basic = site.basic if site is not None and site.basic is not None else emergency.basic
         ladders.append({route.trunk for route in routes} | {last.trunk for last in basic})
     used = [trunks for trunks in ladders if trunks]
-    if not used or any(trunks <= down for trunks in used):
-        emergency_works = Works.NO if not used or all(trunks <= down for trunks in used) else Works.PARTLY
+    if all(trunks <= down for trunks in used):
+        emergency_works = Works.NO
+    elif any(trunks <= down for trunks in used):
+        emergency_works = Works.SOMEWHERE
     else:
         emergency_works = Works.PARTLY if any(trunks & down for trunks in used) else Works.YES
     outbound = set(config.routes.outbound)
