@@ -1,6 +1,7 @@
 """What people read, in English and French: the catalogue in words/*.yaml, and which language somebody gets.
 
-A file holds `key: {en: TEXT, fr: TEXT}`. {name} in a text is replaced.
+A file holds `key: {en: TEXT, fr: TEXT}`. {name} in a text is replaced. Where a text says {count}, `key.one` is the
+same of one thing (and in French of none).
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ class Words:
 
     def say(self, language: str, key: str, /, **values: object) -> str:
         """The text of a key; the key itself where there is none: a page without a word beats no page."""
+        one = ("0", "1") if language == "fr" else ("1",)
+        if str(values.get("count")) in one and f"{key}.one" in self.texts:
+            key = f"{key}.one"
         text = self.texts.get(key, {}).get(language)
         if text is None:
             return key

@@ -450,3 +450,19 @@ def test_no_template_holds_script_or_style_of_its_own() -> None:
         assert all("src=" in tag or "application/json" in tag for tag in scripts), template.name
         for form in re.findall(r'<form[^>]*method="post".*?</form>', text, flags=re.DOTALL):
             assert "csrf" in form, template.name
+
+
+def test_one_device_is_no_devices(here: ConsoleWorld) -> None:
+    words = Words()
+    for key in ("locations.count", "sites.devices", "locations.not_saved"):
+        for language, counts in (("en", ("1", 1)), ("fr", ("0", "1", 0, 1))):
+            for count in counts:
+                assert not re.search(r"devices|appareils|fields|champs", words.say(language, key, count=count))
+        assert re.search(r"devices|fields", words.say("en", key, count="0"))
+        assert re.search(r"appareils|champs", words.say("fr", key, count="1,001"))
+    with here.console.store.writing() as conn:
+        upsert_devices(conn, [{"device": "4102", "site": "hq", "callback": "+12125550142"}])
+    browser = here.browser("ada")
+    for path in ("/locations", "/sites"):
+        assert re.search(r"\b1 device\b", browser.get(path).text)
+        assert "1 devices" not in browser.get(path).text

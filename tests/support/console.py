@@ -186,7 +186,7 @@ def _put_store(file: Path) -> None:
 
 
 @contextmanager
-def console_world(folder: Path, database: str = "", **sections: Mapping[str, Any]) -> Iterator[ConsoleWorld]:
+def console_world(folder: Path, database: str = "", **sections: Any) -> Iterator[ConsoleWorld]:
     """A console on a store (default: SQLite in the folder); `sections` replace those of CONFIG."""
     config = {**CONFIG, **sections}
     if database:
