@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from router.confirmations import Confirmation, Step
@@ -126,6 +127,25 @@ def acknowledge(
     if request.headers.get("accept", "").startswith("application/json"):
         return Response(status_code=204)
     return page.redirect(form.text("next") or f"/calls/{call}")
+
+
+class CallsTaken(BaseModel):
+    """Calls that somebody takes care of."""
+
+    calls: list[str] = Field(min_length=1, max_length=MOST_CALLS, description="record ids")
+    by: str = Field(min_length=1, max_length=100, description="who takes care: a name for people")
+
+
+@endpoints.post("/calls/acknowledge", status_code=204, responses={404: {"description": "no such call: none is"}})
+def acknowledge_calls(
+    caller: Annotated[Caller, Depends(caller_for(TokenRole.WRITE, without_database=True))], taken: CallsTaken
+) -> Response:
+    """Somebody takes care of many calls at once: all or none."""
+    calls = list(dict.fromkeys(taken.calls))
+    for call in calls:
+        caller.need_site(_site(caller.request, call))
+    _acknowledge(caller.request, calls, by=taken.by, how="api")
+    return Response(status_code=204)
 
 
 @endpoints.post("/calls/{call}/acknowledge", status_code=204, responses={404: {"description": "no such call"}})

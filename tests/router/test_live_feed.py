@@ -23,7 +23,7 @@ from router.store.devices import upsert_devices
 from router.store.records import apply_events
 from router.store.users import Role, change_user
 from tests.router.notice_events import intent
-from tests.support.console import AUTHOR, Browser, ConsoleWorld, console_world
+from tests.support.console import AUTHOR, Browser, ConsoleWorld, Program, console_world
 
 HOSTILE = "<script>alert(1)</script>\u202eevil\u2066"
 
@@ -334,6 +334,26 @@ def test_many_calls_are_acknowledged_in_one_step_or_none_of_them(world: ConsoleW
     assert Requests(world.console.state_directory).take() == []
     assert press(desk, "call-1 call-2") == 204
     assert sorted(one["call"] for one in Requests(world.console.state_directory).take()) == ["call-1", "call-2"]
+
+
+def test_a_program_acknowledges_many_calls_or_none_of_them(world: ConsoleWorld) -> None:
+    store(world, call("call-2"), call("call-3", site="lab"))
+    write, read = world.program("write", ("hq",)), world.program("read")
+
+    def send(program: Program, body: Any) -> int:
+        return int(program("POST", "/calls/acknowledge", json=body).status_code)
+
+    assert send(write, {"calls": ["call-1", "call-2", "call-3"], "by": "crm"}) == 404, "one is of another site"
+    assert send(write, {"calls": ["call-1", "call-9"], "by": "crm"}) == 404
+    assert send(read, {"calls": ["call-1"], "by": "crm"}) == 403
+    assert send(Program(world.app, ""), {"calls": ["call-1"], "by": "crm"}) == 401
+    many = [f"call-{number}" for number in range(2000)]
+    wrong: list[Any] = [{"calls": [], "by": "crm"}, {"calls": many, "by": "crm"}, {"calls": ["call-1"], "by": ""}, []]
+    assert [send(write, body) for body in wrong] == [422] * 4
+    assert Requests(world.console.state_directory).take() == []
+    assert send(write, {"calls": ["call-1", "call-2", "call-1"], "by": "crm"}) == 204
+    said = [(one["call"], one["by"], one["how"]) for one in Requests(world.console.state_directory).take()]
+    assert sorted(said) == [("call-1", "crm", "api"), ("call-2", "crm", "api")]
 
 
 def test_one_who_reads_slowly_is_told_how_calls_stand_at_last_and_never_without_end() -> None:
