@@ -91,7 +91,13 @@ def test_own_words_go_first_by_kind_and_language(tmp_path: Path) -> None:
         "{% if %}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{% for a in range(10000000) %}x{% endfor %}",
+        "{% for a in range(1000) %}" * 3 + "{% endfor %}" * 3,
+        "{% set r = range(1000) %}" + "{% for a in r %}" * 3 + "{% endfor %}" * 3,
+        "{{ 'x' * 10 ** 12 }}",
+        "{{ 9 ** 9 ** 9 }}",
         "{% include '/etc/passwd' %}",
+        "",
+        "  \n\n",
         "\x80",
     ],
 )
