@@ -164,19 +164,22 @@ class DeviceFeed:
 
         Never raises: where the database cannot be read, the table is the last known good one, or empty.
         """
-        kept = self._read_kept()
-        self._knew_some = bool(kept)
         self._source.close()
         try:
             with _collector_paused():
                 found = self._source.poll()
         except StoreError as error:
+            kept = self._read_kept()
+            self._knew_some = bool(kept)
             self._known = {device.device: device for device in kept}
             self._on_replace(kept)
             self._say(_unread(error.reason, self._known))
             self._log.error("devices-not-read", reason=error.reason, detail=str(error), used=len(self._known))
             return
         assert isinstance(found, _Whole)  # the first look at a database is always at all of it
+        # The file is needed only where the database knows nothing: it takes as long to read as the database.
+        kept = [] if found.ever_held_a_device else self._read_kept()
+        self._knew_some = found.ever_held_a_device or bool(kept)
         if self._is_lost(found):
             self._is_emptied = True
             self._known = {device.device: device for device in kept}

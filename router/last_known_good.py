@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from e911.location import Device
-from router.store.devices import COLUMNS, STATE_COLUMNS, columns_of, from_columns, state_of
+from router.store.devices import columns_of, from_columns, state_of
 
 FILE_NAME: Final = "devices.jsonl"
 _FORMAT: Final = 1
@@ -41,23 +41,26 @@ class LastKnownGood:
 
         A line that cannot be read (the last one, where a power cut came between) is left out.
         """
+        last: dict[str, bytes] = {}
+        """The last line of each device: one that changed often is made once."""
+        lines = 1
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            with open(self.path, "rb") as file:
+                if _parsed(file.readline()) != self._header:
+                    return []
+                for line in file:
+                    lines += 1
+                    document = _parsed(line)
+                    if document is None:
+                        continue
+                    if isinstance(gone := document.get("removed"), str):
+                        last.pop(gone, None)
+                    elif isinstance(name := document.get("device"), str) and name:
+                        last[name] = line
         except OSError:
             return []
-        if _parsed(lines[0]) != self._header:
-            return []
-        found: dict[str, Device] = {}
-        for line in lines[1:]:
-            document = _parsed(line)
-            if document is None:
-                continue
-            if isinstance(gone := document.get("removed"), str):
-                found.pop(gone, None)
-            elif (device := _device(document)) is not None:
-                found[device.device] = device
-        self._lines = len(lines)
-        return list(found.values())
+        self._lines = lines
+        return [device for line in last.values() if (device := _device(_parsed(line) or {})) is not None]
 
     def replace(self, devices: Iterable[Device], *, pause: Callable[[], None] = _no_pause) -> None:
         """Write the file anew; a crash leaves the old one or the new one, never half of either."""
@@ -113,11 +116,7 @@ def _parsed(line: bytes) -> Mapping[str, object] | None:
 
 
 def _device(document: Mapping[str, object]) -> Device | None:
-    values = {
-        name: value
-        for name in (*COLUMNS, *STATE_COLUMNS)
-        if isinstance(value := document.get(name), str | float | int)
-    }
+    values = {name: value for name, value in document.items() if isinstance(value, (str, float, int))}
     if not values.get("device"):
         return None
     try:
