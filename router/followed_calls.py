@@ -29,6 +29,11 @@ _CALL_ID = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]+)", re.IGNORECASE)
 
 def call_id_of(data: bytes) -> bytes:
     """The Call-ID of a message, empty where there is none that can be read."""
+    # As nearly everybody writes it: to search for both names costs ten times as much.
+    begin = data.find(b"\nCall-ID: ")
+    end = data.find(b"\n", begin + 1)
+    if 0 <= begin < end:
+        return data[begin + 10 : end].strip()
     found = _CALL_ID.search(data)
     return found.group(1).rstrip() if found else b""
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from sip.errors import Reason, RemoteError
 from sip.fields import CACHED_BYTES, value_of
 from sip.flow import Flow
+from sip.headers import usual_top_via_end
 from sip.keyed_hash import keyed_hash
 from sip.message import Edits, Request, Response
 
@@ -87,14 +88,17 @@ def backward_bytes(response: Response, flow: Flow) -> bytes:
     """The response as it goes back to the previous hop (section 16.7 steps 3 and 9): without our Via value."""
     index = response._first["via"]
     raw, fields = response.raw, response.fields
-    if raw and b"," not in fields[index][1] and not flow.point.reliable:
-        # As it came, our Via line left out.
+    own = fields[index][1]
+    second = usual_top_via_end(own) if b"," in own else 0
+    if raw and (second or b"," not in own) and not flow.point.reliable:
+        # As it came, our Via value left out: its line, or what stands before the second value.
         start = raw.index(b"\r\n")
         via = start
         for _, line in fields[:index]:
             via += 2 + len(line)
-        rest = raw[via + 2 + len(fields[index][1]) :]
-        return b"SIP/2.0 %d %b%b%b" % (response.status, response.reason, raw[start:via], rest)
+        rest = raw[via + 2 + (second or len(own)) :]
+        via_name = b"\r\nVia: " if second else b""
+        return b"SIP/2.0 %d %b%b%b%b" % (response.status, response.reason, raw[start:via], via_name, rest)
     if b"," in response.fields[index][1] or (flow.point.reliable and not response.has("content-length")):
         below = response.without_top_via()
         if flow.point.reliable and not below.has("content-length"):
@@ -114,7 +118,7 @@ def has_way_back(response: Response) -> bool:
     fields = response.fields
     if index + 1 < len(fields) and fields[index + 1][0] == "via":
         return True
-    return len(response.values("via")) > 1
+    return bool(usual_top_via_end(fields[index][1])) or len(response.values("via")) > 1
 
 
 def max_forwards(request: Request) -> int:

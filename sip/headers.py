@@ -23,6 +23,8 @@ _USUAL_VIA = re.compile(
     rb"Via: SIP/2\.0/([A-Z]{2,5}) ([0-9A-Za-z.-]+)(?::([0-9]{1,5}))?"
     rb"(;(rport;)?branch=([0-9A-Za-z.!%*_+`'~-]+)(;rport)?)"
 )
+# In front of further values in the same line, as SIPp and some stacks send back what were several lines.
+_USUAL_TOP_VIA = re.compile(_USUAL_VIA.pattern + rb",[ ]?(?=[^\s,])")
 _BRANCH = re.compile(rb"; ?branch ?= ?([^;, ]+)", re.IGNORECASE)
 _RPORT = re.compile(rb"; ?rport ?(?:= ?(\d*))? ?(?=;|$)", re.IGNORECASE)
 _RECEIVED = re.compile(rb"; ?received ?= ?([^;, ]+)", re.IGNORECASE)
@@ -100,9 +102,17 @@ def split_values(value: bytes) -> list[bytes]:
     return [item for item in values if item]
 
 
+def usual_top_via_end(line: bytes) -> int:
+    """Where the second value begins in a Via line with several, the first being as nearly everybody writes it.
+
+    0 where there is no second, or the line needs a closer look."""
+    match = _USUAL_TOP_VIA.match(line)
+    return 0 if match is None else match.end()
+
+
 def parse_usual_via(line: bytes) -> Via | None:
-    """The one Via value of a field line as nearly everybody writes it; None where it needs a closer look."""
-    match = _USUAL_VIA.fullmatch(line)
+    """The first Via value of a field line as nearly everybody writes it; None where it needs a closer look."""
+    match = _USUAL_VIA.fullmatch(line) or _USUAL_TOP_VIA.match(line)
     if match is None:
         return None
     transport, host, port, parameters, before, branch, after = match.groups()

@@ -20,6 +20,7 @@ from sip.headers import (
     split_top,
     split_values,
     tag_of_line,
+    value_end,
 )
 
 
@@ -282,8 +283,8 @@ class Response(Message):
         line = self.fields[index][1]
         fields = self.fields.copy()
         if b"," in line:
-            _, rest = split_top(value_of(line))
-            if rest:
+            rest = line[value_end(line) + 1 :].lstrip()
+            if rest.strip():
                 fields[index] = ("via", b"Via: " + rest)
                 return Response(self.status, self.reason, fields, self.body, self.cseq, self.method)
         del fields[index]

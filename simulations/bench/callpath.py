@@ -163,8 +163,9 @@ class World:
         assert trying.startswith(b"SIP/2.0 100"), trying
         copied = [
             line for line in forwarded.partition(b"\r\n\r\n")[0].split(b"\r\n")
-            if line.startswith((b"Via:", b"Record-Route:", b"From:", b"To:", b"Call-ID:", b"CSeq:"))
+            if line.startswith((b"Record-Route:", b"From:", b"To:", b"Call-ID:", b"CSeq:"))
         ]  # fmt: skip
+        copied.insert(0, vias_of(forwarded))
         tagged = [line + b";tag=s9-%d" % number if line.startswith(b"To:") else line for line in copied]
         contact = b"Contact: <sip:psap@%b:5060;transport=udp>\r\n" % provider[0].encode()
         end = b"\r\nContent-Length: 0\r\n\r\n"
@@ -187,8 +188,9 @@ class World:
             (onward,) = self.receive(method, request, PHONE)
         copied = [
             line for line in onward.partition(b"\r\n\r\n")[0].split(b"\r\n")
-            if line.startswith((b"Via:", b"From:", b"To:", b"Call-ID:", b"CSeq:"))
+            if line.startswith((b"From:", b"To:", b"Call-ID:", b"CSeq:"))
         ]  # fmt: skip
+        copied.insert(0, vias_of(onward))
         self.receive("200 to BYE", b"SIP/2.0 200 OK\r\n" + b"\r\n".join(copied) + end, provider)
 
     def housekeeping(self) -> None:
@@ -199,6 +201,12 @@ class World:
         started = time.thread_time_ns()
         self.logs.render()
         self.spent["log"].append(time.thread_time_ns() - started)
+
+
+def vias_of(request: bytes) -> bytes:
+    """The Via values of a request in one line, as SIPp's providers send them back."""
+    lines = request.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    return b"Via: " + b", ".join(line[5:] for line in lines if line.startswith(b"Via: "))
 
 
 def main() -> None:
