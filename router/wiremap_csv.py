@@ -146,13 +146,15 @@ def merged_problems(
 
 def written_wiremap(entries: Iterable[WiremapEntry]) -> Iterator[str]:
     """The lines of a CSV file of these entries, header first, sorted; read_wiremap reads them back."""
-    # A spreadsheet would take 12e345678901 for a number.
-    everything = (
-        columns_of(entry) | {name: mac_text(getattr(entry, name)) for name in KEY_COLUMNS}
-        for entry in sorted(entries, key=lambda entry: entry.key)
-    )
+    everything = (shown_columns(entry) for entry in sorted(entries, key=lambda entry: entry.key))
     rows = (["" if (value := values[name]) is None else value for name in COLUMNS] for values in everything)
     return written(chain([COLUMNS], rows))
+
+
+def shown_columns(entry: WiremapEntry) -> dict[str, Value]:
+    """The columns as people read and write them: MAC addresses in pairs."""
+    # A spreadsheet would take 12e345678901 for a number.
+    return columns_of(entry) | {name: mac_text(getattr(entry, name)) for name in KEY_COLUMNS}
 
 
 def _header(line: int, cells: list[str], problems: list[CsvProblem]) -> list[str]:

@@ -10,24 +10,13 @@ from fastapi.responses import JSONResponse, Response
 
 from e911.wiremap import WiremapEntry, entry_key, read_identifiers
 from router.console.api import Caller, caller_for
-from router.console.api_devices import Json
+from router.console.api_devices import Json, editor_of
+from router.console.device_edit import values_wrong
 from router.console.problems import FieldProblem, RequestProblem
-from router.location_cells import places_of
-from router.store.devices import Value
+from router.console.wiremap_rows import entry_of, remove_row, save_row
 from router.store.tokens import TokenRole
-from router.store.wiremap import (
-    COLUMNS,
-    KEY_COLUMNS,
-    POINT_COLUMNS,
-    all_entries,
-    columns_of,
-    get_entries,
-    remove_entries,
-    take_turn,
-    upsert_entries,
-)
-from router.wiremap_csv import merged, unfitting, wiremap_value
-from router.wiremap_edit import write_trail
+from router.store.wiremap import COLUMNS, KEY_COLUMNS, POINT_COLUMNS, columns_of, get_entries
+from router.store.wiremap_list import WiremapFilter, wiremap_page
 
 endpoints = APIRouter(prefix="/api/v1", tags=["wiremap"])
 
@@ -59,18 +48,11 @@ def list_wiremap(
     limit: Annotated[int, Query(ge=1, le=1000, description="most rows of a page")] = 100,
 ) -> Response:
     """Access points and switch ports, a page at a time, in the order of their keys."""
+    wanted = WiremapFilter(text=q.strip(), site=site, sites=caller.sites)
     with caller.console.store.reading() as conn:
-        every = [entry for entry in all_entries(conn) if caller.may_see(entry.site)]
-    wanted = q.strip().casefold()
-    found = [entry for entry in every if (not site or entry.site == site) and (not wanted or _holds(entry, wanted))]
-    rest = [entry for entry in found if entry.key > after]
-    page = rest[:limit]
+        found = wiremap_page(conn, wanted, after=after, limit=limit)
     return JSONResponse(
-        {
-            "rows": [_document(entry) for entry in page],
-            "total": len(found),
-            "next": page[-1].key if len(rest) > limit else "",
-        }
+        {"rows": [_document(entry) for entry in found.entries], "total": found.total, "next": found.next}
     )
 
 
@@ -88,34 +70,18 @@ def show_wiremap_row(caller: Annotated[Caller, Depends(_READ)], row: str) -> Res
 @endpoints.put("/wiremap/{row:path}", responses=_CHANGED, openapi_extra=_BODY)
 def put_wiremap_row(caller: Annotated[Caller, Depends(_WRITE)], row: str, body: Json) -> Response:
     """Add a row, or replace it whole: a field that is not given is emptied."""
-    identifiers = _identifiers(row)
-    key = _key(identifiers)
-    values = _values(caller, identifiers, body)
-    entry = merged(values, None)
-    if not caller.may_see(entry.site):
-        raise _refused(FieldProblem.of("site", "not one of this token's sites"))
+    entry = _entry(caller, _identifiers(row), body)
     with caller.console.store.writing() as conn:
-        take_turn(conn)
-        known = get_entries(conn, [key])
-        if key in known and not caller.may_see(known[key].site):
-            raise RequestProblem(404, "not-found")
-        upsert_entries(conn, [entry], known)
-        write_trail(conn, caller.author, known, {key: entry})
-        stored = get_entries(conn, [key])[key]
-    return JSONResponse(_document(stored), status_code=200 if key in known else 201)
+        is_new = save_row(conn, entry, editor_of(caller))
+        stored = get_entries(conn, [entry.key])[entry.key]
+    return JSONResponse(_document(stored), status_code=201 if is_new else 200)
 
 
 @endpoints.delete("/wiremap/{row:path}", status_code=204, responses=_ROW)
 def delete_wiremap_row(caller: Annotated[Caller, Depends(_WRITE)], row: str) -> Response:
     """Take a row away."""
-    key = _key(_identifiers(row))
     with caller.console.store.writing() as conn:
-        take_turn(conn)
-        known = get_entries(conn, [key])
-        if key not in known or not caller.may_see(known[key].site):
-            raise RequestProblem(404, "not-found")
-        remove_entries(conn, [key])
-        write_trail(conn, caller.author, known, {})
+        remove_row(conn, _key(_identifiers(row)), editor_of(caller))
     return Response(status_code=204)
 
 
@@ -131,34 +97,17 @@ def _key(identifiers: dict[str, str]) -> str:
     return entry_key(identifiers["bssid"], identifiers["chassis"], identifiers["port"])
 
 
-def _values(caller: Caller, identifiers: dict[str, str], body: dict[str, Any]) -> dict[str, Value]:
+def _entry(caller: Caller, identifiers: dict[str, str], body: dict[str, Any]) -> WiremapEntry:
     """The row that a body gives. Raises RequestProblem 422 with every field that is wrong."""
-    places = places_of(caller.console.config)
-    values: dict[str, Value] = {**identifiers}
-    problems: list[FieldProblem] = []
-    for name, given in body.items():
-        try:
-            if name not in COLUMNS or name in KEY_COLUMNS:
-                raise ValueError("no such field; the row's identifier stands in the path")
-            if given is not None and (isinstance(given, bool) or not isinstance(given, str | int | float)):
-                raise ValueError("neither a text nor a number; write it in quotes")
-            values[name] = wiremap_value(name, "" if given is None else str(given), places)
-        except ValueError as error:
-            problems.append(FieldProblem.of(name, str(error)))
-    if not problems:
-        problems = [FieldProblem.of(name, what) for name, what in unfitting(values, places)]
-    if problems:
-        raise _refused(*problems)
-    return values
+    foreign = [name for name in body if name not in COLUMNS or name in KEY_COLUMNS]
+    if foreign:
+        what = "no such field; the row's identifier stands in the path"
+        raise _refused(*(FieldProblem.of(name, what) for name in foreign))
+    return entry_of({**identifiers, **body}, caller.console.places)
 
 
 def _refused(*problems: FieldProblem) -> RequestProblem:
-    return RequestProblem(422, "values-wrong", "nothing was changed; see errors", fields=problems)
-
-
-def _holds(entry: WiremapEntry, wanted: str) -> bool:
-    texts = [entry.what, *(value for value in columns_of(entry).values() if isinstance(value, str))]
-    return any(wanted in text.casefold() for text in texts)
+    return values_wrong(list(problems))
 
 
 def _document(entry: WiremapEntry) -> dict[str, Any]:

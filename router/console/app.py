@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
 from config.load import LoadedConfig
+from e911.attachment import mac_text
 from router.console import (
     acknowledge_page,
     api_bulk,
@@ -39,6 +40,7 @@ from router.console import (
     unlocated,
     users_page,
     where_page,
+    wiremap_page,
 )
 from router.console.guard import Guard
 from router.console.pages import Page, language_of, moment, moment_text, visitor
@@ -71,6 +73,7 @@ PAGES: tuple[APIRouter, ...] = (
     sheet_page.router,
     unlocated.router,
     where_page.router,
+    wiremap_page.router,
 )
 """Pages for people, in no particular order. Add yours here; its entry in the menu is in navigation.py."""
 ENDPOINTS: tuple[APIRouter, ...] = (
@@ -103,7 +106,7 @@ def make_console(loaded: LoadedConfig, state_directory: Path | None = None) -> C
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
-    templates.filters |= {"moment": moment, "moment_text": moment_text}
+    templates.filters |= {"moment": moment, "moment_text": moment_text, "mac": mac_text}
     return Console(
         loaded=loaded,
         section=section,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from e911.location import FINER_FIELDS, Device, DeviceKind
+from e911.location import FINER_FIELDS, CivicAddress, Device, DeviceKind
 from router.console.device_edit import Editor, canonical, document_of, etag_of, remove_device, row_of, save_device
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import FieldProblem, RequestProblem
@@ -71,10 +71,10 @@ def locations(
         show=show,
         after=after,
         removed=removed,
-        sites=_sites(page),
+        sites=sites_of(page),
         kinds=[kind.value for kind in DeviceKind],
         now=time.time(),
-        place_of=place_text,
+        place_of=lambda device: address_text(device.civic),
     )
 
 
@@ -106,7 +106,7 @@ def save(form: Annotated[Form, Depends(form_for(Role.ENGINEER))]) -> Response:
         for name in ("confirmed_at", "confirmed_by"):  # shown, and set by the change itself
             row.pop(name, None)
         with page.console.store.writing() as conn:
-            save_device(conn, row, page.console.places, _editor(page), expected=_expected(page, form, is_new))
+            save_device(conn, row, page.console.places, editor_of(page), expected=_expected(page, form, is_new))
     except RequestProblem as error:
         if error.status not in (409, 422):
             raise
@@ -126,7 +126,7 @@ def confirm(form: Annotated[Form, Depends(form_for(Role.DESK))]) -> Response:
     row: dict[str, Value] = {"device": canonical(device), "confirmed_at": float(int(time.time()))}
     row["confirmed_by"] = page.user.username
     with page.console.store.writing() as conn:
-        save_device(conn, row, page.console.places, _editor(page), expected=_must_be_there)
+        save_device(conn, row, page.console.places, editor_of(page), expected=_must_be_there)
     return page.redirect(f"/locations/edit?device={quote(device, safe='')}&saved=true")
 
 
@@ -150,13 +150,12 @@ def remove(form: Annotated[Form, Depends(form_for(Role.ENGINEER))]) -> Response:
     """Take a device away."""
     page = form.page
     with page.console.store.writing() as conn:
-        gone = remove_device(conn, form.text("device"), _editor(page))
+        gone = remove_device(conn, form.text("device"), editor_of(page))
     return page.redirect(f"/locations?removed={quote(gone.device, safe='')}")
 
 
-def place_text(device: Device) -> str:
-    """Where it is, on one line, the finest first."""
-    civic = device.civic
+def address_text(civic: CivicAddress) -> str:
+    """A place on one line, the finest first."""
     number = civic.house_number + civic.house_number_suffix
     street = " ".join(filter(None, (number, civic.street, civic.street_suffix)))
     finer = [getattr(civic, name) for name in ("room", "unit", "floor", "building")]
@@ -181,11 +180,13 @@ def _expected(page: Page, form: Form, is_new: bool) -> Callable[[Device | None],
     return look
 
 
-def _editor(page: Page) -> Editor:
+def editor_of(page: Page) -> Editor:
+    """Who is logged in, as one who changes."""
     return Editor(who=page.author.who, via=page.author.via, may_see=page.may_see)
 
 
-def _sites(page: Page) -> list[Any]:
+def sites_of(page: Page) -> list[Any]:
+    """The sites that a form of this page offers."""
     return [site for site in page.console.config.sites if page.may_see(site.id)]
 
 
@@ -218,7 +219,7 @@ def _form(
         problem=problem,
         saved=saved,
         groups=GROUPS,
-        sites=_sites(page),
+        sites=sites_of(page),
         kinds=[kind.value for kind in DeviceKind],
         history=history,
     )

@@ -21,6 +21,7 @@ ENTRIES = (
     Entry("calls", "/calls"),
     Entry("locations", "/locations", group="places"),
     Entry("unlocated", "/unlocated", group="places"),
+    Entry("wiremap", "/wiremap", group="places"),
     Entry("sites", "/sites", group="places"),
     Entry("elins", "/elins", group="places"),
     Entry("trunks", "/trunks", group="network"),

@@ -141,6 +141,8 @@ def test_a_location_corrected_in_the_browser_is_in_the_providers_next_invite(
                 for path in (
                     "/locations",
                     f"/locations/edit?device={place.device}",
+                    "/wiremap",
+                    "/wiremap/edit",
                     "/sites",
                     "/trunks",
                     "/contacts",
