@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from sip.errors import Reason, RemoteError
-from sip.parsing import MAX_HEADER_BYTES, near_limits
+from sip.parsing import MAX_HEADER_BYTES, header_within_limits, near_limits
 
 MAX_BODY_BYTES = 1_048_576
 """Larger than any body with a location in it; a stream that announces more is not a phone."""
@@ -76,7 +76,7 @@ class StreamFramer:
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
                 if len(self.buffer) > MAX_HEADER_BYTES:
-                    self.error = RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(self.buffer)} bytes")
+                    self.error = _too_large(len(self.buffer))
                 return messages
             head = bytes(self.buffer[: end + 2])
             if b"SIP/" not in head[: head.index(b"\r\n")].upper() and (start := _START_LINE.search(head)):
@@ -115,9 +115,11 @@ class StreamFramer:
         return len(rest) == 2 and (rest[1:] != b"=" or len(self.buffer) - self._scanned > OPEN_BODY_BYTES)
 
     def unframed(self) -> bytes:
-        """After an error: the header that could not be framed, for an answer to it."""
+        """After an error: the header that could not be framed, for an answer to it; as much as is taken of one."""
         end = self.buffer.find(b"\r\n\r\n")
-        return bytes(self.buffer[: end + 4]) if end >= 0 else b""
+        if 0 <= end <= MAX_HEADER_BYTES:
+            return bytes(self.buffer[: end + 4])
+        return header_within_limits(bytes(self.buffer[: MAX_HEADER_BYTES + 1])) if self.error is not None else b""
 
     def _take_keep_alives(self) -> None:
         while self.buffer[:2] == b"\r\n":
@@ -132,10 +134,14 @@ class StreamFramer:
                 del self.buffer[:2]
 
 
+def _too_large(size: int) -> RemoteError:
+    return RemoteError(Reason.HEADER_TOO_LARGE, 513, f"{size} bytes, {MAX_HEADER_BYTES} at the most")
+
+
 def _body_length(head: bytes, max_body: int) -> int | None:
     """What Content-Length says. Without it 0, or None where a Content-Type says that there is a body all the same."""
     if len(head) > MAX_HEADER_BYTES:
-        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{len(head)} bytes")
+        raise _too_large(len(head))
     lengths = {value.strip() for value in _CONTENT_LENGTH.findall(head)}
     if not lengths:
         # Section 20.14 demands it on streams. Without it a body can only be SDP, which is known by its lines: a call

@@ -36,11 +36,11 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     if end < 0:
         return _parse_message_oddly_ended(data)
     if end > NEAR_HEADER_BYTES and not own:
-        _check_size("header-bytes", end, MAX_HEADER_BYTES)
+        _check_size("header-bytes", end, MAX_HEADER_BYTES, data)
     lines = data[:end].split(b"\r\n")
     start = lines.pop(0)
     if len(lines) > NEAR_FIELDS and not own:
-        _check_size("header-fields", len(lines), MAX_FIELDS - 1)
+        _check_size("header-fields", len(lines), MAX_FIELDS - 1, data)
     # The usual message: every line begins with a name seen before. What can be done for all lines at once is a
     # fifth of the price of a loop over them. A line with no colon has no name, and then there are fewer of them.
     keys = list(map(KEYS.get, _names_of(data, 0, end)))
@@ -53,10 +53,27 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     return _finish(start, fields, index, data, end + 4, False)
 
 
-def _check_size(name: str, size: int, most: int) -> None:
+def _check_size(name: str, size: int, most: int, data: bytes) -> None:
     if size > most:
-        raise RemoteError(Reason.HEADER_TOO_LARGE, 0, f"{size} {name.partition('-')[2]}")
+        what = name.partition("-")[2]
+        raise RemoteError(Reason.HEADER_TOO_LARGE, 513, f"{size} {what}, {most} at the most", _readable_part(data))
     near_limits[name] += 1
+
+
+def _readable_part(data: bytes) -> Request | None:
+    """What stands within the limits of a request whose header is too large, for the answer to it (section 21.5.7)."""
+    lines = data[:MAX_HEADER_BYTES].split(b"\r\n", MAX_FIELDS - 1)[:-1]
+    try:
+        message = parse_message(b"\r\n".join(lines) + b"\r\n\r\n", own=True)
+    except RemoteError as error:
+        return error.request if isinstance(error.request, Request) else None
+    return message if isinstance(message, Request) else None
+
+
+def header_within_limits(data: bytes) -> bytes:
+    """The whole lines at the beginning of a header that is too large, with an end to it; b"" where there are none."""
+    head, line_break, _ = data[:MAX_HEADER_BYTES].rpartition(b"\r\n")
+    return head + b"\r\n\r\n" if line_break else b""
 
 
 def _parse_unusual(start: bytes, lines: list[bytes], data: bytes, body_start: int) -> Request | Response:

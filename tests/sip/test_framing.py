@@ -69,6 +69,20 @@ def test_too_large_a_body_is_refused_before_it_comes() -> None:
     assert [(item.flow[:4], item.response.status) for item in book.take()] == [(PHONE_TCP[:4], 413)]
 
 
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("line", [b"X: y\r\n", b"X: " + b"y" * 60_000 + b"\r\n"])
+def test_a_request_with_too_large_a_header_is_answered(line: bytes, ends: bool) -> None:
+    head = request_bytes(b"INVITE").partition(b"\r\n\r\n")[0] + b"\r\n"
+    messages, framer = feed(head + line * (2 * MAX_HEADER_BYTES // len(line) + 1) + b"\r\n" * ends)
+    assert messages == []
+    assert framer.error is not None
+    book = Playbook()
+    book.stack.refuse_unframed(framer.unframed(), PHONE_TCP, framer.error)
+    (answer,) = book.take()
+    assert (answer.flow[:4], answer.response.status) == (PHONE_TCP[:4], 513)
+    assert b"header-too-large" in answer.response.required("warning")
+
+
 @pytest.mark.parametrize("chunk", [b"x" * 1000, b"X: y\r\n" * 100, b"\n" * 997])
 def test_a_header_that_never_ends_ends_the_stream(chunk: bytes) -> None:
     framer = StreamFramer()
