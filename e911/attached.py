@@ -19,9 +19,13 @@ def attached_at(attachment: Attachment, wiremap: WiremapTable, places: Places) -
     entry, reason = wiremap.find(attachment)
     if entry is None:
         return None, None, reason
-    place = places.find(entry.site, entry.zone) or places.find(entry.site)
-    location, place = _located(entry, place)
+    location, place = entry_location(entry, places)
     return location, place, reason if location is not None else NO_ADDRESS
+
+
+def entry_location(entry: WiremapEntry, places: Places) -> tuple[DispatchableLocation | None, SitePlace | None]:
+    """The place that a row says, and the site or zone it is of."""
+    return _located(entry, places.find(entry.site, entry.zone) or places.find(entry.site))
 
 
 @lru_cache(maxsize=CACHED_LOCATIONS)

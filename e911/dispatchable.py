@@ -7,11 +7,13 @@ missing or contradicts itself. Forms of the post are suggested beside, and never
 from dataclasses import dataclass
 from typing import Final
 
+from e911.attached import NO_ADDRESS, entry_location
 from e911.locate import registered_location
 from e911.location import CivicAddress, Device, DispatchableLocation, Site
 from e911.places import Places
 from e911.postal import normal_postal_code, postal_problem, states_of
 from e911.street_forms import directional_form, split_suffix, suffix_form
+from e911.wiremap import WiremapEntry
 
 REQUIRED: Final = ("country", "state", "city", "street", "house_number", "postal_code")
 """What ERS providers in the United States and Canada ask for."""
@@ -76,6 +78,12 @@ def device_dispatchability(device: Device, places: Places, now: float) -> Dispat
     if location is None:
         return Dispatchability(reasons=(reason,), suggestions=suggestions(device.civic))
     return dispatchability(location, place.site if place else None)
+
+
+def wiremap_problems(entry: WiremapEntry, places: Places) -> tuple[str, ...]:
+    """Why help could not be sent to a phone that is attached to what this row of the wiremap is of."""
+    location, place = entry_location(entry, places)
+    return (NO_ADDRESS,) if location is None else _problems(location, place.site if place else None)
 
 
 def civic_problems(civic: CivicAddress, *, has_point: bool = False) -> tuple[str, ...]:

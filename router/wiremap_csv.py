@@ -6,7 +6,7 @@ the whole switch). A column that is not in the file leaves a row's value as it i
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import chain
 from typing import Final
@@ -40,6 +40,8 @@ class WiremapRow:
     values: Mapping[str, Value]
     columns: Mapping[str, int]
     """The number of each column in the file, from 1."""
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """The line of each column, where they are not all on `line`."""
 
 
 def column_named(written: str) -> str:
@@ -140,7 +142,7 @@ def merged_problems(
     for row in rows:
         stored = known.get(row.key)
         for name, what in unfitting({**(columns_of(stored) if stored else {}), **row.values}, places):
-            problems.append(_problem(row.line, row.columns.get(name, 1), name, what))
+            problems.append(_problem(row.lines.get(name, row.line), row.columns.get(name, 1), name, what))
     return problems
 
 

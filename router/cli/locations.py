@@ -13,7 +13,7 @@ import typer
 
 from router.cli.common import ConfigOption, fail, load_or_exit
 from router.cli.post_forms import forms
-from router.cli.stored_rows import open_or_exit, read_file, refuse_file, refuse_row, write_file
+from router.cli.stored_rows import FormatOption, is_yaml, open_or_exit, read_file, refuse_file, refuse_row, write_file
 from router.cli.table import print_table
 from router.cli.validate import validate
 
@@ -57,9 +57,7 @@ def _import(
         bool, typer.Option("--replace", help="Also take away every device that is not in the file.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    form: Annotated[
-        str | None, typer.Option("--format", metavar="csv|yaml", help="Default: by the file's name, else csv.")
-    ] = None,
+    form: FormatOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Add devices from a CSV or YAML file, or change them. All or nothing: one wrong row, and nothing changes.
@@ -101,18 +99,27 @@ def _import(
     from e911.dispatchable import device_problems
     from router import rules
     from router.csv_table import CsvError
+    from router.import_plan import plan_lines
     from router.location_cells import places_of
-    from router.location_plan import import_plan, plan_lines
+    from router.location_plan import KEPT_BY_US, import_plan
     from router.locations_csv import merged_problems, read_rows
     from router.locations_yaml import read_yaml_rows
-    from router.store.devices import UpsertCount, all_devices, get_devices, remove_devices, take_turn, write_devices
+    from router.store.devices import (
+        COLUMNS,
+        UpsertCount,
+        all_devices,
+        get_devices,
+        remove_devices,
+        take_turn,
+        write_devices,
+    )
     from router.store.engine import reading, writing
 
     loaded = load_or_exit(config)
     places = places_of(loaded.config)
     sites = rules.places_of(loaded.config)
     name = "<stdin>" if file == "-" else file
-    read = read_yaml_rows if _is_yaml(file, form) else read_rows
+    read = read_yaml_rows if is_yaml(file, form) else read_rows
     data = read_file(file)
     lines = data.count(b"\n")
     if lines >= _LONG_FILE:
@@ -151,11 +158,11 @@ def _import(
     if as_json:
         import orjson
 
-        document = {"applied": not plan, **planned.as_document()}
+        document = {"applied": not plan, **planned.as_document("device")}
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return
     if plan:
-        for line in plan_lines(planned):
+        for line in plan_lines(planned, COLUMNS, own=KEPT_BY_US):
             typer.echo(line)
     count = UpsertCount(new=len(planned.of("added")), changed=len(planned.of("changed")), unchanged=planned.unchanged)
     removed = f", {len(planned.removed):,} removed" if replace else ""
@@ -163,7 +170,7 @@ def _import(
         f"{_devices(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged{removed}"
     )
     if plan:
-        gains, loses = (sum(1 for item in planned.changes if getattr(item, name)) for name in ("gains", "loses"))
+        gains, loses = len(planned.gains), len(planned.loses)
         typer.echo(f"dispatchable locations: {gains:,} gained, {loses:,} lost; nothing was changed (--plan)")
     if loaded.config.locations.lvf is not None and not plan and (count.new or count.changed) and sys.stderr.isatty():
         typer.echo("new addresses are not validated yet; `edge911 locations validate` asks now", err=True)
@@ -172,14 +179,6 @@ def _import(
         why = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
         if plan or sys.stderr.isatty():
             typer.echo(f"{_devices(len(planned.lacking))} without a dispatchable location: {why}", err=not plan)
-
-
-def _is_yaml(file: str, form: str | None) -> bool:
-    if form is None:
-        return file.endswith((".yaml", ".yml"))
-    if form not in ("csv", "yaml"):
-        fail(f"--format {form}: write csv or yaml")
-    return form == "yaml"
 
 
 def _list(
@@ -218,9 +217,7 @@ def _list(
 
 def _export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; - is standard output.")] = "-",
-    form: Annotated[
-        str | None, typer.Option("--format", metavar="csv|yaml", help="Default: by the file's name, else csv.")
-    ] = None,
+    form: FormatOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Write all devices as CSV or YAML.
@@ -230,7 +227,7 @@ def _export(
     from router.locations_csv import written_rows
     from router.locations_yaml import written_yaml
 
-    write = written_yaml if _is_yaml(file, form) else written_rows
+    write = written_yaml if is_yaml(file, form) else written_rows
     loaded = load_or_exit(config)
     devices = _all(loaded.database_url)
     write_file(file, write(devices), lambda: _devices(len(devices)))

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from router.csv_table import CsvError
 
+FormatOption = Annotated[
+    str | None, typer.Option("--format", metavar="csv|yaml", help="Default: by the file's name, else csv.")
+]
 _WAIT_FOR_OTHERS = 30.0
 """Seconds to wait for another import to end."""
 
@@ -32,6 +35,15 @@ def open_or_exit(url: str) -> "Iterator[Engine]":
             engine.dispose()
     except StoreError as error:
         fail(str(error))
+
+
+def is_yaml(file: str, form: str | None) -> bool:
+    """True where a file is, or is to be, YAML and not CSV: by --format, else by its name."""
+    if form is None:
+        return file.endswith((".yaml", ".yml"))
+    if form not in ("csv", "yaml"):
+        fail(f"--format {form}: write csv or yaml")
+    return form == "yaml"
 
 
 def read_file(file: str) -> bytes:

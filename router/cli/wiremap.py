@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from router.cli.common import ConfigOption, fail, load_or_exit
-from router.cli.stored_rows import open_or_exit, read_file, refuse_file, refuse_row, write_file
+from router.cli.stored_rows import FormatOption, is_yaml, open_or_exit, read_file, refuse_file, refuse_row, write_file
 from router.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -31,10 +31,16 @@ def register(app: typer.Typer) -> None:
 
 
 def _import(
-    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="CSV file; - reads standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or YAML file; - reads standard input.")],
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would change; change nothing.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also take away every row that is not in the file.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    form: FormatOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Add access points and switch ports from a CSV file, or change them. All or nothing.
+    """Add access points and switch ports from a CSV or YAML file, or change them. All or nothing.
 
     \b
     For example:
@@ -56,33 +62,61 @@ def _import(
       latitude, longitude  degrees, WGS 84; both or none
 
     A column that the file does not have keeps the value each row has. An empty cell clears it. Rows that
-    are not in the file stay; `edge911 wiremap remove` takes them away. Every mistake is told as
-    FILE:LINE:COLUMN: what, where COLUMN counts cells.
+    are not in the file stay; --replace takes them away, and so does `edge911 wiremap remove`. Every mistake is
+    told as FILE:LINE:COLUMN: what, where COLUMN counts cells (in YAML: characters).
+
+    YAML: a list `wiremap`, each item a map with these columns as its keys; FILE.yaml, or --format yaml.
     """
+    from e911.dispatchable import wiremap_problems
+    from router import rules
     from router.csv_table import CsvError
+    from router.import_plan import plan_lines
     from router.location_cells import places_of
     from router.store.audit import command_line_author
-    from router.store.engine import writing
-    from router.store.wiremap import get_entries, take_turn, upsert_entries
-    from router.wiremap_csv import merged, merged_problems, read_wiremap
+    from router.store.engine import reading, writing
+    from router.store.wiremap import COLUMNS, all_entries, get_entries, remove_entries, take_turn, upsert_entries
+    from router.wiremap_csv import merged_problems, read_wiremap
     from router.wiremap_edit import write_trail
+    from router.wiremap_plan import wiremap_plan
+    from router.wiremap_yaml import read_wiremap_yaml
 
     loaded = load_or_exit(config)
-    places = places_of(loaded.config)
+    places, sites = places_of(loaded.config), rules.places_of(loaded.config)
     name = "<stdin>" if file == "-" else file
     try:
-        rows = read_wiremap(read_file(file), places)
+        rows = (read_wiremap_yaml if is_yaml(file, form) else read_wiremap)(read_file(file), places)
     except CsvError as error:
         refuse_file(name, error)
-    with open_or_exit(loaded.database_url) as engine, writing(engine) as conn:
-        take_turn(conn)
+    with open_or_exit(loaded.database_url) as engine, (reading if plan else writing)(engine) as conn:
+        if not plan:
+            take_turn(conn)
         known = get_entries(conn, (row.key for row in rows))
+        if replace:
+            known |= {entry.key: entry for entry in all_entries(conn)}
         if problems := merged_problems(rows, known, places):
             refuse_file(name, CsvError(problems))
-        after = [merged(row.values, known.get(row.key)) for row in rows]
-        count = upsert_entries(conn, after, known)
-        write_trail(conn, command_line_author(), known, {entry.key: entry for entry in after})
-    typer.echo(f"{_rows(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged")
+        planned = wiremap_plan(rows, known, lambda entry: wiremap_problems(entry, sites), replace=replace)
+        if not plan:
+            before = {item.name: item.was for item in planned.changes if item.was is not None}
+            after = {item.name: item.becomes for item in planned.changes if item.becomes is not None}
+            upsert_entries(conn, list(after.values()), before)
+            remove_entries(conn, planned.removed)
+            write_trail(conn, command_line_author(), before, after)
+    if as_json:
+        import orjson
+
+        document = {"applied": not plan, **planned.as_document("row")}
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        return
+    if plan:
+        for line in plan_lines(planned, COLUMNS):
+            typer.echo(line)
+    counts = [f"{len(planned.of('added')):,} new", f"{len(planned.of('changed')):,} changed"]
+    counts += [f"{planned.unchanged:,} unchanged", *([f"{len(planned.removed):,} removed"] if replace else [])]
+    typer.echo(f"{_rows(len(rows))}: {', '.join(counts)}")
+    if plan:
+        gains, loses = len(planned.gains), len(planned.loses)
+        typer.echo(f"dispatchable locations: {gains:,} gained, {loses:,} lost; nothing was changed (--plan)")
 
 
 def _list(
@@ -118,14 +152,17 @@ def _list(
 
 def _export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="File to write; - is standard output.")] = "-",
+    form: FormatOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write all rows as CSV; `edge911 wiremap import` reads it back as it is."""
+    """Write all rows as CSV or YAML; `edge911 wiremap import` reads it back as it is."""
     from router.wiremap_csv import written_wiremap
+    from router.wiremap_yaml import written_wiremap_yaml
 
     loaded = load_or_exit(config)
     entries = _all(loaded.database_url)
-    write_file(file, written_wiremap(entries), lambda: _rows(len(entries)))
+    write = written_wiremap_yaml if is_yaml(file, form) else written_wiremap
+    write_file(file, write(entries), lambda: _rows(len(entries)))
 
 
 def _set(

@@ -1,38 +1,33 @@
-"""Many registered devices at once in the REST API: as CSV, JSON or YAML; what would change is told first."""
+"""Many devices, or rows of the wiremap, at once in the REST API; what would change is told first."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from e911.dispatchable import device_problems
-from e911.location import Device
 from router.console.api import Caller, caller_for
 from router.console.api_devices import editor_of
+from router.console.bulk_rows import DEVICES, MOST_PROBLEMS, WIREMAP, BulkTable
 from router.console.device_columns import COLUMNS_SCHEMA
-from router.console.device_edit import Editor, row_of, values_wrong
+from router.console.device_edit import row_of, values_wrong
 from router.console.problems import FieldProblem, RequestProblem
-from router.csv_table import CsvError
-from router.location_cells import Places, unfitting_after
-from router.location_plan import import_plan
-from router.locations_csv import LocationRow, merged_problems, read_rows
-from router.locations_yaml import read_yaml_rows
-from router.rules import places_of
-from router.store.devices import all_devices, get_devices, remove_devices, take_turn, write_devices
+from router.location_cells import Places
+from router.locations_csv import LocationRow
 from router.store.tokens import TokenRole
 
-endpoints = APIRouter(prefix="/api/v1", tags=["devices"])
+endpoints = APIRouter(prefix="/api/v1")
 
-_MOST_PROBLEMS = 500
+_CSV, _YAML = "text/csv", ("application/yaml", "application/x-yaml")
+_AS_CSV: dict[str, Any] = {"schema": {"type": "string", "description": "as the command's `import` reads it"}}
+_AS_YAML: dict[str, Any] = {"schema": {"type": "string", "description": "the same as YAML"}}
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "text/csv": {"schema": {"type": "string", "description": "as `edge911 locations import` reads it"}},
-            "application/yaml": {"schema": {"type": "string", "description": "the same as YAML"}},
+            _CSV: _AS_CSV,
+            _YAML[0]: _AS_YAML,
             "application/json": {
                 "schema": {
                     "type": "object",
@@ -43,62 +38,66 @@ _BODY = {
         },
     }
 }
+_WIREMAP_BODY = {"requestBody": {"required": True, "content": {_CSV: _AS_CSV, _YAML[0]: _AS_YAML}}}
+_WRONG: dict[int | str, dict[str, Any]] = {422: {"description": "`errors` names each; none stored"}}
 
 
 async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-@endpoints.put("/devices", openapi_extra=_BODY, responses={422: {"description": "`errors` names each; none stored"}})
+_Writer = Annotated[Caller, Depends(caller_for(TokenRole.WRITE))]
+_Bytes = Annotated[bytes, Depends(_body)]
+_Plan = Annotated[bool, Query(description="tell what would change, and change nothing")]
+
+
+@endpoints.put("/devices", openapi_extra=_BODY, responses=_WRONG, tags=["devices"])
 def put_devices(
-    caller: Annotated[Caller, Depends(caller_for(TokenRole.WRITE))],
-    body: Annotated[bytes, Depends(_body)],
-    plan: Annotated[bool, Query(description="tell what would change, and change nothing")] = False,
+    caller: _Writer,
+    body: _Bytes,
+    plan: _Plan = False,
     replace: Annotated[bool, Query(description="also take away every device that is not in the body")] = False,
 ) -> Response:
     """Add many devices, or change them: all or nothing. A field that is not given stays, an empty one is emptied."""
-    places, sites, now = caller.console.places, places_of(caller.console.config), time.time()
-    rows = _rows(caller.request, body, places)
-    editor = editor_of(caller)
-    store = caller.console.store
+    if _kind(caller.request) == "application/json":
+        return _put(DEVICES, caller, _json_rows(body, caller.console.places), plan, replace)
+    return _put(DEVICES, caller, _rows(DEVICES, caller, body, ", application/json"), plan, replace)
+
+
+@endpoints.put("/wiremap", openapi_extra=_WIREMAP_BODY, responses=_WRONG, tags=["wiremap"])
+def put_wiremap(
+    caller: _Writer,
+    body: _Bytes,
+    plan: _Plan = False,
+    replace: Annotated[bool, Query(description="also take away every row that is not in the body")] = False,
+) -> Response:
+    """Add many rows, or change them: all or nothing. A column that is not given stays, an empty one is emptied."""
+    return _put(WIREMAP, caller, _rows(WIREMAP, caller, body, ""), plan, replace)
+
+
+def _put(table: BulkTable, caller: Caller, rows: Sequence[Any], plan: bool, replace: bool) -> Response:
+    editor, store = editor_of(caller), caller.console.store
     with store.reading() if plan else store.writing() as conn:
         if not plan:
-            take_turn(conn)
-        if replace:
-            known = {device.device: device for device in all_devices(conn) if caller.may_see(device.site)}
-            known |= get_devices(conn, (row.device for row in rows))
-        else:
-            known = get_devices(conn, (row.device for row in rows))
-        _check(rows, known, places, editor)
-        planned = import_plan(
-            rows,
-            known,
-            lambda device: device_problems(device, sites, now),
-            replace=replace,
-            now=now,
-            by=editor.who,
-        )
+            table.take_turn(conn)
+        planned = table.plan(conn, rows, caller.console, editor, replace)
         if not plan:
-            write_devices(conn, planned.writes, now=now, by=editor.who, via=editor.via)
-            remove_devices(conn, planned.removed, by=editor.who, via=editor.via)
-    return JSONResponse({"applied": not plan, **planned.as_document()})
+            table.apply(conn, planned, editor)
+    return JSONResponse({"applied": not plan, **planned.as_document(table.row)})
 
 
-def _rows(request: Request, body: bytes, places: Places) -> Sequence[LocationRow]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    readers = {"text/csv": read_rows, "application/yaml": read_yaml_rows, "application/x-yaml": read_yaml_rows}
-    if kind in readers:
-        try:
-            return readers[kind](body, places)
-        except CsvError as error:
-            raise _csv_wrong(error) from None
-    if kind == "application/json":
-        return list(_json_rows(body, places))
-    detail = "send Content-Type: text/csv, application/json or application/yaml"
-    raise RequestProblem(415, "media-type-unknown", detail)
+def _rows(table: BulkTable, caller: Caller, body: bytes, also: str) -> Sequence[Any]:
+    kind = _kind(caller.request)
+    if kind == _CSV or kind in _YAML:
+        return table.read(body, caller.console, kind in _YAML)
+    raise RequestProblem(415, "media-type-unknown", f"send Content-Type: text/csv{also} or application/yaml")
 
 
-def _json_rows(body: bytes, places: Places) -> Iterable[LocationRow]:
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _json_rows(body: bytes, places: Places) -> Sequence[LocationRow]:
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -129,33 +128,5 @@ def _json_rows(body: bytes, places: Places) -> Iterable[LocationRow]:
         first.setdefault(row.device, number)
         rows.append(row)
     if problems:
-        raise values_wrong(problems[:_MOST_PROBLEMS])
+        raise values_wrong(problems[:MOST_PROBLEMS])
     return rows
-
-
-def _check(rows: Sequence[LocationRow], known: Mapping[str, Device], places: Places, editor: Editor) -> None:
-    """Raises RequestProblem 422 for columns that do not fit together, and for devices and sites of others."""
-    is_csv = any(row.columns.get("device") for row in rows)
-    if is_csv and (found := merged_problems(rows, known, places)):
-        raise _csv_wrong(CsvError(found))
-    problems: list[FieldProblem] = []
-    for row in rows:
-        where = f"line {row.line}" if is_csv else f"devices[{row.line}]"
-        before = known.get(row.device)
-        if not is_csv:
-            for column, what in unfitting_after(before, row.values, places):
-                problems.append(FieldProblem.of(f"{where}.{column}", what))
-        site = str(row.values.get("site", before.site if before else "") or "")
-        if not editor.may_see(site) or (before is not None and not editor.may_see(before.site)):
-            problems.append(FieldProblem.of(f"{where}.site", "this device or site is not yours; name one of yours"))
-    if problems:
-        raise values_wrong(problems[:_MOST_PROBLEMS])
-
-
-def _csv_wrong(error: CsvError) -> RequestProblem:
-    return values_wrong(
-        [
-            FieldProblem.of(f"{one.line}:{one.column}{f': {one.name}' if one.name else ''}", one.what)
-            for one in error.problems[:_MOST_PROBLEMS]
-        ]
-    )

@@ -6,7 +6,7 @@ A row is named by its BSSID, or by CHASSIS,PORT (`CHASSIS,` for a whole switch),
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from e911.wiremap import WiremapEntry, entry_key, read_identifiers
 from router.console.api import Caller, caller_for
@@ -15,8 +15,9 @@ from router.console.device_edit import values_wrong
 from router.console.problems import FieldProblem, RequestProblem
 from router.console.wiremap_rows import entry_of, remove_row, save_row
 from router.store.tokens import TokenRole
-from router.store.wiremap import COLUMNS, KEY_COLUMNS, POINT_COLUMNS, columns_of, get_entries
+from router.store.wiremap import COLUMNS, KEY_COLUMNS, POINT_COLUMNS, all_entries, columns_of, get_entries
 from router.store.wiremap_list import WiremapFilter, wiremap_page
+from router.wiremap_csv import written_wiremap
 
 endpoints = APIRouter(prefix="/api/v1", tags=["wiremap"])
 
@@ -39,7 +40,7 @@ _CHANGED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@endpoints.get("/wiremap")
+@endpoints.get("/wiremap", responses={200: {"content": {"text/csv": {}}}})
 def list_wiremap(
     caller: Annotated[Caller, Depends(_READ)],
     q: Annotated[str, Query(max_length=200, description="a text in identifier, name, address, …")] = "",
@@ -47,7 +48,12 @@ def list_wiremap(
     after: Annotated[str, Query(max_length=600, description="`next` of the page before")] = "",
     limit: Annotated[int, Query(ge=1, le=1000, description="most rows of a page")] = 100,
 ) -> Response:
-    """Access points and switch ports, a page at a time, in the order of their keys."""
+    """Access points and switch ports, a page at a time, in the order of their keys. With `Accept: text/csv`: all of
+    them, as `edge911 wiremap export` writes them."""
+    if "text/csv" in caller.request.headers.get("accept", ""):
+        with caller.console.store.reading() as conn:
+            every = [entry for entry in all_entries(conn) if caller.may_see(entry.site)]
+        return StreamingResponse(written_wiremap(every), media_type="text/csv; charset=utf-8")
     wanted = WiremapFilter(text=q.strip(), site=site, sites=caller.sites)
     with caller.console.store.reading() as conn:
         found = wiremap_page(conn, wanted, after=after, limit=limit)

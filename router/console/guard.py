@@ -29,6 +29,7 @@ HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=(self)"),
 )
+_BULK = frozenset({"/api/v1/devices", "/api/v1/wiremap", "/locations/import", "/wiremap/import"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -83,7 +84,7 @@ class Guard:
 
 def limit_of(method: str, path: str) -> int:
     """How many bytes of body a request may have."""
-    if path == "/api/v1/devices" and method in ("PUT", "POST"):
+    if path in _BULK and method in ("PUT", "POST"):
         return MAX_BULK
     if path.startswith("/sites/") and path.endswith("/plan"):
         return MAX_UPLOAD

@@ -71,4 +71,4 @@ class Rates:
         self.evidence = Rate(10, 6)
         """Reports, by user."""
         self.upload = Rate(10, 6)
-        """Plan images, by user."""
+        """Plan images and files of rows, by user."""

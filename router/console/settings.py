@@ -17,6 +17,7 @@ from config.schema import Config
 from config.schema import Console as ConsoleSection
 from router.console.lately import Lately
 from router.console.rate import Rates
+from router.console.uploads import Uploads
 from router.console.words import Words
 from router.location_cells import Places, places_of
 from router.store.engine import open_store, reading, sqlite_path, writing
@@ -88,6 +89,7 @@ class Console:
     words: Words
     templates: Environment
     rates: Rates = field(default_factory=Rates)
+    uploads: Uploads = field(default_factory=Uploads)
     logins: Lately[Session] = field(default_factory=Lately)
     tokens: Lately[ApiToken] = field(default_factory=Lately)
 

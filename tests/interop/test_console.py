@@ -143,6 +143,8 @@ def test_a_location_corrected_in_the_browser_is_in_the_providers_next_invite(
                     f"/locations/edit?device={place.device}",
                     "/wiremap",
                     "/wiremap/edit",
+                    "/locations/import",
+                    "/wiremap/import",
                     "/sites",
                     "/trunks",
                     "/contacts",
@@ -151,6 +153,28 @@ def test_a_location_corrected_in_the_browser_is_in_the_providers_next_invite(
                     wider = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
                     assert not page.evaluate(wider), f"{path} is wider than a telephone's screen"
                 assert complaints == []
+
+
+def test_a_file_that_was_looked_at_and_confirmed_is_in_the_providers_next_invite(
+    office: ConsoleWorld, tmp_path: Path
+) -> None:
+    place = office.built["branch"]
+    file = tmp_path / "phones.yaml"
+    file.write_text(f"devices:\n  - {{device: '{place.device}', room: 'F-31'}}\n")
+    with chromium() as browser, new_page(browser, viewport={"width": 390, "height": 844}) as (page, complaints):
+        page.goto(f"{office.url}/locations/import")
+        page.fill("input[name=username]", "alice")
+        page.fill("input[name=password]", PASSWORD)
+        page.press("input[name=password]", "Enter")
+        page.set_input_files("input[type=file]", file)
+        page.click("button:has-text('Show what would change')")
+        page.wait_for_selector("ins:has-text('F-31')")
+        wider = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not page.evaluate(wider), "the plan is wider than a telephone's screen"
+        page.click("button:has-text('Apply 1 change')")
+        page.wait_for_selector(".done")
+        assert complaints == []
+    until(lambda: room_sent(place) == "F-31", "the provider gets the room of the file")
 
 
 def test_what_the_api_stores_reaches_calls(office: ConsoleWorld) -> None:

@@ -20,6 +20,7 @@ from router.store.engine import open_store, reading
 from router.table_feed import TableFeed
 from router.wiremap_csv import merged, read_wiremap, written_wiremap
 from router.wiremap_feed import followed_wiremap, wiremap_now
+from router.wiremap_yaml import read_wiremap_yaml, written_wiremap_yaml
 from tests.router.test_locations_cli import CONFIG
 from tests.support.commands import invoke
 
@@ -76,6 +77,23 @@ def test_import_change_export_and_remove(wiremap: Command) -> None:
     engine.dispose()
     assert [row.action for row in trail] == ["create"] * 3 + ["change"] * 2 + ["remove"] * 2
     assert (trail[3].subject, trail[3].via) == ("wiremap:switch 001b54aabbcc gi1/0/14", "cli")
+
+
+def test_an_import_tells_first_what_it_would_change_and_takes_away_what_is_gone(wiremap: Command) -> None:
+    planned = wiremap("import", "-", "--plan", stdin=ROWS)
+    assert planned.stdout.splitlines()[-2] == "3 rows: 3 new, 0 changed, 0 unchanged"
+    assert wiremap.all() == {}
+    wiremap("import", "-", stdin=ROWS)
+    file = wiremap.directory / "all.yaml"
+    wiremap("export", str(file))
+    assert wiremap("import", str(file), "--replace").stdout == "3 rows: 0 new, 0 changed, 3 unchanged, 0 removed\n"
+    moved = "wiremap:\n  - bssid: 00:1b:2c:3d:4e:50\n    room: '17'\n"
+    again = wiremap("import", "-", "--format", "yaml", "--plan", "--replace", "--json", stdin=moved)
+    document = json.loads(again.stdout)
+    assert document["changed"] == [{"row": "bssid 001b2c3d4e50", "before": {}, "after": {"room": "17"}}]
+    assert (document["applied"], len(document["removed"]), len(wiremap.all())) == (False, 2, 3)
+    assert wiremap("import", "-", "--format", "yaml", "--replace", stdin=moved).exit_code == 0
+    assert [row["room"] for row in wiremap.all().values()] == ["17"]
 
 
 def test_every_mistake_has_its_line_and_column_and_nothing_is_stored(wiremap: Command) -> None:
@@ -160,6 +178,10 @@ texts = st.text("aZ09 ,;\"'é<&/-世", max_size=12).map(str.strip)
     )
 )
 def test_what_is_written_is_read_back(entries: list[WiremapEntry]) -> None:
+    as_yaml = read_wiremap_yaml("".join(written_wiremap_yaml(entries)).encode(), PLACES)
+    assert sorted((merged(row.values, None) for row in as_yaml), key=lambda entry: entry.key) == sorted(
+        entries, key=lambda entry: entry.key
+    )
     rows = read_wiremap("".join(written_wiremap(entries)).encode(), PLACES)
     assert sorted((merged(row.values, None) for row in rows), key=lambda entry: entry.key) == sorted(
         entries, key=lambda entry: entry.key

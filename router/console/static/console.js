@@ -1,4 +1,5 @@
-// Everything works without this; it shows times as they are here, asks before what cannot be undone, and opens the menu.
+// Everything works without this; it shows times as they are here, asks before what cannot be undone, shows
+// that a file is under way, and opens the menu.
 "use strict";
 
 for (const shown of document.querySelectorAll("time[datetime]")) {
@@ -14,6 +15,14 @@ for (const shown of document.querySelectorAll("time[datetime]")) {
 for (const form of document.querySelectorAll("form[data-confirm]")) {
   form.addEventListener("submit", (event) => {
     if (!window.confirm(form.dataset.confirm)) event.preventDefault();
+  });
+}
+
+for (const form of document.querySelectorAll("form[data-busy]")) {
+  form.addEventListener("submit", () => {
+    const button = form.querySelector("button");
+    button.disabled = true;
+    button.textContent = form.dataset.busy;
   });
 }
 
