@@ -82,6 +82,7 @@ class ServerTransaction:
     """One request received (section 17.2)."""
 
     __slots__ = (
+        "cseq",
         "deadline",
         "durations",
         "flow",
@@ -99,6 +100,7 @@ class ServerTransaction:
     def __init__(self, key: bytes, request: Request, flow: Flow, times: Durations) -> None:
         self.key = key
         self.method = request.method
+        self.cseq = request.cseq
         self.request: Request | None = request
         self.flow = flow
         self.durations = times

@@ -263,6 +263,9 @@ class Stack:
             else:
                 self._run(server, Event.ACK, request, now)
             return
+        if server is not None and method == b"INVITE" and server.is_answered and server.cseq != request.cseq:
+            self._end(server)  # one branch for all requests again: the next INVITE of a call, whose last one is over
+            server = None
         if server is not None:
             self.counts["request_retransmissions"] += 1
             self._run(server, Event.REQUEST, request, now)
@@ -370,7 +373,9 @@ class Stack:
         branch = via.branch
         name = b"INVITE" if method == b"ACK" else method
         if branch.startswith(MAGIC_COOKIE) and len(branch) > len(MAGIC_COOKIE):
-            return b"%b|%b|%b" % (branch, via.sent_by, name)
+            # The Call-ID too: there are phones that give all of their requests one branch, and their next call is no
+            # retransmission of the last. A true retransmission, an ACK and a CANCEL have the INVITE's own.
+            return b"%b|%b|%b|%b" % (branch, via.sent_by, name, request.call_id)
         top, _ = split_top(request.required("via"))
         top = re.sub(rb";\s*(received|rport)[^;,]*", b"", top, flags=re.IGNORECASE)
         return b"|".join([request.uri, request.from_tag, request.call_id, b"%d" % request.cseq, top, name])
@@ -408,7 +413,8 @@ class Stack:
                 del table[tx.branch]
             tx.owner = None
         else:
-            self.servers.pop(tx.key, None)
+            if self.servers.get(tx.key) is tx:
+                del self.servers[tx.key]
             tx.owner = None
             tx.request = None
 

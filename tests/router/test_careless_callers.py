@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from e911.record import CallIntent
-from tests.support.call_world import PHONE, PROVIDER_A, SDP, CallWorld, of, one, response
+from tests.support.call_world import PHONE, PROVIDER_A, SDP, CallWorld, invite, of, one, response
 from tests.support.sip_text import Message
 
 ODD = [
@@ -107,3 +107,37 @@ def test_every_route_failed(tmp_path: Path) -> None:
         changed("ACK", ("tO :  sip:911@pbx.example.com", f"tO: sip:911@pbx.example.com;tag={tag}"))
     )
     assert not of(world.advance(40.0), 503), "acknowledged: not sent again"
+
+
+ONE_BRANCH = b"z9hG4bKfixed"
+
+
+def with_one_branch(number: int, *replaced: tuple[bytes, bytes]) -> bytes:
+    raw = invite(number=number).replace(b"z9hG4bKt%d" % number, ONE_BRANCH)
+    for before, after in replaced:
+        raw = raw.replace(before, after)
+    return raw
+
+
+@pytest.mark.parametrize("status", [0, 180, 200, 503])
+def test_a_phone_whose_branch_is_always_the_same_dials_911_again(tmp_path: Path, status: int) -> None:
+    world = CallWorld(tmp_path, emergency={"routes": [{"name": "a", "trunk": "ers-a"}], "default": {"site": "hq"}})
+    sent = one(world.receive(with_one_branch(1)), "INVITE").message
+    if status:
+        world.receive(response(sent, status), PROVIDER_A)
+    again = one(world.receive(with_one_branch(2)), "INVITE").message
+    assert again.call_id == "call-2"
+    assert one(world.receive(response(again, 200), PROVIDER_A), 200).message.call_id == "call-2"
+    assert not of(world.receive(with_one_branch(2)), "INVITE"), "a retransmission is one still"
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_and_again_in_the_same_call(tmp_path: Path, status: int) -> None:
+    world = CallWorld(tmp_path, emergency={"routes": [{"name": "a", "trunk": "ers-a"}], "default": {"site": "hq"}})
+    sent = one(world.receive(with_one_branch(1)), "INVITE").message
+    world.receive(response(sent, status), PROVIDER_A)
+    to = ((b"sip:911@pbx.example.com>", b"sip:911@pbx.example.com>;tag=psap"),) if status == 200 else ()
+    again = one(world.receive(with_one_branch(1, (b"1 INVITE", b"2 INVITE"), *to)), "INVITE").message
+    assert again.get("cseq") == "2 INVITE"
+    answered = world.receive(response(again, 200), PROVIDER_A)
+    assert one(answered, 200).message.get("cseq") == "2 INVITE"

@@ -453,6 +453,8 @@ def test_what_makes_another_transaction() -> None:
     assert len(book.user.requests) == len(same_branch)
     book.receive(request_bytes(b"OPTIONS", via=b"v:SIP / 2.0 / UDP 192.0.2.10 : 5060 ; Branch = z9hG4bKphone1"))
     assert len(book.user.requests) == len(same_branch), "the same Via, written otherwise"
+    book.receive(request_bytes(b"OPTIONS", call_id=b"another"))
+    assert len(book.user.requests) == len(same_branch) + 1, "a phone with one branch for all that it sends"
 
 
 @pytest.mark.parametrize("branch", [b"", b";branch=1", b";branch=z9hG4bK"])
