@@ -128,7 +128,7 @@ def desk_names(config: Config) -> tuple[Where, ...]:
                 uri = parse_sip_uri(site.desk.encode("latin-1", "replace"))
             except RemoteError:
                 continue
-            if parse_address(uri.host) is None:
+            if parse_address(uri.destination) is None:
                 found.append(where_of(uri))
     return tuple(dict.fromkeys(found))
 

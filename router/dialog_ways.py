@@ -66,7 +66,7 @@ class DialogWays:
         match = _OUR_ROUTE.fullmatch(request.lines("route")[0])
         if match is None or onward.point is not self.next_hops.leaving_point(decision):
             return  # by another listening point than it names: which one may depend on more
-        if parse_address(parse_sip_uri(uri).host) is None:
+        if parse_address(parse_sip_uri(uri).destination) is None:
             return  # DNS may say something else the next time
         if source.side is not Side.INSIDE and not self.next_hops.outside_may_reach(uri):
             return  # its token opened the way; that of another may not

@@ -344,7 +344,7 @@ def _ordinary(
     uri = request.uri
     if scheme_of(uri) in ("sip", "sips"):
         try:
-            host = parse_sip_uri(uri).host
+            host = parse_sip_uri(uri).destination
         except RemoteError as error:
             return {"rule": str(error), "served": False, "trunks": []}
         if sources.reaches_inside(host):

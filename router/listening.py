@@ -120,7 +120,7 @@ class ListeningPoints:
             fitting = self._fitting[transport, six, name] = self._find_fitting(transport, six, name)
         if fitting:
             return self.localise(fitting[0] if len(fitting) == 1 else self._best(fitting, host, near), host)
-        if transport != "udp":
+        if transport in ("tcp", "tls"):
             # No listener of this transport: a connection we open is enough for the call; later requests come by the
             # Record-Route, which names a point where we do listen.
             family = self._of_family(six, name) or self._of_family(six, "")

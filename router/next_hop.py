@@ -47,8 +47,9 @@ class NextHops:
         seed: of the request; it decides among equal servers. Raises RemoteError where the URI cannot be read.
         """
         target = parse_sip_uri(uri)
-        if parse_address(target.host) is not None:
-            server = Server(target.transport, target.host, target.effective_port)
+        host = target.destination
+        if parse_address(host) is not None:
+            server = Server(target.transport, host, target.effective_port)
             then(self._flows([server], leaving, arrived))
             return
         if self.resolve is None:
@@ -87,11 +88,11 @@ class NextHops:
         if not decision.own:
             return None
         uri = decision.own[-1]
-        return self.points.find(uri.transport, uri.host, uri.effective_port)
+        return self.points.find(uri.transport, uri.destination, uri.effective_port)
 
     def is_own(self, uri: SipUri) -> bool:
         """True where a URI names this router."""
-        return self.points.is_own(uri.host, uri.effective_port)
+        return self.points.is_own(uri.destination, uri.effective_port)
 
     def is_own_text(self, uri: bytes) -> bool:
         """The same for a URI not read yet. Raises RemoteError where it is a SIP URI that cannot be read."""
@@ -104,7 +105,7 @@ class NextHops:
         if scheme_of(uri) not in ("sip", "sips"):
             return None
         parsed = parse_sip_uri(uri)
-        if self.is_own(parsed) or not self.sources.reaches_inside(parsed.host):
+        if self.is_own(parsed) or not self.sources.reaches_inside(parsed.destination):
             return None
         return parsed
 
@@ -112,15 +113,16 @@ class NextHops:
         """True where a request from outside may go to this URI, in a dialog of ours or not."""
         if scheme_of(uri) not in ("sip", "sips"):
             return False
-        host = parse_sip_uri(uri).host
+        host = parse_sip_uri(uri).destination
         return self.sources.reaches_inside(host) or self.sources.is_trunk(host)
 
     def is_listed(self, uri: bytes) -> bool:
         """True where a URI's host is an address that the configuration lists."""
-        return scheme_of(uri) in ("sip", "sips") and self.sources.is_listed(parse_sip_uri(uri).host)
+        return scheme_of(uri) in ("sip", "sips") and self.sources.is_listed(parse_sip_uri(uri).destination)
 
 
 def where_of(uri: SipUri) -> Where:
     """What a URI with a host name says of where to send."""
     transport = uri.parameters.get("transport", b"").decode("latin-1").lower()
-    return Where(uri.host, uri.port, transport if transport in ("udp", "tcp", "tls") else "", uri.scheme == "sips")
+    named = transport if transport in ("udp", "tcp", "tls") else ""
+    return Where(uri.destination, uri.port, named, uri.scheme == "sips")

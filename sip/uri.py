@@ -2,11 +2,13 @@
 
 import re
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from sip.errors import Reason, RemoteError
 
 _HOST = rb"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?"
+_HOST_NAME = re.compile(_HOST)
 _HOST_AND_REST = re.compile(
     rb"(?P<host>" + _HOST + rb")(?::(?P<port>\d{1,5}))?(?P<parameters>(?:;[^\s<>?]*)?)(?P<headers>(?:\?[^\s<>]*)?)",
 )
@@ -38,6 +40,12 @@ class SipUri(NamedTuple):
         if self.scheme == "sips":
             return "tls"
         return named or "udp"
+
+    @property
+    def destination(self) -> str:
+        """The host to send to (RFC 3263 section 4): maddr, where it names one host, else host."""
+        maddr = self.parameters.get("maddr")
+        return (_one_host(maddr) if maddr else "") or self.host
 
     @property
     def effective_port(self) -> int:
@@ -125,6 +133,20 @@ _NAMES = {
 
 def _parameter_name(name: bytes) -> str:
     return name.strip().decode("latin-1").lower()
+
+
+def _one_host(maddr: bytes) -> str:
+    """The host that a maddr names, as in SipUri; "" for what is none, and for addresses of many: a request is never
+    multiplied."""
+    if not _HOST_NAME.fullmatch(maddr):
+        return ""
+    host = maddr.decode("latin-1").strip("[]").rstrip(".").lower()
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "" if host[-1:].isdigit() else host
+    is_many = address.is_multicast or address.is_unspecified or host == "255.255.255.255"
+    return "" if is_many else host
 
 
 def bracketed(host: str) -> str:

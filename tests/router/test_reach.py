@@ -149,3 +149,39 @@ def test_inside_goes_anywhere(world: CallWorld) -> None:
     sent, _ = answered(world)
     raw = world.in_dialog(sent.message, "BYE", SOMEWHERE, ["<sip:10.0.0.5:5060;lr>"])
     assert one(world.receive(raw), "BYE").to == ("192.0.2.200", 5060)
+
+
+def test_a_maddr_says_where_a_request_goes_and_whether_it_may(world: CallWorld) -> None:
+    """RFC 3263 section 4, in Request-URI and Route; the far end's Contact may say so."""
+    sent, routes = answered(world)
+    for uri in ("sip:x@psap.example;maddr=203.0.113.31", "sip:x@192.0.2.200:5060;maddr=203.0.113.31"):
+        assert one(world.receive(world.in_dialog(sent.message, "BYE", uri, routes)), "BYE").to == (
+            "203.0.113.31",
+            5060,
+        )
+        assert one(world.receive(world.in_dialog(sent.message, "ACK", uri, routes)), "ACK").to == (
+            "203.0.113.31",
+            5060,
+        )
+    further = [*routes, "<sip:proxy.example;maddr=203.0.113.31;lr>"]
+    assert one(world.receive(world.in_dialog(sent.message, "BYE", "sip:x@psap.example", further)), "BYE").to == (
+        "203.0.113.31",
+        5060,
+    )
+    own = ["<sip:10.0.0.5:5060;lr>"]
+    raw = world.in_dialog(sent.message, "BYE", CALLER + ";maddr=192.0.2.200", own, from_far=True)
+    assert one(world.receive(raw, LISTED), 403), "an inside host, but sent to somewhere else"
+    raw = world.in_dialog(sent.message, "BYE", CALLER, [*own, f"<{CALLER};maddr=192.0.2.200;lr>"], from_far=True)
+    assert one(world.receive(raw, LISTED), 403)
+    raw = invite(f"sip:4102@{PHONE[0]};maddr=192.0.2.200", source=LISTED)
+    assert one(world.receive(raw, LISTED), "INVITE").to == ("10.0.0.10", 5060), "a call for the PBX, as any other"
+
+
+@pytest.mark.parametrize("transport", ["sctp", "ws", "wss", "tls-sctp", "x"])
+def test_a_transport_we_have_not_is_nowhere(world: CallWorld, transport: str) -> None:
+    sent, routes = answered(world)
+    raw = world.in_dialog(sent.message, "BYE", f"sip:x@203.0.113.31;transport={transport}", routes)
+    assert [message.message.start for message in world.receive(raw)] == ["SIP/2.0 480 Temporarily Unavailable"]
+    assert not world.receive(
+        world.in_dialog(sent.message, "ACK", f"sip:x@203.0.113.31;transport={transport}", routes)
+    )

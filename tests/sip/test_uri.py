@@ -85,6 +85,25 @@ def test_parameters() -> None:
     assert parse_parameters(b"") == {}
 
 
+@pytest.mark.parametrize(
+    ("maddr", "destination"),
+    [
+        (b"192.0.2.7", "192.0.2.7"),
+        (b"[2001:db8::7]", "2001:db8::7"),
+        (b"Proxy.Example.com.", "proxy.example.com"),
+        (b"", "example.com"),
+        (b"224.0.1.75", "example.com"),
+        (b"255.255.255.255", "example.com"),
+        (b"0.0.0.0", "example.com"),
+        (b"1.2.3", "example.com"),
+        (b"a,b", "example.com"),
+    ],
+)
+def test_a_maddr_that_names_one_host_is_where_to_send(maddr: bytes, destination: str) -> None:
+    uri = parse_sip_uri(b"sip:user@example.com;maddr=" + maddr)
+    assert (uri.host, uri.destination) == ("example.com", destination)
+
+
 def test_too_long_is_414_and_not_kept() -> None:
     before = _parse_head.cache_info().currsize
     with pytest.raises(RemoteError) as caught:
