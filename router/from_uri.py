@@ -12,13 +12,13 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 
+from router.later_copies import edit_later_copies
 from router.token_keys import TokenKeys
 from sip.errors import RemoteError
 from sip.fields import value_of
 from sip.headers import parse_name_addr
 from sip.machines import ClientTransaction
 from sip.message import Edits, Request, Response
-from sip.owners import ClientOwner
 from sip.uri import SipUri, parse_sip_uri
 
 PARAMETER = "f"
@@ -121,32 +121,9 @@ class FromRewriting:
         return uris[2:end], uris[end:]
 
 
-class RestoringRelay:
-    """Puts a line back into further copies of a 2xx. owner: who has them sent on."""
-
-    __slots__ = ("key", "line", "owner")
-
-    def __init__(self, owner: ClientOwner, key: str, line: bytes) -> None:
-        self.owner = owner
-        self.key = key
-        self.line = line
-
-    def on_response(self, client: ClientTransaction, response: Response, now: float) -> None:
-        self.owner.on_response(client, with_line(response, self.key, self.line), now)
-
-    def on_timeout(self, client: ClientTransaction, now: float) -> None:
-        self.owner.on_timeout(client, now)
-
-    def on_transport_error(self, client: ClientTransaction, now: float) -> None:
-        self.owner.on_transport_error(client, now)
-
-
 def relay_restoring(client: ClientTransaction | None, owner: object, key: str, line: bytes) -> None:
     """Have further copies of the 2xx restored too, once another than the branch (owner) is in charge of them."""
-    if client is None or client.owner is None or client.owner is owner:
-        return
-    if not isinstance(client.owner, RestoringRelay):
-        client.owner = RestoringRelay(client.owner, key, line)
+    edit_later_copies(client, owner, lambda response: with_line(response, key, line))
 
 
 def _edited(request: Request, key: str, uri: bytes) -> Request:

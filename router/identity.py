@@ -10,7 +10,7 @@ import orjson
 from e911.numbers import canonical_user
 from sip.errors import RemoteError
 from sip.headers import parse_name_addr
-from sip.message import Edits, Request
+from sip.message import Edits, Message, Request, Response
 from sip.uri import scheme_of
 
 KEY = "p-asserted-identity"
@@ -25,29 +25,39 @@ class Trust(Enum):
 
 
 def asserted_onward(request: Request, *, source: Trust, target: Trust) -> Request:
-    """An ordinary request as it goes on: with P-Asserted-Identity, or without.
-
-    What a source outside the trust domain asserts is removed whoever it goes to (RFC 3325 section 5). Towards a peer
-    outside it, it is removed unless `Privacy: none` forbids to (section 7). Where the configuration does not say, it
-    goes on as it came, unless the caller asks for privacy: `Privacy: id` (section 9.3).
-    """
-    if source is Trust.DISTRUSTED:
-        stays = False
-    elif target is Trust.TRUSTED:
-        stays = True
-    elif target is Trust.DISTRUSTED:
-        stays = b"none" in _privacy(request)
-    else:
-        stays = b"id" not in _privacy(request)
-    if stays:
+    """An ordinary request as it goes on: with P-Asserted-Identity, or without."""
+    if _stays(request, source, target):
         return request
     replace: dict[str, Sequence[bytes]] = {KEY: ()}
     drop_unsigned(request, replace)
     return request.edited(Edits(replace=replace))
 
 
-def _privacy(request: Request) -> set[bytes]:
-    return {item.strip().lower() for line in request.all("privacy") for item in line.replace(b",", b";").split(b";")}
+def asserted_back(response: Response, *, source: Trust, target: Trust) -> Response:
+    """The same for a response: who was reached is an identity, too (RFC 3325 section 5, RFC 5876)."""
+    if not response.has(KEY) or _stays(response, source, target):
+        return response
+    return response.edited(Edits(replace={KEY: ()}))
+
+
+def _stays(message: Message, source: Trust, target: Trust) -> bool:
+    """Whether P-Asserted-Identity stays in a message.
+
+    What a source outside the trust domain asserts is removed whoever it goes to (RFC 3325 section 5). Towards a peer
+    outside it, it is removed unless `Privacy: none` forbids to (section 7). Where the configuration does not say, it
+    goes on as it came, unless its sender asks for privacy: `Privacy: id` (section 9.3).
+    """
+    if source is Trust.DISTRUSTED:
+        return False
+    if target is Trust.TRUSTED:
+        return True
+    if target is Trust.DISTRUSTED:
+        return b"none" in _privacy(message)
+    return b"id" not in _privacy(message)
+
+
+def _privacy(message: Message) -> set[bytes]:
+    return {item.strip().lower() for line in message.all("privacy") for item in line.replace(b",", b";").split(b";")}
 
 
 def drop_unsigned(request: Request, replace: dict[str, Sequence[bytes]]) -> None:

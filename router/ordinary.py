@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from router.credentials import CHALLENGES, with_credentials
 from router.identity import KEY as ASSERTED
-from router.identity import asserted_onward
+from router.identity import asserted_back, asserted_onward
+from router.later_copies import edit_later_copies
 from router.surroundings import Surroundings
 from sip.branch import Branch, Target
 from sip.flow import Flow
@@ -126,6 +127,20 @@ class OrdinaryCall(ResponseContext):
         challenged = target.label.count(b"a")
         answered = with_credentials(trunk, self.routed, response, challenged, self.key)
         return None if answered is None else replace(target, request=answered, label=target.label + b"a")
+
+    def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:
+        """An answer, with the identity of who was reached or without it."""
+        if not response.has(ASSERTED):
+            super().on_branch_response(branch, response, now)
+            return
+        trust, client = self.router.identity_trust, branch.client
+        source, target = trust(branch.target.flow), trust(self.server.flow)
+
+        def shown(one: Response) -> Response:
+            return asserted_back(one, source=source, target=target)
+
+        super().on_branch_response(branch, shown(response), now)
+        edit_later_copies(client, branch, shown)
 
     def on_success(self, branch: Branch, response: Response, now: float) -> None:
         """A 2xx. In a followed emergency dialog it may say where the PSAP's side is from now on; towards a public

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from router.caller_identity import call_id_of
 from router.earlier import EarlierCall, EarlierRoute
+from router.identity import asserted_back
 from router.resumed import ResumedCall, invite_of_cancel, invite_of_response
 from router.sources import parse_address
 from sip.errors import Reason
@@ -38,6 +39,8 @@ class Strays:
                 response = response.edited(Edits(replace={"retry-after": ()}))  # it would hold back 911 calls, too
             onward = self._via_flow(response, flow)
             if onward is not None:
+                trust = router.identity_trust
+                response = asserted_back(response, source=trust(flow), target=trust(onward))
                 router.counts["stray_responses_forwarded"] += 1
                 router.stack.out.append((onward, backward_bytes(response, onward), None))
                 return

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import yaml
 
-from tests.support.call_world import CARRIER, CONFIG, PBX, PHONE, CallWorld, invite, one
+from tests.support.call_world import CARRIER, CONFIG, PBX, PHONE, CallWorld, invite, one, response
 
 ASSERTED = "P-Asserted-Identity: <sip:+12125550142@pbx.example.com>"
 
@@ -79,6 +79,42 @@ def test_a_call_from_the_carrier_to_the_pbx(tmp_path: Path) -> None:
         raw = invite("sip:2125550142@10.0.0.5", extra=(ASSERTED,), source=CARRIER)
         sent = one(world.receive(raw, CARRIER), "INVITE", PBX).message
         assert bool(sent.all("p-asserted-identity")) is trusted
+
+
+@pytest.mark.parametrize(
+    ("carrier_trust", "privacy", "stays"),
+    [
+        (None, "", True),
+        (None, "Privacy: id", False),
+        (False, "", False),
+        (False, "Privacy: id", False),
+        (False, "Privacy: none", True),
+        (True, "Privacy: id", True),
+    ],
+)
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_who_answers_is_told_as_who_calls(
+    tmp_path: Path, carrier_trust: bool | None, privacy: str, stays: bool, is_restarted: bool
+) -> None:
+    sections = {"trunks": trunks() if carrier_trust is None else trunks(trust_identity=carrier_trust)}
+    world = CallWorld(tmp_path, **sections)
+    raw = invite("sip:2125550142@10.0.0.5", source=CARRIER)
+    sent = one(world.receive(raw, CARRIER), "INVITE", PBX).message
+    if is_restarted:
+        world.restart(**sections)
+    extra = (ASSERTED, privacy) if privacy else (ASSERTED,)
+    for status in (180, 200, 200):  # the last as a copy
+        answer = one(world.receive(response(sent, status, extra=extra), PBX), status, CARRIER).message
+        assert answer.all("p-asserted-identity") == ([ASSERTED.partition(": ")[2]] if stays else [])
+        assert answer.all("privacy") == ([privacy.partition(": ")[2]] if privacy else [])
+
+
+def test_what_a_distrusted_carrier_says_of_who_answered_goes_to_nobody(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path, trunks=trunks(trust_identity=False))
+    sent = one(world.receive(invite("sip:2125550177@10.0.0.5", source=PBX), PBX), "INVITE", CARRIER).message
+    for status in (180, 200, 200):
+        answer = one(world.receive(response(sent, status, extra=(ASSERTED,)), CARRIER), status, PBX).message
+        assert not answer.all("p-asserted-identity")
 
 
 def test_each_trunk_in_turn_gets_what_it_may_see(tmp_path: Path) -> None:
