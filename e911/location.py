@@ -121,7 +121,7 @@ class Device:
     unconfirmed: str = ""
     """Why its location is in doubt until somebody confirms it (`new-network`), or empty."""
     validation: str = ""
-    """What the location validation function said of its location, or empty: see router/validation.py."""
+    """What the location validation function said of its location, or empty: see router/locations/validation.py."""
     validated_at: float = 0.0
     acknowledged_at: float = 0.0
     """When its user last acknowledged what 911 cannot do there."""

@@ -21,46 +21,46 @@ from e911.locate import DeviceTable
 from e911.location import Device
 from e911.numbers import EmergencyNumbers
 from e911.wiremap import WiremapTable
-from router import garbage
-from router.blocks import Blocks
-from router.call_pages import CallPages, metrics_of
-from router.call_state import StateFile
-from router.certificate_renewal import CertificateRenewal
-from router.certificates import Certificates, files_of
-from router.child_process import begin, end
-from router.device_feed import NOT_READ_YET, DeviceFeed
-from router.dialogs import journalled_dialogs
-from router.dispatch import CallRouter
-from router.earlier import KEPT_SECONDS, EarlierCalls, read_earlier_calls
-from router.health import HealthServer
-from router.held_client import HeldClient, HostRules
-from router.journal import JournalWriter
-from router.key import load_key
-from router.lease_keeper import LeaseKeeper
-from router.limits import MOST_TRANSACTIONS, Limit, warn, warn_of_sizes
-from router.lis_calls import LisCalls
-from router.lis_client import LisClient
-from router.listening import ListeningPoints, listening_points
-from router.lookups import Resolver
-from router.loop_faults import LoopFaults
-from router.overload import MOST, Overload
-from router.phone_notes import PhoneNotes
-from router.probes import Probes
-from router.reloading import Reloading
-from router.rules import Rules
-from router.setup import Setup
-from router.signs_of_life import Heartbeat, release_signals
-from router.sources import Side, Sources
-from router.standing import StandingConnections, emergency_trunks
-from router.state_directory import NOT_ALONE, claim
-from router.table_feed import TableFeed
-from router.telemetry import DeferredLog, configure_logging
-from router.token_keys import TokenKeys, load_token_keys
-from router.trace import Hello
-from router.trace_server import TraceServer
-from router.trunk_names import Addresses, TrunkNames
-from router.trunks import Trunks
-from router.wiremap_feed import followed_wiremap
+from router.callback.lease_keeper import LeaseKeeper
+from router.calls.call_pages import CallPages, metrics_of
+from router.calls.call_state import StateFile
+from router.calls.dispatch import CallRouter
+from router.calls.limits import MOST_TRANSACTIONS, Limit, warn, warn_of_sizes
+from router.calls.overload import MOST, Overload
+from router.calls.reloading import Reloading
+from router.calls.setup import Setup
+from router.dialogs.emergency_dialogs import journalled_dialogs
+from router.dialogs.token_keys import TokenKeys, load_token_keys
+from router.emergency.blocks import Blocks
+from router.emergency.earlier import KEPT_SECONDS, EarlierCalls, read_earlier_calls
+from router.emergency.rules import Rules
+from router.journal.writer import JournalWriter
+from router.locating.held_client import HeldClient, HostRules
+from router.locating.lis_calls import LisCalls
+from router.locating.lis_client import LisClient
+from router.locations.device_feed import NOT_READ_YET, DeviceFeed
+from router.locations.phone_notes import PhoneNotes
+from router.locations.table_feed import TableFeed
+from router.locations.wiremap_feed import followed_wiremap
+from router.network.certificate_renewal import CertificateRenewal
+from router.network.certificates import Certificates, files_of
+from router.network.listening import ListeningPoints, listening_points
+from router.network.lookups import Resolver
+from router.network.probes import Probes
+from router.network.sources import Side, Sources
+from router.network.standing import StandingConnections, emergency_trunks
+from router.network.trunk_names import Addresses, TrunkNames
+from router.network.trunks import Trunks
+from router.process import garbage
+from router.process.child_process import begin, end
+from router.process.health import HealthServer
+from router.process.key import load_key
+from router.process.loop_faults import LoopFaults
+from router.process.signs_of_life import Heartbeat, release_signals
+from router.process.state_directory import NOT_ALONE, claim
+from router.process.telemetry import DeferredLog, configure_logging
+from router.trace.messages import Hello
+from router.trace.server import TraceServer
 from sip.parsing import near_limits
 from sip.stream_limits import MAX_BUFFERED_BYTES, MAX_CONNECTIONS, MAX_STRANGERS
 from sip.transport import SipEdge

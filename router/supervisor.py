@@ -291,14 +291,14 @@ def main() -> int:
         ),
         Child(
             "trace",
-            [*python, "router.trace_export", "--config", options.config, "--parent", parent],
+            [*python, "router.trace.export", "--config", options.config, "--parent", parent],
             silent_seconds=NOTICES_SILENT_SECONDS,
             wanted=options.trace,
             may_end=True,
         ),
         Child(
             "references",
-            [*python, "router.reference_server", "--config", options.config, *state, "--parent", parent],
+            [*python, "router.references.server", "--config", options.config, *state, "--parent", parent],
             silent_seconds=REFERENCES_SILENT_SECONDS,
             wanted=options.references,
             may_end=True,

@@ -1,6 +1,7 @@
 """Makes the clips that a call to a desk plays where no speech program is installed: python -m simulations.clips
 
-Spoken by espeak-ng, brought to 8 kHz and 16 bits, silence at both ends cut; they go to router/receivers/clips.
+Spoken by espeak-ng, brought to 8 kHz and 16 bits, silence at both ends cut; they go to
+router/notices/receivers/clips.
 """
 
 import array
@@ -9,7 +10,7 @@ import sys
 import wave
 from pathlib import Path
 
-from router.receivers.speech import installed
+from router.notices.receivers.speech import installed
 
 TEXTS = {
     "en": {

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from router.ladder_view import Step
-from router.psap_view import Ali
+from router.records.psap_view import Ali
+from router.trace.ladder_view import Step
 from simulations.calls import OutgoingCall
 from simulations.demo_checks import (
     Check,

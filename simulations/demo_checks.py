@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e911.notice import address_lines
-from router.psap_view import Ali, body_parts, location_part
+from router.records.psap_view import Ali, body_parts, location_part
 from simulations.actor import Actor
 from simulations.calls import OutgoingCall
 from simulations.demo_world import RELAY_NUMBER, Extension, World

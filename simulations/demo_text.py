@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from router.ladder_view import Step, draw
-from router.psap_view import ali_document, ali_lines, frame
+from router.records.psap_view import ali_document, ali_lines, frame
+from router.trace.ladder_view import Step, draw
 from simulations.demo import CallReport
 from simulations.demo_checks import Check
 from simulations.demo_world import ROUTER, TIMEZONE

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from router.parent import die_with_parent
+from router.process.parent import die_with_parent
 from simulations.actor import Actor
 
 READY_SECONDS = 40.0

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from router.ladder_view import Step
-from router.trace_view import label_of
+from router.trace.ladder_view import Step
+from router.trace.view import label_of
 from simulations.actor import Actor
 
 

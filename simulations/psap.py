@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from router.psap_view import Ali, ali_lines, frame, read_ali
+from router.records.psap_view import Ali, ali_lines, frame, read_ali
 from simulations.callee import Callee, Script
 from simulations.calls import IncomingCall
 from simulations.standalone import add_listen, add_script, script_of, serve

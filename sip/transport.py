@@ -71,7 +71,7 @@ SHUNNED = Flow(ListeningPoint("udp", "", 0), "", 0)
 
 
 class Waiting(Protocol):
-    """Where messages wait for their turn while more comes than can be treated (router.overload)."""
+    """Where messages wait for their turn while more comes than can be treated (router.calls.overload)."""
 
     is_on: bool
 

@@ -33,7 +33,7 @@ _PACKAGES = {
 REQUIRED = os.environ.get("EDGE911_REQUIRE_PEERS") == "1"
 
 
-_FIRST = ("tests/interop/", "tests/simulations/", "tests/fuzz/", "tests/router/test_notices")
+_FIRST = ("tests/interop/", "tests/simulations/", "tests/fuzz/", "tests/router/notices/test_notices")
 """Files that start processes and wait for them: they begin, so that no worker is left with a long one at the end."""
 
 

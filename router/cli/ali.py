@@ -54,7 +54,7 @@ def _export(
     from collections import Counter
 
     from e911.ali import AliError, AliHeader, format_file
-    from router.ali_records import wanted_records
+    from router.provisioning.ali_records import wanted_records
     from router.store import ali as store
     from router.store.devices import all_devices
     from router.store.engine import StoreError, writing

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from config.load import LoadedConfig
-    from router.blocks import Block
+    from router.emergency.blocks import Block
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         import time
 
         from config.values import parse_duration
-        from router.blocks import Block, BlocksError, write_blocks
+        from router.emergency.blocks import Block, BlocksError, write_blocks
 
         try:
             seconds = parse_duration(duration)
@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
         """Serve this caller's 911 calls again."""
         import time
 
-        from router.blocks import BlocksError, write_blocks
+        from router.emergency.blocks import BlocksError, write_blocks
 
         loaded, found = _read(config)
         left = [one for one in found if one.who != who]
@@ -94,7 +94,7 @@ def _texts(block: "Block") -> dict[str, str]:
 
 
 def _read(config: "Path | None") -> "tuple[LoadedConfig, list[Block]]":
-    from router.blocks import BlocksError, read_blocks
+    from router.emergency.blocks import BlocksError, read_blocks
 
     loaded = load_or_exit(config)
     try:

@@ -12,7 +12,7 @@ import typer
 from e911.record import NO_TEXT_SERVICE
 from router.cli.common import ConfigOption, fail, load_or_exit
 from router.cli.table import print_table
-from router.printable import age_text, printable
+from router.process.printable import age_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from config.load import LoadedConfig
     from e911.location import DispatchableLocation
     from e911.record import CallbackEvent, SourceAnswer
-    from router.outbox import Entry
-    from router.record import CallRecord, CallSummary
+    from router.notices.outbox import Entry
+    from router.records.record import CallRecord, CallSummary
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many calls, newest first.")]
@@ -148,7 +148,7 @@ def _show(loaded: "LoadedConfig", call: str, *, as_json: bool) -> None:
 def _acknowledge(loaded: "LoadedConfig", call: str, by: str) -> None:
     import getpass
 
-    from router.confirmations import Confirmation, Step, confirm
+    from router.notices.confirmations import Confirmation, Step, confirm
 
     with _source(loaded) as source:
         found = source.find(call)
@@ -214,7 +214,7 @@ def _source(loaded: "LoadedConfig") -> Iterator[_Source]:
 
 
 def _journal_source(loaded: "LoadedConfig") -> _Source:
-    from router.record import record_from_lines
+    from router.records.record import record_from_lines
     from router.store.records import lines_by_call, summary_of
 
     lines = lines_by_call(loaded.state_directory / "journal")

@@ -27,9 +27,9 @@ def register(app: typer.Typer) -> None:
         Ends with 1 where there is an error, with 0 where there are at most warnings.
         """
         from config.load import ConfigError, load_config
-        from router.certificate_files import unusable_certificates
-        from router.contact_urls import unusable_contacts
-        from router.elin_doubts import elin_doubts
+        from router.callback.elin_doubts import elin_doubts
+        from router.network.certificate_files import unusable_certificates
+        from router.notices.contact_urls import unusable_contacts
 
         file = ""
         errors: Sequence[Problem] = ()

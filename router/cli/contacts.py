@@ -10,11 +10,11 @@ import typer
 
 from router.cli.common import ConfigOption, fail, load_or_exit, note_change
 from router.cli.table import print_table
-from router.printable import printable
+from router.process.printable import printable
 
 if TYPE_CHECKING:
     from config.load import LoadedConfig
-    from router.confirmations import ChannelOutcome
+    from router.notices.confirmations import ChannelOutcome
 
 TEST_SECONDS = 100.0
 """So long a test waits for what comes of it: a phone may ring for a while."""
@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
         folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write them.")],
     ) -> None:
         """Write the supplied templates, to be changed."""
-        from router.notice_templates import export
+        from router.notices.templates import export
 
         try:
             written = export(folder)
@@ -75,8 +75,8 @@ def _proofs(loaded: "LoadedConfig") -> "dict[tuple[str, str], ChannelOutcome]":
 
 def _channels(loaded: "LoadedConfig") -> list[tuple[str, str, str]]:
     """Contact, `#1 mailto://mail.example.com` (number and URL without passwords), and which channel that is."""
-    from router.channel_identity import channel_id
-    from router.receivers.apprise_way import privacy_url
+    from router.notices.channel_identity import channel_id
+    from router.notices.receivers.apprise_way import privacy_url
 
     return [
         (name, f"#{number + 1} {privacy_url(url)}", channel_id(url))
@@ -135,7 +135,7 @@ def _when(at: float) -> str:
 
 
 def _test(loaded: "LoadedConfig", name: str, channel: int, by: str) -> None:
-    from router.contact_tests import request_test
+    from router.notices.contact_tests import request_test
     from router.store.errors import StoreError
 
     contact = loaded.config.contacts.get(name)

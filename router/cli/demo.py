@@ -86,7 +86,7 @@ class _Screen:
         """Lines, at once."""
         from rich.text import Text
 
-        from router.ladder_view import ASCII
+        from router.trace.ladder_view import ASCII
 
         for style, line in lines:
             shown = line if self.is_unicode else line.translate(ASCII).encode("ascii", "replace").decode()

@@ -8,7 +8,7 @@ from router.cli.common import ConfigOption, fail, load_or_exit
 
 if TYPE_CHECKING:
     from config.load import LoadedConfig
-    from router.known_leases import Known
+    from router.callback.known_leases import Known
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _known(loaded: "LoadedConfig") -> "Known":
-    from router.known_leases import known_leases
+    from router.callback.known_leases import known_leases
 
     known = known_leases(loaded)
     if known.database != "ok":
@@ -64,8 +64,8 @@ def _print_json(document: dict[str, Any]) -> None:
 def _list(loaded: "LoadedConfig", *, as_json: bool) -> None:
     import time
 
+    from router.callback.elin_view import own_numbers, pool_rows
     from router.cli.table import print_table
-    from router.elin_view import own_numbers, pool_rows
 
     now = time.time()
     known = _known(loaded)
@@ -98,7 +98,7 @@ def _list(loaded: "LoadedConfig", *, as_json: bool) -> None:
 
 def _print_leases(rows: list[dict[str, Any]]) -> None:
     from router.cli.table import print_table
-    from router.printable import printable
+    from router.process.printable import printable
 
     print_table(
         ("Number", "Who", "Site", "Until", "Called back by", "Call"),
@@ -127,7 +127,7 @@ def _show(loaded: "LoadedConfig", what: str, *, as_json: bool) -> None:
     import time
 
     from e911.numbers import dialable
-    from router.elin_view import lease_row, number_rows
+    from router.callback.elin_view import lease_row, number_rows
 
     now = time.time()
     known = _known(loaded)
@@ -159,8 +159,8 @@ def _release(loaded: "LoadedConfig", written: str, *, as_json: bool) -> None:
     import time
 
     from e911.numbers import dialable
-    from router.elin_view import lease_row, release_change
-    from router.known_leases import known_leases
+    from router.callback.elin_view import lease_row, release_change
+    from router.callback.known_leases import known_leases
     from router.store.audit import command_line_author, record_changes
     from router.store.engine import StoreError, open_store, writing
     from router.store.leases import release

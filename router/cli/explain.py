@@ -8,7 +8,7 @@ import typer
 from router.cli.common import ConfigOption, fail, load_or_exit
 
 if TYPE_CHECKING:
-    from router.explain import SaidOfPlace
+    from router.emergency.explain import SaidOfPlace
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +69,7 @@ def register(app: typer.Typer) -> None:
         for name, text in (("FROM", caller), ("TO", dialled)):
             if not text.isprintable():
                 fail(f"{name}: a character of it cannot be sent in an INVITE; write a number, a user or a SIP URI")
-        from router.explain import SaidOfPlace
+        from router.emergency.explain import SaidOfPlace
 
         if not dialled.strip():
             fail("TO is empty; write 911, 933, a number or a URI")
@@ -92,7 +92,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _check_addresses(*given: tuple[str, str]) -> None:
-    from router.sources import parse_address
+    from router.network.sources import parse_address
 
     for option, text in given:
         if text and parse_address(text) is None:
@@ -135,16 +135,16 @@ def _decide(
 
     from e911.locate import DeviceTable
     from e911.location import Device
-    from router.device_feed import DeviceFeed
-    from router.explain import Interfaces, explain, synthetic_invite
-    from router.known_leases import known_leases
-    from router.lis_now import held_now
-    from router.listening import ListeningPoints, listening_points
-    from router.lookups import locate_now
-    from router.rules import Rules
-    from router.sources import Sources
-    from router.trunks import known_addresses, names_of
-    from router.wiremap_feed import wiremap_now
+    from router.callback.known_leases import known_leases
+    from router.emergency.explain import Interfaces, explain, synthetic_invite
+    from router.emergency.rules import Rules
+    from router.locating.lis_now import held_now
+    from router.locations.device_feed import DeviceFeed
+    from router.locations.wiremap_feed import wiremap_now
+    from router.network.listening import ListeningPoints, listening_points
+    from router.network.lookups import locate_now
+    from router.network.sources import Sources
+    from router.network.trunks import known_addresses, names_of
     from sip.errors import RemoteError
 
     # What is wrong with the database is said once, by us, and never on standard output.
@@ -309,7 +309,7 @@ def _why(answer: dict[str, Any]) -> str:
     if "confidence" in answer:
         parts.append(answer["confidence"])
     if answer.get("age_seconds", 0) >= 60:
-        from router.printable import age_text
+        from router.process.printable import age_text
 
         parts.append(age_text(answer["age_seconds"]))
     if answer.get("lost"):

@@ -9,7 +9,7 @@ from router.cli.common import ConfigOption, fail, load_or_exit
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.token_keys import TokenKey
+    from router.dialogs.token_keys import TokenKey
 
 _MEANING = {"now": "signs and verifies", "next": "verifies; will sign after `edge911 key rotate`", "old": "verifies"}
 
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
         """
         from datetime import UTC, datetime
 
-        from router.token_keys import TokenKeysError, prepared, rotated, write_token_keys
+        from router.dialogs.token_keys import TokenKeysError, prepared, rotated, write_token_keys
 
         directory, found = _read(config)
         change = prepared if prepare else rotated
@@ -57,8 +57,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _read(config: "Path | None") -> "tuple[Path, list[TokenKey]]":
-    from router.key import load_key
-    from router.token_keys import TokenKeysError, read_token_keys
+    from router.dialogs.token_keys import TokenKeysError, read_token_keys
+    from router.process.key import load_key
 
     loaded = load_or_exit(config)
     node_key, problem = load_key(loaded.state_directory, loaded.config.node)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from e911.location import Device
-    from router.location_cells import Places
+    from router.locations.location_cells import Places
     from router.store.devices import Value
 
 _LONG_FILE = 2000
@@ -97,13 +97,13 @@ def _import(
     COLUMN counts cells (in YAML: characters).
     """
     from e911.dispatchable import device_problems
-    from router import rules
-    from router.csv_table import CsvError
-    from router.import_plan import plan_lines
-    from router.location_cells import places_of
-    from router.location_plan import KEPT_BY_US, import_plan
-    from router.locations_csv import merged_problems, read_rows
-    from router.locations_yaml import read_yaml_rows
+    from router.emergency import rules
+    from router.locations.import_plan import plan_lines
+    from router.locations.location_cells import places_of
+    from router.locations.location_plan import KEPT_BY_US, import_plan
+    from router.locations.locations_csv import merged_problems, read_rows
+    from router.locations.locations_yaml import read_yaml_rows
+    from router.process.csv_table import CsvError
     from router.store.devices import (
         COLUMNS,
         UpsertCount,
@@ -224,8 +224,8 @@ def _export(
 
     Sorted by device; `edge911 locations import` reads it back as it is.
     """
-    from router.locations_csv import written_rows
-    from router.locations_yaml import written_yaml
+    from router.locations.locations_csv import written_rows
+    from router.locations.locations_yaml import written_yaml
 
     write = written_yaml if is_yaml(file, form) else written_rows
     loaded = load_or_exit(config)
@@ -247,7 +247,7 @@ def _set(
       edge911 locations set 4012 site=hq floor=3 room="East wing"
       edge911 locations set 4012 room=
     """
-    from router.location_cells import places_of, unfitting_after
+    from router.locations.location_cells import places_of, unfitting_after
     from router.store.devices import get_device, take_turn, upsert_devices
     from router.store.engine import writing
 
@@ -302,7 +302,7 @@ def _unknown(
     Each phone that registers or calls and that neither a registration nor a network places. One that is given a
     location leaves the list: `edge911 locations set PHONE site=hq floor=3`.
     """
-    from router.printable import age_text
+    from router.process.printable import age_text
     from router.store.engine import reading, writing
     from router.store.phones import forget_phones, phones_without_location
 
@@ -347,8 +347,8 @@ def _link(
     """Print the link for the user of a device.
 
     On it they say where it is, without an account. Needs the console."""
-    from router.links import base_url, secrets_of
-    from router.self_service import link_to
+    from router.locations.self_service import link_to
+    from router.notices.links import base_url, secrets_of
     from router.store.devices import get_device
     from router.store.engine import reading
 
@@ -367,7 +367,7 @@ def _link(
 
 def _values(device: str, pairs: Sequence[str], places: "Places") -> "tuple[dict[str, Value], list[str]]":
     """The row that KEY=VALUE pairs make, and what is wrong with them."""
-    from router.location_cells import cell_value, column_named
+    from router.locations.location_cells import cell_value, column_named
 
     values: dict[str, Value] = {}
     problems: list[str] = []

@@ -27,8 +27,8 @@ def forms(
     """
     from e911.devices import device_key
     from router.cli.stored_rows import open_or_exit
-    from router.post_forms import forms_of, take_forms
-    from router.rules import places_of
+    from router.emergency.rules import places_of
+    from router.locations.post_forms import forms_of, take_forms
     from router.store.audit import command_line_author
     from router.store.devices import all_devices, get_devices
     from router.store.engine import reading, writing

@@ -26,10 +26,10 @@ def register(app: typer.Typer) -> None:
         and the old one stays.
         """
         from router.cli.common import config_path
-        from router.contact_urls import unusable_contacts
-        from router.signs_of_life import hold_signals
-        from router.standard_streams import make_lossy
-        from router.state_directory import NOT_ALONE, claim
+        from router.notices.contact_urls import unusable_contacts
+        from router.process.signs_of_life import hold_signals
+        from router.process.standard_streams import make_lossy
+        from router.process.state_directory import NOT_ALONE, claim
 
         make_lossy()
         # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
@@ -62,7 +62,7 @@ def register(app: typer.Typer) -> None:
 
 def _state_directory(loaded: "LoadedConfig") -> Path:
     """Where the journal goes: the configured directory, else a temporary one that the children are told of."""
-    from router.state_directory import substitute, usable
+    from router.process.state_directory import substitute, usable
 
     wrong = usable(loaded.state_directory)
     if not wrong:

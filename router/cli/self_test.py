@@ -51,7 +51,7 @@ def _run(
     import json
     import secrets
 
-    from router.receivers.sip_agent import SipAgent
+    from router.notices.receivers.sip_agent import SipAgent
     from router.self_test.run import NotPossibleError, run_test
     from router.self_test.schedule import routes_of
     from router.store.audit import command_line_author

@@ -28,8 +28,8 @@ def _sheet(
       edge911 sheet hq -o hq.pdf
       edge911 sheet mtl --lang fr -o mtl.html
     """
+    from router.emergency.rules import places_of
     from router.reports.site_sheet import site_sheet
-    from router.rules import places_of
 
     loaded = load_or_exit(config)
     if language not in ("en", "fr"):

@@ -13,7 +13,7 @@ from router.cli.common import EXIT_FAILED, fail
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from router.csv_table import CsvError
+    from router.process.csv_table import CsvError
 
 FormatOption = Annotated[
     str | None, typer.Option("--format", metavar="csv|yaml", help="Default: by the file's name, else csv.")

@@ -19,10 +19,10 @@ from router.cli.common import EXIT_USAGE, ConfigOption, fail, load_or_exit
 if TYPE_CHECKING:
     from socket import socket
 
-    from router.ladder_view import Drawn
-    from router.trace import FrameReader, Hello, Traced
-    from router.trace_filter import Wanted
-    from router.trace_view import PeerNames
+    from router.trace.filter import Wanted
+    from router.trace.ladder_view import Drawn
+    from router.trace.messages import FrameReader, Hello, Traced
+    from router.trace.view import PeerNames
 
 RECONNECT_SECONDS = 15.0
 """So long the router may be away (it is being started again) until a trace ends."""
@@ -97,7 +97,7 @@ def register(app: typer.Typer) -> None:
         edge911 trace --number 4012 --messages
         edge911 trace --pcap - | wireshark -k -i -
         """
-        from router.trace import Hello
+        from router.trace.messages import Hello
 
         if ladder + messages + as_json > 1:
             fail("one of --ladder, --messages and --json", EXIT_USAGE)
@@ -129,7 +129,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _wanted(call_ids: Many, numbers: Many, hosts: Many, methods: Many, *, emergency: bool) -> "Wanted":
-    from router.trace_filter import Wanted, parse_network
+    from router.trace.filter import Wanted, parse_network
 
     networks = []
     for text in hosts or ():
@@ -158,7 +158,7 @@ def _capture(name: str) -> BinaryIO | None:
 
 
 def _from_file(path: Path) -> "Iterator[Traced]":
-    from router.pcap_reader import PcapError, read_pcap
+    from router.trace.pcap_reader import PcapError, read_pcap
 
     try:
         yield from read_pcap(path)
@@ -199,7 +199,7 @@ class _Live:
 
     def messages(self) -> "Iterator[tuple[Hello, Traced | None]]":
         """Until the time is over, or the router is away for good."""
-        from router.trace import FrameReader, Hello
+        from router.trace.messages import FrameReader, Hello
 
         hello = Hello()
         self._reader = FrameReader()
@@ -233,7 +233,7 @@ class _Live:
         return float("inf") if self._until is None else self._until - time.monotonic()
 
     def _connect(self) -> "socket":
-        from router.trace import SOCKET, connect
+        from router.trace.messages import SOCKET, connect
 
         path = self._state_directory / SOCKET
         try:
@@ -248,7 +248,7 @@ class _Live:
 
     def _connect_again(self) -> bool:
         """The router is gone: wait for it, as it may be started again."""
-        from router.trace import connect
+        from router.trace.messages import connect
 
         typer.echo("edge911: the router has ended; waiting for it to come back", err=True)
         end = min(time.monotonic() + RECONNECT_SECONDS, self._until or float("inf"))
@@ -269,7 +269,7 @@ class _Follower:
     """What becomes of each message: filtered, redacted, shown, written to a capture."""
 
     def __init__(self, wanted: "Wanted", kind: str, capture: BinaryIO | None, *, most: int, unredacted: bool) -> None:
-        from router.pcap import PcapEncoder, file_header
+        from router.trace.pcap import PcapEncoder, file_header
 
         self._wanted, self._kind, self._capture = wanted, kind, capture
         self._most, self._unredacted = most, unredacted
@@ -312,9 +312,9 @@ class _Follower:
         typer.echo(f"edge911: {text}", err=True)
 
     def _begin(self, hello: "Hello") -> "tuple[Callable[[Traced], Iterator[Traced]], Callable[[Traced], None]]":
-        from router.redaction import Redaction
-        from router.trace_filter import TraceFilter
-        from router.trace_view import PeerNames
+        from router.trace.filter import TraceFilter
+        from router.trace.redaction import Redaction
+        from router.trace.view import PeerNames
 
         chosen = TraceFilter(self._wanted, hello.numbers)
         redaction = None if self._unredacted or not hello.redact else Redaction(hello.numbers)
@@ -329,8 +329,8 @@ class _Follower:
         return chosen.feed, show
 
     def _view(self, names: "PeerNames") -> "Callable[[Traced], None]":
-        from router.printable import printable
-        from router.trace_view import document_of, line_of, style_of
+        from router.process.printable import printable
+        from router.trace.view import document_of, line_of, style_of
 
         if self._kind == "none":
             return lambda traced: None
@@ -340,7 +340,7 @@ class _Follower:
             return lambda traced: typer.echo(orjson.dumps(document_of(traced, names)).decode())
         write, width = _screen()
         if self._kind == "ladder":
-            from router.ladder_view import LiveLadder
+            from router.trace.ladder_view import LiveLadder
 
             live = LiveLadder(names, width)
 
@@ -350,7 +350,7 @@ class _Follower:
 
             return draw
 
-        from router.ladder_view import Drawn
+        from router.trace.ladder_view import Drawn
 
         def lines(traced: "Traced") -> None:
             write(Drawn(text=line_of(traced, names), style=style_of(traced.message)))
@@ -367,7 +367,7 @@ def _screen() -> "tuple[Callable[[Drawn], None], int]":
     """How to write a line, and how many columns there are."""
     import shutil
 
-    from router.ladder_view import ASCII
+    from router.trace.ladder_view import ASCII
 
     encoding = sys.stdout.encoding or "ascii"
     try:

@@ -12,7 +12,7 @@ import typer
 from router.cli.common import EXIT_FAILED, ConfigOption, fail, load_or_exit
 
 if TYPE_CHECKING:
-    from router.validation import Run
+    from router.locations.validation import Run
 
 _SHOWN = 20
 """Devices named for people; --json names them all."""
@@ -37,11 +37,11 @@ def validate(
     of what was known changes, and the command ends with an error.
     """
     from e911.devices import device_key
-    from router.lvf_client import LvfClient
-    from router.rules import places_of
+    from router.emergency.rules import places_of
+    from router.locations.lvf_client import LvfClient
+    from router.locations.validation import due_seconds, is_due, validate_devices
     from router.store.devices import all_devices, get_devices
     from router.store.engine import StoreError, open_store, reading
-    from router.validation import due_seconds, is_due, validate_devices
 
     loaded = load_or_exit(config)
     section = loaded.config.locations.lvf

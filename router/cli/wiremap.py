@@ -68,17 +68,17 @@ def _import(
     YAML: a list `wiremap`, each item a map with these columns as its keys; FILE.yaml, or --format yaml.
     """
     from e911.dispatchable import wiremap_problems
-    from router import rules
-    from router.csv_table import CsvError
-    from router.import_plan import plan_lines
-    from router.location_cells import places_of
+    from router.emergency import rules
+    from router.locations.import_plan import plan_lines
+    from router.locations.location_cells import places_of
+    from router.locations.wiremap_csv import merged_problems, read_wiremap
+    from router.locations.wiremap_edit import write_trail
+    from router.locations.wiremap_plan import wiremap_plan
+    from router.locations.wiremap_yaml import read_wiremap_yaml
+    from router.process.csv_table import CsvError
     from router.store.audit import command_line_author
     from router.store.engine import reading, writing
     from router.store.wiremap import COLUMNS, all_entries, get_entries, remove_entries, take_turn, upsert_entries
-    from router.wiremap_csv import merged_problems, read_wiremap
-    from router.wiremap_edit import write_trail
-    from router.wiremap_plan import wiremap_plan
-    from router.wiremap_yaml import read_wiremap_yaml
 
     loaded = load_or_exit(config)
     places, sites = places_of(loaded.config), rules.places_of(loaded.config)
@@ -156,8 +156,8 @@ def _export(
     config: ConfigOption = None,
 ) -> None:
     """Write all rows as CSV or YAML; `edge911 wiremap import` reads it back as it is."""
-    from router.wiremap_csv import written_wiremap
-    from router.wiremap_yaml import written_wiremap_yaml
+    from router.locations.wiremap_csv import written_wiremap
+    from router.locations.wiremap_yaml import written_wiremap_yaml
 
     loaded = load_or_exit(config)
     entries = _all(loaded.database_url)
@@ -178,12 +178,12 @@ def _set(
       edge911 wiremap set 00:1b:54:aa:bb:cc,Gi1/0/14 site=hq zone=hq-3e room=312
       edge911 wiremap set sw-3-east.example.com, site=hq zone=hq-3e
     """
-    from router.location_cells import places_of
+    from router.locations.location_cells import places_of
+    from router.locations.wiremap_csv import column_named, merged, row_key, unfitting, wiremap_value
+    from router.locations.wiremap_edit import write_trail
     from router.store.audit import command_line_author
     from router.store.engine import writing
     from router.store.wiremap import columns_of, get_entries, take_turn, upsert_entries
-    from router.wiremap_csv import column_named, merged, row_key, unfitting, wiremap_value
-    from router.wiremap_edit import write_trail
 
     loaded = load_or_exit(config)
     places = places_of(loaded.config)
@@ -221,11 +221,11 @@ def _remove(
     config: ConfigOption = None,
 ) -> None:
     """Take rows away. Where one of them is not there, none is removed."""
+    from router.locations.wiremap_csv import row_key
+    from router.locations.wiremap_edit import write_trail
     from router.store.audit import command_line_author
     from router.store.engine import writing
     from router.store.wiremap import get_entries, remove_entries, take_turn
-    from router.wiremap_csv import row_key
-    from router.wiremap_edit import write_trail
 
     loaded = load_or_exit(config)
     keys = {text: row_key(_named(text)) for text in named}

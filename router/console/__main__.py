@@ -17,13 +17,13 @@ from anyio.to_thread import current_default_thread_limiter
 
 from config.load import ConfigError, LoadedConfig, load_config
 from config.schema import Console as ConsoleSection
-from router.call_messages import MessageKeeper
-from router.child_process import begin, end
 from router.console.app import create_app, make_console
 from router.console.settings import Console
-from router.signs_of_life import Heartbeat
-from router.telemetry import DeferredLog, configure_logging, say
-from router.web_process import CHANGED, WebServer, listening_socket
+from router.process.child_process import begin, end
+from router.process.signs_of_life import Heartbeat
+from router.process.telemetry import DeferredLog, configure_logging, say
+from router.process.web_process import CHANGED, WebServer, listening_socket
+from router.records.call_messages import MessageKeeper
 
 NICENESS = 10
 """Calls come first where the machine has too little to do both."""

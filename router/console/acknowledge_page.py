@@ -10,12 +10,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from router.confirmations import Confirmation, Step, confirm
 from router.console.pages import Form, Page, visitor, visitor_form
 from router.console.problems import RequestProblem
 from router.console.settings import Console
-from router.links import Links, base_url, keep_secret, links_for, secrets_of
-from router.record import CallRecord
+from router.notices.confirmations import Confirmation, Step, confirm
+from router.notices.links import Links, base_url, keep_secret, links_for, secrets_of
+from router.records.record import CallRecord
 from router.store.confirmations import LINK_SECRET, confirmations_of, shared_secret, store_confirmations
 from router.store.errors import StoreError
 from router.store.records import get_call

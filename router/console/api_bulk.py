@@ -13,8 +13,8 @@ from router.console.bulk_rows import DEVICES, MOST_PROBLEMS, WIREMAP, BulkTable
 from router.console.device_columns import COLUMNS_SCHEMA
 from router.console.device_edit import row_of, values_wrong
 from router.console.problems import FieldProblem, RequestProblem
-from router.location_cells import Places
-from router.locations_csv import LocationRow
+from router.locations.location_cells import Places
+from router.locations.locations_csv import LocationRow
 from router.store.tokens import TokenRole
 
 endpoints = APIRouter(prefix="/api/v1")

@@ -25,7 +25,7 @@ from router.console.device_edit import (
     values_wrong,
 )
 from router.console.problems import FieldProblem, RequestProblem
-from router.locations_csv import written_rows
+from router.locations.locations_csv import written_rows
 from router.store.audit import audit_rows
 from router.store.device_list import DeviceFilter, device_page
 from router.store.devices import all_devices, get_device

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from config.schema import SiteConfig
 from e911.location import CIVIC_FIELDS
-from router.call_state import read_state
+from router.calls.call_state import read_state
 from router.console.api import Caller, caller_for
 from router.console.problems import RequestProblem
 from router.store.device_list import count_devices

@@ -14,10 +14,10 @@ from router.console.api_devices import Json, editor_of
 from router.console.device_edit import values_wrong
 from router.console.problems import FieldProblem, RequestProblem
 from router.console.wiremap_rows import entry_of, remove_row, save_row
+from router.locations.wiremap_csv import written_wiremap
 from router.store.tokens import TokenRole
 from router.store.wiremap import COLUMNS, KEY_COLUMNS, POINT_COLUMNS, all_entries, columns_of, get_entries
 from router.store.wiremap_list import WiremapFilter, wiremap_page
-from router.wiremap_csv import written_wiremap
 
 endpoints = APIRouter(prefix="/api/v1", tags=["wiremap"])
 

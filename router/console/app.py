@@ -49,7 +49,7 @@ from router.console.problems import FieldProblem, NotSignedIn, RequestProblem
 from router.console.rate import Rates
 from router.console.settings import Console, Store
 from router.console.words import Words
-from router.printable import visible
+from router.process.printable import visible
 from router.store.errors import StoreError
 
 _HERE = Path(__file__).parent

@@ -18,20 +18,20 @@ from e911.wiremap import WiremapEntry
 from router.console.device_edit import Editor, values_wrong
 from router.console.problems import FieldProblem
 from router.console.settings import Console
-from router.csv_table import CsvError
-from router.import_plan import ImportPlan
-from router.location_cells import unfitting_after
-from router.location_plan import import_plan
-from router.locations_csv import LocationRow, merged_problems, read_rows, written_rows
-from router.locations_yaml import read_yaml_rows, written_yaml
-from router.rules import places_of
+from router.emergency.rules import places_of
+from router.locations.import_plan import ImportPlan
+from router.locations.location_cells import unfitting_after
+from router.locations.location_plan import import_plan
+from router.locations.locations_csv import LocationRow, merged_problems, read_rows, written_rows
+from router.locations.locations_yaml import read_yaml_rows, written_yaml
+from router.locations.wiremap_csv import WiremapRow, read_wiremap, written_wiremap
+from router.locations.wiremap_csv import merged_problems as wiremap_merged_problems
+from router.locations.wiremap_edit import write_trail
+from router.locations.wiremap_plan import wiremap_plan
+from router.locations.wiremap_yaml import read_wiremap_yaml, written_wiremap_yaml
+from router.process.csv_table import CsvError
 from router.store import devices, wiremap
 from router.store.audit import Author
-from router.wiremap_csv import WiremapRow, read_wiremap, written_wiremap
-from router.wiremap_csv import merged_problems as wiremap_merged_problems
-from router.wiremap_edit import write_trail
-from router.wiremap_plan import wiremap_plan
-from router.wiremap_yaml import read_wiremap_yaml, written_wiremap_yaml
 
 MOST_PROBLEMS: Final = 500
 _NOT_YOURS: Final = "this row or site is not yours; name one of yours"

@@ -15,7 +15,7 @@ from router.console.api import Caller, caller_for
 from router.console.pages import Page, page_for
 from router.console.problems import RequestProblem
 from router.console.settings import Console
-from router.record import CallRecord
+from router.records.record import CallRecord
 from router.reports.incident import Messages, bundle, psap_screen, sent_invites
 from router.reports.ladder import ladder_of, ladder_svg
 from router.store.call_messages import messages_of

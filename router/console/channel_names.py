@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from router.channel_identity import WITH_HOST
+from router.notices.channel_identity import WITH_HOST
 
 
 def channel_name(url: str) -> str:

@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from router.channel_identity import channel_id
 from router.console.channel_names import channel_name
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import RequestProblem
-from router.contact_tests import KIND, OLD_SECONDS, request_test
+from router.notices.channel_identity import channel_id
+from router.notices.contact_tests import KIND, OLD_SECONDS, request_test
 from router.store.audit import record_change
 from router.store.proofs import last_delivered, last_trials
 from router.store.users import Role

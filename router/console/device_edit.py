@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from e911.devices import device_key
 from e911.location import Device
 from router.console.problems import FieldProblem, RequestProblem
-from router.location_cells import Places, cell_value, column_named, unfitting_after
-from router.locations_csv import written_cell
+from router.locations.location_cells import Places, cell_value, column_named, unfitting_after
+from router.locations.locations_csv import written_cell
 from router.store.devices import (
     COLUMNS,
     STATE_COLUMNS,

@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from config.schema import Config
 from e911.elin import Lease, Leases
 from e911.numbers import dialable
+from router.callback.elin_view import lease_row, number_rows, own_numbers, pool_rows, release_change
+from router.callback.leasing import pools_of
 from router.console.api import Caller, caller_for
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import RequestProblem
-from router.elin_view import lease_row, number_rows, own_numbers, pool_rows, release_change
-from router.leasing import pools_of
 from router.store.audit import Author, record_changes
 from router.store.leases import all_leases, release
 from router.store.tokens import TokenRole

@@ -16,7 +16,7 @@ from router.console.locations_page import editor_of
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import RequestProblem
 from router.console.uploads import Upload
-from router.import_plan import ImportPlan
+from router.locations.import_plan import ImportPlan
 from router.store.users import Role
 
 MOST_EFFECTS: Final = 1000

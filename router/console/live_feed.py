@@ -17,9 +17,9 @@ import orjson
 from sqlalchemy import Connection
 
 from router.console.settings import Console
-from router.event_lines import decode_event
-from router.live_calls import MOST_CALLS, LiveCall, LiveCalls
-from router.segments import Cursor, LineReader
+from router.journal.event_lines import decode_event
+from router.journal.segments import Cursor, LineReader
+from router.records.live_calls import MOST_CALLS, LiveCall, LiveCalls
 from router.store.confirmations import confirmations_of
 from router.store.errors import StoreError
 from router.store.records import call_events, list_calls, read_cursor

@@ -11,13 +11,13 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from router.confirmations import Confirmation, Step
 from router.console.acknowledge_page import write_down
 from router.console.api import Caller, caller_for
 from router.console.live_feed import LiveFeed, TooManyWatchersError
 from router.console.pages import Form, Page, console_of, form_for, page_for, visitor
 from router.console.problems import NotSignedIn, RequestProblem
-from router.live_calls import MOST_CALLS
+from router.notices.confirmations import Confirmation, Step
+from router.records.live_calls import MOST_CALLS
 from router.store.errors import StoreError
 from router.store.records import list_calls, site_of
 from router.store.tokens import TokenRole

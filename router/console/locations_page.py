@@ -12,8 +12,8 @@ from e911.location import FINER_FIELDS, CivicAddress, Device, DeviceKind
 from router.console.device_edit import Editor, canonical, document_of, etag_of, remove_device, row_of, save_device
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import FieldProblem, RequestProblem
-from router.post_forms import forms_of, take_forms
-from router.rules import places_of
+from router.emergency.rules import places_of
+from router.locations.post_forms import forms_of, take_forms
 from router.store.audit import audit_rows
 from router.store.device_list import DeviceFilter, device_page
 from router.store.devices import COLUMNS, POINT_COLUMNS, WHO_COLUMNS, Value, columns_of, get_device, take_turn

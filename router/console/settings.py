@@ -19,7 +19,7 @@ from router.console.lately import Lately
 from router.console.rate import Rates
 from router.console.uploads import Uploads
 from router.console.words import Words
-from router.location_cells import Places, places_of
+from router.locations.location_cells import Places, places_of
 from router.store.engine import open_store, reading, sqlite_path, writing
 from router.store.tokens import ApiToken
 from router.store.users import Session

@@ -10,10 +10,10 @@ from fastapi.responses import HTMLResponse, Response
 
 from router.console.pages import Page, page_for
 from router.console.problems import RequestProblem
+from router.emergency.rules import places_of
 from router.reports.html import html_of
 from router.reports.pdf import pdf_of
 from router.reports.site_sheet import site_sheet
-from router.rules import places_of
 from router.store.users import Role
 
 router = APIRouter(include_in_schema=False)

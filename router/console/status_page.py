@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from config.schema import Config
-from router.call_state import CallState, read_state
+from router.calls.call_state import CallState, read_state
 from router.console.pages import Page, visitor
 
 router = APIRouter(include_in_schema=False)

@@ -17,7 +17,7 @@ from router.console.api import Caller, caller_for
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import RequestProblem
 from router.console.settings import Console
-from router.receivers.audio import RATE, from_mulaw
+from router.notices.receivers.audio import RATE, from_mulaw
 from router.self_test.schedule import routes_of
 from router.store.audit import record_change
 from router.store.self_tests import get_test, latest, list_tests, recording_of

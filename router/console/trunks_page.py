@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from config.findings import emergency_lists
-from router.call_state import read_state
+from router.calls.call_state import read_state
 from router.console.pages import Page, page_for
 from router.store.users import Role
 

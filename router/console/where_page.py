@@ -16,9 +16,9 @@ from e911.notice import address_lines
 from e911.postal import PROVINCES, US_STATES
 from router.console.pages import Form, Page, visitor, visitor_form
 from router.console.problems import RequestProblem
-from router.links import secrets_of
-from router.location_cells import cell_value
-from router.self_service import device_in
+from router.locations.location_cells import cell_value
+from router.locations.self_service import device_in
+from router.notices.links import secrets_of
 from router.store.audit import differences, record_change
 from router.store.devices import Value, columns_of, get_device, mark_devices, upsert_devices
 

@@ -13,11 +13,11 @@ from router.console.locations_page import address_text, editor_of, sites_of
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.problems import FieldProblem, RequestProblem
 from router.console.wiremap_rows import entry_of, etag_of, remove_row, save_row
+from router.locations.wiremap_csv import shown_columns
 from router.store.audit import audit_rows
 from router.store.users import Role
 from router.store.wiremap import COLUMNS, POINT_COLUMNS, get_entries
 from router.store.wiremap_list import WiremapFilter, wiremap_page
-from router.wiremap_csv import shown_columns
 
 ROWS: Final = 50
 HISTORY: Final = 30

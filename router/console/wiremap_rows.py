@@ -10,12 +10,12 @@ from sqlalchemy import Connection
 from e911.wiremap import WiremapEntry
 from router.console.device_edit import Editor, values_wrong
 from router.console.problems import FieldProblem, RequestProblem
-from router.location_cells import Places
+from router.locations.location_cells import Places
+from router.locations.wiremap_csv import column_named, merged, row_key, unfitting, wiremap_value
+from router.locations.wiremap_edit import write_trail
 from router.store.audit import Author
 from router.store.devices import Value
 from router.store.wiremap import columns_of, get_entries, remove_entries, take_turn, upsert_entries
-from router.wiremap_csv import column_named, merged, row_key, unfitting, wiremap_value
-from router.wiremap_edit import write_trail
 
 
 def etag_of(entry: WiremapEntry) -> str:

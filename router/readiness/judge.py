@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from config.schema import SiteConfig
-from router.channel_identity import channel_id
+from router.notices.channel_identity import channel_id
 from router.readiness.findings import Finding, Severity
 from router.readiness.look import Look
 from router.readiness.phones import SitePhones

@@ -8,20 +8,20 @@ from config.load import LoadedConfig
 from config.problem import Problem
 from e911.locate import DeviceTable
 from e911.location import Device
-from router.call_state import NOTHING, CallState, read_state
-from router.device_feed import DeviceFeed
-from router.lookups import locate_now
+from router.calls.call_state import NOTHING, CallState, read_state
+from router.emergency.rules import Rules, places_of
+from router.locations.device_feed import DeviceFeed
+from router.locations.validation import due_seconds, not_validated
+from router.locations.wiremap_feed import wiremap_now
+from router.network.lookups import locate_now
+from router.network.sources import Sources
+from router.network.trunks import known_addresses, names_of
+from router.process.telemetry import read_status
 from router.readiness.phones import SitePhones, phones_of_sites
-from router.rules import Rules, places_of
-from router.sources import Sources
 from router.store.engine import open_store, reading
 from router.store.errors import StoreError
 from router.store.proofs import last_delivered
 from router.store.self_tests import SelfTest, latest
-from router.telemetry import read_status
-from router.trunks import known_addresses, names_of
-from router.validation import due_seconds, not_validated
-from router.wiremap_feed import wiremap_now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

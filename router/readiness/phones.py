@@ -1,4 +1,5 @@
-"""What a 911 call of each registered phone would get: the very decision of router.decision, for all of them."""
+"""What a 911 call of each registered phone would get: the very decision of router.emergency.decision, for all of
+them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -9,10 +10,10 @@ from e911.locate import DeviceTable
 from e911.location import Device
 from e911.numbers import CallKind
 from e911.wiremap import NO_WIREMAP, WiremapTable
-from router.decision import plan_call
-from router.explain import synthetic_invite
-from router.rules import Rules
-from router.sources import Side, Source
+from router.emergency.decision import plan_call
+from router.emergency.explain import synthetic_invite
+from router.emergency.rules import Rules
+from router.network.sources import Side, Source
 from sip.errors import RemoteError
 
 COUNTS = ("phones", "dispatchable", "located", "basic", "nowhere", "without_callback")

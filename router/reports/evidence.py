@@ -13,10 +13,10 @@ from pathlib import Path
 import yaml
 
 from config.schema import Config, SiteConfig
-from router.channel_identity import channel_id
-from router.outbox import Entry, NoticeState
+from router.notices.channel_identity import channel_id
+from router.notices.outbox import Entry, NoticeState
 from router.readiness.phones import SitePhones
-from router.record import CallSummary
+from router.records.record import CallSummary
 from router.reports.document import Block, Grid, Heading, Item, Paragraph, Report, Verdict
 from router.self_test.schedule import routes_of
 from router.store.self_tests import SelfTest

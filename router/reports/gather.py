@@ -3,10 +3,10 @@
 from contextlib import suppress
 
 from config.schema import SiteConfig
-from router.outbox import Entry
+from router.notices.outbox import Entry
 from router.readiness.look import Look
 from router.readiness.phones import SitePhones
-from router.record import CallSummary
+from router.records.record import CallSummary
 from router.reports.evidence import Evidence
 from router.store.engine import open_store, reading
 from router.store.errors import StoreError

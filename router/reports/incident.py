@@ -16,14 +16,14 @@ from e911.location import CIVIC_FIELDS
 from e911.notice import address_lines
 from e911.numbers import EmergencyNumbers
 from e911.record import RouteOutcome
-from router.pcap import PcapEncoder, file_header
-from router.psap_view import ali_lines, location_part, read_ali
-from router.record import CallRecord
-from router.redaction import Redaction
+from router.records.psap_view import ali_lines, location_part, read_ali
+from router.records.record import CallRecord
 from router.reports.document import Block, Facts, Grid, Heading, Paragraph, Preformatted, Report
 from router.reports.ladder import ladder_of, ladder_text
 from router.reports.pdf import pdf_of
-from router.trace import Traced
+from router.trace.messages import Traced
+from router.trace.pcap import PcapEncoder, file_header
+from router.trace.redaction import Redaction
 from sip.message import Request
 
 Messages = Sequence[tuple[Traced, str]]

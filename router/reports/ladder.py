@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from router.ladder_view import ASCII, Step, draw
-from router.trace import Traced
-from router.trace_view import PeerNames, label_of, show_endpoint, style_of
+from router.trace.ladder_view import ASCII, Step, draw
+from router.trace.messages import Traced
+from router.trace.view import PeerNames, label_of, show_endpoint, style_of
 
 _LANE_WIDTH = 230
 _TIME_WIDTH = 90

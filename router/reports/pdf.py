@@ -22,7 +22,7 @@ from reportlab.platypus import (
 )
 from reportlab.platypus import Paragraph as Text
 
-from router.printable import printable
+from router.process.printable import printable
 from router.reports.document import (
     PAGE_WORD,
     REMEDY_WORD,

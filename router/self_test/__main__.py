@@ -15,15 +15,15 @@ from pathlib import Path
 from types import FrameType
 
 from config.load import ConfigError, LoadedConfig, load_config
-from router.child_process import begin, end
-from router.receivers.sip_agent import SipAgent
+from router.notices.receivers.sip_agent import SipAgent
+from router.process.child_process import begin, end
+from router.process.signs_of_life import Heartbeat, release_signals
+from router.process.telemetry import DeferredLog, configure_logging, say
 from router.self_test.run import NotPossibleError, run_test
 from router.self_test.schedule import Due, due_tests
-from router.signs_of_life import Heartbeat, release_signals
 from router.store.engine import open_store, reading
 from router.store.errors import StoreError
 from router.store.self_tests import SelfTest, last_begun
-from router.telemetry import DeferredLog, configure_logging, say
 
 LOOK_SECONDS = 10.0
 NICENESS = 10

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from config.channel_urls import SipReceiver
 from e911.read_back import ReadBack, judge
-from router.receivers.audio import FRAME, FRAME_SECONDS, SILENCE, RtpSender, from_mulaw, payload_of
-from router.receivers.outgoing_call import OutgoingCall
-from router.receivers.sdp import Audio, offer, read_audio
-from router.receivers.sip_agent import ALLOW, SipAgent, SipError, Way, new_id, new_tag
+from router.notices.receivers.audio import FRAME, FRAME_SECONDS, SILENCE, RtpSender, from_mulaw, payload_of
+from router.notices.receivers.outgoing_call import OutgoingCall
+from router.notices.receivers.sdp import Audio, offer, read_audio
+from router.notices.receivers.sip_agent import ALLOW, SipAgent, SipError, Way, new_id, new_tag
 from router.self_test.proof import FIELD, Asked, field_value
 from sip.errors import RemoteError
 from sip.machines import ServerTransaction

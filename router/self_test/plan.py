@@ -6,9 +6,9 @@ from e911.locate import LocationDecision
 from e911.location import LocationSource
 from e911.numbers import dialable
 from e911.record import SourceAnswer, SourceOutcome
-from router.call_routes import ladder_for
-from router.decision import CallPlan
-from router.rules import Rules
+from router.emergency.call_routes import ladder_for
+from router.emergency.decision import CallPlan
+from router.emergency.rules import Rules
 from router.self_test.proof import Asked
 
 OTHER_ROUTE = "not-tested"

@@ -10,15 +10,15 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from config.load import LoadedConfig
-from router.confirmations import request_alarm
-from router.event_lines import decode_event
-from router.key import load_key
-from router.receivers.sip_agent import SipAgent
-from router.segments import Cursor, LineReader
+from router.journal.event_lines import decode_event
+from router.journal.segments import Cursor, LineReader
+from router.network.sources import parse_address
+from router.notices.confirmations import request_alarm
+from router.notices.receivers.sip_agent import SipAgent
+from router.process.key import load_key
 from router.self_test.call import Placed, TestCall, address_towards
 from router.self_test.proof import Asked
 from router.self_test.words import alarm_words
-from router.sources import parse_address
 from router.store.engine import open_store, writing
 from router.store.errors import StoreError
 from router.store.self_tests import FAILED, PASSED, SelfTest, claim, finish, latest

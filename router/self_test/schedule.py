@@ -38,7 +38,7 @@ def routes_of(config: Config, sites: Sequence[str]) -> Iterator[tuple[SiteConfig
 
 
 def covers_site(areas: list[str], site: SiteConfig) -> bool:
-    """True where a route's `covers` holds the site's own address, as router.call_routes.covers has it."""
+    """True where a route's `covers` holds the site's own address, as router.emergency.call_routes.covers has it."""
     country, state = site.address.country.upper(), site.address.state.upper()
     return not areas or not country or country in areas or f"{country}-{state}" in areas
 

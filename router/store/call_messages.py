@@ -24,7 +24,7 @@ from sqlalchemy import (
 from router.store.metadata import metadata
 from router.store.outbox import storable_text
 from router.store.statements import insert_new
-from router.trace import Traced
+from router.trace.messages import Traced
 
 MOST_OF_A_CALL: Final = 400
 """Messages of one call that are kept; a call that sends more is no ordinary one."""

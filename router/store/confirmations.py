@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, Double, Integer, LargeBinary, Table, Text, select
 
-from router.confirmations import ChannelOutcome, Confirmation, Step
+from router.notices.confirmations import ChannelOutcome, Confirmation, Step
 from router.store.metadata import metadata
 from router.store.statements import insert_new, insert_or_overwrite
 

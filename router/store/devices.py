@@ -46,7 +46,7 @@ TIME_COLUMNS: Final = ("confirmed_at", "expires_at")
 COLUMNS: Final = ("device", *TEXT_COLUMNS, *POINT_COLUMNS, "confirmed_at", "confirmed_by", "expires_at")
 """Every column people write, in the order of the CSV file."""
 PROVIDER_COLUMNS: Final = ("provisioning", "location_id", "endpoint_id")
-"""What became of telling the provider, and its ids: see router/provisioner.py."""
+"""What became of telling the provider, and its ids: see router/provisioning/provisioner.py."""
 STATE_COLUMNS: Final = (
     *("unconfirmed", "validation", "validated_at", "acknowledged_at", "updated_at"),
     *PROVIDER_COLUMNS,

@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, Double, Table, Text, select
 
-from router.outbox import Fold
+from router.notices.outbox import Fold
 from router.store.metadata import metadata
 from router.store.statements import insert_or_overwrite
 

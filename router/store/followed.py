@@ -1,7 +1,7 @@
 """Followed tables: numbers that grow with each change, and a signal of changes (LISTEN on PostgreSQL).
 
-A migration has a table followed with `router.store.migrations.followed.follow`; who reads it (`router.table_feed`)
-reads it again when its number has grown.
+A migration has a table followed with `router.store.migrations.followed.follow`; who reads it
+(`router.locations.table_feed`) reads it again when its number has grown.
 """
 
 import contextlib

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Double, Integer, Table, Text, select, update
 
-from router.outbox import Entry, Key, NoticeState
+from router.notices.outbox import Entry, Key, NoticeState
 from router.store.folds import folds_of
 from router.store.metadata import metadata
 from router.store.statements import insert_or_overwrite
@@ -38,7 +38,8 @@ TAKEN_SECONDS: Final = 86_400.0
 
 
 def store_entries(conn: Connection, node: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write entries (`as_row` of router.outbox.Entry) over what is stored of them, unless another node has them."""
+    """Write entries (`as_row` of router.notices.outbox.Entry) over what is stored of them, unless another node has
+    them."""
     values = [_COLUMNS_OF({"taken_from": ""} | _storable(row) | {"node": node}) for row in rows]
     insert_or_overwrite(conn, outbox, values, where_same="node", keep="taken_from")
 

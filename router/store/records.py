@@ -28,10 +28,10 @@ from sqlalchemy import (
 )
 
 from e911.record import JournalEvent
-from router.brief import brief_of
-from router.event_lines import decode_event, encode_event
-from router.record import CallRecord, CallSummary, record_from_lines
-from router.segments import START, Cursor, LineReader
+from router.journal.brief import brief_of
+from router.journal.event_lines import decode_event, encode_event
+from router.journal.segments import START, Cursor, LineReader
+from router.records.record import CallRecord, CallSummary, record_from_lines
 from router.store.confirmations import confirmations_of
 from router.store.metadata import metadata
 from router.store.outbox import notices_of, storable_text

@@ -6,7 +6,7 @@ from typing import Final
 import orjson
 from sqlalchemy import Column, Connection, Double, Table, Text, delete, select
 
-from router.reference_spool import Referred
+from router.references.spool import Referred
 from router.store.metadata import metadata
 from router.store.statements import insert_or_overwrite
 

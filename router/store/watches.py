@@ -9,11 +9,11 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Column, Connection, Double, Table, Text, delete, select, update
 
-from router.outbox import NoticeState
+from router.notices.outbox import NoticeState
+from router.notices.watches import Watch, watch_from
 from router.store.metadata import metadata
 from router.store.outbox import outbox
 from router.store.statements import insert_or_overwrite
-from router.watches import Watch, watch_from
 
 TAKEN_SECONDS: Final = 86_400.0
 """So long after its call it is known that a watch was taken over."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from router import garbage
+from router.process import garbage
 from simulations.bench.callpath import PROVIDER, World
 
 TRANSACTION_SECONDS = 32.0

@@ -18,15 +18,15 @@ from pathlib import Path
 from config.load import load_config
 from e911.locate import DeviceTable
 from e911.location import CivicAddress, Device
-from router.dispatch import CallRouter
-from router.journal import JournalWriter
-from router.listening import ListeningPoints
-from router.lookups import Resolver
-from router.rules import Rules
-from router.setup import Setup
-from router.sources import Sources
-from router.telemetry import configure_logging
-from router.trunks import Trunks
+from router.calls.dispatch import CallRouter
+from router.calls.setup import Setup
+from router.emergency.rules import Rules
+from router.journal.writer import JournalWriter
+from router.network.listening import ListeningPoints
+from router.network.lookups import Resolver
+from router.network.sources import Sources
+from router.network.trunks import Trunks
+from router.process.telemetry import configure_logging
 from sip.flow import Flow, ListeningPoint
 
 KEY = b"k" * 32

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from router.parent import die_with_parent
+from router.process.parent import die_with_parent
 
 PATIENCE_SECONDS = 2.0
 

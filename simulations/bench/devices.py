@@ -27,7 +27,7 @@ from config.load import load_config
 from e911.devices import DeviceTable
 from e911.locate import Places
 from e911.location import Device
-from router.device_feed import DeviceFeed
+from router.locations.device_feed import DeviceFeed
 from simulations.bench import usage
 from simulations.bench.locating import devices, measure, sites, wiremap
 from simulations.bench.measured import Latency

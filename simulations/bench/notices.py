@@ -24,7 +24,7 @@ import yaml
 
 from e911.location import CivicAddress, DispatchableLocation, LocationSource
 from e911.record import Caller, CallIntent
-from router.journal import JournalWriter
+from router.journal.writer import JournalWriter
 from simulations.bench.measured import Spread, spread
 from simulations.bench.timing import play
 from simulations.bench.world import running_world

@@ -18,7 +18,7 @@ from e911.held_request import (
 )
 from e911.location import LocationSource
 from e911.pidf_reader import UnreadableError
-from router.held_client import location_document
+from router.locating.held_client import location_document
 from simulations.lis import identifiers_in, location_response
 from tests.e911.pidf_documents import GOOD
 

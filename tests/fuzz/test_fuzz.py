@@ -46,7 +46,7 @@ def test_a_planted_exception_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_planted_exception_behind_a_catch_all_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """In what the router would survive: the decision about a 911 call."""
-    from router import emergency_requests
+    from router.emergency import emergency_requests
 
     right: Callable[..., object] = emergency_requests.plan_call
 

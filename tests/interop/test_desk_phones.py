@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from router.channels import Channels, Job
-from router.receivers.speech import installed
+from router.notices.channels import Channels, Job
+from router.notices.receivers.speech import installed
 from tests.support.baresip import Baresip
 from tests.support.ports import endpoint
 from tests.support.sound import best

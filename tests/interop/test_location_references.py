@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from router.trust import verifying_context
+from router.network.trust import verifying_context
 from tests.interop.wire import CIVIC_ORDER, assert_identity, registered_address
 from tests.support.certificates import Authority
 from tests.support.ports import free_port, street
@@ -181,7 +181,7 @@ def test_while_nobody_answers_the_location_goes_by_value(fetching: Fetching) -> 
     children = Path(f"/proc/{router.process.pid}/task/{router.process.pid}/children") if router.process else None
     assert children
     pids = [int(pid) for pid in children.read_text().split()]
-    (server,) = [pid for pid in pids if b"router.reference_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (server,) = [pid for pid in pids if b"router.references.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(server, signal.SIGSTOP)
     try:
         place, end = fetching["not-answered"], time.monotonic() + 25

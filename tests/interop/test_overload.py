@@ -12,7 +12,7 @@ from types import TracebackType
 
 import pytest
 
-from router.trust import verifying_context
+from router.network.trust import verifying_context
 from sip.framing import StreamFramer
 from tests.support.certificates import Authority
 from tests.support.ports import Endpoint

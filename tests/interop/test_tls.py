@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from router.trust import verifying_context
+from router.network.trust import verifying_context
 from tests.support.certificates import Authority, Pair
 from tests.support.ports import Endpoint, endpoint
 from tests.support.raw_sip import Call, Peer, answers

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from router.pcap_reader import read_pcap
+from router.trace.pcap_reader import read_pcap
 from tests.support.certificates import Authority
 from tests.support.ports import Endpoint, is_bound, loopback
 from tests.support.router_process import EDGE911

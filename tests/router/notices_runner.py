@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from e911.record import JournalEvent
-from router.journal import JournalWriter
-from router.record import CallRecord
+from router.journal.writer import JournalWriter
+from router.records.record import CallRecord
 from router.store.engine import StoreError, open_store, reading
 from router.store.records import get_call
 

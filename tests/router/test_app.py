@@ -21,17 +21,18 @@ import yaml
 from config.load import load_config
 from e911.location import Device
 from router import app as app_module
-from router import dns_client, garbage, lookups
 from router.app import App
-from router.device_feed import NOT_READ_YET, _Source
-from router.last_known_good import LastKnownGood
-from router.segments import segments
-from router.signs_of_life import hold_signals
-from router.state_directory import claim
+from router.journal.segments import segments
+from router.locations.device_feed import NOT_READ_YET, _Source
+from router.locations.last_known_good import LastKnownGood
+from router.network import dns_client, lookups
+from router.network.trunks import Way
+from router.process import garbage
+from router.process.signs_of_life import hold_signals
+from router.process.state_directory import claim
+from router.process.telemetry import DeferredLog
 from router.store.devices import upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
-from router.telemetry import DeferredLog
-from router.trunks import Way
 from sip.flow import Flow, ListeningPoint
 from tests.support.call_world import CONFIG
 from tests.support.router_process import EDGE911

@@ -15,8 +15,8 @@ import pytest
 from config.load import load_config
 from router import app as app_module
 from router.app import App, CannotStartError
-from router.telemetry import DeferredLog
-from router.trust import verifying_context
+from router.network.trust import verifying_context
+from router.process.telemetry import DeferredLog
 from tests.router.test_app import Site, run, until
 from tests.support.call_world import CONFIG
 from tests.support.certificates import Authority, Pair

@@ -14,8 +14,8 @@ import pytest
 
 from e911.location import Device, DeviceKind
 from e911.record import CallOutcome, RouteOutcome, SourceOutcome
-from router.blocks import Block, Blocks, write_blocks
-from router.outbox import NoticeState
+from router.emergency.blocks import Block, Blocks, write_blocks
+from router.notices.outbox import NoticeState
 from sip.answers import build_response
 from sip.errors import Reason
 from sip.flow import UNCERTIFIED, Flow

@@ -16,7 +16,7 @@ import pytest
 from router import supervisor
 from router.supervisor import BACKOFF, Child, supervise
 
-LIVES = [sys.executable, "-c", "import time, router.signs_of_life as s; s.release_signals(); time.sleep(60)"]
+LIVES = [sys.executable, "-c", "import time, router.process.signs_of_life as s; s.release_signals(); time.sleep(60)"]
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_what_the_children_write_is_private(tmp_path: Path) -> None:
 
 BEATS = (
     "import faulthandler, os, signal, sys, time\n"
-    "from router.signs_of_life import Heartbeat, release_signals\n"
+    "from router.process.signs_of_life import Heartbeat, release_signals\n"
     "release_signals()\n"
     "faulthandler.register(signal.SIGUSR1)\n"
     "beat = Heartbeat(int(sys.argv[-1])).beat\n"

@@ -1,6 +1,6 @@
 """Messages for tests of what is made of a trace."""
 
-from router.trace import Endpoint, Traced
+from router.trace.messages import Endpoint, Traced
 
 PHONE: Endpoint = ("10.1.2.3", 5060)
 EDGE: Endpoint = ("10.0.0.5", 5060)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import simulations.demo
-from router.ladder_view import Step, draw
-from router.psap_view import ali_lines, read_ali
+from router.records.psap_view import ali_lines, read_ali
+from router.trace.ladder_view import Step, draw
 from simulations.actor import Actor
 from simulations.callee import Callee, Script, sdp
 from simulations.calls import Call

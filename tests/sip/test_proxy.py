@@ -5,7 +5,7 @@ derived branch), 16.7 steps 2 to 6 and 9 (timer C, Via removal, 100 not forwarde
 response, 503 to 500), 16.7 step 5 on 6xx, 16.8, 16.9, 16.10, 9.1 (when a CANCEL may go), RFC 4320 4.2 (no 408 to a
 non-INVITE), and the emergency variants of the design: first ring wins, 6xx does not end the ladder, timer C starts
 the next route first; 16.7 step 7 (the challenges of all branches), RFC 4320 4.1 and 4.2. Not proved, for it is not
-done: parallel forking of a target set, 16.5 location service. Loops: tests/router/test_loops.py.
+done: parallel forking of a target set, 16.5 location service. Loops: tests/router/calls/test_loops.py.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.ordinary import routed_request
+from router.calls.ordinary import routed_request
 from sip import parsing
 from sip.answers import build_response
 from sip.errors import RemoteError

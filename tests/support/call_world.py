@@ -12,15 +12,15 @@ from config.load import load_config
 from e911.locate import DeviceTable
 from e911.location import CivicAddress, Device
 from e911.record import JournalEvent
-from router.dispatch import CallRouter
-from router.earlier import KEPT_SECONDS, earlier_calls
-from router.event_lines import decode_event, encode_event
-from router.listening import ListeningPoints, listening_points
-from router.lookups import Resolver
-from router.rules import Rules
-from router.setup import Setup
-from router.sources import Sources
-from router.trunks import Trunks
+from router.calls.dispatch import CallRouter
+from router.calls.setup import Setup
+from router.emergency.earlier import KEPT_SECONDS, earlier_calls
+from router.emergency.rules import Rules
+from router.journal.event_lines import decode_event, encode_event
+from router.network.listening import ListeningPoints, listening_points
+from router.network.lookups import Resolver
+from router.network.sources import Sources
+from router.network.trunks import Trunks
 from sip.flow import Flow, ListeningPoint, TlsPeer
 from sip.framing import StreamFramer
 from tests.support.sip_text import Message, parse

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from types import TracebackType
 
-from router.trust import verifying_context
+from router.network.trust import verifying_context
 from tests.support.certificates import Authority, Pair
 from tests.support.ports import Endpoint
 

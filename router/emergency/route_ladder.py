@@ -1,0 +1,467 @@
+"""The ladder of an emergency call: routes in order, each with its hops and the ways to them, and its times.
+
+A route given up stays alive; what its answers, and those of the others, mean is for router.emergency.emergency_call
+to say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from e911.numbers import CallKind
+from e911.record import RouteEvent, RouteOutcome
+from router.calls.surroundings import Surroundings
+from router.emergency.call_routes import RouteStep
+from router.emergency.decision import CallPlan
+from router.emergency.provider_invite import Outgoing, Reference, request_for
+from router.emergency.route_target import RouteTarget, sent_to
+from router.emergency.route_try import LEAST_SHARE, RouteTry
+from router.network.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
+from router.network.trunks import MESSAGE_LIMIT, Hop, Way
+from router.references.issuing import NOT_KEPT
+from sip.branch import Branch, Failure
+from sip.locating import Where
+from sip.machines import ServerTransaction
+from sip.message import Edits, Request
+from sip.proxy import ResponseContext
+from sip.timers import Entry, cancel_timer
+
+# Members of an enumeration are looked up slowly (0.16 µs); these once.
+_STARTED = RouteOutcome.STARTED
+
+PROBE_SECONDS = 0.5
+"""T1 (RFC 3261 section 17.1.1.1): the time to a first answer of a place that has not shown what it speaks."""
+
+WITHOUT = b"w"
+"""In a target's mark: the INVITE once more, without what we added to its body."""
+
+NO_ADDRESS = "no-address"
+
+_COUNTED = {outcome: f"route_{outcome}" for outcome in RouteOutcome}
+
+
+@dataclass(slots=True, eq=False)
+class NameWait:
+    """Routes that wait for the names of their trunks. began: the loop's time."""
+
+    routes: Sequence[RouteTry]
+    left: int
+    """How many names DNS has said nothing of yet."""
+    began: float
+    is_last: bool
+    """True after all other routes."""
+
+
+class RouteLadder(ResponseContext):
+    """The routes of one 911 or test call, and how far it has come down them."""
+
+    __slots__ = (
+        "awaiting",
+        "began_at",
+        "ladder",
+        "name_wait",
+        "plan",
+        "position",
+        "put_off",
+        "route",
+        "router",
+        "rules",
+        "trunks",
+        "wait",
+    )
+
+    def __init__(self, router: Surroundings, server: ServerTransaction, request: Request, plan: CallPlan) -> None:
+        super().__init__(router.stack, server, request, router.key)
+        self.router = router
+        # Those of the decision: a reload in the middle of the call changes nothing for it.
+        self.rules = router.rules
+        self.trunks = router.trunks
+        self.plan = plan
+        self.ladder = self._in_order()
+        self.position = 0
+        """How many routes of the ladder were begun."""
+        self.route: RouteTry | None = None
+        """The route begun last, while another of its hops may be tried."""
+        self.awaiting: RouteTarget | None = None
+        """The target whose connection is awaited."""
+        self.wait: Entry | None = None
+        self.name_wait: NameWait | None = None
+        """The names that are awaited."""
+        self.put_off: list[RouteTry] = []
+        """Routes passed over as DNS has said nothing of their trunk; they come once more after all others."""
+        self.began_at = 0.0
+        """When the call came in first, seconds since 1970; what it carries is dated so."""
+
+    @property
+    def first_route(self) -> str:
+        """Name of the route tried first, or an empty string."""
+        return self.ladder[0][1].name if self.ladder else ""
+
+    def _in_order(self) -> list[tuple[int, RouteStep]]:
+        """The routes in the order in which to try them, each with its place in the ladder as configured: those whose
+        trunk is known to be down after the others of their kind (decision 0015)."""
+        ladder = list(enumerate(self.plan.ladder))
+        if self.trunks.health.down:
+            try:
+                ladder.sort(key=lambda item: (item[1].kind == "basic", self.trunks.is_down(item[1].trunk)))
+            except Exception:
+                self.router.on_fault("asking which trunks are down")
+        return ladder
+
+    # ---- the ladder ----
+
+    def next_route(self, now: float) -> bool:
+        """Start the next untried hop of this route, else of the next route; or ask for a connection to it first."""
+        if self._is_waiting():
+            return True
+        while not (self.cancelled or self.final_status or self.routes_ended):
+            target = self._next_target(now)
+            if target is None:
+                if self._is_waiting():
+                    return True
+                self.routes_ended = True
+                break
+            self._approach(target, now)
+            return True
+        return False
+
+    def _is_waiting(self) -> bool:
+        """True while a connection or a name is awaited."""
+        return self.awaiting is not None or self.name_wait is not None
+
+    def _next_target(self, now: float) -> RouteTarget | None:
+        while True:
+            target = self._next_hop(self.route, now) if self.route is not None else None
+            if target is not None:
+                return target
+            if self.position >= len(self.ladder):
+                if self.put_off:
+                    self._ask_again(now)
+                return None
+            index, step = self.ladder[self.position]
+            self.position += 1
+            if self.trunks.health.down:
+                step = self._hurried(step)
+            hops = self._hops(step)
+            self.route = RouteTry(step, index, hops, now)
+            if not hops and self._ask_names((self.route,), self.trunks.names_never_asked(step.trunk), now):
+                return None
+            if not hops:
+                self._pass_over(self.route)
+
+    def _hops(self, step: RouteStep) -> list[Hop]:
+        return self.trunks.hops(step.trunk, self.server.flow.point, self.request.call_id)
+
+    # ---- names of which nothing is known ----
+
+    def _pass_over(self, route: RouteTry) -> None:
+        self.write_route(route.step, 0, RouteOutcome.UNREACHABLE, 0, NO_ADDRESS)
+        if self.trunks.names(route.step.trunk):
+            self.put_off.append(route)
+
+    def _ask_again(self, now: float) -> None:
+        """All else has failed: routes put off have their chance if DNS names their trunks within their time."""
+        routes, self.put_off = tuple(self.put_off), []
+        names = [name for route in routes for name in self.trunks.names(route.step.trunk)]
+        self._ask_names(routes, names, now, again=True)
+
+    def _ask_names(
+        self, routes: Sequence[RouteTry], names: Sequence[Where], now: float, *, again: bool = False
+    ) -> bool:
+        """Wait for names, no longer than the first of these routes has for an answer; False where there are none."""
+        names = tuple(dict.fromkeys(names))
+        if not names:
+            return False
+        wait = self.name_wait = NameWait(routes, len(names), now, is_last=again)
+        self.wait = self.stack.set_timer(self, "names-wait", min(route.step.timeout for route in routes), now)
+        for name in names:
+            self.trunks.resolver.ask(name, lambda _: self._on_name(wait), again=again)
+        return True
+
+    def _on_name(self, wait: NameWait) -> None:
+        """DNS has said something of a name, or was given up."""
+        wait.left -= 1
+        if self.name_wait is wait and (not wait.left or any(self._hops(route.step) for route in wait.routes)):
+            self._on_names(wait, self.router.now())
+            self.router.flush()
+
+    def _on_names(self, wait: NameWait, now: float) -> None:
+        self.name_wait = None
+        cancel_timer(self.wait)
+        if self.cancelled or self.final_status:
+            return
+        found: list[RouteTry] = []
+        for route in wait.routes:
+            hops = self._hops(route.step)
+            if hops:
+                # What it waited is of its own time, but at least time for an answer is left.
+                started = now if wait.is_last else min(now, max(wait.began, now + LEAST_SHARE - route.step.timeout))
+                found.append(replace(route, hops=hops, started=started))
+            elif not wait.is_last:
+                self._pass_over(route)
+        self.route = found[0] if found else None
+        self.put_off += found[1:]
+        if self.winner is None and not self.next_route(now):
+            self.finish_if_exhausted(now)
+
+    def _hurried(self, step: RouteStep) -> RouteStep:
+        """A route known to be down, while one comes after it that is not: T1 to show that it lives after all."""
+        if step.timeout <= PROBE_SECONDS or not self.trunks.is_down(step.trunk):
+            return step
+        if all(self.trunks.is_down(later.trunk) for _, later in self.ladder[self.position :]):
+            return step
+        return replace(step, timeout=PROBE_SECONDS)
+
+    def _next_hop(self, route: RouteTry, now: float) -> RouteTarget | None:
+        taken = route.take(now)
+        if taken is None:
+            return None
+        hop, timeout, progress_timeout = taken
+        return self.target(route, hop, timeout, progress_timeout, with_location=route.step.with_location)
+
+    def target(
+        self,
+        route: RouteTry,
+        hop: Hop,
+        timeout: float,
+        progress_timeout: float,
+        *,
+        with_location: bool,
+        mark: bytes = b"",
+    ) -> RouteTarget:
+        """A target for this hop, as the route asks for it."""
+        outgoing = self.request_for(route.step, hop, with_location=with_location, mark=mark)
+        target = RouteTarget(
+            name=route.step.name,
+            label=route.label(hop, mark),
+            flow=hop.flow,
+            request=outgoing.request,
+            shortfalls=outgoing.shortfalls,
+            timeout=timeout,
+            progress_timeout=progress_timeout,
+            route=route,
+            hop=hop,
+            attempt=route.attempts,
+            with_location=with_location,
+            mark=mark,
+        )
+        route.attempts += 1
+        self.record_route(target)
+        return target
+
+    def request_for(self, step: RouteStep, hop: Hop, *, with_location: bool, mark: bytes) -> Outgoing:
+        """The INVITE as it goes there, without Via and Record-Route; as it came, where making it fails."""
+        with_data = WITHOUT not in mark
+        if hop.peer.hostport != step.host:
+            step = replace(step, host=hop.peer.hostport)  # another of the trunk's targets
+        try:
+            references = self.router.references
+            reference = references.to(self.plan.id, step, with_location=with_location)
+            outgoing = self._made(step, reference, with_location=with_location, with_data=with_data)
+            if outgoing.documents and not references.hand_over(self.plan.id, outgoing.documents, self.began_at):
+                outgoing = self._made(step, NOT_KEPT, with_location=with_location, with_data=with_data)
+            return outgoing
+        except Exception:
+            # A fault of ours stops no emergency call: it goes as it came, to where this route leads.
+            self.router.on_fault("making the INVITE for a route")
+            user = step.number or (
+                step.profile.test_number if self.plan.kind is CallKind.TEST and step.profile else "911"
+            )
+            plain = Edits(uri=f"sip:{user}@{step.host}".encode(), replace={"route": ()})
+            return Outgoing(self.request.edited(plain))
+
+    def _made(self, step: RouteStep, reference: Reference, *, with_location: bool, with_data: bool) -> Outgoing:
+        return request_for(
+            *(self.rules, self.plan, step, self.request, self.began_at),
+            with_location=with_location,
+            with_data=with_data,
+            reference=reference,
+        )
+
+    def record_route(self, target: RouteTarget) -> None:
+        """Have the target say by our Record-Route lines how it is left."""
+        target.record_routes = self.router.record_routes(
+            target.flow.point,
+            self.server.flow,
+            self.request,
+            b";call=" + self.plan.id.encode(),
+            keeps_uri=False,
+        )
+        if target.shows_another_from:
+            target.record_routes = self.router.from_rewriting.noted(
+                target.record_routes, self.request, target.request
+            )
+
+    # ---- the ways to a hop ----
+
+    def _approach(self, target: RouteTarget, now: float) -> None:
+        """Start a target; where several ways lead to it, the first that can be had."""
+        trunk, near = target.step.trunk, self.server.flow.point
+        is_large = (
+            not target.flow.point.reliable
+            and self.trunks.states[trunk].config.large_messages == "tcp"
+            and len(target.request.to_bytes()) + 200 > MESSAGE_LIMIT
+        )
+        target.approach = approach_to(
+            self.trunks, trunk, target.hop, near, target.timeout or 0.0, now, is_large=is_large
+        )
+        if target.approach is None:
+            self.start_branch(target, now)
+        else:
+            self._go(target, target.approach, target.approach.take(), now)
+
+    def _go(self, target: RouteTarget, approach: Approach, step: Step | None, now: float) -> None:
+        """Go this way, as soon as its connection stands; None: there is no way left."""
+        if step is None:
+            self._write_steps(target, approach)
+            self.write_route(target.step, target.attempt, RouteOutcome.UNREACHABLE, 0, approach.last_failure)
+            self.trunks.health.call_failed(target.hop.flow)
+            if not self.next_route(now):
+                self.finish_if_exhausted(now)
+            return
+        if step.way is Way.UDP:
+            self._start_by(target, approach, step, now)
+            return
+        self.awaiting = target
+        self.wait = self.stack.set_timer(self, "connection-wait", approach.wait(now), now)
+        self.router.connect(step.flow, lambda failure: self._on_connected(target, approach, step, failure))
+
+    def _on_connected(self, target: RouteTarget, approach: Approach, step: Step, failure: str) -> None:
+        """A connection stands, or cannot be had; perhaps long after it was waited for."""
+        now = self.router.now()
+        if self.awaiting is not target or approach.current is not step:
+            approach.state.note(step.way, step.flow, failure, now)
+            return
+        self._on_way(target, approach, step, failure, now)
+
+    def on_timer(self, name: str, now: float) -> None:
+        """A connection, or DNS, was waited for long enough; it goes on being opened, or asked, for the next call."""
+        if self.name_wait is not None:
+            self._on_names(self.name_wait, now)
+            return
+        target = self.awaiting
+        if target is not None and target.approach is not None and target.approach.current is not None:
+            self._on_way(target, target.approach, target.approach.current, NO_ANSWER, now)
+
+    def _on_way(self, target: RouteTarget, approach: Approach, step: Step, failure: str, now: float) -> None:
+        self.awaiting = None
+        cancel_timer(self.wait)
+        approach.ended(failure, now)
+        if self.cancelled or self.final_status:
+            return
+        if self.winner is not None:
+            target.route.give_back()  # another route rings meanwhile: this one is tried only if that one fails
+        elif failure:
+            self._go(target, approach, approach.take(), now)
+        else:
+            self._start_by(target, approach, step, now)
+
+    def _start_by(self, target: RouteTarget, approach: Approach, step: Step, now: float) -> None:
+        target.flow = step.flow
+        if target.timeout is not None:
+            target.timeout = max(0.05, round(approach.timeout - (now - approach.began), 2))
+        if approach.is_doubtful:
+            target.is_probe = True
+            target.timeout = min(target.timeout or PROBE_SECONDS, PROBE_SECONDS)
+        if approach.sound_alarm(now):
+            self.router.counts[f"stepped_down_to_{step.way}"] += 1
+        self._write_steps(target, approach)
+        self.record_route(target)
+        self.start_branch(target, now)
+
+    def on_branch_timer(self, branch: Branch, name: str, now: float) -> None:
+        """What spoke no TLS does not answer in TCP either: the next way, while this one may still answer."""
+        target = branch.target
+        approach = target.approach if isinstance(target, RouteTarget) and target.is_probe else None
+        if (
+            isinstance(target, RouteTarget)
+            and approach is not None
+            and name == "timeout"
+            and branch.is_live
+            and approach.has_more
+            and not (self.cancelled or self.final_status or self.winner is not None)
+        ):
+            branch.given_up = True
+            self.router.distrust(target.flow)
+            approach.ended(NO_ANSWER, now)
+            again = self.target(
+                target.route,
+                target.hop,
+                approach.timeout,
+                target.step.progress_timeout,
+                with_location=target.with_location,
+                mark=b"n",
+            )
+            again.approach = approach
+            self._go(again, approach, approach.take(), now)
+            return
+        super().on_branch_timer(branch, name, now)
+
+    def _write_steps(self, target: RouteTarget, approach: Approach) -> None:
+        for failure in approach.untold():
+            self.write_route(target.step, target.attempt, RouteOutcome.STEPPED_DOWN, 0, failure)
+
+    def on_branch_failure(self, branch: Branch, failure: Failure, now: float) -> None:
+        """A connection that broke under the INVITE: once more over a new one, for it may have been dead since long.
+        That again, or a closed port: the same hop by the next way."""
+        target = branch.target
+        if (
+            isinstance(target, RouteTarget)
+            and failure is Failure.TRANSPORT_ERROR
+            and branch.is_live
+            and not (self.cancelled or self.final_status or branch.given_up)
+        ):
+            approach, client = target.approach, branch.client
+            again = target.flow.point.reliable and not target.retried and client is not None and not client.unsent
+            if again or (approach is not None and approach.has_more):
+                branch.stop_timers()
+                self.branches.remove(branch)
+                if client is not None:
+                    self.stack.abandon_client(client)
+                target.retried = target.retried or again
+                if approach is None:
+                    self.start_branch(target, now)
+                elif again:
+                    self._go(target, approach, approach.current, now)
+                else:
+                    approach.ended(BROKEN if target.flow.point.reliable else REFUSED, now)
+                    self._go(target, approach, approach.take(), now)
+                return
+        super().on_branch_failure(branch, failure, now)
+
+    def finish_if_exhausted(self, now: float) -> None:
+        """A route whose connection, or whose name, is awaited is not exhausted, unless the caller has cancelled."""
+        if self._is_waiting() and not self.cancelled:
+            return
+        super().finish_if_exhausted(now)
+
+    # ---- records ----
+
+    def write_route(
+        self,
+        step: RouteStep,
+        attempt: int,
+        outcome: RouteOutcome,
+        status: int,
+        reason: str,
+        target: RouteTarget | None = None,
+        label: bytes = b"",
+    ) -> None:
+        """Journal what became of a route, or of one INVITE to it, and count it."""
+        is_started = target is not None and outcome is _STARTED
+        self.router.counts[_COUNTED[outcome]] += 1
+        self.router.write_later(
+            RouteEvent(
+                id=self.plan.id,
+                at=self.router.clock(),
+                route=step.name,
+                kind=step.kind,
+                attempt=attempt,
+                outcome=outcome,
+                status=status,
+                reason=reason,
+                with_location=target is not None and target.with_location,
+                label=label.decode(),
+                sent_to=sent_to(target.flow) if target is not None and is_started else "",
+                request_uri=target.request.uri.decode("latin-1") if target is not None and is_started else "",
+            )
+        )

@@ -1,0 +1,7 @@
+"""`python -m router.notices --config FILE`: the notices process, as `edge911 run` starts it."""
+
+from router.notices.process import main
+from router.process.child_process import end
+
+if __name__ == "__main__":
+    end(main())

@@ -1,0 +1,206 @@
+"""Apprise's channels: mail, SMS gateways, chat, pagers, webhooks. What it logs is kept as the receiver's words."""
+
+import hashlib
+import logging
+import os
+import re
+import socket
+import threading
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import apprise
+
+from config.channel_urls import is_ours, is_sip
+from router.network import mail_tls
+from router.notices.apprise_plugins import plugin_of
+from router.notices.outbox import Attempt
+from router.notices.receivers.job import Job
+from router.notices.webhook import TRY_LATER, KeepAliveWebhook
+
+SOCKET_SECONDS = 12
+THREAD_ROOTS = frozenset({"call", "test", "refused", "folded-call", "folded-test", "folded-refused", "alarm"})
+"""Kinds of notices that are the first of their call."""
+_LINK = re.compile(r"(https?://[^\s<>]+)")
+_LOOKALIKES = str.maketrans(
+    {"<": "‹", ">": "›", "[": "⁅", "]": "⁆", "*": "∗", "`": "'", "~": "∼", "|": "¦", "@": "＠", "\\": "∖", "!": "！"}
+)
+_HTTP_STATUS = re.compile(r"\berror=(\d{3})\b|\bHTTP (\d{3})\b")
+_SMTP_STATUS = re.compile(r"(?:refused: |\()([245]\d\d)\b")
+_SKIPPED_WORDS = ("Sent ", "Sending email to", "Connection error while submitting")
+
+log = logging.getLogger(__name__)
+
+
+class AppriseWay:
+    """One thread's way to one URL."""
+
+    def __init__(self, url: str) -> None:
+        self._plugin = _plugin(url)
+        mail_tls.use_for(self._plugin)
+        self._webhook = KeepAliveWebhook.of(self._plugin) if self._plugin is not None else None
+        module = type(self._plugin).__module__.partition("plugins.")[2]
+        self._is_mail = module.startswith("email")
+        if self._is_mail:
+            mail_tls.keep_contexts()
+        self._is_chat = not (self._is_mail or module.startswith("custom_") or self._plugin is None)
+        self._given = {name for name in ("dedup", "alias") if getattr(self._plugin, name, None)}
+        self._headers: dict[str, str] = dict(getattr(self._plugin, "headers", None) or {}) if self._is_mail else {}
+
+    def send(self, job: Job) -> Attempt:
+        if self._plugin is None:
+            return Attempt(
+                delivered=False,
+                permanent=True,
+                reason="channel-unknown",
+                words="not a channel URL that Apprise knows; `edge911 check` says more",
+            )
+        subject, body = job.subject, job.body
+        if self._is_mail:
+            self._put_in_thread(job)
+        elif self._is_chat:
+            subject, body = harmless(subject), harmless(body)
+            self._put_under_key(job)
+        if self._webhook is not None:
+            attempt = self._webhook.send(job.subject, job.body, notify_type=job.notify_type)
+            if attempt is not None:
+                return attempt
+        _heard.lines = []
+        delivered = bool(
+            self._plugin.notify(
+                body=body,
+                title=subject,
+                notify_type=apprise.NotifyType(job.notify_type),
+                body_format=apprise.NotifyFormat.TEXT,
+            )
+        )
+        lines: list[str] = _heard.lines
+        return attempt_from_words(delivered, lines)
+
+    def _put_in_thread(self, job: Job) -> None:
+        """Mails about one call to one mailbox are a thread: the first has a Message-ID that the others name."""
+        if not job.call:
+            mail_tls.name_next("")
+            return
+        root = message_id(job.call, job.contact, job.url)
+        is_root = job.kind in THREAD_ROOTS
+        mail_tls.name_next(root if is_root else message_id(job.call, job.contact, job.url, job.kind))
+        answers = {} if is_root else {"In-Reply-To": root, "References": root}
+        self._plugin.headers = {**self._headers, **answers}
+
+    def _put_under_key(self, job: Job) -> None:
+        """What is about one call is one incident, where the service knows such a thing and the URL names none."""
+        for name in ("dedup", "alias"):
+            if job.call and hasattr(self._plugin, name) and name not in self._given:
+                setattr(self._plugin, name, f"edge911-{job.call}")
+
+    def close(self) -> None:
+        """End the connection, if any."""
+        if self._webhook is not None:
+            self._webhook.close()
+
+
+def message_id(call: str, contact: str, url: str, kind: str = "") -> str:
+    """The Message-ID of a notice: the same whenever it is sent again, so that mail programs show it once."""
+    text = "\n".join((call, contact, url, kind)).encode("utf-8", "surrogatepass")
+    return f"<{hashlib.blake2b(text, digest_size=16).hexdigest()}@edge911.invalid>"
+
+
+def harmless(text: str) -> str:
+    """Text for a chat or pager: what its markup would take for a link, a mention, a picture or emphasis is written
+    with characters that look alike. Links of ours stay; what a phone says holds none (e911.notice.one_line)."""
+    pieces = _LINK.split(text)
+    return "".join(piece if number % 2 else piece.translate(_LOOKALIKES) for number, piece in enumerate(pieces))
+
+
+def attempt_from_words(delivered: bool, lines: list[str]) -> Attempt:
+    """What came of an attempt, from Apprise's yes or no and the lines it logged meanwhile."""
+    telling = [line for line in lines if not line.startswith(_SKIPPED_WORDS)] or lines
+    words = " | ".join(dict.fromkeys(telling))[:500]
+    if delivered:
+        return Attempt(delivered=True, words=words)
+    http = [int(first or second) for first, second in _HTTP_STATUS.findall(words)]
+    smtp = [int(code) for code in _SMTP_STATUS.findall(words)]
+    if http:
+        permanent = 400 <= http[-1] < 500 and http[-1] not in TRY_LATER
+    else:
+        permanent = bool(smtp) and smtp[-1] >= 500
+    reason = "refused" if http or smtp else "unreachable"
+    return Attempt(delivered=False, permanent=permanent, reason=reason, words=words)
+
+
+def privacy_url(url: str) -> str:
+    """The URL as it may be logged: without passwords and tokens."""
+    if is_ours(url):
+        scheme, _, rest = url.partition("?")[0].partition(":")
+        _, _, host = rest.rpartition("@")
+        return f"{scheme}:{rest}" if is_sip(url) else f"{scheme}://{host.lstrip('/')}"
+    with suppress(Exception):  # then not even the URL is shown
+        plugin = plugin_of(url)
+        if plugin is not None:
+            shown: Any = plugin
+            return str(shown.url(privacy=True)).partition("?")[0]
+    return f"{url.partition(':')[0]}://…"
+
+
+@lru_cache(maxsize=1024)
+def shown_url(url: str) -> str:
+    """The same, remembered."""
+    return privacy_url(url)
+
+
+def prepare_process() -> None:
+    """Set up what plugins share in this process: their log, and how they see the network. Call it once."""
+    logger = logging.getLogger("apprise")
+    logger.handlers = [_Listener(level=logging.DEBUG)]
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    # A proxy for the outside world must not be asked to reach this machine.
+    for name in ("no_proxy", "NO_PROXY"):
+        given = os.environ.get(name, "")
+        os.environ[name] = ",".join(filter(None, (given, "127.0.0.0/8", "localhost", "::1", "[::1]")))
+    # smtplib asks DNS for our own name before each mail; a dead DNS would hold the notice back for long.
+    own_name = socket.gethostname()
+    socket.getfqdn = lambda name="": own_name if name in ("", "0.0.0.0", "::") else name
+
+
+def _plugin(url: str) -> Any:
+    """Apprise's plugin for a URL, or None where it knows none."""
+    plugin = plugin_of(url, _asset())
+    if plugin is None:
+        return None
+    # The pause between two sends of one plugin: a second call must not wait for it.
+    plugin.request_rate_per_sec = 0
+    if "rto=" not in url:
+        plugin.socket_read_timeout = SOCKET_SECONDS
+    if "cto=" not in url:
+        plugin.socket_connect_timeout = min(plugin.socket_connect_timeout, SOCKET_SECONDS)
+    return plugin
+
+
+def _asset() -> Any:
+    return apprise.AppriseAsset(app_id="edge911", app_desc="edge911", app_url="", async_mode=False)
+
+
+class _Heard(threading.local):
+    """Lines that the plugin of this thread logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+
+_heard = _Heard()
+
+
+class _Listener(logging.Handler):
+    """Keeps warnings, and of the debug lines those that quote the receiver."""
+
+    _quotes = ("Response Details", "Socket Exception", "SMTP recipient")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and not str(record.msg).startswith(self._quotes):
+            return
+        with suppress(Exception):  # a log line that cannot be formatted tells nothing
+            line = " ".join(record.getMessage().replace("\\r\\n", " ").split())
+            _heard.lines.append(line[:300])

@@ -1,0 +1,1 @@
+"""What every process that `edge911 run` keeps has in common: begin and end, signals, state directory, logs."""

@@ -1,0 +1,1 @@
+"""Registered locations told to providers and ALI databases."""

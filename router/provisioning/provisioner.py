@@ -1,0 +1,391 @@
+"""Provisioning: every registered device is told to the providers that keep addresses (`provisioning`), and told again
+when it changes.
+
+A thread of the notices process. What is to be said waits in the database (router.store.provisioning) until it was
+taken or refused; after an error it is said again, with growing pauses, also after a restart. Nothing waits for it:
+calls use the ids that a provider knows a device by only once it has taken them, and never after the device changed.
+"""
+
+import base64
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Connection, Engine
+
+from config.schema import Config, ProvisioningTarget
+from e911.bandwidth import LONGEST_LINE, line_two
+from e911.location import CIVIC_FIELDS, CivicAddress, Device
+from e911.numbers import dialable
+from router.provisioning.ali_records import place_of
+from router.provisioning.provisioning_calls import Outcome, TargetCalls
+from router.store.audit import Author
+from router.store.devices import (
+    StaleRevisionError,
+    all_devices,
+    changes_since,
+    current_revision,
+    get_device,
+    mark_devices,
+)
+from router.store.engine import StoreError, open_store, reading, writing
+from router.store.provisioning import (
+    ACTIVE,
+    PENDING,
+    REFUSED,
+    Told,
+    cursor_of,
+    forget,
+    is_due,
+    keep,
+    keep_cursor,
+    names_told,
+    of_device,
+    take_due,
+    told,
+)
+
+log = logging.getLogger("router.provisioning")
+
+LOOK_SECONDS: Final = 1.0
+PAUSES: Final = (5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
+"""After an error, before the same is said again."""
+ORDER_PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
+"""Between two questions about an order that is not done."""
+LEASE_SECONDS: Final = 120.0
+AT_ONCE: Final = 20
+NOTED_AT_ONCE: Final = 200
+
+
+class Provisioner(threading.Thread):
+    """config: the configuration in force now. ca: the path of a CA file as written."""
+
+    def __init__(
+        self,
+        url: str,
+        config: Callable[[], Config],
+        ca: Callable[[str], str],
+        *,
+        clock: Callable[[], float] = time.time,
+        pauses: tuple[float, ...] = PAUSES,
+    ) -> None:
+        super().__init__(daemon=True, name="provisioner")
+        self._url = url
+        self._config = config
+        self._ca = ca
+        self._clock = clock
+        self._pauses = pauses
+        self._stopping = threading.Event()
+        self._engine: Engine | None = None
+        self._calls: dict[str, tuple[ProvisioningTarget, TargetCalls]] = {}
+        self._bases: dict[str, tuple[Config, str]] = {}
+        self._problem = ""
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End; a request on its way is made again after the next start."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(timeout)
+
+    def run(self) -> None:
+        """The thread."""
+        while not self._stopping.is_set():
+            try:
+                self.look()
+                self._problem = ""
+            except Exception as error:  # whatever it is, it is tried again
+                reason = error.reason if isinstance(error, StoreError) else type(error).__name__
+                if reason != self._problem:
+                    fields = {"reason": reason, "detail": str(error)[:500]}
+                    log.warning("provisioning-failed", extra={"event_fields": fields})
+                self._problem = reason
+                self._close()
+            self._stopping.wait(LOOK_SECONDS)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of database and connections."""
+        self._close()
+        for _, calls in self._calls.values():
+            calls.close()
+        self._calls.clear()
+
+    def look(self) -> None:
+        """See what changed, and say what is due."""
+        config = self._config()
+        if not config.provisioning:
+            return
+        if self._engine is None:
+            self._engine = open_store(self._url, wait=2.0)
+        for name, section in config.provisioning.items():
+            self._note_changes(config, name, section)
+            self._say_due(config, name, section)
+
+    def _close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    # ---- what is to be said ----
+
+    def _note_changes(self, config: Config, name: str, section: ProvisioningTarget) -> None:
+        assert self._engine is not None
+        basis = self._basis_of(config, name, section)
+        with reading(self._engine) as conn:
+            revision, seen = cursor_of(conn, name)
+            newest = current_revision(conn)
+            if revision == newest and seen == basis:
+                return
+            try:
+                if revision is None or seen != basis:
+                    raise StaleRevisionError
+                newest, changed, removed = changes_since(conn, revision)
+            except StaleRevisionError:
+                changed = all_devices(conn)
+                removed = sorted(set(names_told(conn, name)) - {device.device for device in changed})
+        teller = Teller(config, section)
+        # In short transactions: others write to this database, too.
+        for start in range(0, len(changed), NOTED_AT_ONCE):
+            if self._stopping.is_set():
+                return
+            with writing(self._engine) as conn:
+                self._note_some(conn, name, teller, changed[start : start + NOTED_AT_ONCE])
+        with writing(self._engine) as conn:
+            for gone in removed:
+                self._note_gone(conn, name, gone, self._clock())
+            keep_cursor(conn, name, newest, basis)
+
+    def _basis_of(self, config: Config, name: str, section: ProvisioningTarget) -> str:
+        found = self._bases.get(name)
+        if found is None or found[0] is not config:
+            found = self._bases[name] = (config, _basis(config, section))
+        return found[1]
+
+    def _note_some(self, conn: Connection, name: str, teller: "Teller", changed: Sequence[Device]) -> None:
+        now = self._clock()
+        marks: dict[str, Mapping[str, str]] = {}
+        for device in changed:
+            if teller.section.sites and device.site not in teller.section.sites:
+                self._note_gone(conn, name, device.device, now)
+                continue
+            ids = self._note(conn, name, teller, device, now)
+            if ids is not None:
+                marks[device.device] = ids
+        self._show(conn, marks, name)
+
+    def _note(
+        self, conn: Connection, name: str, teller: "Teller", device: Device, now: float
+    ) -> Mapping[str, str] | None:
+        """The ids by which it is known where it is to be shown anew what became of a device; None where it is not."""
+        document, problem = teller.document_of(device)
+        before = told(conn, name, device.device)
+        if before is not None and before.wanted == document["id"] and before.action != "delete":
+            if device.provisioning:
+                return None
+            # It was changed, and changed back.
+            return _ids(before) if before.state == ACTIVE or before.action == "retire" else {}
+        one = Told(target=name, device=device.device, wanted=document["id"], next_at=now, updated_at=now)
+        one.document = orjson.dumps(document).decode()
+        one.location_id, one.endpoint_id = document["location_id"], document["endpoint_id"]
+        if before is not None and before.endpoint_id != one.endpoint_id:
+            known = before.endpoint_id if before.state == ACTIVE or before.order_id or before.attempts else ""
+            one.old_endpoint_id = before.old_endpoint_id or known
+        if problem:
+            one.state, one.words = REFUSED, f"not said: {problem}"
+        keep(conn, one)
+        # Another program may have changed the row with plain SQL: what the provider knows is not where it is.
+        return {"location_id": "", "endpoint_id": ""}
+
+    def _note_gone(self, conn: Connection, name: str, device: str, now: float) -> None:
+        before = told(conn, name, device)
+        if before is None or before.action == "delete":
+            return
+        was_said = before.attempts or before.order_id or before.action == "retire"
+        if before.state == REFUSED or (before.state == PENDING and not was_said):
+            if not before.old_endpoint_id:
+                forget(conn, before)  # nobody ever heard of it
+                return
+            before.endpoint_id = before.old_endpoint_id
+        before.action, before.state, before.order_id = "delete", PENDING, ""
+        before.attempts, before.words, before.next_at, before.updated_at = 0, "", now, now
+        document = orjson.loads(before.document) | {"endpoint_id": before.endpoint_id}
+        before.document = orjson.dumps(document).decode()
+        keep(conn, before)
+
+    # ---- saying it ----
+
+    def _say_due(self, config: Config, name: str, section: ProvisioningTarget) -> None:
+        assert self._engine is not None
+        while not self._stopping.is_set():
+            with reading(self._engine) as conn:
+                if not is_due(conn, name, self._clock()):
+                    return
+            with writing(self._engine) as conn:
+                taken = take_due(conn, name, self._clock(), AT_ONCE, LEASE_SECONDS)
+            teller = Teller(config, section)
+            for one in taken:
+                if self._stopping.is_set():
+                    return
+                outcome = self._say(name, section, one)
+                with writing(self._engine) as conn:
+                    self._settle(conn, teller, one, outcome)
+
+    def _say(self, name: str, section: ProvisioningTarget, one: Told) -> Outcome:
+        document: dict[str, Any] = orjson.loads(one.document)
+        if one.action == "retire":
+            document |= {"endpoint_id": one.old_endpoint_id}
+        try:
+            calls = self._calls_of(name, section)
+            if one.order_id:
+                return calls.ask(one.order_id, document)
+            return calls.tell("upsert" if one.action == "upsert" else "delete", document)
+        except Exception as error:  # a fault of ours: it must not stop the others
+            log.exception("provisioning-fault")
+            return Outcome(words=f"{type(error).__name__}: {error}")
+
+    def _calls_of(self, name: str, section: ProvisioningTarget) -> TargetCalls:
+        found = self._calls.get(name)
+        if found is None or found[0] != section:
+            if found is not None:
+                found[1].close()
+            found = (section, TargetCalls(name, section, self._ca(section.ca) if section.ca else None))
+            self._calls[name] = found
+        return found[1]
+
+    def _settle(self, conn: Connection, teller: "Teller", one: Told, outcome: Outcome) -> None:
+        """Note what came of it, unless the device changed meanwhile."""
+        now = self._clock()
+        current = told(conn, one.target, one.device)
+        if current is None or (current.wanted, current.action) != (one.wanted, one.action):
+            return
+        one.updated_at, one.words = now, outcome.words
+        if outcome.done:
+            self._settle_done(conn, teller, one, outcome)
+            return
+        if outcome.refused:
+            self._settle_refused(conn, one)
+        else:
+            pauses = ORDER_PAUSES if outcome.order_id else self._pauses
+            if outcome.order_id and not one.order_id:
+                one.attempts = 0
+            one.order_id = outcome.order_id or one.order_id
+            one.next_at = now + pauses[min(one.attempts, len(pauses) - 1)]
+            one.attempts += 1
+            keep(conn, one)
+        self._show(conn, {one.device: {}}, one.target)
+
+    def _settle_refused(self, conn: Connection, one: Told) -> None:
+        fields = {"target": one.target, "device": one.device, "action": one.action, "words": one.words}
+        log.warning("provisioning-refused", extra={"event_fields": fields})
+        if one.action == "delete":
+            forget(conn, one)  # the provider does not know it, or will not let it go
+            return
+        if one.action == "retire":
+            one.action, one.state, one.old_endpoint_id, one.order_id, one.words = "upsert", ACTIVE, "", "", ""
+        else:
+            one.state = REFUSED
+        keep(conn, one)
+
+    def _settle_done(self, conn: Connection, teller: "Teller", one: Told, outcome: Outcome) -> None:
+        if one.action == "delete":
+            forget(conn, one)
+            return
+        one.words, one.order_id, one.attempts = "", "", 0
+        if one.action == "retire":
+            one.old_endpoint_id, one.action, one.state = "", "upsert", ACTIVE
+            keep(conn, one)
+            return
+        one.location_id, one.endpoint_id = outcome.location_id, outcome.endpoint_id
+        one.state = ACTIVE
+        if one.old_endpoint_id and teller.section.kind == "bandwidth":
+            one.state, one.action, one.next_at = PENDING, "retire", self._clock()
+        keep(conn, one)
+        device = get_device(conn, one.device)
+        if device is None or teller.document_of(device)[0]["id"] != one.wanted:
+            return  # it moved meanwhile: these ids would stand for where it was
+        self._show(conn, {one.device: _ids(one)}, one.target)
+
+    def _show(self, conn: Connection, marks: Mapping[str, Mapping[str, str]], target: str) -> None:
+        """Have the devices say what became of it, and their ids where these are known."""
+        if marks:
+            author = Author(who=target, via="provisioning")
+            shown = {
+                device: {"provisioning": _shown(of_device(conn, device)), **ids} for device, ids in marks.items()
+            }
+            mark_devices(conn, shown, author)
+
+
+def _ids(one: Told) -> dict[str, str]:
+    return {name: value for name in ("location_id", "endpoint_id") if (value := getattr(one, name))}
+
+
+def _shown(found: list[Told]) -> str:
+    """`active`; with several targets, one after the other, each with its name."""
+    said = []
+    for one in found:
+        state = ACTIVE if one.action == "retire" else one.state
+        text = f"{state}: {one.words}" if one.words else state
+        said.append(text if len(found) == 1 else f"{one.target} {text}")
+    return "; ".join(said)
+
+
+class Teller:
+    """Makes what a target is told of devices."""
+
+    def __init__(self, config: Config, section: ProvisioningTarget) -> None:
+        self.section = section
+        self._sites = {site.id: site for site in config.sites}
+
+    def document_of(self, device: Device) -> tuple[dict[str, Any], str]:
+        """What is said of a device, and why it cannot be said (empty where it can).
+
+        `id` is a hash of all the rest; location_id and endpoint_id are derived from it, so that another address has
+        other ids.
+        """
+        place = place_of(device, self._sites)
+        document: dict[str, Any] = {
+            "device": device.device,
+            "name": device.name or device.device,
+            "kind": device.kind.value,
+            "callback": dialable(device.callback),
+            "language": device.language,
+            "site": device.site,
+            "zone": device.zone,
+            "address": {name: value for name in CIVIC_FIELDS if (value := getattr(place.civic, name))},
+            "latitude": place.point.latitude if place.point else None,
+            "longitude": place.point.longitude if place.point else None,
+        }
+        digest = hashlib.blake2b(orjson.dumps(document), digest_size=15, person=b"provisioning").digest()
+        text = base64.b32encode(digest).decode()
+        document |= {"id": digest.hex(), "location_id": f"L{text}", "endpoint_id": f"E{text}"}
+        return document, _problem(self.section, document)
+
+
+def _problem(section: ProvisioningTarget, document: Mapping[str, Any]) -> str:
+    address = document["address"]
+    missing = [name for name in ("country", "state", "city", "street") if not address.get(name)]
+    if missing:
+        return f"its address has no {', '.join(missing)}"
+    if section.kind == "bandwidth":
+        if not document["callback"].startswith("+1"):
+            return "no callback number of North America"
+        if not address.get("house_number"):
+            return "its address has no house_number"
+        line = line_two(CivicAddress(**address))
+        if len(line) > LONGEST_LINE:
+            return f"floor, room and the like are {len(line)} characters, {LONGEST_LINE} is the most"
+    return ""
+
+
+def _basis(config: Config, section: ProvisioningTarget) -> str:
+    """Stands for what of the configuration decides what is said: with another one everything is compared anew."""
+    said = {"id", "name", "address", "latitude", "longitude", "zones"}
+    sites = [site.model_dump(include=said) for site in config.sites]
+    data = orjson.dumps(
+        [section.kind, section.url, section.account, section.sites, sites], default=str, option=orjson.OPT_SORT_KEYS
+    )
+    return hashlib.blake2b(data, digest_size=8).hexdigest()

@@ -1,0 +1,1 @@
+"""The record of each emergency call, made of its journal events, its notices and its messages."""

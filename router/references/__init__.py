@@ -1,0 +1,1 @@
+"""Locations by reference: our URIs, and the process that answers them (RFC 6753)."""

@@ -1,0 +1,267 @@
+"""The channels against real receivers: a mail server, and HTTP receivers that refuse, hang, reset and redirect."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import apprise
+import pytest
+
+from router.notices import channels as channels_module
+from router.notices.channels import Channels, Job, Report, prepare_process, privacy_url
+from router.notices.receivers.apprise_way import attempt_from_words
+from router.notices.webhook import KeepAliveWebhook
+from tests.router.raw_receiver import RawReceiver
+from tests.support.smtp_sink import SmtpSink
+from tests.support.webhook_sink import WebhookSink
+
+SUBJECT = "APPEL 911 : Accueil, 3ᵉ étage (4102)"
+BODY = "Le 911 a été composé à l'étage.\nRappel : +1 212 555-0123\n"
+
+
+@pytest.fixture(autouse=True)
+def _prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import logging
+    import socket
+
+    logger = logging.getLogger("apprise")
+    before = (logger.handlers, logger.level, logger.propagate, socket.getfqdn)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    prepare_process()
+    yield
+    logger.handlers, logger.level, logger.propagate = before[:3]
+    socket.getfqdn = before[3]
+
+
+def job(url: str, token: str = "n1") -> Job:
+    return Job(token=token, url=url, subject=SUBJECT, body=BODY)
+
+
+def send(url: str, channels: Channels | None = None) -> Report:
+    channels = channels or Channels()
+    channels.send(job(url))
+    return channels.reports.get(timeout=20)
+
+
+@pytest.mark.parametrize("subject", [SUBJECT, "911 CALL: Front desk (4102)"])
+def test_a_mail_arrives_as_plain_text_in_its_language(subject: str) -> None:
+    with SmtpSink("127.0.0.1") as sink:
+        channels = Channels()
+        channels.send(Job(token="n1", url=sink.url("desk@example.com"), subject=subject, body=BODY))
+        report = channels.reports.get(timeout=20)
+        (mail,) = sink.wait_for("desk@example.com")
+    assert report.attempt.delivered
+    assert mail.subject == subject
+    assert mail.message.get_content_type() == "text/plain"
+    assert mail.text.replace("\r\n", "\n").strip() == BODY.strip()
+    assert mail.sender == "edge911@example.com"
+
+
+def test_a_second_mail_does_not_wait_for_the_first() -> None:
+    with SmtpSink("127.0.0.1") as sink:
+        channels = Channels()
+        started = time.monotonic()
+        for number in range(6):
+            channels.send(job(sink.url("desk@example.com"), f"n{number}"))
+        reports = [channels.reports.get(timeout=20) for _ in range(6)]
+        assert len(sink.wait_for("desk@example.com", 6)) == 6
+    assert all(report.attempt.delivered for report in reports)
+    # Apprise would pause 5.5 s between two.
+    assert time.monotonic() - started < 15
+
+
+def test_a_mail_server_that_says_try_later_is_a_temporary_no_in_its_own_words() -> None:
+    with SmtpSink("127.0.0.1") as sink:
+        sink.refuse = True
+        attempt = send(sink.url("desk@example.com")).attempt
+    assert not attempt.delivered
+    assert not attempt.permanent
+    assert "452" in attempt.words
+    assert "try again later" in attempt.words
+
+
+def test_the_webhook_sends_what_apprise_sends() -> None:
+    with RawReceiver() as receiver:
+        assert send(receiver.url()).attempt.delivered
+        plugin = apprise.Apprise.instantiate(receiver.url(), asset=apprise.AppriseAsset(app_id="edge911"))
+        assert KeepAliveWebhook.of(plugin) is not None
+        assert plugin.notify(body=BODY, title=SUBJECT, notify_type=apprise.NotifyType.WARNING)
+        ours, apprises = receiver.requests
+    assert ours[0] == apprises[0] == "POST /911 HTTP/1.1"
+    assert {**ours[2], "message": ours[2]["message"].strip()} == {
+        **apprises[2],
+        "message": apprises[2]["message"].strip(),
+    }
+    assert ours[2]["title"] == SUBJECT
+    for name in ("content-type", "user-agent", "host"):
+        assert ours[1][name] == apprises[1][name]
+
+
+def test_one_connection_serves_many_notices() -> None:
+    with RawReceiver() as receiver:
+        channels = Channels()
+        for number in range(30):
+            channels.send(job(receiver.url(), f"n{number}"))
+        reports = [channels.reports.get(timeout=20) for _ in range(30)]
+        assert {report.job.token for report in reports} == {f"n{number}" for number in range(30)}
+        assert all(report.attempt.delivered for report in reports)
+        assert len(receiver.requests) == 30
+        assert receiver.connections <= channels_module.LANE_THREADS
+
+
+def test_a_connection_the_receiver_closed_meanwhile_is_replaced() -> None:
+    with RawReceiver("silent-close-after") as receiver:
+        plugin = apprise.Apprise.instantiate(receiver.url())
+        webhook = KeepAliveWebhook.of(plugin)
+        assert webhook is not None
+        for _ in range(3):
+            attempt = webhook.send(SUBJECT, BODY, notify_type="warning")
+            assert attempt is not None
+            assert attempt.delivered
+            threading.Event().wait(0.05)  # the FIN takes a moment
+        webhook.close()
+        assert len(receiver.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "permanent"),
+    [
+        ("503 Busy", "refused", False),
+        ("429 Slow down", "refused", False),
+        ("404 Not here", "refused", True),
+        ("reset", "unreachable", False),
+        ("close", "unreachable", False),
+        ("garbage", "unreachable", False),
+    ],
+)
+def test_a_receiver_that_refuses_or_breaks_off(behaviour: str, reason: str, permanent: bool) -> None:
+    with RawReceiver(behaviour) as receiver:
+        attempt = send(receiver.url()).attempt
+    assert (attempt.delivered, attempt.reason, attempt.permanent) == (False, reason, permanent)
+    assert attempt.words
+    if reason == "refused":
+        assert behaviour in attempt.words
+        assert "words of the receiver" in attempt.words
+
+
+def test_a_redirect_is_followed() -> None:
+    with RawReceiver("redirect", "redirect", "200 OK") as receiver:
+        assert send(receiver.url()).attempt.delivered
+        assert receiver.requests[-1][0] == "POST /moved HTTP/1.1"
+
+
+def test_a_closed_port_is_unreachable() -> None:
+    with RawReceiver() as receiver:
+        url = receiver.url()
+    attempt = send(url).attempt
+    assert (attempt.delivered, attempt.reason) == (False, "unreachable")
+    assert "refused" in attempt.words.lower()
+
+
+def test_a_channel_that_hangs_delays_no_other_and_is_reported_late_when_it_delivers_after_all() -> None:
+    with RawReceiver("hang") as hanging, RawReceiver() as other:
+        before = threading.active_count()  # other tests leave threads that end by themselves
+        channels = Channels(attempt_seconds=0.2)
+        for number in range(10):
+            channels.send(job(hanging.url(), f"h{number}"))
+        channels.send(job(other.url(), "quick"))
+        assert channels.reports.get(timeout=20).job.token == "quick"
+        time.sleep(0.3)
+        channels.report_overdue()
+        first = channels.reports.get(timeout=20)
+        assert (first.attempt.delivered, first.attempt.reason, first.will_follow) == (False, "timeout", True)
+        assert threading.active_count() - before < 30, "a thread for each that waits"
+        hanging.release()
+        late = {}
+        while len(late) < 10:
+            report = channels.reports.get(timeout=20)
+            if report.attempt.delivered:
+                late[report.job.token] = report.late
+        assert late[first.job.token]
+
+
+def test_first_attempts_go_before_retries() -> None:
+    with RawReceiver("hang") as receiver:
+        channels = Channels()
+        for number in range(channels_module.LANE_THREADS):
+            channels.send(job(receiver.url(), f"busy{number}"))
+        for number in range(20):
+            channels.send(Job(token=f"old{number}", url=receiver.url(), subject="", body="", is_retry=True))
+        channels.send(job(receiver.url(), "new"))
+        receiver.release()
+        reports = [channels.reports.get(timeout=20) for _ in range(21 + channels_module.LANE_THREADS)]
+    # In the order of their beginnings: how long each takes is the machine's affair.
+    order = [report.job.token for report in sorted(reports, key=lambda report: report.started_at)]
+    assert order.index("new") < order.index("old10")
+
+
+@pytest.mark.parametrize("url", ["sip:10.0.0.10", "snmp://u@10.0.0.9?version=4", "syslog://10.0.0.9?facility=none"])
+def test_a_url_of_ours_that_cannot_be_read_is_refused_by_name(url: str) -> None:
+    attempt = send(url).attempt
+    assert (attempt.unusable, attempt.reason) == (True, "channel-not-available")
+
+
+def test_a_url_that_is_no_channel_is_tried_again_in_case_it_is_mended() -> None:
+    attempt = send("nonsense://secret-token@x").attempt
+    assert (attempt.delivered, attempt.unusable, attempt.reason) == (False, False, "channel-unknown")
+
+
+def test_a_proxy_for_the_world_is_not_asked_to_reach_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawReceiver() as receiver:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert send(receiver.url()).attempt.delivered
+        # and by the plugin itself, which extra header fields are left to
+        assert send(f"{receiver.url()}?+X-Desk=1").attempt.delivered
+        assert receiver.requests[1][1]["x-desk"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason", "permanent"),
+    [
+        (["Failed to send JSON POST notification: Unauthorized, error=401."], "refused", True),
+        (["Failed to send Slack notification: error=500."], "refused", False),
+        (["SMTP recipient desk@example.com was refused: 550 b'no such user'"], "refused", True),
+        (["SMTP recipient desk@example.com was refused: 450 b'greylisted'"], "refused", False),
+        (["Socket Exception: (554, b'5.7.1 rejected')"], "refused", True),
+        (["A Connection error occurred sending JSON notification to 127.0.0.1."], "unreachable", False),
+        ([], "unreachable", False),
+    ],
+)
+def test_apprises_lines_tell_a_permanent_no_from_a_temporary_one(
+    lines: list[str], reason: str, permanent: bool
+) -> None:
+    attempt = attempt_from_words(False, lines)
+    assert (attempt.reason, attempt.permanent) == (reason, permanent)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mailto://user:hunter2@127.0.0.1:2525?to=a@example.com",
+        "json://user:hunter2@127.0.0.1/x",
+        "nonsense://hunter2@x",
+    ],
+)
+def test_a_logged_url_holds_no_secret(url: str) -> None:
+    assert "hunter2" not in privacy_url(url)
+    assert privacy_url(url).startswith(url.partition(":")[0])
+
+
+def test_the_thread_that_delivers_notes_it_first() -> None:
+    """Also where the rest of the process is busy with something else."""
+    noted: list[tuple[Report, int]] = []
+    with WebhookSink("127.0.0.1") as web:
+
+        def note(report: Report) -> None:
+            noted.append((report, channels.reports.qsize()))
+            raise RuntimeError("a fault keeps no report back")
+
+        channels = Channels(on_delivered=note)
+        channels.send(Job(token="n1", url=web.url("desk"), subject="s", body="b"))
+        report = channels.reports.get(timeout=30)
+        channels.close()
+    ((first, waiting),) = noted
+    assert (first.job.token, waiting) == ("n1", 0)
+    assert report.attempt.delivered

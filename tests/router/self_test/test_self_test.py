@@ -1,0 +1,284 @@
+"""Test calls of our own: the proof they carry, their plan, when they are due, and how they are judged."""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine
+
+from config.load import LoadedConfig, load_config
+from e911.locate import DeviceTable
+from e911.numbers import CallKind
+from e911.read_back import Heard, ReadBack
+from router.emergency.decision import plan_call
+from router.emergency.explain import synthetic_invite
+from router.emergency.rules import Rules
+from router.network.sources import Side, Source
+from router.notices.receivers.sip_agent import SipAgent
+from router.self_test import run
+from router.self_test.call import Placed
+from router.self_test.plan import OTHER_ROUTE, plan_for
+from router.self_test.proof import FIELD, VALID_SECONDS, Asked, asked_by, field_value
+from router.self_test.run import judged
+from router.self_test.schedule import due_tests, moment_before, routes_of
+from router.self_test.words import REASONS, alarm_words
+from router.store.engine import open_store, reading, writing
+from router.store.self_tests import (
+    KEPT_OF_EACH,
+    RECORDINGS_OF_EACH,
+    SelfTest,
+    claim,
+    finish,
+    last_begun,
+    latest,
+    list_tests,
+    recording_of,
+)
+from sip.message import Edits, Request
+
+KEY = b"k" * 32
+NOW = 1_790_000_000.0
+INSIDE = Source(Side.INSIDE, is_trunk_address=False, trust_identity=False)
+CONFIG = """
+listen: [udp://127.0.0.1:5060]
+networks: {inside: [127.0.0.0/8]}
+trunks: {a: {target: "sip:192.0.2.7"}, b: {target: "sip:192.0.2.8"}, c: {target: "sip:192.0.2.9"}}
+emergency:
+  default: {site: hq}
+  routes: [{name: one, trunk: a}, {name: two, trunk: b, covers: [US]}, {name: quebec, trunk: c, covers: [CA-QC]}]
+  basic: [{name: relay, trunk: c, number: "+12125550140"}]
+sites:
+  - id: hq
+    timezone: America/New_York
+    callback: "+12125550100"
+    address: {country: US, state: NY, city: Albany, street: Lake, house_number: "1"}
+    notify: [desk]
+  - id: laval
+    timezone: America/Toronto
+    callback: "+14505550100"
+    address: {country: CA, state: QC, city: Laval, street: Nord, house_number: "7"}
+    notify: [desk]
+contacts: {desk: {send: ["json://127.0.0.1:9/x"]}}
+self_test: {at: "03:15"}
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> LoadedConfig:
+    file = tmp_path / "edge911.yaml"
+    file.write_text(CONFIG)
+    return load_config(file)
+
+
+def invite(asked: Asked, at: float = NOW, key: bytes = KEY, dialled: str = "933") -> Request:
+    request = synthetic_invite("edge911-test", dialled, "127.0.0.1")
+    value = field_value(key, asked, request.call_id.decode(), request.from_tag.decode(), at)
+    return request.edited(Edits(append=(f"{FIELD}: {value}".encode(),)))
+
+
+def test_the_proof_holds_for_this_call_and_a_minute() -> None:
+    asked = Asked(site="hq", route="one")
+    request = invite(asked)
+    assert asked_by(KEY, request, NOW) == asked
+    assert asked_by(KEY, request, NOW + VALID_SECONDS - 1) == asked
+    assert asked_by(KEY, request, NOW + VALID_SECONDS + 1) is None
+    assert asked_by(KEY, request, NOW - VALID_SECONDS - 2) is None
+    assert asked_by(b"other" * 8, request, NOW) is None
+    other_call = request.edited(Edits(replace={"call-id": (b"Call-ID: another",)}))
+    assert asked_by(KEY, other_call, NOW) is None
+    assert asked_by(KEY, synthetic_invite("x", "933", "127.0.0.1"), NOW) is None
+
+
+@pytest.mark.parametrize("change", [("site=hq", "site=laval"), ("route=one", "route=two"), ("proof=", "proof=0")])
+def test_a_changed_proof_is_none(change: tuple[str, str]) -> None:
+    request = invite(Asked(site="hq", route="one"))
+    line = request.lines(FIELD.lower())[0].replace(change[0].encode(), change[1].encode())
+    assert asked_by(KEY, request.edited(Edits(replace={FIELD.lower(): (line,)})), NOW) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "site=;route=;at=;proof=", "x" * 5000, "site=a b;route=c;at=1;proof=" + "0" * 40]
+)
+def test_nonsense_is_none(value: str) -> None:
+    request = synthetic_invite("x", "933", "127.0.0.1")
+    assert asked_by(KEY, request.edited(Edits(append=(f"{FIELD}: {value}".encode(),))), NOW) is None
+
+
+def test_the_plan_is_that_of_the_site_by_that_route_alone(loaded: LoadedConfig) -> None:
+    rules = Rules(loaded, [], KEY)
+    request = synthetic_invite("edge911-test", "933", "127.0.0.1")
+    plan = plan_call(rules, DeviceTable(), request, INSIDE, "127.0.0.1", CallKind.TEST)
+    tried = plan_for(rules, plan, Asked(site="laval", route="quebec"))
+    assert [step.name for step in tried.ladder] == ["quebec"]
+    assert {step.name: step.skipped for step in tried.steps} == {
+        "one": OTHER_ROUTE,
+        "two": "does-not-cover",
+        "quebec": "",
+        "relay": "test-call",
+    }
+    assert tried.decision.location is not None
+    assert tried.decision.location.civic.city == "Laval"
+    assert tried.caller.callback == "+14505550100"
+    assert tried.decision.contacts == ("desk",)
+    # What is not there (any more) leaves the usual plan.
+    assert plan_for(rules, plan, Asked(site="gone", route="gone")).ladder == plan.ladder
+
+
+def test_what_is_tested_is_every_site_by_every_route_that_serves_it(loaded: LoadedConfig) -> None:
+    assert [(site.id, route) for site, route in routes_of(loaded.config, [])] == [
+        ("hq", "one"),
+        ("hq", "two"),
+        ("laval", "one"),
+        ("laval", "quebec"),
+    ]
+    assert [site.id for site, _ in routes_of(loaded.config, ["laval"])] == ["laval", "laval"]
+
+
+def at(text: str, zone: str = "America/New_York") -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "days", "moment"),
+    [
+        ("2026-11-27 03:14:59", [], "2026-11-26 03:15:00"),
+        ("2026-11-27 03:15:00", [], "2026-11-27 03:15:00"),
+        ("2026-11-27 23:00:00", ["mon"], "2026-11-23 03:15:00"),
+        ("2026-11-23 03:00:00", ["mon"], "2026-11-16 03:15:00"),
+    ],
+)
+def test_the_moment_it_was_due(now: str, days: list[str], moment: str) -> None:
+    assert moment_before("03:15", days, "America/New_York", at(now)) == at(moment)
+
+
+def test_a_day_without_that_time_and_one_that_has_it_twice_have_one_moment_each() -> None:
+    zone = "America/New_York"
+    spring = moment_before("02:30", [], zone, at("2026-03-08 12:00:00"))
+    assert spring is not None
+    assert at("2026-03-08 00:00:00") < spring < at("2026-03-08 04:00:00")
+    first = moment_before("01:30", [], zone, at("2026-11-01 12:00:00"))
+    assert first == datetime(2026, 11, 1, 1, 30, tzinfo=ZoneInfo(zone), fold=0).timestamp()
+
+
+def test_due_once_a_day_and_not_long_after(loaded: LoadedConfig) -> None:
+    config = loaded.config
+    moment = at("2026-11-27 03:15:00")
+    assert {(due.site, due.route) for due in due_tests(config, {}, moment + 60)} == {
+        ("hq", "one"),
+        ("hq", "two"),
+        ("laval", "one"),
+        ("laval", "quebec"),
+    }
+    last = {("hq", "one"): moment + 1, ("laval", "one"): moment - 86_400}
+    assert {(due.site, due.route) for due in due_tests(config, last, moment + 60)} == {
+        ("hq", "two"),
+        ("laval", "one"),
+        ("laval", "quebec"),
+    }
+    assert due_tests(config, {}, moment + 7 * 3600) == []
+    assert due_tests(replace_section(config), {}, moment + 60) == []
+
+
+def replace_section(config: object) -> object:
+    return config.model_copy(update={"self_test": None})  # type: ignore[attr-defined]
+
+
+def a_test(**changed: object) -> SelfTest:
+    return replace(
+        SelfTest(id="hq.one.1", node="n", site="hq", route="one", by="schedule", started_at=NOW),
+        **changed,  # type: ignore[arg-type]
+    )
+
+
+def heard(kind: Heard) -> ReadBack:
+    return ReadBack(heard=kind, seconds=9.0, voice_seconds=4.0 if kind is Heard.VOICE else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("placed", "route", "reason"),
+    [
+        (
+            Placed(call_id="c", started_at=NOW, answered_at=NOW + 1, status=200, read_back=heard(Heard.VOICE)),
+            "one",
+            "",
+        ),
+        (
+            Placed(call_id="c", started_at=NOW, answered_at=NOW + 1, status=200, read_back=heard(Heard.VOICE)),
+            "two",
+            "other-route-answered",
+        ),
+        (
+            Placed(call_id="c", started_at=NOW, answered_at=NOW + 1, status=200, read_back=heard(Heard.REORDER)),
+            "one",
+            "reorder-tone",
+        ),
+        (
+            Placed(call_id="c", started_at=NOW, answered_at=NOW + 1, status=200, read_back=heard(Heard.NOTHING)),
+            "one",
+            "no-media",
+        ),
+        (Placed(call_id="c", started_at=NOW, status=503, reason="refused"), "", "refused"),
+        (Placed(call_id="c", started_at=NOW, reason="timeout"), "", "timeout"),
+        (Placed(call_id="c", started_at=NOW), "", "not-answered"),
+    ],
+)
+def test_the_verdict(placed: Placed, route: str, reason: str) -> None:
+    done = judged(a_test(), placed, "r1", route)
+    assert (done.verdict, done.reason) == ("failed" if reason else "passed", reason)
+    if reason:
+        assert reason in REASONS
+        subject, body = alarm_words(done, None, "Head office")
+        assert subject.startswith("TEST")
+        assert "Head office" in body
+
+
+@pytest.fixture
+def store(store_url: str) -> object:
+    engine = open_store(store_url)
+    yield engine
+    engine.dispose()
+
+
+def test_a_test_that_another_node_has_begun_leaves_no_connection_open(
+    loaded: LoadedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[Engine] = []
+
+    def opened(url: str) -> Engine:
+        engines.append(open_store(url))
+        return engines[-1]
+
+    monkeypatch.setattr(run, "open_store", opened)
+    monkeypatch.setattr(run, "test_number", lambda _loaded: "933")
+    monkeypatch.setattr(run, "claim", lambda _conn, _test: False)
+    agent = SipAgent(name="node")
+    try:
+        assert run.run_test(loaded, agent, a_test()) is None
+    finally:
+        agent.close()
+    assert [engine.pool.checkedin() for engine in engines] == [0]  # type: ignore[attr-defined]
+
+
+def test_one_node_alone_places_a_test_and_old_recordings_make_room(store: Engine) -> None:
+    with writing(store) as conn:
+        assert claim(conn, a_test())
+        assert not claim(conn, a_test(node="other"))
+        assert latest(conn) == {}
+        for number in range(KEPT_OF_EACH + 20):
+            test = a_test(id=f"t{number}", started_at=NOW + number, verdict="passed", words="200 O\0K", by="ann")
+            assert claim(conn, test)
+            finish(conn, test, b"\xff\x00" * 10)
+    with reading(store) as conn:
+        tests = list_tests(conn, limit=1000)
+        assert len(tests) == KEPT_OF_EACH
+        assert latest(conn)["hq", "one"].started_at == NOW + KEPT_OF_EACH + 19
+        kept = [test.id for test in tests if recording_of(conn, test.id)]
+        assert kept == [
+            f"t{number}" for number in range(KEPT_OF_EACH + 19, KEPT_OF_EACH + 19 - RECORDINGS_OF_EACH, -1)
+        ]
+        assert last_begun(conn) == {}
+    with writing(store) as conn:
+        claim(conn, a_test(id="s", started_at=5.0))
+        assert last_begun(conn) == {("hq", "one"): 5.0}
