@@ -17,6 +17,8 @@ VALUES_LIMIT = 8
 """Geolocation values looked at."""
 REFERENCES_LIMIT = 2
 """Of these, references that are asked for one call."""
+COARSEST_METRES = 10_000.0
+"""A point that the caller may be further away from says no more than the name of a town."""
 LONGEST_TEXT = 200
 """Characters of one civic element that are kept for records and notices; the document itself goes on whole."""
 
@@ -146,6 +148,8 @@ def judge(document: bytes) -> DispatchableLocation:
     civic, point = found.civic, found.point
     if point is not None and not (point.latitude or point.longitude):
         point = None  # 0 0 is what devices send that have no fix
+    if point is not None and point.uncertainty > COARSEST_METRES:
+        point = None
     if point is None and not (civic and _names_a_place(civic)):
         raise UnreadableError("location-too-coarse")
     return DispatchableLocation(

@@ -78,12 +78,19 @@ class GeoPoint:
 
     latitude: float
     longitude: float
+    uncertainty: float = 0.0
+    """The caller is within so many metres of it; 0 where that is not known."""
 
     def __post_init__(self) -> None:
         if not -90 <= self.latitude <= 90:
             raise ValueError(f"latitude {self.latitude} is not between -90 and 90 degrees")
         if not -180 <= self.longitude <= 180:
             raise ValueError(f"longitude {self.longitude} is not between -180 and 180 degrees")
+
+    @property
+    def within(self) -> str:
+        """For people: ` ± 20 m` where it is known how far off it may be, else empty."""
+        return f" ± {self.uncertainty:.0f} m" if self.uncertainty else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,9 +288,8 @@ def _location_lines(words: NoticeWords, location: DispatchableLocation) -> list[
     """The lines of a location: its address, and its coordinates where it has them."""
     lines = _address_lines(words, location.civic)
     if location.point:
-        lines.append(
-            f"{words.coordinates}{words.colon} {location.point.latitude:.6f}, {location.point.longitude:.6f}"
-        )
+        point = location.point
+        lines.append(f"{words.coordinates}{words.colon} {point.latitude:.6f}, {point.longitude:.6f}{point.within}")
     return lines
 
 

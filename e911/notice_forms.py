@@ -147,4 +147,4 @@ def _place(location: DispatchableLocation, language: str) -> str:
     place = ", ".join([*lines[len(lines) - finer :], *lines[: len(lines) - finer]])
     if place or location.point is None:
         return place
-    return f"{location.point.latitude:.5f}, {location.point.longitude:.5f}"
+    return f"{location.point.latitude:.5f}, {location.point.longitude:.5f}{location.point.within}"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from uuid import NAMESPACE_URL
 from xml.sax.saxutils import escape
 
-from e911.location import DispatchableLocation
+from e911.location import DispatchableLocation, GeoPoint
 
 PIDF = "urn:ietf:params:xml:ns:pidf"
 DATA_MODEL = "urn:ietf:params:xml:ns:pidf:data-model"
@@ -92,10 +92,7 @@ def _location(location: DispatchableLocation) -> str:
     """
     parts = ["<gp:location-info>"]
     if location.point:
-        latitude, longitude = (_degrees(value) for value in (location.point.latitude, location.point.longitude))
-        parts.append(
-            f'<gml:Point srsName="urn:ogc:def:crs:EPSG::4326"><gml:pos>{latitude} {longitude}</gml:pos></gml:Point>'
-        )
+        parts.append(_shape(location.point))
     civic = _civic(location)
     if civic:
         parts.append(f"<ca:civicAddress>{civic}</ca:civicAddress>")
@@ -105,6 +102,18 @@ def _location(location: DispatchableLocation) -> str:
         + (f"<gp:method>{xml_text(location.method)}</gp:method>" if location.method else "")
     )
     return "".join(parts)
+
+
+def _shape(point: GeoPoint) -> str:
+    """A point, or the circle that the caller is within (RFC 5491 section 5.2.3): no more precise than it is known."""
+    latitude, longitude = (_degrees(value) for value in (point.latitude, point.longitude))
+    position = f"<gml:pos>{latitude} {longitude}</gml:pos>"
+    if not point.uncertainty:
+        return f'<gml:Point srsName="urn:ogc:def:crs:EPSG::4326">{position}</gml:Point>'
+    return (
+        f'<gs:Circle xmlns:gs="{SHAPES}" srsName="urn:ogc:def:crs:EPSG::4326">{position}'
+        f'<gs:radius uom="urn:ogc:def:uom:EPSG::9001">{point.uncertainty:.1f}</gs:radius></gs:Circle>'
+    )
 
 
 _OPENED = tuple([f"<ca:{element}>" for element, _ in CIVIC_ELEMENTS])

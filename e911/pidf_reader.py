@@ -5,14 +5,15 @@ document that gives no place to send help to says why, by name (`UnreadableError
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from lxml import etree
 
 from e911.location import CivicAddress, GeoPoint
-from e911.pidf_lo import CIVIC, CIVIC_ELEMENTS, CIVIC_RFC4119, DATA_MODEL, GEOPRIV, GML, PIDF, SHAPES
+from e911.pidf_lo import CIVIC, CIVIC_ELEMENTS, CIVIC_RFC4119, DATA_MODEL, GEOPRIV, PIDF
+from e911.pidf_shapes import read_point as read_shape
 
 LARGEST_READ = 65_536
 """Bytes; a location document is some two thousand."""
@@ -22,10 +23,8 @@ DEEPEST_READ = 40
 _XML_BLANKS = re.compile("[ \t\r\n]+")
 _HOLDERS = (f"{{{DATA_MODEL}}}device", f"{{{PIDF}}}tuple", f"{{{DATA_MODEL}}}person", f"{{{PIDF}}}person")
 _CIVIC_NAMESPACES = (CIVIC, CIVIC_RFC4119)
-_CENTRED_SHAPES = (
-    f"{{{GML}}}Point",
-    *(f"{{{SHAPES}}}{name}" for name in ("Circle", "Ellipse", "Sphere", "Ellipsoid", "ArcBand")),
-)
+_CIVIC_EXTENSION = f"{CIVIC}:ext"
+"""RFC 6848: prefix of the house number, type of a street before its name."""
 _DATE_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 
 
@@ -62,10 +61,16 @@ def parse_document(data: bytes) -> etree._Element:
     if len(data) > LARGEST_READ:
         raise UnreadableError("location-too-large")
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, remove_comments=True
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        remove_comments=True,
+        remove_pis=True,
     )
     try:
-        root = etree.fromstring(data.strip(b" \t\r\n\0"), parser)
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16: every other byte of it is a zero
+        root = etree.fromstring(data if wide else data.strip(b" \t\r\n\0"), parser)
     except (etree.XMLSyntaxError, ValueError):
         raise UnreadableError("location-has-dtd" if b"<!DOCTYPE" in data else "location-not-xml") from None
     if root.getroottree().docinfo.internalDTD is not None:
@@ -85,7 +90,7 @@ def read_location(data: bytes) -> PidfLocation:
     root = parse_document(data)
     for element, geopriv in _geoprivs(root):
         civic, occupant = _read_civic(geopriv)
-        point = _read_point(geopriv)
+        point = read_shape(geopriv)
         if civic or point:
             presence = next(element.iterancestors(f"{{{PIDF}}}presence"), root)
             return PidfLocation(
@@ -150,80 +155,37 @@ def _content(element: etree._Element | None) -> str:
 def _read_civic(geopriv: etree._Element) -> tuple[CivicAddress | None, str]:
     for namespace in _CIVIC_NAMESPACES:
         for address in geopriv.iter(f"{{{namespace}}}civicAddress"):
-            prefix = f"{{{namespace}}}"
             found: dict[str, str] = {}
             for child in address:
-                if isinstance(child.tag, str) and child.tag.startswith(prefix):
+                space, _, name = str(child.tag)[1:].rpartition("}")
+                if space in (namespace, _CIVIC_EXTENSION):
                     text = _XML_BLANKS.sub(" ", child.text or "").strip(" ")
                     if text:
-                        found.setdefault(child.tag.removeprefix(prefix), text)
-            if "RD" not in found and "A6" in found:
-                found["RD"] = found["A6"]
+                        found.setdefault(name, text)
+            _put_together(found)
             values = {field: found[element] for element, field in CIVIC_ELEMENTS if element in found}
-            if "city" not in values and "PCN" in found:
-                values["city"] = found["PCN"]
             occupant = values.pop("occupant", "")
             if values or occupant:
                 return CivicAddress(**values), occupant
     return None, ""
 
 
-def _read_point(geopriv: etree._Element) -> GeoPoint | None:
-    for shape in geopriv.iter(*_CENTRED_SHAPES):
-        if not _is_wgs84(shape):
-            continue
-        position = shape.find(f"{{{GML}}}pos")
-        coordinates = shape.find(f"{{{GML}}}coordinates")  # GML 2, and old documents
-        text = position.text if position is not None else coordinates.text if coordinates is not None else ""
-        point = _point((text or "").replace(",", " ").split())
-        if point is not None:
-            return point
-    for polygon in geopriv.iter(f"{{{GML}}}Polygon"):
-        if _is_wgs84(polygon):
-            point = _centre(list(_corners(polygon)))
-            if point is not None:
-                return point
-    return None
+def _put_together(found: dict[str, str]) -> None:
+    """What we keep no field for goes to the part that it changes: Old Main ST is not Main ST, W6422 is not 6422.
 
-
-def _is_wgs84(shape: etree._Element) -> bool:
-    """True for latitude before longitude; other reference systems may put it second: no guessing."""
-    return str(shape.get("srsName", "EPSG::4326")).rpartition(":")[2] in ("4326", "4979")
-
-
-def _corners(polygon: etree._Element) -> Iterator[GeoPoint]:
-    ring = polygon.find(f".//{{{GML}}}LinearRing")
-    if ring is None:
-        return
-    for position in ring.iter(f"{{{GML}}}pos"):
-        point = _point((position.text or "").split())
-        if point is not None:
-            yield point
-    for listed in ring.iter(f"{{{GML}}}posList"):
-        numbers = (listed.text or "").split()
-        size = 3 if listed.get("srsDimension") == "3" else 2
-        for start in range(0, len(numbers), size):
-            point = _point(numbers[start : start + size])
-            if point is not None:
-                yield point
-
-
-def _centre(corners: Sequence[GeoPoint]) -> GeoPoint | None:
-    different = list(dict.fromkeys(corners))  # the last corner repeats the first
-    if len(different) < 3:
-        return None
-    return GeoPoint(
-        latitude=sum(corner.latitude for corner in different) / len(different),
-        longitude=sum(corner.longitude for corner in different) / len(different),
-    )
-
-
-def _point(numbers: Sequence[str]) -> GeoPoint | None:
-    """A point; None for what is no number or is out of range."""
-    try:
-        return GeoPoint(latitude=float(numbers[0]), longitude=float(numbers[1]))
-    except (IndexError, ValueError):
-        return None
+    The order of a street's parts is that of RFC 5139 section 3.4: PRM PRD STP RD STS POD POM.
+    """
+    if "RD" not in found and "A6" in found:
+        found["RD"] = found["A6"]
+    if "A3" not in found and "PCN" in found:
+        found["A3"] = found["PCN"]
+    if "RD" in found:
+        before = [found.pop("PRM"), found.pop("PRD", "")] if "PRM" in found else []
+        found["RD"] = " ".join(filter(None, [*before, found.get("STP", ""), found["RD"]]))
+        if "POM" in found:
+            found["POD"] = " ".join(filter(None, [found.get("POD", ""), found["POM"]]))
+    if "HNO" in found:
+        found["HNO"] = found.get("HNP", "") + found["HNO"]
 
 
 def _timestamp(element: etree._Element) -> float:

@@ -408,7 +408,7 @@ def _place_of(location: "DispatchableLocation") -> str:
 
     lines = address_lines(location.civic)
     if location.point:
-        lines.append(f"{location.point.latitude}, {location.point.longitude}")
+        lines.append(f"{location.point.latitude}, {location.point.longitude}{location.point.within}")
     return "\n".join(lines)
 
 

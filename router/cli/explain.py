@@ -341,4 +341,6 @@ def _place(location: dict[str, Any]) -> str:
         if key in location
     )
     point = f"{location['latitude']}, {location['longitude']}" if "latitude" in location else ""
+    if "uncertainty" in location:
+        point += f" ± {location['uncertainty']:.0f} m"
     return "; ".join(part for part in (street, town, finer, point, location.get("validation", "")) if part)

@@ -205,6 +205,8 @@ def _location(location: DispatchableLocation | None) -> dict[str, Any] | None:
     found |= {key: value for key, value in asdict(location.civic).items() if value}
     if location.point is not None:
         found |= {"latitude": location.point.latitude, "longitude": location.point.longitude}
+        if location.point.uncertainty:
+            found["uncertainty"] = location.point.uncertainty
     if location.source is LocationSource.REGISTERED:
         found["validation"] = location.validation or NOT_VALIDATED
     return found

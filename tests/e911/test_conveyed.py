@@ -1,5 +1,7 @@
 """What a caller sent about where they are: found, read, and fit to be used or not, with a reason."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,8 +71,20 @@ def test_wherever_it_stands(holder: object) -> None:
         presence(in_device(geopriv(civic(STREET.replace("A3>", "PCN>"))))),
         presence(in_device(geopriv("") + geopriv(civic()))),
         presence(in_device(geopriv(civic(STREET + "<ca:XX>new</ca:XX><!-- and --><?some thing?>")))),
+        presence(in_device(geopriv(civic(STREET.replace("Lake", "La<!-- and --><?some thing?>ke"))))),
+        presence(in_device(geopriv(civic())), before='<?xml version="1.0"?>').decode().encode("utf-16"),
     ],
-    ids=["byte-order-mark", "blanks", "street-in-A6", "RFC-4119", "postal-community", "second-geopriv", "unknown"],
+    ids=[
+        "byte-order-mark",
+        "blanks",
+        "street-in-A6",
+        "RFC-4119",
+        "postal-community",
+        "second-geopriv",
+        "unknown",
+        "within-a-word",
+        "utf-16",
+    ],
 )
 def test_read_leniently(data: bytes) -> None:
     found = by_value(data)
@@ -91,6 +105,85 @@ def test_shapes(shape: str) -> None:
     assert found.location.point
     assert found.location.point.latitude == pytest.approx(42.65)
     assert found.location.point.longitude == pytest.approx(-73.75)
+
+
+HEIGHTS = "42.6 -73.7 36.6 42.7 -73.7 36.6 42.7 -73.8 36.6 42.6 -73.8 36.6 42.6 -73.7 36.6"
+RING_3D = f"<gml:exterior><gml:LinearRing><gml:posList>{HEIGHTS}</gml:posList></gml:LinearRing></gml:exterior>"
+PRISM = f"<gs:base><gml:Polygon>{RING_3D}</gml:Polygon></gs:base><gs:height>2.4</gs:height>"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        f'<gs:Prism srsName="urn:ogc:def:crs:EPSG::4979">{PRISM}</gs:Prism>',
+        f'<gml:Polygon srsName="urn:ogc:def:crs:EPSG::4979">{RING_3D}</gml:Polygon>',
+        f'<gml:Polygon srsDimension="3">{RING_3D}</gml:Polygon>',
+        f"<gml:Polygon>{RING_3D}</gml:Polygon>",
+        f'<gml:Polygon srsName="http://www.opengis.net/def/crs/EPSG/0/4326">{RING}</gml:Polygon>',
+        f'<gml:Polygon xmlns:gml="http://www.opengis.net/gml/3.2">{RING}</gml:Polygon>',
+    ],
+    ids=["prism", "polygon", "dimension", "as-it-closes", "url", "gml-3.2"],
+)
+def test_corners_with_heights_are_no_other_place(shape: str) -> None:
+    """RFC 5491 section 5.2.8 has three numbers a corner and no srsDimension; read by twos they lie in Africa."""
+    found = by_value(presence(in_device(geopriv(shape))))
+    assert found.location, found.reason
+    assert found.location.point
+    assert found.location.point.latitude == pytest.approx(42.65)
+    assert found.location.point.longitude == pytest.approx(-73.75)
+
+
+def test_a_shape_in_another_reference_system_is_none() -> None:
+    prism = f'<gs:Prism srsName="urn:ogc:def:crs:OGC:1.3:CRS84">{PRISM}</gs:Prism>'
+    assert by_value(presence(in_device(geopriv(prism)))).reason == "location-empty"
+
+
+@pytest.mark.parametrize(
+    ("shape", "metres"),
+    [
+        (CIRCLE, 20),
+        (CIRCLE.replace(">20<", ">NaN<"), 0),
+        (CIRCLE.replace(">20<", "><"), 0),
+        (f"<gml:Polygon>{RING}</gml:Polygon>", 6_909),
+        (
+            "<gs:Ellipse><gml:pos>42.65 -73.75</gml:pos><gs:semiMajorAxis>1275</gs:semiMajorAxis>"
+            "<gs:semiMinorAxis>670</gs:semiMinorAxis><gs:orientation>43.2</gs:orientation></gs:Ellipse>",
+            1275,
+        ),
+    ],
+)
+def test_how_far_the_caller_may_be_from_the_point(shape: str, metres: float) -> None:
+    found = by_value(presence(in_device(geopriv(shape))))
+    assert found.location, found.reason
+    assert found.location.point
+    assert found.location.point.uncertainty == pytest.approx(metres, abs=1)
+
+
+def test_a_circle_as_wide_as_a_county_does_not_take_the_place_of_an_address() -> None:
+    wide = CIRCLE.replace(">20<", ">50000<")
+    assert by_value(presence(in_device(geopriv(wide)))).reason == "location-too-coarse"
+    both = by_value(presence(in_device(geopriv(wide + civic()))))
+    assert both.location
+    assert (both.location.civic, both.location.point) == (LAKE, None)
+
+
+@pytest.mark.parametrize(
+    ("elements", "changed"),
+    [
+        ("<ca:PRM>Old</ca:PRM><ca:PRD>N</ca:PRD>", {"street": "Old N Lake"}),
+        ("<ca:PRD>N</ca:PRD>", {"pre_directional": "N"}),
+        ("<ca:POM>Extended</ca:POM>", {"post_directional": "Extended"}),
+        ('<e:STP xmlns:e="urn:ietf:params:xml:ns:pidf:geopriv10:civicAddr:ext">Rue</e:STP>', {"street": "Rue Lake"}),
+        (
+            '<e:HNP xmlns:e="urn:ietf:params:xml:ns:pidf:geopriv10:civicAddr:ext">W64</e:HNP>',
+            {"house_number": "W647"},
+        ),
+    ],
+)
+def test_no_part_of_a_street_or_house_number_is_lost(elements: str, changed: dict[str, str]) -> None:
+    found = by_value(presence(in_device(geopriv(civic(STREET + elements)))))
+    assert found.location
+    assert found.location.civic == replace(LAKE, **changed)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,10 @@ def as_token(text: str) -> str:
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=30)
 POINTS = st.none() | st.builds(
-    GeoPoint, latitude=st.floats(-90, 90, allow_nan=False), longitude=st.floats(-180, 180, allow_nan=False)
+    GeoPoint,
+    latitude=st.floats(-90, 90, allow_nan=False),
+    longitude=st.floats(-180, 180, allow_nan=False),
+    uncertainty=st.just(0.0) | st.floats(0.1, 10_000),
 )
 CIVICS = st.builds(
     CivicAddress,
@@ -119,6 +122,7 @@ def test_valid_and_read_back_whatever_the_text(
         assert found.point
         assert found.point.latitude == pytest.approx(point.latitude, abs=1e-7)
         assert found.point.longitude == pytest.approx(point.longitude, abs=1e-7)
+        assert found.point.uncertainty == pytest.approx(point.uncertainty, abs=0.05)
     else:
         assert found is None or found.point is None
 
@@ -257,7 +261,8 @@ def test_a6_is_the_street_only_where_rd_is_absent() -> None:
 )
 def test_points(shape: str, point: bool) -> None:
     found = read_point(document(f'<dm:device id="d">{geopriv(shape)}</dm:device>'))
-    assert found == (GeoPoint(latitude=45.5, longitude=-73.5) if point else None)
+    within = 9.0 if "radius" in shape else 0.0
+    assert found == (GeoPoint(latitude=45.5, longitude=-73.5, uncertainty=within) if point else None)
 
 
 DEVICE = f'<dm:device id="d">{civic("<ca:A3>device</ca:A3>")}</dm:device>'
