@@ -347,7 +347,7 @@ def test_the_export_ends_and_begins_with_the_configuration(the_world: World) -> 
         router.write_config({key: value for key, value in config.items() if key != "trace"})
         router.hup()
         until(lambda: router.metrics()["edge911_trace_listeners"] == 0, "end of the trace process")
-        until(lambda: "trace_export" not in " ".join(router.processes().values()), "end of the trace process")
+        until(lambda: "router.trace.export" not in " ".join(router.processes().values()), "end of the trace process")
         before = captures(the_world)
         dial(the_world["traced"])
         assert captures(the_world) == before
