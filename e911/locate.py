@@ -396,6 +396,7 @@ def _registered_at(device: Device, place: SitePlace | None, doubt: str) -> _Foun
         updated_at=device.confirmed_at or device.updated_at,
         doubt=doubt,
         validation=device.validation,
+        validated_at=device.validated_at,
     )
     return location, place, doubt or "registered-device"
 

@@ -208,3 +208,5 @@ class DispatchableLocation:
     """`location-unconfirmed` or `location-expired`: better than nothing, but ask the caller."""
     validation: str = ""
     """What the location validation function said of a registered location, or empty."""
+    validated_at: float = 0.0
+    """When it said so, seconds since 1970; 0 where it was not asked, or nobody wrote it down."""

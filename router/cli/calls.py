@@ -395,12 +395,15 @@ def _outcome(outcome: str, status: int) -> str:
 
 
 def _place(record: "CallRecord") -> str:
+    from e911.lost import validation_words
+
     location = record.location
     if location is None:
         return ""
     finer = f", finer parts from {location.finer_from}" if location.finer_from else ""
     method = f" ({location.method})" if location.method else ""
-    return f"{_place_of(location)}\nfrom {location.source.value}{method}{finer}"
+    validated = validation_words(location.validation, location.validated_at)
+    return f"{_place_of(location)}\nfrom {location.source.value}{method}{finer}; {validated}"
 
 
 def _place_of(location: "DispatchableLocation") -> str:

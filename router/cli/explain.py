@@ -313,7 +313,10 @@ def _why(answer: dict[str, Any]) -> str:
 
         parts.append(age_text(answer["age_seconds"]))
     if answer.get("lost"):
-        parts.append(_place(answer["said"]))
+        said = answer["said"]
+        if said["validation"] == "not validated" and said["source"] != "registered":
+            said = said | {"validation": ""}  # goes without saying: only what is registered is validated
+        parts.append(_place(said))
     return f" ({'; '.join(parts)})" if parts else ""
 
 
@@ -343,4 +346,6 @@ def _place(location: dict[str, Any]) -> str:
     point = f"{location['latitude']}, {location['longitude']}" if "latitude" in location else ""
     if "uncertainty" in location:
         point += f" ± {location['uncertainty']:.0f} m"
-    return "; ".join(part for part in (street, town, finer, point, location.get("validation", "")) if part)
+    verdict, colon, names = location.get("validation", "").partition(":")
+    day = f" on {location['validated_at'][:10]}" if "validated_at" in location else ""
+    return "; ".join(part for part in (street, town, finer, point, f"{verdict}{day}{colon}{names}") if part)

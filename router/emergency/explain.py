@@ -4,12 +4,13 @@ sent."""
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from config.addresses import is_private
 from config.schema import Config, Trunk
 from e911.locate import NOT_ASKED, DeviceTable, HeldAnswer
-from e911.location import DispatchableLocation, LocationSource
+from e911.location import DispatchableLocation
 from e911.lost import NOT_VALIDATED
 from e911.numbers import CallKind
 from e911.provider_profile import (
@@ -207,9 +208,15 @@ def _location(location: DispatchableLocation | None) -> dict[str, Any] | None:
         found |= {"latitude": location.point.latitude, "longitude": location.point.longitude}
         if location.point.uncertainty:
             found["uncertainty"] = location.point.uncertainty
-    if location.source is LocationSource.REGISTERED:
-        found["validation"] = location.validation or NOT_VALIDATED
+    found["validation"] = location.validation or NOT_VALIDATED
+    if location.validation and location.validated_at:
+        found["validated_at"] = _moment(location.validated_at)
     return found
+
+
+def _moment(seconds: float) -> str:
+    """A time in UTC, to the second (RFC 3339)."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _called_back(rules: Rules, lending: Lending, request: Request) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def _location_json(location: DispatchableLocation) -> orjson.Fragment:
         "finer_from": location.finer_from,
         "doubt": location.doubt,
         "validation": location.validation,
+        "validated_at": location.validated_at,
     }
     return orjson.Fragment(orjson.dumps(values))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from e911.location import CIVIC_FIELDS
+from e911.location import CIVIC_FIELDS, DispatchableLocation
 from e911.notice import address_lines
 from e911.numbers import EmergencyNumbers
 from e911.record import RouteOutcome
@@ -77,6 +77,11 @@ WORDS = {
         "where": "Location",
         "unknown": "No location was known; the call went without one.",
         "not_sent": "Known, but not sent: the route that took the call carries none.",
+        "validated": "Address validation: {verdict}{names}{day}.",
+        "valid": "valid",
+        "invalid": "invalid",
+        "not_known": "unknown",
+        "not_validated": "The address was not validated.",
         "sources": "Location sources",
         "source": "Source",
         "answer": "Answer",
@@ -118,6 +123,11 @@ WORDS = {
         "where": "Emplacement",
         "unknown": "Aucun emplacement n’était connu; l’appel est parti sans.",
         "not_sent": "Connu, mais non transmis : la route qui a pris l’appel n’en transporte pas.",
+        "validated": "Validation de l’adresse : {verdict}{names}{day}.",
+        "valid": "valide",
+        "invalid": "invalide",
+        "not_known": "inconnue",
+        "not_validated": "L’adresse n’a pas été validée.",
         "sources": "Sources d’emplacement",
         "source": "Source",
         "answer": "Réponse",
@@ -279,10 +289,23 @@ def _where(record: CallRecord, words: Mapping[str, str], shown: Any, language: s
     if location.point is not None:
         point = f"{location.point.latitude:.6f}, {location.point.longitude:.6f}"
         lines.append(hidden(point) if shown("a") != "a" else point)
-    found: list[Block] = [Paragraph(text="\n".join([*lines, f"{location.source.value} ({location.method})"]))]
+    validated = _validated(location, words)
+    found: list[Block] = [
+        Paragraph(text="\n".join([*lines, f"{location.source.value} ({location.method})", validated]))
+    ]
     if not record.location_sent:
         found.append(Paragraph(text=words["not_sent"]))
     return found
+
+
+def _validated(location: DispatchableLocation, words: Mapping[str, str]) -> str:
+    if not location.validation:
+        return words["not_validated"]
+    verdict, colon, names = location.validation.partition(":")
+    day = f" ({datetime.fromtimestamp(location.validated_at, UTC):%Y-%m-%d})" if location.validated_at else ""
+    return words["validated"].format(
+        verdict=words[verdict if verdict in ("valid", "invalid") else "not_known"], names=colon + names, day=day
+    )
 
 
 def _on_the_wire(record: CallRecord, messages: Messages, words: Mapping[str, str], zone: tzinfo) -> list[Block]:

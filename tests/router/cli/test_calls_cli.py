@@ -123,7 +123,7 @@ def test_a_record_can_be_read_at_3_a_m(stored: Path) -> None:
         "4102 (Accueil, 3ᵉ étage)",
         "+12125550123 (device)",
         "350 5th AVE",
-        "from registered (Manual)",
+        "from registered (Manual); not validated",
         "behind-pbx",
         "refused (503)",
         "backup (e911, try 2)",

@@ -1,6 +1,7 @@
 """The live page and its stream: whose calls it gives, until when, and what goes on without the database."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -295,6 +296,28 @@ def test_the_page_names_only_ones_own_sites_and_shows_what_a_phone_says_as_text(
     assert "&lt;script&gt;alert(1)" in of_call
     assert HOSTILE not in of_call
     assert not {"\u202e", "\u2066"} & {*of_call}
+
+
+@pytest.mark.parametrize(
+    ("validation", "english", "french"),
+    [
+        ("", "Validation: not validated", "Validation: non validée"),
+        ("valid", "Validation: valid 2026-09-11", "Validation: valide 2026-09-11"),
+        ("invalid: HNO", "Validation: invalid: HNO 2026-09-11", "Validation: invalide: HNO 2026-09-11"),
+    ],
+)
+def test_the_page_of_a_call_says_whether_its_place_was_validated_and_when(
+    world: ConsoleWorld, validation: str, english: str, french: str
+) -> None:
+    place = intent().location
+    assert place is not None
+    place = replace(place, validation=validation, validated_at=1_789_135_000.0 if validation else 0.0)
+    store(world, call("call-7", location=place))
+    browser = world.browser("ada")
+    for language, told in (("en", english), ("fr", french)):
+        browser.http.cookies.set("edge911-language", language)
+        text = " ".join(re.sub(r"<[^>]*>", " ", browser.get("/calls/call-7").text).split())
+        assert told in text
 
 
 def test_a_bad_form_shows_nothing_of_another_sites_device(world: ConsoleWorld) -> None:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from e911.elin import Lease, LeaseKind
 from e911.location import DispatchableLocation
-from e911.record import CallEnded, Caller, CallFinished, CallOutcome, JournalEvent, RouteEvent, RouteOutcome
+from e911.record import (
+    CallEnded,
+    Caller,
+    CallFinished,
+    CallIntent,
+    CallOutcome,
+    JournalEvent,
+    RouteEvent,
+    RouteOutcome,
+)
 from router.journal import segments as segments_module
 from router.journal import spare
 from router.journal import writer as journal
@@ -124,6 +133,19 @@ def test_what_is_encoded_by_hand_lacks_no_field() -> None:
     written = orjson.loads(encode_event(events[0]))
     assert set(written["caller"]) == {field.name for field in fields(Caller)}
     assert set(written["location"]) == {field.name for field in fields(DispatchableLocation)}
+
+
+def test_when_a_place_was_validated_comes_back_and_of_older_lines_it_is_not_known() -> None:
+    place = intent().location
+    assert place is not None
+    line = encode_event(intent(location=replace(place, validation="valid", validated_at=1_789_000_000.5)))
+    event = decode_event(line)
+    assert isinstance(event, CallIntent)
+    assert event.location is not None
+    assert (event.location.validation, event.location.validated_at) == ("valid", 1_789_000_000.5)
+    older = decode_event(line.replace(b',"validated_at":1789000000.5', b""))
+    assert isinstance(older, CallIntent)
+    assert older.location == replace(place, validation="valid")
 
 
 def test_half_a_line_waits_for_its_rest(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,23 @@ def test_devices_are_validated_and_the_result_is_seen(world: World, lost: Lost) 
     assert (again["validated"], again["skipped"], len(lost.asked)) == (0, {"4005": "no-civic-address"}, 3)
     assert json.loads(world("validate", "--json", "4001").stdout)["results"] == {"4001": "valid"}
     assert json.loads(world("validate", "--json", "--all").stdout)["counts"] == {"valid": 2, "invalid": 2}
+
+
+def test_a_call_shows_what_its_place_was_validated_as_and_when(world: World) -> None:
+    def explained(device: str, *more: str) -> str:
+        return str(invoke(["explain", device, "911", "-c", str(world.file), *more]).stdout)
+
+    assert "; not validated" in explained("4003")
+    world("validate")
+    at = world.device("4003").validated_at
+    day, moment = (f"{datetime.fromtimestamp(at, UTC):{form}}" for form in ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"))
+    assert f"; invalid on {day}: HNO" in explained("4003")
+    location = json.loads(explained("4003", "--json"))["location"]
+    assert (location["validation"], location["validated_at"]) == ("invalid: HNO", moment)
+    where_the_site_is = json.loads(explained("4099", "--json"))["location"]
+    assert where_the_site_is["source"] == "site"
+    assert where_the_site_is["validation"] == "not validated"
+    assert "validated_at" not in where_the_site_is
 
 
 def test_another_location_is_asked_about_anew(world: World, lost: Lost) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -83,9 +84,15 @@ def record() -> CallRecord:
     return call_record(whole_call(), [notice])
 
 
-def made(language: str = "en", *, redacted: bool = False) -> dict[str, bytes]:
+def made(language: str = "en", of: CallRecord | None = None, *, redacted: bool = False) -> dict[str, bytes]:
     data = bundle(
-        record(), messages(), numbers=NUMBERS, zone=NEW_YORK, language=language, redacted=redacted, now=AT + 3600
+        of or record(),
+        messages(),
+        numbers=NUMBERS,
+        zone=NEW_YORK,
+        language=language,
+        redacted=redacted,
+        now=AT + 3600,
     )
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
@@ -144,6 +151,22 @@ def test_a_redacted_bundle_tells_what_happened_and_not_to_whom() -> None:
         assert private.encode() not in everything, private
     for kept in (b"backup", b"front-desk", b"200 OK", b"answered", b"Geolocation"):
         assert kept in everything
+
+
+@pytest.mark.parametrize(
+    ("language", "validation", "told"),
+    [
+        ("en", "", "The address was not validated."),
+        ("fr", "", "L’adresse n’a pas été validée."),
+        ("en", "invalid: HNO", "Address validation: invalid: HNO (2026-09-11)."),
+        ("fr", "valid", "Validation de l’adresse : valide (2026-09-11)."),
+    ],
+)
+def test_the_summary_says_whether_the_place_was_validated(language: str, validation: str, told: str) -> None:
+    place = record().location
+    assert place is not None
+    changed = replace(record(), location=replace(place, validation=validation, validated_at=1_789_135_000.0))
+    assert told in " ".join(pdf_text(made(language, changed)["summary.pdf"]).split())
 
 
 def test_a_call_without_messages_says_so() -> None:
