@@ -148,8 +148,10 @@ class OrdinaryRequests:
             kind(router, server, request, places, routed, phone.token).start(router.now())
 
         uri = decision.next_hop or decision.uri
-        listens = phone.transport == "tcp" and not phone.outbound and router.next_hops.inside_uri(uri) is not None
-        if phone.flow is not None or not listens:
+        inside = None if phone.flow is not None or phone.outbound else router.next_hops.inside_uri(uri)
+        # By TLS hardly a phone listens; but within a call one is tried where it says that it hears something else.
+        listens = phone.transport == "tcp" or (request.to_tag and inside is not None and inside.transport != "tls")
+        if inside is None or not listens:
             send([phone.flow] if phone.flow is not None else [])
         else:
             router.next_hops.towards(uri, None, server.flow.point, send, request.call_id)

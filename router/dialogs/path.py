@@ -177,16 +177,21 @@ class Paths:
         """The token for Record-Route where a phone's Contact is not where it is; else b"".
 
         It is where the Contact names the address the request came from: for datagrams with its port, for connections
-        with any (the phone listens there, or the connection is known by that port).
+        with any (the phone listens there, or the connection is known by that port) and its transport: many phones on
+        TCP or TLS leave that out, and hear nothing that comes by UDP.
         """
         line = request.first("contact")
-        if line is None or (b"@%b:%d" % (bracketed(flow.host).encode(), flow.port) in line and b";ob" not in line):
+        if line is None:
+            return b""
+        is_stream = flow.point.reliable
+        if not is_stream and b"@%b:%d" % (bracketed(flow.host).encode(), flow.port) in line and b";ob" not in line:
             return b""
         try:
             uri = parse_name_addr(line).sip_uri()
         except RemoteError:
             return b""
-        is_there = uri.host == flow.host and (flow.point.reliable or uri.effective_port == flow.port)
+        is_reached = uri.transport == flow.point.transport if is_stream else uri.effective_port == flow.port
+        is_there = uri.host == flow.host and is_reached
         if is_there and "ob" not in uri.parameters:
             return b""
         return self.tokens.make(flow)

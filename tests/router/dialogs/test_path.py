@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from router.dialogs.token_keys import TokenKeys, derived_key
-from tests.support.call_world import CARRIER, CONFIG, KEY, PHONE, CallWorld, Sent, invite, one, response
+from tests.support.call_world import CARRIER, CONFIG, KEY, PHONE, PROVIDER_A, CallWorld, Sent, invite, one, response
 from tests.support.sip_text import Message
 
 NATTED = ("10.9.0.1", 34567)
@@ -374,3 +374,35 @@ def test_a_via_whose_maddr_is_of_another_family_stops_no_registration(world: Cal
     raw = register().replace(b";branch=", b";maddr=2001:db8::9;branch=", 1)
     assert one(world.receive(raw, PHONE), "REGISTER").message.get("path")
     assert not world.router.counts["faults"]
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_a_phone_on_a_stream_whose_contact_does_not_say_so_is_reached_by_its_connection(
+    tmp_path: Path, transport: str
+) -> None:
+    """Many leave `transport=` out. By UDP the PSAP's BYE would reach nobody."""
+    listen = [*CONFIG["listen"], "tls://10.0.0.5:5061"]
+    world = CallWorld(tmp_path, listen=listen, tls={"certificate": "edge.crt", "private_key": "edge.key"})
+    phone = (PHONE[0], 51234)
+    for contact in (f"{PHONE[0]}:5060", f"{PHONE[0]}:{phone[1]}"):
+        raw = invite(transport=transport.upper(), source=phone)
+        raw = raw.replace(b"@%b:%d>" % (phone[0].encode(), phone[1]), b"@%b>" % contact.encode())
+        sent = one(world.receive(raw, phone, transport), "INVITE").message
+        world.receive(response(sent, 200), PROVIDER_A)
+        routes = sent.all("record-route")
+
+        def bye(there: str = contact, sent: Message = sent, routes: list[str] = routes) -> Sent:
+            made = world.in_dialog(sent, "BYE", f"sip:4102@{there}", routes, from_far=True)
+            return one(world.receive(made, PROVIDER_A), "BYE")
+
+        assert (bye().transport, bye().to, bye().connection) == (transport, phone, 7)
+        world.edge.connections.clear()
+        host, _, port = contact.partition(":")
+        assert (bye().transport, bye().to) == ("udp", (host, int(port))), "the connection has ended"
+        world.edge.connections.add(7)
+
+
+def test_a_phone_on_tcp_that_says_so_is_reached_as_it_says(world: CallWorld) -> None:
+    raw = invite(transport="TCP").replace(b"@10.1.3.7:5060>", b"@10.1.3.7:5060;transport=tcp>")
+    sent = one(world.receive(raw, (PHONE[0], 51234), "tcp"), "INVITE").message
+    assert all("@" not in value for value in sent.all("record-route"))
