@@ -22,7 +22,7 @@ from sip.forwarding import max_forwards
 from sip.loops import max_breadth
 from sip.machines import ServerTransaction
 from sip.mending import mended
-from sip.message import Request
+from sip.message import Edits, Request
 from sip.routing import RouteDecision, process_routes
 from sip.uri import SipUri, parse_sip_uri, scheme_of
 
@@ -53,6 +53,8 @@ class OrdinaryRequests:
         if router.dialogs:
             request = router.dialogs.repaired(request)
         self._validate(request)
+        if request.has("proxy-require"):
+            request = request.edited(Edits(replace={"proxy-require": ()}))  # as in the INVITE of this 911 call
         request = mended(request)
         flow = server.flow
         if request.method == b"REGISTER" and source.side is _INSIDE:
@@ -239,11 +241,17 @@ class OrdinaryRequests:
             )
         if max_forwards(request) <= 0:
             raise RemoteError(Reason.TOO_MANY_HOPS, 483, "Max-Forwards is 0")
-        if request.has("proxy-require"):
+        if request.has("proxy-require") and not self._follows_911(request):
             raise RemoteError(Reason.BAD_EXTENSION, 420, "no extension of Proxy-Require is supported")
         if came_back(self.router.key, request, _ORDINARY):
             raise RemoteError(Reason.LOOP_DETECTED, 482, "this request has been here before")
         max_breadth(request)
+
+    def _follows_911(self, request: Request) -> bool:
+        """True for what belongs to an answered emergency call, as its token says."""
+        router = self.router
+        own = process_routes(request, router.next_hops.is_own).own
+        return bool(router.record_routing.emergency_call_of(own, request))
 
     def _is_for_us(self, request: Request, uri: bytes) -> bool:
         """Section 11: OPTIONS to this router itself, by an address without a user part."""

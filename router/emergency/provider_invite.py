@@ -146,6 +146,8 @@ def edits_for(made: ProviderRequest, request: Request, plan_id: str) -> Edits:
     present = request.keys()
     if "route" in present:
         replacing["route"] = ()  # we choose where it goes
+    if "proxy-require" in present:
+        replacing["proxy-require"] = ()  # no proxy is to refuse the call for it (decision 0001, (h))
     for name in made.remove_fields:
         key = _key_of(name)
         if key in present:

@@ -266,7 +266,7 @@ class RouteLadder(ResponseContext):
             user = step.number or (
                 step.profile.test_number if self.plan.kind is CallKind.TEST and step.profile else "911"
             )
-            plain = Edits(uri=f"sip:{user}@{step.host}".encode(), replace={"route": ()})
+            plain = Edits(uri=f"sip:{user}@{step.host}".encode(), replace={"route": (), "proxy-require": ()})
             return Outgoing(self.request.edited(plain))
 
     def _made(self, step: RouteStep, reference: Reference, *, with_location: bool, with_data: bool) -> Outgoing:

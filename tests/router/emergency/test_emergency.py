@@ -781,3 +781,19 @@ def test_a_quote_that_does_not_end_stops_no_911_call_and_nothing_of_its_dialog(w
     ack = ack.replace(b"branch=z9hG4bKt", b"branch=z9hG4bKack")
     ack = ack.replace(b"To: <sip:911@pbx.example.com>", b"To: <sip:911@pbx.example.com>;tag=t")
     assert one(world.receive(ack), "ACK").to == PROVIDER_A
+
+
+def test_no_proxy_is_asked_to_refuse_a_911_call(world: CallWorld) -> None:
+    """Who withholds the number says `Proxy-Require: privacy` (RFC 3323); the BYE of such a call passes, too."""
+    required = "Proxy-Require: privacy, foo"
+    sent = one(world.receive(invite(extra=("Privacy: id;critical", required))), "INVITE")
+    assert not sent.message.all("proxy-require")
+    world.receive(response(sent.message, 200), PROVIDER_A)
+    routes = sent.message.all("record-route")
+    for method in ("INVITE", "BYE"):
+        raw = world.in_dialog(sent.message, method, "sip:psap@203.0.113.31:5060", routes)
+        onward = one(world.receive(raw.replace(b"Max-Forwards", required.encode() + b"\r\nMax-Forwards")), method)
+        assert (onward.to, onward.message.all("proxy-require")) == (PROVIDER_A, [])
+    raw = world.in_dialog(sent.message, "BYE", "sip:psap@203.0.113.31:5060", ["<sip:10.0.0.5:5060;lr>"])
+    raw = raw.replace(b"Max-Forwards", required.encode() + b"\r\nMax-Forwards")
+    assert one(world.receive(raw), 420).message.get("unsupported") == "privacy, foo"
