@@ -180,8 +180,9 @@ class CallRouter:
         if source.side is _UNLISTED and invite is None and not self.has_token(request):
             self.stack.drops[Reason.SOURCE_NOT_LISTED] += 1
             return
+        as_it_came = request
         if self.dialogs:
-            as_it_came, request = request, self.dialogs.repaired(request)
+            request = self.dialogs.repaired(request)
             if request is not as_it_came:
                 # This phone will need its dialog again, also where this process ends the next moment.
                 self.write_waiting()
@@ -212,7 +213,11 @@ class CallRouter:
                 uri,
                 self.next_hops.leaving_point(decision),
                 flow.point,
-                lambda flows: self._send_found_ack(request, flow, source, decision, flows),
+                lambda flows: (
+                    self.on_ack(as_it_came, flow, invite, self.now())
+                    if self.next_hops.is_found_own(uri, flows)
+                    else self._send_found_ack(request, flow, source, decision, flows)
+                ),
                 request.call_id,
             )
         except RemoteError as error:

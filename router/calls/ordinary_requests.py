@@ -15,7 +15,7 @@ from router.dialogs.reach import check_reach
 from router.dialogs.record_route import sips_not_allowed
 from router.dialogs.registrations import CallToFlow, Registration
 from router.emergency.from_uri import EditedRequest
-from router.network.sources import Side, Source
+from router.network.sources import Side, Source, parse_address
 from sip.errors import Reason, RemoteError
 from sip.flow import Flow
 from sip.forwarding import max_forwards
@@ -50,6 +50,7 @@ class OrdinaryRequests:
     def receive(self, server: ServerTransaction, request: Request, source: Source, now: float) -> None:
         """One request: forwarded, or answered by us. Raises RemoteError where it is to be refused."""
         router = self.router
+        came = request
         if router.dialogs:
             request = router.dialogs.repaired(request)
         self._validate(request)
@@ -93,6 +94,15 @@ class OrdinaryRequests:
             elif self._is_for_us(request, decision.uri):
                 router.stack.answer(server, 200, now, extra=(OWN_ALLOW, b"Accept: application/sdp"))
                 return
+            elif request.method == b"OPTIONS" and self._may_name_us(decision.uri, source):
+                router.next_hops.towards(
+                    decision.uri,
+                    None,
+                    flow.point,
+                    lambda flows: self._on_asked_by_name(server, came, request, source, decision, flows),
+                    request.call_id,
+                )
+                return
         if uri is None:
             self._by_source(server, request, decision, source, now)
             return
@@ -103,19 +113,27 @@ class OrdinaryRequests:
             uri,
             router.next_hops.leaving_point(decision),
             flow.point,
-            lambda flows: self._forward_found(server, request, source, decision, flows),
+            lambda flows: self._forward_found(server, came, request, source, decision, uri, flows),
             request.call_id,
         )
 
     def _forward_found(
         self,
         server: ServerTransaction,
+        came: Request,
         request: Request,
         source: Source,
         decision: RouteDecision,
+        uri: bytes,
         flows: Sequence[Flow],
     ) -> None:
+        """The next hop is found; where it is this router, by a name, the request is treated as what it is.
+
+        came: the request as it came."""
         router = self.router
+        if router.next_hops.is_found_own(uri, flows):
+            router.on_request(server, came, router.now())
+            return
         if len(flows) == 1 and request.to_tag:
             router.ways.keep(request, server.flow, source, decision, flows[0])
         self._forward(server, request, decision, [("", onward) for onward in flows], router.now())
@@ -252,6 +270,31 @@ class OrdinaryRequests:
         router = self.router
         own = process_routes(request, router.next_hops.is_own).own
         return bool(router.record_routing.emergency_call_of(own, request))
+
+    def _may_name_us(self, uri: bytes, source: Source) -> bool:
+        """True where OPTIONS from inside is for a host by name: perhaps ours (a PBX that looks whether we live)."""
+        if source.side is not _INSIDE or scheme_of(uri) not in ("sip", "sips") or self.router.resolve is None:
+            return False
+        named = parse_sip_uri(uri)
+        return not named.user and parse_address(named.destination) is None
+
+    def _on_asked_by_name(
+        self,
+        server: ServerTransaction,
+        came: Request,
+        request: Request,
+        source: Source,
+        decision: RouteDecision,
+        flows: Sequence[Flow],
+    ) -> None:
+        router = self.router
+        if router.next_hops.is_found_own(decision.uri, flows):
+            router.on_request(server, came, router.now())
+            return
+        try:
+            self._by_source(server, request, decision, source, router.now())
+        except RemoteError as error:
+            router.stack.refuse_in(server, error, router.now())
 
     def _is_for_us(self, request: Request, uri: bytes) -> bool:
         """Section 11: OPTIONS to this router itself, by an address without a user part."""

@@ -1,6 +1,6 @@
 """The next hop: which address and listening point a URI leads to, and which URIs are ours."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from router.network.listening import ListeningPoints
@@ -12,6 +12,8 @@ from sip.uri import SipUri, parse_sip_uri, scheme_of
 
 Resolve = Callable[[Where, Callable[[Located], None]], None]
 """Finds the servers of a name, and tells them to the second argument, at once where they are known."""
+
+MOST_OWN_NAMES = 256
 
 
 class Around(Protocol):
@@ -32,6 +34,8 @@ class NextHops:
         self.sources = sources
         self.resolve = resolve
         self.around = around
+        self._own_names: set[tuple[str, int | None]] = set()
+        """Names, and ports as written, by which phones call this router; as DNS has said."""
 
     def towards(
         self,
@@ -91,8 +95,27 @@ class NextHops:
         return self.points.find(uri.transport, uri.destination, uri.effective_port)
 
     def is_own(self, uri: SipUri) -> bool:
-        """True where a URI names this router."""
-        return self.points.is_own(uri.destination, uri.effective_port)
+        """True where a URI names this router: by an address, or by a name of which DNS has said so."""
+        host = uri.destination
+        if self._own_names and (host, uri.port) in self._own_names:
+            return True
+        return self.points.is_own(host, uri.effective_port)
+
+    def is_found_own(self, uri: bytes, found: Sequence[Flow]) -> bool:
+        """True where a name was looked up and leads to this router: from now on it is known as ours.
+
+        Phones put the name of their outbound proxy into Route, and nobody has to tell us how they call us. Forgotten
+        with the configuration; a name that has moved on meanwhile is still no place that we would be asked to go to.
+        """
+        if not found or not self.points.is_own(found[0].host, found[0].port):
+            return False
+        named = parse_sip_uri(uri)
+        if parse_address(named.destination) is not None:
+            return False
+        if len(self._own_names) >= MOST_OWN_NAMES:
+            self._own_names.clear()
+        self._own_names.add((named.destination, named.port))
+        return True
 
     def is_own_text(self, uri: bytes) -> bool:
         """The same for a URI not read yet. Raises RemoteError where it is a SIP URI that cannot be read."""

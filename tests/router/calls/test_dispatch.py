@@ -1,5 +1,6 @@
 """Ordinary requests: where they go, and that they leave as they came but for what a proxy must edit."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,55 @@ def test_what_follows_a_look_up_is_sent_at_once(world: CallWorld) -> None:
 def test_a_name_that_cannot_be_resolved_is_answered(world: CallWorld) -> None:
     world.router.next_hops.resolve = lambda where, told: told(NOWHERE)
     assert one(world.receive(request("BYE", "sip:far@psap.example.com", OWN_ROUTE, to_tag="t")), 480)
+
+
+OWN_NAME = "edge.example.net"
+
+
+def names(world: CallWorld) -> list[Where]:
+    """DNS that knows this router's name, and answers at once; what it is asked."""
+    asked: list[Where] = []
+
+    def resolve(where: Where, told: Callable[[Located], None]) -> None:
+        asked.append(where)
+        told(at("10.0.0.5" if where.host == OWN_NAME else "203.0.113.80", port=5060))
+
+    world.router.resolve = world.router.next_hops.resolve = resolve
+    return asked
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_route_that_names_us_by_our_name_is_ours(world: CallWorld, number: int) -> None:
+    """So phones write their outbound proxy; taken for another's, the request would come back to us, a loop."""
+    asked = names(world)
+    by_name = f"Route: <sip:{OWN_NAME};lr>"
+    for method in ("REGISTER", "INVITE", "MESSAGE"):
+        sent = one(world.receive(request(method, "sip:x@platform.example.com", by_name, number=number)), method)
+        assert (sent.to, sent.message.all("route")) == (CARRIER, [])
+    assert asked == [Where(OWN_NAME)], "asked once"
+    raw = request("INVITE", "sip:x@platform.example.com", by_name, "Route: <sip:proxy.example.net;lr>", number=9)
+    sent = one(world.receive(raw), "INVITE")
+    assert (sent.to, sent.message.all("route")) == (("203.0.113.80", 5060), ["<sip:proxy.example.net;lr>"])
+
+
+@pytest.mark.parametrize("method", ["ACK", "BYE"])
+def test_within_a_call_too(world: CallWorld, method: str) -> None:
+    names(world)
+    by_name = f"Route: <sip:{OWN_NAME};lr>"
+    sent = one(world.receive(request(method, "sip:far@203.0.113.50:5080", by_name, to_tag="t")), method)
+    assert (sent.to, sent.message.all("route")) == (("203.0.113.50", 5080), [])
+    last = world.receive(request(method, f"sip:x@{OWN_NAME}", to_tag="t", number=2))
+    assert [message.message.status for message in last] == ([] if method == "ACK" else [481])
+
+
+def test_options_to_the_routers_name_is_answered_and_to_others_goes_on(world: CallWorld) -> None:
+    names(world)
+    for number in (1, 2):
+        answer = one(world.receive(request("OPTIONS", f"sip:{OWN_NAME}", number=number)), 200)
+        assert "INVITE" in answer.message.get("allow")
+    assert one(world.receive(request("OPTIONS", "sip:other.example.net", number=3)), "OPTIONS").to == CARRIER
+    world.router.next_hops.resolve = lambda where, told: told(NOWHERE)
+    assert one(world.receive(request("OPTIONS", "sip:third.example.net", number=4)), "OPTIONS").to == CARRIER
 
 
 def test_of_two_content_lengths_neither_cuts_an_emergency_call(world: CallWorld) -> None:
