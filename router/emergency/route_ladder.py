@@ -6,6 +6,7 @@ to say.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from e911.numbers import CallKind
 from e911.record import RouteEvent, RouteOutcome
@@ -19,7 +20,7 @@ from router.network.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, 
 from router.network.trunks import MESSAGE_LIMIT, Hop, Way
 from router.references.issuing import NOT_KEPT
 from sip.branch import Branch, Failure
-from sip.locating import Where
+from sip.locating import Located, Where
 from sip.machines import ServerTransaction
 from sip.message import Edits, Request
 from sip.proxy import ResponseContext
@@ -44,11 +45,13 @@ class NameWait:
     """Routes that wait for the names of their trunks. began: the loop's time."""
 
     routes: Sequence[RouteTry]
-    left: int
-    """How many names DNS has said nothing of yet."""
+    left: set[Where]
+    """The names DNS has said nothing of yet."""
     began: float
     is_last: bool
     """True after all other routes."""
+    is_short: bool = False
+    """True where basic 911 could be rung already: DNS has T1 to name an E911 route after all."""
 
 
 class RouteLadder(ResponseContext):
@@ -168,21 +171,40 @@ class RouteLadder(ResponseContext):
         self, routes: Sequence[RouteTry], names: Sequence[Where], now: float, *, again: bool = False
     ) -> bool:
         """Wait for names, no longer than the first of these routes has for an answer; False where there are none."""
-        names = tuple(dict.fromkeys(names))
         if not names:
             return False
-        wait = self.name_wait = NameWait(routes, len(names), now, is_last=again)
+        wait = self.name_wait = NameWait(routes, set(names), now, is_last=again)
         self.wait = self.stack.set_timer(self, "names-wait", min(route.step.timeout for route in routes), now)
-        for name in names:
-            self.trunks.resolver.ask(name, lambda _: self._on_name(wait), again=again)
+        for name in dict.fromkeys(names):
+            self.trunks.resolver.ask(name, partial(self._on_name, wait, name), again=again)
         return True
 
-    def _on_name(self, wait: NameWait) -> None:
+    def _on_name(self, wait: NameWait, name: Where, _: Located) -> None:
         """DNS has said something of a name, or was given up."""
-        wait.left -= 1
-        if self.name_wait is wait and (not wait.left or any(self._hops(route.step) for route in wait.routes)):
-            self._on_names(wait, self.router.now())
-            self.router.flush()
+        wait.left.discard(name)
+        if self.name_wait is not wait:
+            return
+        now = self.router.now()
+        named = [route for route in wait.routes if self._hops(route.step)]
+        if wait.left and not named:
+            return
+        if named and all(route.step.kind == "basic" for route in named) and self._may_be_named_better(wait):
+            # E911 brings the caller's location: basic 911 gives DNS as long as an E911 route that is down gets.
+            if not wait.is_short:
+                wait.is_short = True
+                cancel_timer(self.wait)
+                left = wait.began + min(route.step.timeout for route in wait.routes) - now
+                self.wait = self.stack.set_timer(self, "names-wait", max(0.0, min(PROBE_SECONDS, left)), now)
+            return
+        self._on_names(wait, now)
+        self.router.flush()
+
+    def _may_be_named_better(self, wait: NameWait) -> bool:
+        return any(route.step.kind != "basic" and self._is_pending(wait, route) for route in wait.routes)
+
+    def _is_pending(self, wait: NameWait, route: RouteTry) -> bool:
+        """True where DNS may still name this route's trunk."""
+        return not wait.left.isdisjoint(self.trunks.names(route.step.trunk))
 
     def _on_names(self, wait: NameWait, now: float) -> None:
         self.name_wait = None
@@ -190,6 +212,7 @@ class RouteLadder(ResponseContext):
         if self.cancelled or self.final_status:
             return
         found: list[RouteTry] = []
+        pending: list[RouteTry] = []
         for route in wait.routes:
             hops = self._hops(route.step)
             if hops:
@@ -198,8 +221,12 @@ class RouteLadder(ResponseContext):
                 found.append(replace(route, hops=hops, started=started))
             elif not wait.is_last:
                 self._pass_over(route)
+            elif self._is_pending(wait, route):
+                pending.append(route)
         self.route = found[0] if found else None
-        self.put_off += found[1:]
+        if found:
+            # One route less each time, so this ends; what nobody names while all others wait is over.
+            self.put_off += sorted([*found[1:], *pending], key=lambda route: route.index)
         if self.winner is None and not self.next_route(now):
             self.finish_if_exhausted(now)
 

@@ -135,6 +135,75 @@ def test_after_all_others_it_is_asked_for_once_more(tmp_path: Path, names: Names
     assert of(world.unreachable(backup), 503), "and not once more"
 
 
+RELAY_NAME = Where("relay.example", 5060)
+
+
+def by_names_only(folder: Path, names: Names) -> CallWorld:
+    """One E911 route and basic 911, both by names that DNS has failed on."""
+    relay = {**CONFIG["trunks"]["relay"], "target": "sip:relay.example:5060"}
+    world = named(folder, names, **{"ers-b": trunk("sip:ers-b.example:5060"), "relay": relay})
+    for name in (A, B, RELAY_NAME):
+        names.end(name)
+    return world
+
+
+def test_basic_911_that_dns_names_after_an_e911_route_has_its_turn_after_it(tmp_path: Path, names: Names) -> None:
+    world = by_names_only(tmp_path, names)
+    assert not of(world.receive(invite()), "INVITE")
+    names.end(A, PROVIDER_A[0])
+    primary = one(world.sent(), "INVITE", PROVIDER_A)
+    assert not of(world.unreachable(primary), 503), "DNS may still name the others"
+    world.advance(0.3)
+    names.end(B)
+    assert not world.sent()
+    names.end(RELAY_NAME, RELAY[0])
+    assert one(world.sent(), "INVITE").to == RELAY
+
+
+def test_a_name_known_while_another_route_was_tried_has_its_turn(tmp_path: Path, names: Names) -> None:
+    world = by_names_only(tmp_path, names)
+    world.receive(invite())
+    names.end(A, PROVIDER_A[0])
+    primary = one(world.sent(), "INVITE", PROVIDER_A)
+    names.end(RELAY_NAME, RELAY[0])
+    world.receive(response(primary.message, 503), PROVIDER_A)
+    names.end(B)
+    names.end(RELAY_NAME, RELAY[0])
+    assert one(world.sent(), "INVITE", RELAY).to == RELAY
+
+
+def test_where_nothing_more_is_named_the_caller_hears_of_it(tmp_path: Path, names: Names) -> None:
+    world = by_names_only(tmp_path, names)
+    world.receive(invite())
+    names.end(A, PROVIDER_A[0])
+    assert not of(world.unreachable(one(world.sent(), "INVITE", PROVIDER_A)), 503)
+    assert len(of(world.advance(2.1), 503)) == 1
+
+
+def test_basic_911_gives_dns_half_a_second_to_name_an_e911_route(tmp_path: Path, names: Names) -> None:
+    world = by_names_only(tmp_path, names)
+    world.receive(invite())
+    names.end(RELAY_NAME, RELAY[0])
+    assert not of(world.sent() + world.advance(0.3), "INVITE")
+    names.end(A, PROVIDER_A[0])
+    assert one(world.sent(), "INVITE").to == PROVIDER_A
+
+
+def test_and_no_longer(tmp_path: Path, names: Names) -> None:
+    world = by_names_only(tmp_path, names)
+    world.receive(invite())
+    names.end(RELAY_NAME, RELAY[0])
+    names.end(A)
+    assert not of(world.sent() + world.advance(0.4), "INVITE")
+    relay = one(world.advance(0.2), "INVITE")
+    assert relay.to == RELAY
+    names.end(B, PROVIDER_B[0])
+    assert not of(world.sent(), "INVITE"), "it is in its turn"
+    world.unreachable(relay)
+    names.end(B, PROVIDER_B[0])
+    assert one(world.sent(), "INVITE").to == PROVIDER_B
+
+
 def test_where_dns_says_nothing_then_either_the_call_fails_in_its_time(world: CallWorld, names: Names) -> None:
     names.end(A)
     world.receive(invite())
