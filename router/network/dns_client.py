@@ -7,6 +7,7 @@ as everywhere else on the machine, and NAPTR and SRV records from the name serve
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from router.network.sources import parse_address
 from sip.locating import Naptr, Question, Record, Srv
 
 TRY_SECONDS = 0.6
-"""So long one name server may take before the question is sent again, or to the next one."""
+"""After so long without an answer the question is sent to the next name server too, or again."""
 QUESTION_SECONDS = 1.4
 """So long a question may take, all tries together."""
 NAPTR_SECONDS = 1.0
@@ -83,19 +84,11 @@ class DnsClient:
     async def _ask_dns(self, question: Question) -> Answer:
         # Imported when the first name is asked for: many configurations have none.
         import dns.exception
-        import dns.name
         import dns.resolver
 
-        lifetime = NAPTR_SECONDS if question.kind == "NAPTR" else QUESTION_SECONDS
+        seconds = NAPTR_SECONDS if question.kind == "NAPTR" else QUESTION_SECONDS
         try:
-            resolver = self._resolver()
-            answer = await resolver.resolve(
-                dns.name.from_text(question.name),
-                question.kind,
-                raise_on_no_answer=False,
-                search=False,
-                lifetime=lifetime,
-            )
+            answer = await _first_answer(self._resolvers(seconds), question, seconds)
         except dns.resolver.NXDOMAIN as error:
             responses = list(error.responses().values())  # type: ignore[no-untyped-call]
             return Answer((), _negative_ttl(responses[0] if responses else None))
@@ -108,16 +101,58 @@ class DnsClient:
             return Answer((), _negative_ttl(answer.response))
         return Answer(records, float(answer.rrset.ttl))
 
-    def _resolver(self) -> Any:
-        """Made for each question: /etc/resolv.conf may have changed, and it costs little."""
+    def _resolvers(self, seconds: float) -> list[Any]:
+        """One for each name server. Made for each question: /etc/resolv.conf may have changed, and it costs little."""
         import dns.asyncresolver
         import dns.nameserver
 
-        resolver = dns.asyncresolver.Resolver(configure=not self.servers)
-        if self.servers:
-            resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in self.servers]
-        resolver.timeout = TRY_SECONDS
-        return resolver
+        servers = [dns.nameserver.Do53Nameserver(host, port) for host, port in self.servers]
+        found = []
+        for server in servers or dns.asyncresolver.Resolver().nameservers:
+            resolver = dns.asyncresolver.Resolver(configure=False)
+            resolver.nameservers = [server]
+            resolver.timeout = seconds
+            found.append(resolver)
+        return found
+
+
+async def _first_answer(resolvers: Sequence[Any], question: Question, seconds: float) -> Any:
+    """The first answer of a name server, each asked TRY_SECONDS after the last, then again from the beginning.
+
+    Whoever was asked is listened to until the end: a line by satellite, or a server that has to ask others first,
+    takes longer than a try. Raises dns.exception.DNSException, OSError or ValueError.
+    """
+    import dns.exception
+    import dns.name
+    import dns.resolver
+
+    name = dns.name.from_text(question.name)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    usable = deque(resolvers)
+    asked: dict[asyncio.Task[Any], Any] = {}
+    failure: BaseException = dns.exception.Timeout()
+    try:
+        while (usable or asked) and (left := until - loop.time()) > 0:
+            if usable:
+                resolver = usable[0]
+                usable.rotate(-1)
+                asking = resolver.resolve(name, question.kind, raise_on_no_answer=False, search=False, lifetime=left)
+                asked[loop.create_task(asking)] = resolver
+            done, _ = await asyncio.wait(
+                asked, timeout=min(TRY_SECONDS, left) if usable else left, return_when=asyncio.FIRST_COMPLETED
+            )
+            results = [(asked.pop(task), task.exception(), task) for task in done]
+            for resolver, error, task in results:
+                if error is None or isinstance(error, dns.resolver.NXDOMAIN):
+                    return task.result()
+                failure = error
+                if resolver in usable:
+                    usable.remove(resolver)  # it cannot tell: the next one is asked at once
+        raise failure
+    finally:
+        for task in asked:
+            task.cancel()
 
 
 class _Hosts:

@@ -1,6 +1,7 @@
 """A real DNS server on loopback, whose zone and manners a test changes while it runs."""
 
 import threading
+import time
 from collections import Counter
 from types import TracebackType
 
@@ -16,13 +17,14 @@ class ZoneServer(BaseResolver):
     """UDP and TCP on one endpoint; a context manager.
 
     `zone` is text in zone file form. `manner`: "answers", "servfail" or "silent" (also per question kind in
-    `manners`). `asked` counts questions by (name, kind).
+    `manners`). `delay`: seconds before each answer. `asked` counts questions by (name, kind).
     """
 
     def __init__(self, zone: str = "", *, at: Endpoint | None = None, negative_ttl: int = 1) -> None:
         self.endpoint = at or street()["dns"]
         self.manner = "answers"
         self.manners: dict[str, str] = {}
+        self.delay = 0.0
         self.asked: Counter[tuple[str, str]] = Counter()
         self.negative_ttl = negative_ttl
         self._lock = threading.Lock()
@@ -41,6 +43,8 @@ class ZoneServer(BaseResolver):
         name, kind = str(request.q.qname).lower(), QTYPE[request.q.qtype]
         self.asked[name.rstrip("."), kind] += 1
         manner = self.manners.get(kind, self.manner)
+        if self.delay:
+            time.sleep(self.delay)  # in a thread of this question's own
         if manner == "silent":
             raise DNSError("says nothing")  # the handler then sends nothing
         reply = request.reply()

@@ -91,6 +91,24 @@ def test_no_answer_is_a_failure_and_no_absence(
         ask(DnsClient([server.endpoint.pair]), "a.example.com", "A")
 
 
+def test_an_answer_that_takes_longer_than_a_try_is_heard(server: ZoneServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_client, "QUESTION_SECONDS", 30.0)
+    monkeypatch.setattr(dns_client, "TRY_SECONDS", 0.1)
+    server.delay = 0.5
+    assert ask(DnsClient([server.endpoint.pair]), "a.example.com", "A").records == ("192.0.2.1",)
+    assert server.asked["a.example.com", "A"] > 1, "it was sent again meanwhile"
+
+
+def test_a_silent_server_costs_one_try(server: ZoneServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_client, "QUESTION_SECONDS", 30.0)
+    monkeypatch.setattr(dns_client, "TRY_SECONDS", 0.1)
+    with ZoneServer(ZONE) as other:
+        other.manner = "silent"
+        client = DnsClient([other.endpoint.pair, server.endpoint.pair])
+        assert ask(client, "a.example.com", "A").records == ("192.0.2.1",)
+        assert other.asked["a.example.com", "A"] == 1
+
+
 @pytest.mark.parametrize("name", ["a" * 64 + ".example.com", "a..example.com", ("x" * 60 + ".") * 5 + "example.com"])
 def test_a_name_that_is_none_is_a_failure(server: ZoneServer, name: str) -> None:
     with pytest.raises(LookupFailedError):
