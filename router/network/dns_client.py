@@ -102,7 +102,7 @@ class DnsClient:
         return Answer(records, float(answer.rrset.ttl))
 
     def _resolvers(self, seconds: float) -> list[Any]:
-        """One for each name server. Made for each question: /etc/resolv.conf may have changed, and it costs little."""
+        """One for each name server. Made for each question: /etc/resolv.conf may have changed."""
         import dns.asyncresolver
         import dns.nameserver
 
@@ -120,9 +120,8 @@ async def _first_answer(resolvers: Sequence[Any], question: Question, seconds: f
     """The first answer of a name server, each asked TRY_SECONDS after the last, then again from the beginning.
 
     Whoever was asked is listened to until the end: a line by satellite, or a server that has to ask others first,
-    takes longer than a try. Raises dns.exception.DNSException, OSError or ValueError.
+    takes longer than a try. Raises LookupFailedError, dns.exception.DNSException, OSError or ValueError.
     """
-    import dns.exception
     import dns.name
     import dns.resolver
 
@@ -131,7 +130,7 @@ async def _first_answer(resolvers: Sequence[Any], question: Question, seconds: f
     until = loop.time() + seconds
     usable = deque(resolvers)
     asked: dict[asyncio.Task[Any], Any] = {}
-    failure: BaseException = dns.exception.Timeout()
+    failure: BaseException = LookupFailedError("no answer in time")
     try:
         while (usable or asked) and (left := until - loop.time()) > 0:
             if usable:

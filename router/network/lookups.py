@@ -124,9 +124,10 @@ class Resolver:
         place = self._find(where)
         if place is None or self._clock() >= place.due:
             self.ask(where, _nobody)
+            place = place or self._find(where)
         if place is not None:
             return place.located
-        return locate(where, self._any_answer, self.transports)[0] if where in self._asking else NOWHERE
+        return self._early(where) if where in self._asking else NOWHERE
 
     def reason(self, where: Where) -> str:
         """Why what `known` gives is older than it should be, or an empty string."""
@@ -156,6 +157,7 @@ class Resolver:
             loop.call_soon(told, place.located if place is not None else NOWHERE)
             return
         self._asking[where] = [told]
+        self._recall(where)
         task = loop.create_task(self._ask(where, again=again))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -294,6 +296,36 @@ class Resolver:
             self._answers.popitem(last=False)
 
     # ---- places ----
+
+    def _recall(self, where: Where) -> None:
+        """What an earlier process knew of a place stays whole until the first look-up has ended."""
+        if where in self._places:
+            return
+
+        def loaded(question: Question) -> Sequence[Record]:
+            kept = self._answers.get(question)
+            return self._any_answer(question) if kept is not None and kept.due == _NEVER else ()
+
+        located, _ = locate(where, loaded, self.transports)
+        if located.groups:
+            self._places[where] = _Place(located, _NEVER)
+
+    def _early(self, where: Where) -> Located:
+        """What the answers so far say for certain, while the first look-up goes on. The domain's own addresses count
+        only where there is no SRV record (RFC 3263 section 4.2): a web server may be there."""
+        has_srv = False
+
+        def so_far(question: Question) -> Sequence[Record] | None:
+            nonlocal has_srv
+            if question not in self._answers:
+                return None
+            records = self._any_answer(question)
+            has_srv = has_srv or (question.kind == "SRV" and bool(records))
+            return records
+
+        located, missing = locate(where, so_far, self.transports)
+        kinds = {question.kind for question in missing}
+        return NOWHERE if "SRV" in kinds or ("NAPTR" in kinds and not has_srv) else located
 
     def _find(self, where: Where) -> _Place | None:
         found = self._places.get(where)

@@ -219,6 +219,43 @@ def test_what_is_known_early_can_be_used_early(dns: Dns) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("late", ["SRV", "NAPTR"])
+def test_the_addresses_of_the_domain_itself_are_not_used_before_srv_has_had_its_say(dns: Dns, late: str) -> None:
+    if late == "NAPTR":  # it leads to SRV records of another name
+        dns.zone["_sip._udp.sbc.example.com", "SRV"] = dns.zone.pop(("_sip._udp.ers.example.com", "SRV"))
+    dns.hanging = {late}
+
+    async def test() -> None:
+        resolver = dns.resolver()
+        where = Where("ers.example.com")
+        assert resolver.known(where) == NOWHERE
+        async with asyncio.timeout(5):
+            while not dns.asked["ers.example.com", "AAAA"]:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert resolver.known(where) == NOWHERE, "a web server's, perhaps"
+        assert not resolver.was_asked(where)
+
+    run(test())
+
+
+def test_what_an_earlier_process_knew_is_used_until_the_look_up_has_ended(dns: Dns) -> None:
+    async def test() -> None:
+        resolver = dns.resolver()
+        resolver.preload({Question("plain.example.com", "A"): ("192.0.2.7",)})
+        dns.hanging = {"SRV", "NAPTR"}
+        dns.zone["plain.example.com", "A"] = ("192.0.2.8",)
+        where = Where("plain.example.com")
+        resolver.ask(where, lambda _: None)
+        async with asyncio.timeout(5):
+            while not dns.asked["plain.example.com", "AAAA"]:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert addresses(resolver.known(where)) == ["192.0.2.7"]
+
+    run(test())
+
+
 def test_an_address_that_dns_does_not_know_comes_from_the_system(dns: Dns) -> None:
     dns.system = {"pbx.example.com": "192.0.2.80", "ers.example.com": "192.0.2.81"}
 
