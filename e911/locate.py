@@ -108,7 +108,7 @@ class LocationDecision:
     was (`unknown-device`, `ambiguous-device`, `no-identity`)."""
     site: Site | None
     site_reason: str
-    """`device`, `number`, `network`, `default-site` or `no-site`."""
+    """`device`, `number`, `network` (also of a visitor from another site), `default-site` or `no-site`."""
     zone: Zone | None
     location: DispatchableLocation | None
     answers: tuple[SourceAnswer, ...]
@@ -174,18 +174,23 @@ def locate(
     answers = _answers(found, sources, winner, query, device, location.finer_from if location else "")
     if place is None:
         place = network  # nobody knows, or the caller does: the network still says in which zone they were seen
+    contacts = _contacts(site, places)
+    if place is not None and place.site is not site and winner not in (_REGISTERED, _SITE_ADDRESS):
+        # A visitor: routes, ELIN and desk are those of where the phone is, and the people there are told as well.
+        site, site_reason = place.site, "network"
+        contacts = tuple(dict.fromkeys(_contacts(site, places) + contacts))
     callback, callback_source = _callback(owner or device, user, site, places)
     return LocationDecision(
         device=device,
         device_reason=device_reason,
         site=site,
         site_reason=site_reason,
-        zone=place.zone if place else None,
+        zone=place.zone if place and place.site is site else None,
         location=location,
         answers=answers,
         callback=callback,
         callback_source=callback_source,
-        contacts=_contacts(site, places),
+        contacts=contacts,
     )
 
 

@@ -101,8 +101,9 @@ def lend(
     now = lending.at
     site = decision.site.id if decision.site else ""
     zone = decision.zone.id if decision.zone else ""
-    if decision.device is not None and decision.device.elin_zone:
-        zone = decision.device.elin_zone
+    device = decision.device
+    if device is not None and device.elin_zone and device.site == site:
+        zone = device.elin_zone
     caller = caller_key(request, source_address, identity, decision)
     is_own = bool(decision.callback) and decision.callback_source in NUMBER_SOURCES
     is_believed = answers_for_phones(source)

@@ -33,14 +33,35 @@ REGISTERED_FIRST = (LocationSource.REGISTERED, LocationSource.NETWORK, LocationS
 
 
 def test_device_claims_before_number_and_network() -> None:
-    decision = decide(replace(DESK, site="mtl", zone=""), user="4102", address=ON_FLOOR)
+    decision = decide(replace(DESK, site="mtl", zone=""), user="4102", address="192.0.2.9")
     assert (decision.site, decision.site_reason) == (MTL, "device")
     assert decision.contacts == ("accueil",)
 
 
 def test_number_pattern_claims_before_network() -> None:
-    decision = decide(user="4102", address="10.1.9.9")
+    decision = decide(user="4102", address="192.0.2.9")
     assert (decision.site, decision.site_reason) == (MTL, "number")  # 41XX is narrower than 4XXX
+
+
+@pytest.mark.parametrize("device", [replace(DESK, site="mtl", zone=""), replace(DESK, device="4777")])
+def test_a_visitor_is_of_the_site_where_they_are_seen(device: Device) -> None:
+    """An ELIN or a route of the home site would bring the call to the PSAP of another city."""
+    decision = decide(device, user="4102", address=ON_FLOOR)  # by its number of mtl, too
+    assert decision.location
+    assert (decision.location.site, decision.location.zone) == ("hq", "hq-3e")
+    assert (decision.site, decision.site_reason) == (HQ, "network")
+    assert decision.zone
+    assert decision.zone.id == "hq-3e"
+    assert decision.contacts == ("front-desk", "accueil"), "where they are first, and where they belong"
+    assert decision.callback_source == "site"
+    assert decision.callback == HQ.callback
+
+
+def test_a_visitor_whose_registration_decides_stays_of_their_site() -> None:
+    visitor = replace(DESK, site="mtl", zone="", civic=CivicAddress(floor="1", room="101"))
+    decision = decide(visitor, user="4102", address=ON_FLOOR, sources=REGISTERED_FIRST)
+    assert (decision.site, decision.zone) == (MTL, None)
+    assert decision.contacts == ("accueil",)
 
 
 @pytest.mark.parametrize("user", ["+12125550125", "2125550125", "1-212-555-0125", "4999"])
