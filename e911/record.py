@@ -60,6 +60,10 @@ class RouteOutcome(StrEnum):
     RETRIED_WITHOUT_LOCATION = "retried-without-location"
     RETRIED_WITH_CREDENTIALS = "retried-with-credentials"
     """It asked who we are (401 or 407), and was told."""
+    IN_DOUBT = "in-doubt"
+    """Its connection has gone, or its trunk is silent, while the call rang there: the provider is asked again."""
+    CONFIRMED = "confirmed"
+    """The provider answered that: it has the call."""
     STEPPED_DOWN = "stepped-down"
     """A transport of the route could not be had; the next one is tried."""
 

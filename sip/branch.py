@@ -11,6 +11,7 @@ from sip.machines import ClientTransaction, ServerTransaction
 from sip.message import Edits, Request, Response
 from sip.stack import Stack
 from sip.timers import Entry
+from sip.transaction import State
 
 if TYPE_CHECKING:
     from sip.proxy import ResponseContext
@@ -48,6 +49,7 @@ class BranchState(IntEnum):
 # Members of an enumeration are looked up slowly (0.16 µs); these once.
 _DONE = BranchState.DONE
 _CALLING = BranchState.CALLING
+_PROCEEDING = State.PROCEEDING
 
 
 class Failure(IntEnum):
@@ -129,7 +131,10 @@ class Branch:
 
     def on_transport_error(self, client: ClientTransaction, now: float) -> None:
         if client is self.client:
-            self.context.on_branch_failure(self, Failure.TRANSPORT_ERROR, now)
+            if client.state is _PROCEEDING:
+                self.context.on_branch_cut_off(self, now)
+            else:
+                self.context.on_branch_failure(self, Failure.TRANSPORT_ERROR, now)
 
     def on_timer(self, name: str, now: float) -> None:
         self.timers.pop(name, None)

@@ -20,7 +20,8 @@ class ClientOwner(Protocol):
         """Timer B or F: no answer."""
 
     def on_transport_error(self, client: "ClientTransaction", now: float) -> None:
-        """The request could not be delivered."""
+        """The request could not be delivered. Of an INVITE in Proceeding: the connection by which it went has
+        ended, or sending it again failed; answers may still come."""
 
 
 class TimerOwner(Protocol):

@@ -283,6 +283,10 @@ class ResponseContext:
         self.on_progress(branch, "unreachable" if failure is Failure.TRANSPORT_ERROR else "timeout", 0, now)
         self._after_failure(branch, now)
 
+    def on_branch_cut_off(self, branch: Branch, now: float) -> None:
+        """The connection by which the INVITE went has ended after a provisional response. The far end may answer by
+        another one (section 18.2.2); an ordinary call waits for that, until timer C."""
+
     def _after_failure(self, branch: Branch, now: float) -> None:
         if self.winner is branch:
             self.winner = None  # it rang and then failed: the ladder goes on

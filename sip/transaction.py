@@ -104,6 +104,9 @@ INVITE_CLIENT: Table = {
         (Action.STOP_RETRANSMITTING, Action.STOP_DEADLINE, Action.DELIVER),
     ),
     (State.PROCEEDING, Event.PROVISIONAL): (State.PROCEEDING, (Action.DELIVER,)),
+    # Not in the RFC: the connection ended after a 1xx. Answers may come by another one (18.2.2), so nothing ends
+    # here; the TU may have the INVITE sent again.
+    (State.PROCEEDING, Event.TRANSPORT_ERROR): (State.PROCEEDING, (Action.REPORT_TRANSPORT_ERROR,)),
     # RFC 6026 7.2: a 2xx enters Accepted, timer M; further 2xx go to the TU.
     (State.CALLING, Event.SUCCESS): (
         State.ACCEPTED,

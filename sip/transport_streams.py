@@ -207,7 +207,7 @@ class Streams:
             return
         opening = self.open(flow)
         if client is not None:
-            client.unsent = True
+            client.unsent = client.state is not State.PROCEEDING  # an INVITE sent again has left before
         opening.queue.append((data, client))
 
     def _send_on(self, connection: Connection, data: bytes, client: ClientTransaction | None) -> None:

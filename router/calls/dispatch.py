@@ -122,6 +122,7 @@ class CallRouter:
         self.rules = setup.rules
         self.sources = setup.sources
         self.trunks = setup.trunks
+        self.trunks.health.on_silent = self.emergency.on_trunk_down
         self.points = setup.points
         self.node = setup.rules.config.node
         self.admission.use(setup.rules.config.limits.per_source)

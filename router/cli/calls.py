@@ -39,7 +39,7 @@ SHORT_ID = 8
 """Characters of a record id that are shown where there is no room for all."""
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _GOOD = {"answered", "delivered", "won", "folded"}
-_BAD = {"failed", "refused", "unreachable", "timeout", "progress-timeout", "given-up"}
+_BAD = {"failed", "refused", "unreachable", "timeout", "progress-timeout", "given-up", "in-doubt"}
 
 
 _HELP = """Records of 911 calls: list them, or show one.

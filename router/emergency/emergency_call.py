@@ -16,6 +16,7 @@ from router.dialogs.hangup import end_answer
 from router.emergency.copies import CopiesRelay, Copy
 from router.emergency.decision import CallPlan
 from router.emergency.from_uri import relay_restoring, with_line
+from router.emergency.leg_doubt import confirmed
 from router.emergency.route_ladder import WITHOUT, RouteLadder
 from router.emergency.route_target import (
     RouteTarget,
@@ -124,7 +125,11 @@ class EmergencyCall(RouteLadder):
         """The first 2xx makes the dialog that is followed; journalled together with the end of the setting-up."""
         copies, client = self.copies, branch.client
         target = branch.target
-        is_restored = isinstance(target, RouteTarget) and target.shows_another_from and response.status > 100
+        is_restored = False
+        if isinstance(target, RouteTarget):
+            is_restored = target.shows_another_from and response.status > 100
+            if target.doubt is not None:
+                confirmed(self, branch, target, response.status, now)
         if is_restored:
             response = with_line(response, "from", self.request.lines("from")[0])
         if 200 <= response.status < 300 and not self.final_status:

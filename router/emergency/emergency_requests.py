@@ -17,11 +17,13 @@ from router.emergency.copies import Copy, is_copy
 from router.emergency.decision import CallPlan, conveyed_by, plan_call, plan_of_unknown
 from router.emergency.emergency_call import EmergencyCall
 from router.emergency.floods import Floods
+from router.emergency.leg_doubt import trunk_went_down
 from router.emergency.text_to_911 import TextTo911
 from router.locating.held_wait import HeldWait
 from router.locating.location_wait import LocationWait
 from router.locating.reference_wait import ReferenceWait
 from router.network.sources import Side, Source
+from router.network.trunk_health import Place
 from router.self_test.plan import plan_for
 from router.self_test.proof import KEY, Asked, asked_by
 from sip.errors import Reason, RemoteError
@@ -350,6 +352,15 @@ class EmergencyRequests:
             )
         )
         router.note(logging.WARNING, "911 call refused", {"call": plan.id, "reason": reason, "source_address": host})
+
+    def on_trunk_down(self, place: Place) -> None:
+        """A place of a trunk has become silent: calls that ring there are in doubt."""
+        now = self.router.now()
+        for call in list(self.being_set_up.values()):
+            try:
+                trunk_went_down(call, place, now)
+            except Exception:
+                self.router.on_fault("asking a silent provider for a call that rings there")
 
     def set_up(self, key: tuple[bytes, bytes, int]) -> None:
         """The setting-up of an emergency call has ended: the same INVITE would begin another."""

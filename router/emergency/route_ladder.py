@@ -11,6 +11,7 @@ from functools import partial
 from e911.numbers import CallKind
 from e911.record import RouteEvent, RouteOutcome
 from router.calls.surroundings import Surroundings
+from router.emergency import leg_doubt
 from router.emergency.call_routes import RouteStep
 from router.emergency.decision import CallPlan
 from router.emergency.provider_invite import Outgoing, Reference, request_for
@@ -395,9 +396,24 @@ class RouteLadder(ResponseContext):
         self.record_route(target)
         self.start_branch(target, now)
 
+    def on_branch_cut_off(self, branch: Branch, now: float) -> None:
+        leg_doubt.cut_off(self, branch, now)
+
+    def give_up_winner(self) -> None:
+        """The leg that rang first is not waited for alone any more."""
+        self.winner = None
+        self._readopt_silent()
+
+    def on_cancel(self, request: Request, now: float) -> None:
+        super().on_cancel(request, now)
+        leg_doubt.hurry_cancel(self, now)
+
     def on_branch_timer(self, branch: Branch, name: str, now: float) -> None:
         """What spoke no TLS does not answer in TCP either: the next way, while this one may still answer."""
         target = branch.target
+        if name in leg_doubt.TIMERS and isinstance(target, RouteTarget):
+            leg_doubt.on_timer(self, branch, target, name, now)
+            return
         approach = target.approach if isinstance(target, RouteTarget) and target.is_probe else None
         if (
             isinstance(target, RouteTarget)
@@ -456,8 +472,14 @@ class RouteLadder(ResponseContext):
         super().on_branch_failure(branch, failure, now)
 
     def finish_if_exhausted(self, now: float) -> None:
-        """A route whose connection, or whose name, is awaited is not exhausted, unless the caller has cancelled."""
+        """A route whose connection, or whose name, is awaited is not exhausted, unless the caller has cancelled; nor
+        is one of which it is not known whether its provider still has the call."""
         if self._is_waiting() and not self.cancelled:
+            return
+        if not self.cancelled and not self.final_status and leg_doubt.is_awaited(self):
+            live = [branch for branch in self.branches if branch.is_live and not branch.cancel_wanted]
+            if all(branch.given_up for branch in live):
+                self.next_route(now)
             return
         super().finish_if_exhausted(now)
 

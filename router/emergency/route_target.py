@@ -13,6 +13,15 @@ from sip.flow import Flow
 from sip.message import Response
 
 
+@dataclass(slots=True)
+class Doubt:
+    """A leg that rang, or was at 100, of which it is not known whether its provider still has the call."""
+
+    why: str
+    since: float
+    """The loop's time."""
+
+
 @dataclass(slots=True, kw_only=True)
 class RouteTarget(Target):
     """A target that knows its rung of the ladder."""
@@ -36,6 +45,8 @@ class RouteTarget(Target):
     """Why something in it is not as the profile would have it."""
     retried: bool = False
     """True once a connection that broke was replaced by a new one."""
+    doubt: Doubt | None = None
+    """While it is being asked whether the provider still has the call (decision 0056)."""
 
     @property
     def step(self) -> RouteStep:

@@ -275,6 +275,9 @@ class Probes:
             log.warning(
                 "trunk %s is down at %s (%s): calls try it last", probe.trunk, place_text(probe.place), reason
             )
+            self.health.down[probe.place] = reason
+            if self.health.on_silent is not None and reason != "unavailable":
+                self.health.on_silent(probe.place)
         if probe.is_up is False:
             self.health.down[probe.place] = reason
 

@@ -27,6 +27,8 @@ class TrunkHealth:
         """Place → why it counts as down. Empty nearly always: that is all that a call looks at then."""
         self.listener: Callable[[Flow, bool], None] | None = None
         """Told by calls: a place, and whether it answered."""
+        self.on_silent: Callable[[Place], None] | None = None
+        """Told by probes: a place has become down, and said nothing (not 503)."""
 
     def is_down(self, flow: Flow) -> bool:
         """True where the place is known to be down."""

@@ -284,13 +284,13 @@ def test_icmp_errors_about_anything_else_are_nothing(quoted: bytes) -> None:
     assert owner.events == []
 
 
-def test_in_proceeding_a_transport_error_is_too_late_to_count() -> None:
+def test_in_proceeding_a_transport_error_is_told_and_ends_nothing() -> None:
     book, owner = Playbook(), Owner()
     client = book.send(INVITE, owner)
     book.receive(answer_to(INVITE, 180), FAR)
     book.stack.transport_failed(client, book.now)
     book.receive(answer_to(INVITE, 200), FAR)
-    assert owner.events == ["180", "200"]
+    assert owner.events == ["180", "transport-error 0", "200"]
 
 
 # ---- INVITE server ----
