@@ -204,6 +204,8 @@ class DialogFormed:
     """The 2xx's Record-Route lines as they came."""
     source: str
     """The IP address the INVITE came from."""
+    answered_by: str = ""
+    """Transport, address and port that the 2xx came from, where the INVITE had gone."""
 
     def with_cseq(self, cseq: int) -> "DialogFormed":
         """The same after another INVITE in it."""

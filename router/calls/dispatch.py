@@ -20,6 +20,7 @@ from router.calls.strays import Strays
 from router.dialogs.dialog_ways import DialogWays
 from router.dialogs.emergency_dialogs import EmergencyDialogs
 from router.dialogs.flow_tokens import FlowTokens
+from router.dialogs.last_resort import last_resort
 from router.dialogs.path import Paths
 from router.dialogs.reach import check_reach
 from router.dialogs.record_route import RecordRouting
@@ -217,13 +218,18 @@ class CallRouter:
                 lambda flows: (
                     self.on_ack(as_it_came, flow, invite, self.now())
                     if self.next_hops.is_found_own(uri, flows)
-                    else self._send_found_ack(request, flow, source, decision, flows)
+                    else self._send_found_ack(
+                        request, flow, source, decision, flows or self._as_answered(request, flow)
+                    )
                 ),
                 request.call_id,
             )
         except RemoteError as error:
             self.stack.drops[Reason.STRAY_ACK] += 1
             log.debug("ACK dropped: %s", error)
+
+    def _as_answered(self, request: Request, came_by: Flow) -> list[Flow]:
+        return last_resort(self.dialogs.of(request), request, self.points, self.sources, came_by.point)
 
     def _send_found_ack(
         self, request: Request, came_by: Flow, source: Source, decision: RouteDecision, flows: Sequence[Flow]
@@ -272,9 +278,11 @@ class CallRouter:
         """The setting-up of an emergency call has ended: the same INVITE would begin another."""
         self.emergency.being_set_up.pop(key, None)
 
-    def follow(self, call: str, invite: Request, response: Response, uri: bytes, source_address: str) -> None:
+    def follow(
+        self, call: str, invite: Request, response: Response, uri: bytes, source_address: str, answered_by: str
+    ) -> None:
         """An emergency call was answered: its dialog is followed, in case its phone does not."""
-        self.write_later(self.dialogs.form(call, invite, response, uri, source_address))
+        self.write_later(self.dialogs.form(call, invite, response, uri, source_address, answered_by))
 
     def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
         """An emergency call was answered: this process stays until its ACK has passed."""

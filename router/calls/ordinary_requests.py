@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from e911.numbers import CallKind
-from e911.record import CallFinished
+from e911.record import CallFinished, DialogFormed
 from router.calls.ordinary import OrdinaryCall, routed_request
 from router.calls.restoring import RestoringCall, RestoringCallToFlow
 from router.calls.returning import came_back
+from router.dialogs.last_resort import last_resort
 from router.dialogs.path import ToPhone
 from router.dialogs.reach import check_reach
 from router.dialogs.record_route import sips_not_allowed
@@ -62,7 +63,9 @@ class OrdinaryRequests:
             router.phones.note(request, source, flow, now)
         known = router.ways.find(request, flow) if request.to_tag else None
         decision = process_routes(request, router.next_hops.is_own) if known is None else known[0]
+        followed: DialogFormed | None = None
         if request.method == b"BYE" and (decision.own or router.dialogs):
+            followed = router.dialogs.of(request)
             self._note_bye(decision.own, request, source)
         if known is not None:
             self._forward(server, request, decision, [("", known[1])], now)
@@ -113,7 +116,7 @@ class OrdinaryRequests:
             uri,
             router.next_hops.leaving_point(decision),
             flow.point,
-            lambda flows: self._forward_found(server, came, request, source, decision, uri, flows),
+            lambda flows: self._forward_found(server, came, request, source, decision, uri, flows, followed),
             request.call_id,
         )
 
@@ -126,15 +129,19 @@ class OrdinaryRequests:
         decision: RouteDecision,
         uri: bytes,
         flows: Sequence[Flow],
+        followed: DialogFormed | None,
     ) -> None:
         """The next hop is found; where it is this router, by a name, the request is treated as what it is.
 
-        came: the request as it came."""
+        came: the request as it came; followed: the emergency dialog that it ends."""
         router = self.router
         if router.next_hops.is_found_own(uri, flows):
             router.on_request(server, came, router.now())
             return
-        if len(flows) == 1 and request.to_tag:
+        if not flows and request.to_tag:
+            followed = followed or router.dialogs.of(request)
+            flows = last_resort(followed, request, router.points, router.sources, server.flow.point)
+        elif len(flows) == 1 and request.to_tag:
             router.ways.keep(request, server.flow, source, decision, flows[0])
         self._forward(server, request, decision, [("", onward) for onward in flows], router.now())
 

@@ -133,8 +133,11 @@ class Surroundings(Protocol):
     def set_up(self, key: tuple[bytes, bytes, int]) -> None:
         """The setting-up of the emergency call with this Call-ID, caller's tag and CSeq has ended."""
 
-    def follow(self, call: str, invite: Request, response: Response, uri: bytes, source_address: str) -> None:
-        """An emergency call was answered by this 2xx, for a request to uri: its dialog is followed from now on."""
+    def follow(
+        self, call: str, invite: Request, response: Response, uri: bytes, source_address: str, answered_by: str
+    ) -> None:
+        """An emergency call was answered by this 2xx, for a request to uri: its dialog is followed from now on.
+        answered_by: see DialogFormed."""
 
     def await_ack(self, call_id: bytes, to_tag: bytes) -> None:
         """An emergency call was answered: this process stays until its ACK has passed."""

@@ -47,11 +47,13 @@ class EmergencyDialogs:
     def __bool__(self) -> bool:
         return bool(self._dialogs)
 
-    def form(self, call: str, invite: Request, response: Response, uri: bytes, source: str) -> DialogFormed:
+    def form(
+        self, call: str, invite: Request, response: Response, uri: bytes, source: str, answered_by: str = ""
+    ) -> DialogFormed:
         """An emergency call was answered: remember its dialog, and give what is to be journalled of it.
 
         invite: as the caller sent it; response: the 2xx as it came, our Via on top; uri: the Request-URI that it
-        answers; source: the address that the INVITE came from.
+        answers; source: the address that the INVITE came from; answered_by: see DialogFormed.
         """
         # For each answered call: nothing is parsed here that only a careless phone will need.
         call_id, from_tag = invite.call_id, invite.from_tag
@@ -66,6 +68,7 @@ class EmergencyDialogs:
             uri=uri.decode("latin-1"),
             routes=tuple([line.decode("latin-1") for line in response.lines("record-route")]),
             source=source,
+            answered_by=answered_by,
         )
         self._remember((call_id, from_tag), dialog)
         return dialog
@@ -99,6 +102,11 @@ class EmergencyDialogs:
         dialogs = self._dialogs
         ended = dialogs.pop((call_id, request.from_tag), None) or dialogs.pop((call_id, request.to_tag), None)
         return ended.id if ended is not None else ""
+
+    def of(self, request: Request) -> DialogFormed | None:
+        """The dialog that a request of either side belongs to."""
+        found = self._dialogs.get((request.call_id, request.from_tag))
+        return found or self._dialogs.get((request.call_id, request.to_tag))
 
     def is_from(self, request: Request, address: str) -> bool:
         """True where a request belongs to a dialog whose INVITE came from the same address."""

@@ -23,6 +23,7 @@ from router.emergency.route_target import (
     as_far_end_knows,
     reason_of,
     refused_credentials,
+    sent_to,
     was_asked_again,
 )
 from router.network.credentials import CHALLENGES, with_credentials
@@ -135,7 +136,12 @@ class EmergencyCall(RouteLadder):
         if 200 <= response.status < 300 and not self.final_status:
             try:
                 self.router.follow(
-                    self.plan.id, self.request, response, branch.target.request.uri, self.server.flow.host
+                    self.plan.id,
+                    self.request,
+                    response,
+                    branch.target.request.uri,
+                    self.server.flow.host,
+                    sent_to(branch.target.flow),
                 )
             except Exception:
                 self.router.on_fault("remembering the dialog of an emergency call")

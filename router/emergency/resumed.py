@@ -12,6 +12,7 @@ from e911.record import CallEnded, CallOutcome, RouteEvent, RouteOutcome
 from router.calls.surroundings import Surroundings
 from router.dialogs.hangup import end_answer
 from router.emergency.earlier import EarlierCall, EarlierRoute
+from router.emergency.route_target import sent_to
 from sip.branch import Branch, BranchState, Target
 from sip.errors import Reason, RemoteError
 from sip.fields import value_of
@@ -125,7 +126,12 @@ class ResumedCall(ResponseContext):
         if 200 <= response.status < 300 and not self.final_status:
             try:
                 self.router.follow(
-                    self.call.id, self.request, response, branch.target.request.uri, self.server.flow.host
+                    self.call.id,
+                    self.request,
+                    response,
+                    branch.target.request.uri,
+                    self.server.flow.host,
+                    sent_to(branch.target.flow),
                 )
             except Exception:
                 self.router.on_fault("remembering the dialog of an emergency call")

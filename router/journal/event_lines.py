@@ -173,6 +173,7 @@ def _dialog_values(event: DialogFormed) -> dict[str, Any]:
         "uri": event.uri,
         "routes": event.routes,
         "source": event.source,
+        "answered_by": event.answered_by,
     }
 
 

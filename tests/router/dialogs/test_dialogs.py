@@ -10,6 +10,7 @@ from router.dialogs.emergency_dialogs import DIALOG_SECONDS, DIALOGS_LIMIT, Emer
 from router.journal.event_lines import encode_event
 from router.journal.writer import JournalWriter
 from router.store.records import CallLines, gather
+from sip.locating import NOWHERE
 from sip.message import Request, Response
 from sip.parsing import parse_message
 from tests.support.call_world import CLOCK, PHONE, PROVIDER_A, CallWorld, Sent, invite, of, one, response
@@ -266,6 +267,41 @@ def test_a_provider_that_keeps_no_route(tmp_path: Path) -> None:
     assert bye.to == ("203.0.113.99", 5070)
     assert bye.message.all("route") == []
     assert [event.by for event in world.events(CallFinished)] == ["caller"]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("is_careless", [False, True])
+def test_a_psap_that_names_itself_so_that_nobody_finds_it_is_reached_where_it_answered(
+    tmp_path: Path, is_restarted: bool, is_careless: bool
+) -> None:
+    """A name of the provider's own network, or DNS is down. Without ACK the call would be hung up after 32 s."""
+    world = CallWorld(tmp_path)
+    raw = invite()
+    sent = one(world.receive(raw), "INVITE").message
+    ok = response(sent, 200).replace(b"psap@203.0.113.31:5060", b"psap@psap-7.provider.internal")
+    world.receive(ok, PROVIDER_A)
+    if is_restarted:
+        dialogs = list(world.events(DialogFormed))
+        world.restart()
+        world.router.dialogs.restore(dialogs, [])
+    world.router.next_hops.resolve = lambda where, told: told(NOWHERE)
+    routes = [] if is_careless else sent.all("record-route")
+    for method in ("ACK", "INFO", "INVITE", "BYE"):
+        request = world.in_dialog(sent, method, "sip:psap@psap-7.provider.internal", routes)
+        onward = one(world.receive(request), method)
+        assert (onward.to, onward.message.uri) == (PROVIDER_A, "sip:psap@psap-7.provider.internal")
+    gone = world.in_dialog(sent, "INFO", "sip:psap@psap-7.provider.internal", routes)
+    assert one(world.receive(gone), 480), "the call is over"
+
+
+def test_nobody_else_is_sent_there(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path)
+    sent = one(world.receive(invite()), "INVITE").message
+    world.receive(response(sent, 200), PROVIDER_A)
+    world.router.next_hops.resolve = lambda where, told: told(NOWHERE)
+    routes = sent.all("record-route")
+    request = world.in_dialog(sent, "BYE", "sip:4102@desk.example.internal", routes, from_far=True)
+    assert one(world.receive(request, PROVIDER_A), 480), "not back to whoever asks"
 
 
 def test_a_new_call_is_a_new_call_whatever_its_call_id(tmp_path: Path) -> None:
