@@ -9,7 +9,7 @@ from router.calls.surroundings import Surroundings
 from router.emergency.identity import KEY as ASSERTED
 from router.emergency.identity import asserted_back, asserted_onward
 from router.network.credentials import CHALLENGES, with_credentials
-from sip.branch import Branch, Target
+from sip.branch import Branch, BranchState, Target
 from sip.flow import Flow
 from sip.loops import max_breadth, with_share_of_breadth
 from sip.machines import ServerTransaction
@@ -38,7 +38,18 @@ TARGET_REFRESHES = frozenset({b"INVITE", b"UPDATE"})
 class OrdinaryCall(ResponseContext):
     """A request on its way to one or several places, tried in order."""
 
-    __slots__ = ("breadth", "out_flow", "places", "routed", "router", "shares", "started", "trying")
+    __slots__ = (
+        "breadth",
+        "is_asking",
+        "out_flow",
+        "places",
+        "routed",
+        "router",
+        "shares",
+        "started",
+        "trying",
+        "unnamed",
+    )
 
     def __init__(
         self,
@@ -65,6 +76,9 @@ class OrdinaryCall(ResponseContext):
         if self.breadth is not None:
             self.routed = with_share_of_breadth(routed, self.breadth, len(places))
         self.trying: Entry | None = None
+        self.unnamed: Sequence[str] = ()
+        """Trunks on the way that had no address yet: DNS is asked for them once, after all others."""
+        self.is_asking = False
 
     def start(self, now: float) -> None:
         """RFC 4320 section 4.1: whoever sent a non-INVITE hears 100 where it has heard nothing else for long."""
@@ -100,7 +114,7 @@ class OrdinaryCall(ResponseContext):
         self.started += 1
         # RFC 5393 section 5.3: no more branches at a time than Max-Breadth allows; one after another is no breadth.
         may_fork = self.breadth is None or self.started < self.breadth
-        if self.places and may_fork and self.request.method == b"INVITE":
+        if (self.places or self.unnamed) and may_fork and self.request.method == b"INVITE":
             timeout = round(FIRST_ANSWER_SECONDS / max(1, self.shares[name]), 2)
         return Target(
             name=name,
@@ -110,6 +124,65 @@ class OrdinaryCall(ResponseContext):
             record_routes=record_routes,
             timeout=timeout,
         )
+
+    # ---- trunks of whose names nothing was known ----
+
+    def next_route(self, now: float) -> bool:
+        """The next place; after the last one those that DNS names late."""
+        if self.is_asking:
+            return True
+        if self.cancelled or self.final_status or self.routes_ended:
+            return False
+        if super().next_route(now):
+            return True
+        if not self._ask_names():
+            return False
+        self.routes_ended = False
+        return True
+
+    def on_branch_timer(self, branch: Branch, name: str, now: float) -> None:
+        """A silent place is given up where there is another one: of which DNS may still have to tell."""
+        if name == "timeout" and not self.places and branch.is_live and not self.final_status:
+            self._ask_names(branch)
+        else:
+            super().on_branch_timer(branch, name, now)
+
+    def _ask_names(self, silent: Branch | None = None) -> bool:
+        names, self.unnamed = self.unnamed, ()
+        if names and self.router.trunks.await_names(names, lambda: self._on_names(names, silent)):
+            self.is_asking = True
+        return self.is_asking
+
+    def _on_names(self, names: Sequence[str], silent: Branch | None) -> None:
+        """DNS has named one of these trunks, or is given up."""
+        self.is_asking = False
+        if self.cancelled or self.final_status:
+            return
+        router, now = self.router, self.router.now()
+        try:
+            hops = [
+                (name, hop.flow)
+                for name in names
+                for hop in router.trunks.hops(name, self.server.flow.point, self.request.call_id)
+            ]
+            self.places += enumerate(hops, self.started)
+            self.shares = Counter(name for name, _ in hops)
+            if hops and silent is not None and silent.state is BranchState.CALLING:
+                super().on_branch_timer(silent, "timeout", now)
+            elif any(branch.is_live and not branch.given_up for branch in self.branches):
+                pass  # that one may serve the call; these places come after it
+            elif not self.next_route(now):
+                self.finish_if_exhausted(now)
+        except Exception:
+            router.on_fault("going on after a look-up")
+        router.flush()
+
+    def finish_if_exhausted(self, now: float) -> None:
+        """Not while DNS may name another place."""
+        if not self.is_asking or self.cancelled:
+            super().finish_if_exhausted(now)
+
+    # ---- what comes back ----
 
     def retry_target(self, branch: Branch, response: Response, now: float) -> Target | None:
         """Within an emergency call a trunk that has `auth` may ask again (decision 0016): the same request with our

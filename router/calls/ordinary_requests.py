@@ -196,7 +196,7 @@ class OrdinaryRequests:
             raise RemoteError(Reason.NO_ROUTE, 404, f"no route for calls from {source.side.value}")
         places = self._places(names, server, request)
         if places or not router.trunks.await_names(names, lambda: self._by_names(names, server, request, decision)):
-            self._forward(server, request, decision, places, now)
+            self._forward(server, request, decision, places, now, self._unnamed(names, places))
 
     def _by_names(
         self, names: Sequence[str], server: ServerTransaction, request: Request, decision: RouteDecision
@@ -204,7 +204,8 @@ class OrdinaryRequests:
         """DNS has named a trunk for the first time, or is given up."""
         router = self.router
         try:
-            self._forward(server, request, decision, self._places(names, server, request), router.now())
+            places = self._places(names, server, request)
+            self._forward(server, request, decision, places, router.now(), self._unnamed(names, places))
         except Exception:
             router.on_fault("going on after a look-up")
         router.flush()
@@ -220,6 +221,11 @@ class OrdinaryRequests:
             places += [(name, hop.flow) for hop in hops]
         return places
 
+    def _unnamed(self, names: Sequence[str], places: Sequence[tuple[str, Flow]]) -> tuple[str, ...]:
+        """Trunks that have no address yet, and will have one when DNS names them."""
+        missing = set(names).difference(name for name, _ in places)
+        return tuple(name for name in names if name in missing and self.router.trunks.names(name)) if missing else ()
+
     def _forward(
         self,
         server: ServerTransaction,
@@ -227,6 +233,7 @@ class OrdinaryRequests:
         decision: RouteDecision,
         places: Sequence[tuple[str, Flow]],
         now: float,
+        unnamed: Sequence[str] = (),
     ) -> None:
         router = self.router
         if server.is_answered:
@@ -253,7 +260,9 @@ class OrdinaryRequests:
                 router.lis.on_register(request, router.sources.classify(host, server.flow.port), host)
         if isinstance(request, EditedRequest):
             kind = RestoringCall
-        kind(router, server, request, places, routed_request(request, decision)).start(now)
+        call = kind(router, server, request, places, routed_request(request, decision))
+        call.unnamed = unnamed
+        call.start(now)
 
     def _validate(self, request: Request) -> None:
         """Section 16.3."""

@@ -281,3 +281,87 @@ def test_a_callback_without_any_way_waits_for_the_first_name_of_the_pbx(tmp_path
     names.end(PBX_NAME, PBX[0])
     assert one(world.sent(), "INVITE").to == PBX
     assert world.router.counts["callbacks"] == 1
+
+
+CARRIER_NAME, OTHER = Where("carrier.example", 5060), PROVIDER_A
+
+
+def with_named_carrier(folder: Path) -> tuple[CallWorld, Names]:
+    """Ordinary calls go by a name that DNS has failed on, or by an address."""
+    carrier = {**CONFIG["trunks"]["carrier"], "target": "sip:carrier.example:5060"}
+    world = CallWorld(
+        folder, trunks={**CONFIG["trunks"], "carrier": carrier}, routes={"outbound": ["carrier", "ers-a"]}
+    )
+    names = Names()
+    names.ended.add(CARRIER_NAME)
+    world.router.trunks.resolver = names
+    return world, names
+
+
+def ordinary_call() -> bytes:
+    return invite("sip:+12125550177@10.0.0.5")
+
+
+def test_a_call_that_the_other_trunk_refuses_waits_for_dns_to_name_the_first(tmp_path: Path) -> None:
+    world, names = with_named_carrier(tmp_path)
+    other = one(world.receive(ordinary_call()), "INVITE")
+    assert other.to == OTHER
+    assert not names.waiting, "nobody waits while there is an address"
+    assert not of(world.receive(response(other.message, 503), OTHER), 500)
+    names.end(CARRIER_NAME, CARRIER[0])
+    assert world.edge.flushed
+    assert one(world.sent(), "INVITE").to == CARRIER
+
+
+def test_where_dns_does_not_name_it_the_caller_hears_what_the_other_said(tmp_path: Path) -> None:
+    world, names = with_named_carrier(tmp_path)
+    other = one(world.receive(ordinary_call()), "INVITE")
+    world.receive(response(other.message, 503), OTHER)
+    names.end(CARRIER_NAME)
+    assert of(world.sent(), 500, PHONE)
+    assert not names.waiting, "once is enough"
+
+
+def test_a_busy_number_is_an_answer_whatever_dns_names(tmp_path: Path) -> None:
+    world, names = with_named_carrier(tmp_path)
+    other = one(world.receive(ordinary_call()), "INVITE")
+    assert of(world.receive(response(other.message, 486), OTHER), 486, PHONE)
+    assert not names.waiting
+
+
+def test_a_silent_trunk_is_given_up_only_for_one_that_has_a_name(tmp_path: Path) -> None:
+    world, names = with_named_carrier(tmp_path)
+    world.receive(ordinary_call())
+    world.advance(4.1)
+    assert [where for where, _, _ in names.waiting] == [CARRIER_NAME]
+    names.end(CARRIER_NAME, CARRIER[0])
+    assert one(world.sent(), "INVITE").to == CARRIER
+
+
+def test_a_silent_trunk_keeps_its_time_where_dns_names_no_other(tmp_path: Path) -> None:
+    world, names = with_named_carrier(tmp_path)
+    other = one(world.receive(ordinary_call()), "INVITE")
+    world.advance(4.1)
+    names.end(CARRIER_NAME)
+    assert not of(world.advance(10), 408)
+    assert of(world.receive(response(other.message, 180), OTHER), 180, PHONE)
+
+
+def test_a_trunk_that_answers_while_dns_is_asked_keeps_the_call(tmp_path: Path) -> None:
+    world, names = with_named_carrier(tmp_path)
+    other = one(world.receive(ordinary_call()), "INVITE")
+    world.advance(4.1)
+    world.receive(response(other.message, 100), OTHER)
+    names.end(CARRIER_NAME, CARRIER[0])
+    assert not of(world.sent(), "INVITE")
+    assert one(world.receive(response(other.message, 503), OTHER), "INVITE").to == CARRIER
+
+
+def test_a_caller_who_hangs_up_meanwhile_is_let_go(tmp_path: Path) -> None:
+    world, names = with_named_carrier(tmp_path)
+    call = ordinary_call()
+    other = one(world.receive(call), "INVITE")
+    world.receive(response(other.message, 503), OTHER)
+    assert of(world.receive(cancel_of(call)), 487, PHONE)
+    names.end(CARRIER_NAME, CARRIER[0])
+    assert not of(world.sent(), "INVITE")
