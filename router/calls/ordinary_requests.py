@@ -323,6 +323,8 @@ class OrdinaryRequests:
         router = self.router
         followed = router.dialogs.end(request)
         call = router.record_routing.emergency_call_of(own, request) or followed
+        if call and not followed and router.emergency.hung_up(call, request):
+            return
         if call:
             by = "caller" if source.side is _INSIDE else "provider"
             router.write_later(CallFinished(id=call, at=router.clock(), by=by))

@@ -10,7 +10,7 @@ from e911.numbers import CallKind
 from e911.provider import (
     adds_location,
 )
-from e911.record import CallEnded, CallIntent, CallOutcome, RouteOutcome
+from e911.record import CallEnded, CallFinished, CallIntent, CallOutcome, RouteOutcome
 from router.calls.surroundings import Surroundings
 from router.dialogs.hangup import end_answer
 from router.emergency.copies import CopiesRelay, Copy
@@ -64,7 +64,7 @@ _OUTCOMES = {
 class EmergencyCall(RouteLadder):
     """One 911 or test call on its way through the ladder."""
 
-    __slots__ = ("copies", "setup_key")
+    __slots__ = ("copies", "hung_up", "setup_key")
 
     first_to_ring_wins = True
     ends_on_6xx = False  # deviation (b)
@@ -82,6 +82,8 @@ class EmergencyCall(RouteLadder):
         super().__init__(router, server, request, plan)
         self.setup_key = setup_key
         """Call-ID, the caller's tag and CSeq."""
+        self.hung_up: set[bytes] = set()
+        """To tags of early dialogs that the caller has ended with BYE (RFC 3261 section 15)."""
         self.copies: list[Copy] = []
         """Other ways by which the same INVITE came."""
 
@@ -189,6 +191,19 @@ class EmergencyCall(RouteLadder):
         """The same, for a way that came later."""
         if self.server.is_answered and all(copy.server.is_answered for copy in self.copies):
             super().on_cancel(request, now)
+
+    # ---- a caller who hangs up with BYE ----
+
+    def _after_failure(self, branch: Branch, now: float) -> None:
+        """The 487 of an early dialog that the caller ended is no refusal: nobody is there for another route to ring
+        for."""
+        ended = branch.final is not None and branch.status == 487 and branch.final.to_tag in self.hung_up
+        if not ended or self.cancelled:
+            super()._after_failure(branch, now)
+            return
+        self.cancelled = True
+        self._cancel_others(branch, now)
+        self.finish_if_exhausted(now)
 
     # ---- policy ----
 
@@ -307,6 +322,9 @@ class EmergencyCall(RouteLadder):
         # Only of a call that failed are people told from this: it is written before the caller hears of it.
         write = self.router.write if outcome is _FAILED else self.router.write_later
         write(CallEnded(id=self.plan.id, at=self.router.clock(), outcome=outcome, status=status, route=route))
+        if outcome is _ANSWERED and self.answer_tag in self.hung_up:
+            # The BYE crossed the answer: the call is over as it begins.
+            self.router.write_later(CallFinished(id=self.plan.id, at=self.router.clock(), by="caller"))
         self.router.log_call_end(str(self.plan.kind), self.plan.id, outcome, status, route)
 
     # ---- calls nobody is left to take ----

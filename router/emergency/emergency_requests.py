@@ -362,6 +362,14 @@ class EmergencyRequests:
             except Exception:
                 self.router.on_fault("asking a silent provider for a call that rings there")
 
+    def hung_up(self, call: str, request: Request) -> bool:
+        """A caller's BYE passes, in an early dialog of the call with this record id; False where none is set up."""
+        for going_on in self.being_set_up.values():
+            if going_on.plan.id == call and going_on.request.from_tag == request.from_tag:
+                going_on.hung_up.add(request.to_tag)
+                return True
+        return False
+
     def set_up(self, key: tuple[bytes, bytes, int]) -> None:
         """The setting-up of an emergency call has ended: the same INVITE would begin another."""
         self.being_set_up.pop(key, None)

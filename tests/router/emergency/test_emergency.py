@@ -797,3 +797,36 @@ def test_no_proxy_is_asked_to_refuse_a_911_call(world: CallWorld) -> None:
     raw = world.in_dialog(sent.message, "BYE", "sip:psap@203.0.113.31:5060", ["<sip:10.0.0.5:5060;lr>"])
     raw = raw.replace(b"Max-Forwards", required.encode() + b"\r\nMax-Forwards")
     assert one(world.receive(raw), 420).message.get("unsupported") == "privacy, foo"
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_caller_who_hangs_up_a_ringing_call_with_bye_is_not_rung_for_elsewhere(
+    world: CallWorld, hangs_up: bool
+) -> None:
+    """BYE ends an early dialog too (RFC 3261 section 15); the provider's 487 is then no reason to try the next."""
+    sent = one(world.receive(invite()), "INVITE")
+    world.receive(response(sent.message, 180), PROVIDER_A)
+    if hangs_up:
+        routes = sent.message.all("record-route")
+        bye = one(world.receive(world.in_dialog(sent.message, "BYE", "sip:psap@203.0.113.31:5060", routes)), "BYE")
+        assert one(world.receive(response(bye.message, 200), PROVIDER_A), 200).to == PHONE
+    out = world.receive(response(sent.message, 487), PROVIDER_A)
+    if not hangs_up:
+        assert one(out, "INVITE").to == PROVIDER_B
+        return
+    assert one(out, 487).to == PHONE
+    assert not of(out, "INVITE")
+    (ended,) = world.events(CallEnded)
+    assert (ended.outcome, ended.status) == (CallOutcome.CANCELLED, 487)
+
+
+def test_a_bye_that_crosses_the_answer_ends_nothing_else(world: CallWorld) -> None:
+    sent = one(world.receive(invite()), "INVITE")
+    world.receive(response(sent.message, 180), PROVIDER_A)
+    routes = sent.message.all("record-route")
+    world.receive(world.in_dialog(sent.message, "BYE", "sip:psap@203.0.113.31:5060", routes))
+    assert one(world.receive(response(sent.message, 200), PROVIDER_A), 200).to == PHONE
+    (ended,) = world.events(CallEnded)
+    assert ended.outcome is CallOutcome.ANSWERED
+    (finished,) = world.events(CallFinished)
+    assert (finished.id, finished.by) == (ended.id, "caller")
