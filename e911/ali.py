@@ -7,11 +7,12 @@ written.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
+
+from e911.ascii_text import as_ascii
 
 LENGTH: Final = 512
 LINE_END: Final = "\r\n"
@@ -175,7 +176,7 @@ class AliFile:
 
 def ali_text(text: str) -> str:
     """Text as it may stand in a record: upper case, ASCII, one blank between words; what has no ASCII form goes."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().upper().replace("*", " ")
+    plain = as_ascii(text).upper().replace("*", " ")
     return " ".join("".join(char if " " <= char <= "~" else " " for char in plain).split())
 
 

@@ -5,13 +5,13 @@ wire (display names, ids) are made safe here; none can end a header field or beg
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote
 
 from e911.additional_data import NO_CALL_DATA, Block, CallData, build_blocks
+from e911.ascii_text import as_ascii
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.lists import split_list
 from e911.locate import LocationDecision
@@ -379,7 +379,7 @@ def quoted_display_name(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _cleaned_name(name: str) -> str:
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = as_ascii(name)
     plain = " ".join("".join(char if " " <= char <= "~" else " " for char in plain).split())[:64].strip()
     escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"' if escaped else ""

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from config.schema import Ali, Config, SiteConfig, ZoneConfig
 from e911.ali import AliError, AliRecord, ali_text, check_record
+from e911.locate import registered_location
 from e911.location import FINER_FIELDS, CivicAddress, Device, GeoPoint
 from e911.numbers import dialable
+from e911.places import Places
+from router.emergency.rules import places_of
 
 _LOCATION_WORDS = (
     ("building", "BLDG "),
@@ -47,13 +50,14 @@ def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
     assert ali is not None  # whoever calls has looked
     places: dict[str, Place] = {}
     sites = {site.id: site for site in config.sites}
+    registered = places_of(config)
     by_number: dict[str, list[Device]] = {}
     for device in devices:
         number = dialable(device.callback)
         if number:
             by_number.setdefault(number, []).append(device)
     for number, found in by_number.items():
-        places[number] = place_of(found[0], sites) if len(found) == 1 else _of_many(found, sites)
+        places[number] = place_of(found[0], registered) if len(found) == 1 else _of_many(found, sites, registered)
     for site in config.sites:
         if dialable(site.callback):
             places[dialable(site.callback)] = _of_site(site, None, "site")
@@ -85,23 +89,22 @@ def _of_site(site: SiteConfig, zone: ZoneConfig | None, kind: str) -> Place:
     )
 
 
-def place_of(device: Device, sites: dict[str, SiteConfig]) -> Place:
-    """Where a device is, as it is registered: its own address, else that of its site and zone with what it adds."""
-    site = sites.get(device.site)
-    customer = (site.name or site.id) if site is not None else device.name
-    who = f"device {device.device}"
-    if device.civic.has_street_address or site is None:
-        civic, point = device.civic, device.point
-    else:
-        zone = next((one for one in site.zones if one.id == device.zone), None)
-        civic = _of_site(site, zone, "").civic.overlaid(device.civic)
-        point = device.point or site.point
-    return Place(kind=device.kind.value, civic=civic, point=point, customer=customer, who=who)
+def place_of(device: Device, places: Places) -> Place:
+    """Where a device is, as a call of it would say by its registration: parts of two streets are never mixed."""
+    location, _, _ = registered_location(device, "", places, 0.0)
+    home = places.find(device.site)
+    return Place(
+        kind=device.kind.value,
+        civic=location.civic if location is not None else CivicAddress(),
+        point=location.point if location is not None else None,
+        customer=(home.site.name or home.site.id) if home is not None else device.name,
+        who=f"device {device.device}",
+    )
 
 
-def _of_many(found: list[Device], sites: dict[str, SiteConfig]) -> Place:
+def _of_many(found: list[Device], sites: dict[str, SiteConfig], registered: Places) -> Place:
     """A number that several devices show: the place that all of them have, else their site's address."""
-    own = [place_of(device, sites) for device in found]
+    own = [place_of(device, registered) for device in found]
     names = ", ".join(device.device for device in found[:3])
     if all(place.civic == own[0].civic for place in own):
         return Place(kind=own[0].kind, civic=own[0].civic, point=own[0].point, customer=own[0].customer, who=names)

@@ -21,6 +21,7 @@ from config.schema import Config, ProvisioningTarget
 from e911.bandwidth import LONGEST_LINE, line_two
 from e911.location import CIVIC_FIELDS, CivicAddress, Device
 from e911.numbers import dialable
+from router.emergency.rules import places_of
 from router.provisioning.ali_records import place_of
 from router.provisioning.provisioning_calls import Outcome, TargetCalls
 from router.store.audit import Author
@@ -338,7 +339,7 @@ class Teller:
 
     def __init__(self, config: Config, section: ProvisioningTarget) -> None:
         self.section = section
-        self._sites = {site.id: site for site in config.sites}
+        self._places = places_of(config)
 
     def document_of(self, device: Device) -> tuple[dict[str, Any], str]:
         """What is said of a device, and why it cannot be said (empty where it can).
@@ -346,7 +347,7 @@ class Teller:
         `id` is a hash of all the rest; location_id and endpoint_id are derived from it, so that another address has
         other ids.
         """
-        place = place_of(device, self._sites)
+        place = place_of(device, self._places)
         document: dict[str, Any] = {
             "device": device.device,
             "name": device.name or device.device,

@@ -288,6 +288,22 @@ def test_no_text_breaks_the_reading(text: str) -> None:
         read_file(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "stands"),
+    [
+        ("du Sacré-Cœur", "DU SACRE-COEUR"),
+        ("de l\u2019Église", "DE L'EGLISE"),
+        ("12½", "12 1/2"),
+        ("½", "1/2"),
+        ("Rue A\u2013B", "RUE A-B"),
+        ("Straße \u2603 7", "STRASSE 7"),
+    ],
+)
+def test_no_letter_of_an_address_is_lost(text: str, stands: str) -> None:
+    """½ as 12, or Sacré-Cœur as SACRE-CUR, is another address."""
+    assert ali_text(text) == stands
+
+
 def test_only_what_changed() -> None:
     same, changed, gone, new = (replace(DESK, number=f"212555014{n}") for n in range(4))
     moved = replace(changed, location="RM 9")

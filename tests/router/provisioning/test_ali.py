@@ -201,6 +201,23 @@ def test_what_stands_in_a_record(office: Office) -> None:
     assert record.main_number == "2125550192"
 
 
+def test_a_street_of_ones_own_brings_its_house_number_and_suffix(office: Office) -> None:
+    """As in the call: 35 Broadway, not 35 Broadway AVE; and no house number where it gives none."""
+    desk = {key: value for key, value in DESK.items() if key != "room"}
+    office.put(
+        {**desk, "device": "4104", "callback": "+12125550144", "street": "Broadway", "house_number": "35"},
+        {**desk, "device": "4105", "callback": "+12125550145", "street": "Broadway"},
+    )
+    office.export()
+    records = {
+        entry.record.number: entry.record for entry in read_file((office.folder / "out.ali").read_text()).entries
+    }
+    own, bare = records["2125550144"], records["2125550145"]
+    assert (own.house_number, own.street_name, own.street_suffix) == ("35", "BROADWAY", "")
+    assert (bare.house_number, bare.street_name, bare.street_suffix) == ("", "BROADWAY", "")
+    assert (own.community, own.state, own.location) == ("NEW YORK", "NY", "FLR 3")
+
+
 def test_a_number_of_several_devices_is_at_their_site(office: Office) -> None:
     office.put({**DESK, "device": "4103", "room": "999"})
     assert office.export()[0]["2125550142"] == (FunctionCode.INSERT, "")
