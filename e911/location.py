@@ -137,9 +137,9 @@ class Device:
     provisioning: str = ""
     """What became of telling the provider where it is: `pending`, `active`, `refused: WORDS`, or empty."""
     location_id: str = ""
-    """The provider's id of its own place, while the provider knows that."""
+    """The provider's id of its own place, from people or from what the provider took (decision 0058)."""
     endpoint_id: str = ""
-    """The provider's id of the device."""
+    """The provider's id of the device, likewise."""
 
     def doubt(self, now: float) -> str:
         """Why its location is not to be relied on at `now`: `location-unconfirmed`, `location-expired`, or empty."""

@@ -87,6 +87,9 @@ def _import(
       confirmed_at, confirmed_by
                            when somebody last said that it is there, and who; a location that is given is confirmed
       expires_at           until when that holds: 2027-11-22 or 2027-11-22T21:36:12Z; empty: always
+      location_id, endpoint_id
+                           the provider's ids of the place and the device; they end with the place or callback number,
+                           unless others are given with it
 
     A column that the file does not have keeps the value each device has. An empty cell clears it. A device
     that is not in the file stays as it is; --replace takes it away, and so does `edge911 locations remove`.

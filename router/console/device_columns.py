@@ -30,8 +30,8 @@ MEANINGS = {
     "validated_at": "when it said so",
     "updated_at": "when it was last changed",
     "provisioning": "what became of telling the provider where it is: pending, active, or refused with its words",
-    "location_id": "the provider's id of its place",
-    "endpoint_id": "the provider's id of the device",
+    "location_id": "the provider's id of its place; it ends with that place, where no other is given",
+    "endpoint_id": "the provider's id of the device; likewise",
 }
 
 

@@ -15,6 +15,7 @@ from router.locations.location_cells import Places, cell_value, column_named, un
 from router.locations.locations_csv import written_cell
 from router.store.devices import (
     COLUMNS,
+    ID_COLUMNS,
     STATE_COLUMNS,
     TIME_COLUMNS,
     Value,
@@ -26,7 +27,7 @@ from router.store.devices import (
     upsert_devices,
 )
 
-KEPT = frozenset({"device", "confirmed_at", "confirmed_by"})
+KEPT = frozenset({"device", "confirmed_at", "confirmed_by", *ID_COLUMNS})
 """What a device keeps where it is replaced whole and they are not given."""
 
 

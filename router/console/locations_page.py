@@ -16,7 +16,16 @@ from router.emergency.rules import places_of
 from router.locations.post_forms import forms_of, take_forms
 from router.store.audit import audit_rows
 from router.store.device_list import DeviceFilter, device_page
-from router.store.devices import COLUMNS, POINT_COLUMNS, WHO_COLUMNS, Value, columns_of, get_device, take_turn
+from router.store.devices import (
+    COLUMNS,
+    ID_COLUMNS,
+    POINT_COLUMNS,
+    WHO_COLUMNS,
+    Value,
+    columns_of,
+    get_device,
+    take_turn,
+)
 from router.store.users import Role
 
 ROWS = 50
@@ -29,13 +38,14 @@ router = APIRouter(include_in_schema=False)
 
 def _groups() -> list[tuple[str, list[str]]]:
     """The columns as the form shows them; those that are new stand with the address."""
-    known = {"device", *WHO_COLUMNS, *_PLACE, *FINER_FIELDS, *POINT_COLUMNS, *_DATES}
+    known = {"device", *WHO_COLUMNS, *_PLACE, *FINER_FIELDS, *POINT_COLUMNS, *_DATES, *ID_COLUMNS}
     return [
         ("who", list(WHO_COLUMNS)),
         ("place", list(_PLACE)),
         ("finer", list(FINER_FIELDS)),
         ("address", [name for name in COLUMNS if name not in known]),
         ("point", list(POINT_COLUMNS)),
+        ("provider", list(ID_COLUMNS)),
         ("dates", list(_DATES)),
     ]
 

@@ -88,6 +88,9 @@ def cell_value(column: str, written: str, places: Places) -> Value:
             if not (number := dialable(text)):
                 raise ValueError(f"{text!r} is not a number a PSAP can call back; write +12125550123")
             return number
+        case "location_id" | "endpoint_id":
+            if not is_provider_id(text):
+                raise ValueError(f"{text!r} is no provider's id; write letters, digits and + . _ ~ -, 128 at most")
         case "country":
             if not re.fullmatch(r"[A-Za-z]{2}", text):
                 raise ValueError(f"{text!r} is not a country of two letters (ISO 3166-1); write US or CA")
@@ -180,6 +183,11 @@ def hardware_key(text: str) -> str:
     if not _MAC.fullmatch(digits):
         raise ValueError(f"{text!r} is not a MAC address; write 00:0b:82:1a:2b:3c")
     return digits
+
+
+def is_provider_id(text: str) -> bool:
+    """True for an id that may stand in a SIP URI and a header field as it is."""
+    return 0 < len(text) <= 128 and text.isascii() and all(char.isalnum() or char in "+._~-" for char in text)
 
 
 def _language(text: str) -> str:

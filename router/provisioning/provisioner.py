@@ -185,10 +185,11 @@ class Provisioner(threading.Thread):
         document, problem = teller.document_of(device)
         before = told(conn, name, device.device)
         if before is not None and before.wanted == document["id"] and before.action != "delete":
-            if device.provisioning:
+            ids = _ids(before) if before.state == ACTIVE or before.action == "retire" else {}
+            if device.provisioning and all(getattr(device, column) == text for column, text in ids.items()):
                 return None
-            # It was changed, and changed back.
-            return _ids(before) if before.state == ACTIVE or before.action == "retire" else {}
+            # It was changed, and changed back; or somebody wrote another id than the provider's own (decision 0058).
+            return ids
         one = Told(target=name, device=device.device, wanted=document["id"], next_at=now, updated_at=now)
         one.document = orjson.dumps(document).decode()
         one.location_id, one.endpoint_id = document["location_id"], document["endpoint_id"]
@@ -199,7 +200,9 @@ class Provisioner(threading.Thread):
             one.state, one.words = REFUSED, f"not said: {problem}"
         keep(conn, one)
         # Another program may have changed the row with plain SQL: what the provider knows is not where it is.
-        return {"location_id": "", "endpoint_id": ""}
+        return {
+            column: "" for column, text in (_ids(before) if before else {}).items() if getattr(device, column) == text
+        }
 
     def _note_gone(self, conn: Connection, name: str, device: str, now: float) -> None:
         before = told(conn, name, device)
@@ -312,12 +315,13 @@ class Provisioner(threading.Thread):
 
     def _show(self, conn: Connection, marks: Mapping[str, Mapping[str, str]], target: str) -> None:
         """Have the devices say what became of it, and their ids where these are known."""
-        if marks:
-            author = Author(who=target, via="provisioning")
-            shown = {
-                device: {"provisioning": _shown(of_device(conn, device)), **ids} for device, ids in marks.items()
-            }
-            mark_devices(conn, shown, author)
+        author = Author(who=target, via="provisioning")
+        alike: dict[tuple[str, ...], dict[str, Mapping[str, str]]] = {}
+        for device, ids in marks.items():
+            shown = {"provisioning": _shown(of_device(conn, device)), **ids}
+            alike.setdefault(tuple(shown), {})[device] = shown
+        for rows in alike.values():
+            mark_devices(conn, rows, author)
 
 
 def _ids(one: Told) -> dict[str, str]:

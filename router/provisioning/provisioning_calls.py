@@ -12,6 +12,7 @@ import orjson
 from config.schema import ProvisioningTarget
 from e911.bandwidth import Endpoint, delete_order, read_answer, upsert_order
 from e911.location import CivicAddress
+from router.locations.location_cells import is_provider_id
 from router.network.trust import verifying_context
 
 LARGEST_ANSWER: Final = 65_536
@@ -156,5 +157,4 @@ def _plain(body: bytes) -> str:
 
 def _id(value: object) -> str:
     """An id that may stand in a message; anything else is none."""
-    text = value if isinstance(value, str) else ""
-    return text if len(text) <= 128 and all(char.isalnum() or char in "+._~-" for char in text) else ""
+    return value if isinstance(value, str) and is_provider_id(value) else ""

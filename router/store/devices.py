@@ -43,15 +43,19 @@ TEXT_COLUMNS: Final = (*WHO_COLUMNS, "site", "zone", "elin_zone", *CIVIC_FIELDS)
 POINT_COLUMNS: Final = ("latitude", "longitude")
 TIME_COLUMNS: Final = ("confirmed_at", "expires_at")
 """Seconds since 1970; None where not given."""
-COLUMNS: Final = ("device", *TEXT_COLUMNS, *POINT_COLUMNS, "confirmed_at", "confirmed_by", "expires_at")
+ID_COLUMNS: Final = ("location_id", "endpoint_id")
+"""The provider's ids, from people or from what the provider took: docs/decisions/0058."""
+COLUMNS: Final = (
+    *("device", *TEXT_COLUMNS, *POINT_COLUMNS),
+    *("confirmed_at", "confirmed_by", "expires_at"),
+    *ID_COLUMNS,
+)
 """Every column people write, in the order of the CSV file."""
-PROVIDER_COLUMNS: Final = ("provisioning", "location_id", "endpoint_id")
-"""What became of telling the provider, and its ids: see router/provisioning/provisioner.py."""
 STATE_COLUMNS: Final = (
     *("unconfirmed", "validation", "validated_at", "acknowledged_at", "updated_at"),
-    *PROVIDER_COLUMNS,
+    "provisioning",
 )
-"""What edge911 itself writes beside them."""
+"""What edge911 itself writes beside them; `provisioning`: see router/provisioning/provisioner.py."""
 KEPT_CHANGES = 100_000
 """Rows of device_changes that the triggers keep; a reader further behind loads the whole table."""
 _BATCH = 500
@@ -72,7 +76,7 @@ devices = Table(
     Column("updated_at", Double, nullable=False),
     *(
         Column(name, Text, nullable=False, server_default="")
-        for name in ("confirmed_by", "unconfirmed", "validation", *PROVIDER_COLUMNS)
+        for name in ("confirmed_by", "unconfirmed", "validation", "provisioning", *ID_COLUMNS)
     ),
     *(Column(name, Double) for name in ("confirmed_at", "expires_at", "validated_at", "acknowledged_at")),
 )
@@ -285,7 +289,8 @@ def settled(before: Device | None, after: Device, now: float, by: str) -> Device
     """The device as it is kept once it has changed from `before` to `after` at `now`.
 
     Another location ends what was known of the old one (its validation, a doubt); it is confirmed by being given,
-    unless the change says itself when it was confirmed. To confirm a location ends a doubt about it.
+    unless the change says itself when it was confirmed. To confirm a location ends a doubt about it. A provider's id
+    that is not another one than before ends with the place or callback number that it stood for.
     """
     changes: dict[str, Any] = {"updated_at": now}
     if before is None or _location(before) != _location(after):
@@ -297,7 +302,10 @@ def settled(before: Device | None, after: Device, now: float, by: str) -> Device
         changes["unconfirmed"] = ""
     if before is None or _location(before) != _location(after) or before.callback != after.callback:
         # The ids that a provider gave stand for what it was told: an id of an old address would send help there.
-        changes |= {"provisioning": "", "location_id": "", "endpoint_id": ""}
+        changes["provisioning"] = ""
+        for name in ID_COLUMNS:
+            if getattr(after, name) == (getattr(before, name) if before else ""):
+                changes[name] = ""
     return replace(after, **changes)
 
 
@@ -306,7 +314,7 @@ def _location(device: Device) -> tuple[object, ...]:
 
 
 def mark_devices(conn: Connection, marks: Mapping[str, Mapping[str, Value]], author: Author | None) -> None:
-    """Set STATE_COLUMNS of devices, by canonical name, and nothing else; a device that is gone stays away.
+    """Set STATE_COLUMNS or ID_COLUMNS of devices, by canonical name, and nothing else; one that is gone stays away.
 
     Every row names the same columns. What changes, but for times, leaves a row in the audit trail; author None: the
     caller writes that.
@@ -357,6 +365,8 @@ def columns_of(device: Device) -> dict[str, Value]:
         "confirmed_at": device.confirmed_at or None,
         "confirmed_by": device.confirmed_by,
         "expires_at": device.expires_at or None,
+        "location_id": device.location_id,
+        "endpoint_id": device.endpoint_id,
     }
 
 
@@ -369,8 +379,6 @@ def state_of(device: Device) -> dict[str, Value]:
         "acknowledged_at": device.acknowledged_at or None,
         "updated_at": device.updated_at,
         "provisioning": device.provisioning,
-        "location_id": device.location_id,
-        "endpoint_id": device.endpoint_id,
     }
 
 
@@ -438,7 +446,7 @@ def _present(conn: Connection, keys: Sequence[str], batch: int, pause: Callable[
 
 _COLUMNS = frozenset(COLUMNS)
 _PLAIN = (*(name for name in (*WHO_COLUMNS, "site", "zone", "elin_zone") if name != "kind"), "confirmed_by")
-_PLAIN += ("unconfirmed", "validation", *PROVIDER_COLUMNS)
+_PLAIN += ("unconfirmed", "validation", "provisioning", *ID_COLUMNS)
 _PLAIN_NAMES = frozenset(_PLAIN)
 _CIVIC = frozenset(CIVIC_FIELDS)
 _TIMES = (*TIME_COLUMNS, "validated_at", "acknowledged_at", "updated_at")
@@ -455,8 +463,8 @@ def _device(row: Row[Any]) -> Device:
         :_BEFORE_CIVIC
     ]
     civic = row[_BEFORE_CIVIC:_AFTER_CIVIC]
-    latitude, longitude, confirmed_at, confirmed_by, expires_at, *state = row[_AFTER_CIVIC:]
-    unconfirmed, validation, validated_at, acknowledged_at, updated_at, provisioning, location_id, endpoint_id = state
+    latitude, longitude, confirmed_at, confirmed_by, expires_at, location_id, endpoint_id, *state = row[_AFTER_CIVIC:]
+    unconfirmed, validation, validated_at, acknowledged_at, updated_at, provisioning = state
     return Device(
         device=device,
         name=name,

@@ -89,6 +89,27 @@ def test_import_list_export_and_import_again(locations: Locations) -> None:
     assert sorted(path.name for path in locations.directory.glob("*out.csv*")) == ["out.csv"]
 
 
+def test_the_providers_ids_are_written_by_hand_and_shown_in_calls(locations: Locations) -> None:
+    text = locations.config.read_text().replace("trunk: ers}", "trunk: ers, profile: telnyx}")
+    locations.config.write_text(text)
+    file = locations.file("device,site,zone,location_id,endpoint_id\n4001,hq,hq-3e,LOC-7,EP-7\n")
+    assert locations("import", file).exit_code == 0
+    explained = invoke(["explain", "4001", "911", "-c", str(locations.config)]).stdout
+    assert "Geolocation: LOC-7" in explained
+    assert "sip:EP-7@" in explained
+    moved = locations("import", locations.file("device,room\n4001,312\n"), "--plan").stdout
+    assert "location_id: LOC-7 → (empty)" in moved
+    assert locations("set", "4001", "room=312", "location_id=LOC-8").exit_code == 0
+    assert [(one["location_id"], one["endpoint_id"]) for one in locations.all()] == [("LOC-8", "")]
+    assert (
+        locations("import", "-", "--format", "yaml", stdin=locations("export", "--format", "yaml").stdout).exit_code
+        == 0
+    )
+    refused = locations("set", "4001", "endpoint_id=sip:x@example.com")
+    assert "is no provider's id; write letters, digits" in refused.stderr
+    assert [(one["location_id"], one["endpoint_id"]) for one in locations.all()] == [("LOC-8", "")]
+
+
 def test_an_absent_column_keeps_and_an_empty_cell_clears(locations: Locations) -> None:
     locations("import", locations.file("device,name,floor,room\n4001,Lobby,3,East\n"))
     result = locations("import", locations.file("device,room\n4001,\n4009,West\n"))

@@ -71,6 +71,18 @@ def test_what_was_read_can_be_sent_back_as_it_is(here: ConsoleWorld) -> None:
     assert again.json() == known.json()
 
 
+def test_the_providers_ids_stay_where_a_device_is_replaced_without_them(here: ConsoleWorld) -> None:
+    api = here.program()
+    ids = {"location_id": "LOC-7", "endpoint_id": "EP-7"}
+    assert api("PUT", "/devices/4012", json={"site": "hq", **ids}).json().items() >= ids.items()
+    assert api("PUT", "/devices/4012", json={"site": "hq", "name": "Lobby"}).json().items() >= ids.items()
+    moved = api("PUT", "/devices/4012", json={"site": "lab", "name": "Lobby"}).json()
+    assert (moved["location_id"], moved["endpoint_id"]) == ("", "")
+    assert api("PATCH", "/devices/4012", json={"location_id": "LOC-9"}).json()["location_id"] == "LOC-9"
+    wrong = api("PATCH", "/devices/4012", json={"location_id": "a b"})
+    assert list(errors(wrong)) == ["location_id"]
+
+
 def test_lost_updates(world: ConsoleWorld) -> None:
     api = world.program()
     first = api("PUT", "/devices/4012", json={"name": "A"}, headers={"If-None-Match": "*"}).headers["etag"]

@@ -120,6 +120,21 @@ def test_a_form_with_mistakes_keeps_what_was_typed_and_stores_nothing(here: Cons
     assert "already" in taken.text
 
 
+def test_the_providers_ids_on_the_page_of_a_device(here: ConsoleWorld) -> None:
+    browser = here.browser("erin", "engineer")
+    page = "/locations/edit?device=4012"
+    browser.submit("/locations/edit", is_new="1", device="4012", site="hq", location_id="LOC-7")
+    text = browser.get(page).text
+    assert 'name="location_id" value="LOC-7"' in text
+    values = {"is_new": "0", "device": "4012", "site": "hq", "room": "12", "location_id": "LOC-7"}
+    assert browser.submit(page, "/locations/edit", etag=etag(text), **values).status_code == 303
+    text = browser.get(page).text
+    assert 'name="location_id" value=""' in text, "it stood for the place before"
+    values["location_id"] = "LOC 8"
+    refused = browser.submit(page, "/locations/edit", etag=etag(text), **values)
+    assert (refused.status_code, "write letters, digits" in refused.text) == (422, True)
+
+
 def test_the_forms_of_the_post_are_taken_in_one_step_and_confirm_nothing(here: ConsoleWorld) -> None:
     address = {"country": "US", "state": "NY", "city": "Albany", "house_number": "1", "postal_code": "12207"}
     put(here, {"device": "4012", "street": "Lake Street", "pre_directional": "north", **address, "confirmed_at": 5.0})

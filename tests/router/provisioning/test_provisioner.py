@@ -235,6 +235,40 @@ def test_a_move_by_plain_sql_ends_the_old_id_too(office: Office) -> None:
     assert (office.device.location_id, office.device.provisioning) == ("", "pending: 503")
 
 
+def test_an_id_by_hand_stands_until_the_provider_gives_its_own(office: Office) -> None:
+    office.answers = lambda _: (503, b"")
+    office.put(room="400", location_id="HAND-1", endpoint_id="HAND-E")
+    office.look()
+    assert (office.device.location_id, office.device.provisioning) == ("HAND-1", "pending: 503")
+    office.answers = lambda _: (200, b'{"location_id": "LOC-1"}')
+    office.look(60)
+    assert (office.device.location_id, office.device.endpoint_id) == ("LOC-1", "HAND-E"), "it gave no endpoint's id"
+    office.put(room="400", location_id="HAND-2")
+    office.look()
+    assert office.device.location_id == "LOC-1", "what it took is what it knows"
+    assert len(office.said) == 2
+    office.put(room="401", location_id="HAND-3")
+    office.look()
+    assert (office.device.location_id, office.device.endpoint_id) == ("LOC-1", "")
+
+
+def test_devices_of_different_fates_are_noted_in_one_go(office: Office) -> None:
+    office.answers = lambda _: (503, b"")
+    office.look()
+    office.put(room="500")  # and back again: nothing new is to be said of it, and its state is shown anew
+    office.put()
+    engine = open_store(office.database)
+    with writing(engine) as conn:
+        upsert_devices(conn, [{**DESK, "device": f"40{number}"} for number in range(10, 20)])
+        upsert_devices(conn, [{**DESK, "device": f"40{number}", "location_id": "H"} for number in range(20, 30)])
+    engine.dispose()
+    office.answers = lambda _: (200, b"")
+    for seconds in (60, 600, 1, 1):
+        office.look(seconds)
+    assert office.device.provisioning == "active"
+    assert {one["device"] for one in office.said} == {"4102", *(f"40{number}" for number in range(10, 30))}
+
+
 def test_another_address_of_the_site_is_said_for_its_devices(office: Office) -> None:
     office.look()
     office.configure(

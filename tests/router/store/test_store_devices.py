@@ -124,6 +124,27 @@ def test_a_location_is_confirmed_by_being_given_and_what_was_known_of_the_old_on
     assert emptied.confirmed_at == 8.0
 
 
+def test_a_providers_id_ends_with_the_place_it_stood_for_unless_another_is_given_with_the_new_one(
+    engine: Engine,
+) -> None:
+    def put(**columns: str) -> tuple[str, str]:
+        with writing(engine) as conn:
+            upsert_devices(conn, [{"device": "4001", **columns}])
+            found = get_device(conn, "4001")
+        assert found is not None
+        return found.location_id, found.endpoint_id
+
+    assert put(site="hq", location_id="L1", endpoint_id="E1") == ("L1", "E1")
+    assert put(name="Desk", email="desk@example.com") == ("L1", "E1")
+    assert put(room="312") == ("", "")
+    assert put(location_id="L2") == ("L2", ""), "of where it is now"
+    assert put(room="313", location_id="L2", endpoint_id="E2") == ("", "E2"), "the old place's id, sent along as read"
+    assert put(location_id="L3") == ("L3", "E2")
+    assert put(callback="+12125550107") == ("", "")
+    assert put(callback="+12125550108", location_id="L4", endpoint_id="E4") == ("L4", "E4")
+    assert put(location_id="") == ("", "E4")
+
+
 def test_marks_reach_readers_and_bring_no_device_back(engine: Engine) -> None:
     with writing(engine) as conn:
         upsert_devices(conn, [LOBBY], now=1.0)
