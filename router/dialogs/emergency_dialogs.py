@@ -8,6 +8,7 @@ without To tag is a new call, whatever its Call-ID (docs/decisions/0013-dialogs-
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +36,15 @@ Key = tuple[bytes, bytes]
 
 
 class EmergencyDialogs:
-    """The answered emergency calls of this process, oldest first. clock: seconds since 1970."""
+    """The answered emergency calls of this process, oldest first. clock: seconds since 1970; steady: seconds that no
+    setting of the clock moves, for how long a dialog has been up."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], steady: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
+        self.steady = steady
         self._dialogs: dict[Key, DialogFormed] = {}
+        self._since: dict[Key, float] = {}
+        """Steady time at which each was formed, or heard of again."""
 
     def __len__(self) -> int:
         return len(self._dialogs)
@@ -75,14 +80,19 @@ class EmergencyDialogs:
 
     def add(self, dialog: DialogFormed) -> None:
         """Remember a dialog from before a restart."""
-        self._remember(_key(dialog), dialog)
+        self._remember(_key(dialog), dialog, max(0.0, self.clock() - dialog.at))
 
-    def _remember(self, key: Key, dialog: DialogFormed) -> None:
-        dialogs = self._dialogs
-        dialogs.pop(key, None)
+    def _remember(self, key: Key, dialog: DialogFormed, age: float = 0.0) -> None:
+        dialogs, since, now = self._dialogs, self._since, self.steady()
+        self._forget(key)
         dialogs[key] = dialog
-        while len(dialogs) > DIALOGS_LIMIT or next(iter(dialogs.values())).at < dialog.at - DIALOG_SECONDS:
-            del dialogs[next(iter(dialogs))]
+        since[key] = now - age
+        while len(dialogs) > DIALOGS_LIMIT or since[next(iter(since))] < now - DIALOG_SECONDS:
+            self._forget(next(iter(dialogs)))
+
+    def _forget(self, key: Key) -> DialogFormed | None:
+        self._since.pop(key, None)
+        return self._dialogs.pop(key, None)
 
     def restore(self, events: Iterable[DialogFormed], ended: Iterable[str]) -> list[DialogFormed]:
         """Take what the journal says was up before a restart; those still remembered, oldest first.
@@ -99,8 +109,7 @@ class EmergencyDialogs:
     def end(self, request: Request) -> str:
         """A BYE passes, from either side: the record id of its call, or "" where it is of no dialog here."""
         call_id = request.call_id
-        dialogs = self._dialogs
-        ended = dialogs.pop((call_id, request.from_tag), None) or dialogs.pop((call_id, request.to_tag), None)
+        ended = self._forget((call_id, request.from_tag)) or self._forget((call_id, request.to_tag))
         return ended.id if ended is not None else ""
 
     def of(self, request: Request) -> DialogFormed | None:

@@ -351,16 +351,29 @@ def formed(number: int, at: float) -> DialogFormed:
 
 
 def test_the_table_is_bounded_in_number_and_time() -> None:
-    dialogs = EmergencyDialogs(lambda: CLOCK)
+    steady = [50.0]
+    dialogs = EmergencyDialogs(lambda: CLOCK, lambda: steady[0])
     for number in range(DIALOGS_LIMIT + 10):
         dialogs.add(formed(number, CLOCK + number / 1000))
     assert len(dialogs) == DIALOGS_LIMIT
-    dialogs.add(formed(-1, CLOCK + DIALOG_SECONDS + 100))
+    steady[0] += DIALOG_SECONDS + 1
+    dialogs.add(formed(-1, CLOCK))
     assert len(dialogs) == 1
     old = EmergencyDialogs(lambda: CLOCK)
     assert [dialog.id for dialog in old.restore([formed(1, CLOCK - DIALOG_SECONDS - 1), formed(2, CLOCK)], [])] == [
         "2"
     ]
+
+
+@pytest.mark.parametrize("jump", [-30 * 86_400.0, 13 * 3600.0, 6 * 365 * 86_400.0])
+def test_a_clock_that_is_set_forgets_no_call_that_is_up(jump: float) -> None:
+    """A machine without a clock of its own begins in another year, until NTP answers."""
+    clock = [CLOCK]
+    dialogs = EmergencyDialogs(lambda: clock[0], lambda: 50.0)
+    dialogs.add(formed(1, clock[0]))
+    clock[0] += jump
+    dialogs.add(formed(2, clock[0]))
+    assert len(dialogs) == 2
 
 
 def test_an_answer_without_a_contact_that_can_be_read() -> None:
