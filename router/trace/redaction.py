@@ -2,26 +2,34 @@
 
 What is hidden becomes `x`, one for each byte, so that lengths stay true and every tool still reads the message. The
 rule is to show what is known to be harmless: protocol fields (Via, Call-ID, CSeq, ...), hosts, ports, tags, codecs,
-the structure of bodies. Emergency and test numbers stay, for they are what is looked for. Kept as they are although
-they may hold a number: Call-ID and Via, without which no message can be told from another.
+known programs and their versions, reason phrases that standards have, the structure of bodies. Words that anybody can
+choose are hidden wherever they stand. Emergency and test numbers stay, for they are what is looked for. Kept as they
+are although they may hold a number: Call-ID, Content-ID and Via, without which messages and parts cannot be told
+apart, and host names.
 """
 
 import re
 from functools import lru_cache
 
 from e911.numbers import CallKind, EmergencyNumbers, classify
+from router.trace.known_words import is_known_phrase, known_programs
 
 _SHOWN = frozenset(
-    b"via v call-id i cseq max-forwards max-breadth content-length l content-type c content-encoding e "
-    b"content-disposition content-id content-transfer-encoding content-language mime-version expires min-expires "
-    b"session-expires x min-se rseq rack allow allow-events u supported k require proxy-require unsupported accept "
-    b"accept-encoding accept-language accept-contact a request-disposition d event o subscription-state user-agent "
-    b"server date timestamp retry-after reason warning privacy geolocation-routing geolocation-error "
-    b"resource-priority accept-resource-priority p-charging-vector p-early-media www-authenticate "
-    b"proxy-authenticate authentication-info replaces target-dialog in-reply-to join security-client "
-    b"security-server security-verify sip-etag sip-if-match".split()
+    b"via v call-id i cseq max-forwards max-breadth content-length l content-encoding e content-id "
+    b"content-transfer-encoding content-language mime-version expires min-expires session-expires x min-se rseq rack "
+    b"allow allow-events u supported k require proxy-require unsupported accept-encoding accept-language "
+    b"request-disposition d event o date timestamp privacy geolocation-routing resource-priority "
+    b"accept-resource-priority p-charging-vector p-early-media www-authenticate proxy-authenticate "
+    b"authentication-info replaces target-dialog in-reply-to join security-client security-server security-verify "
+    b"sip-etag sip-if-match".split()
 )
 """Fields (and their compact forms) that say nothing of people and places: shown as they are."""
+_BEGINS_WITH_A_WORD = frozenset(
+    b"content-type c content-disposition accept subscription-state retry-after reason warning geolocation-error "
+    b"authorization proxy-authorization".split()
+)
+"""Fields that begin with a word of a protocol: that is shown, and what follows it as in any field."""
+_PROGRAMS = frozenset({b"user-agent", b"server"})
 _HIDDEN = frozenset(
     b"identity y p-access-network-info cellular-network-info user-to-user subject s organization geolocation-info "
     b"p-charge-info".split()
@@ -31,23 +39,34 @@ _HIDDEN = frozenset(
 _FIELD = re.compile(rb"([^\r\n:]*:)([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)|[^\r\n]+")
 _PARTS = re.compile(
     rb"""
-      (?P<shown> ;\s*(?:tag|expires|cause|index|counter|q|reg-id|t|call|transport|lr|ob|user|rport|received|maddr|ttl)
-                 \s*=\s*[^;,\s>]+
-               | cid:[^\s>;,]+ | urn:[^\s>;,]+
+      (?P<shown> ;\s*(?:tag|expires|cause|index|counter|q|reg-id|t|call|transport|lr|ob|user|rport|received|maddr|ttl
+                     |comp|purpose|screen|party|phone-context|method|charset|handling|reason|duration|retry-after)
+                  \s*=\s*[^;,\s>"]+
+               | ;\s*[\w.+-]+(?=\s*=) | ;\s*(?:lr|ob|gr|rport)(?![^\s;,>])
+               | (?<![^\s,])(?:algorithm|qop|nc|stale)\s*=\s*[^;,\s>"]+
+               | ;\s*boundary\s*=\s*(?:"[^"]*"|[^\s;"]+)
+               | (?<![^\s,])(?:username|realm|nonce|uri|response|cnonce|opaque)(?=\s*=)
+               | cid:[^\s>;,]+ | urn:(?:service|emergency|nena):[^\s>;,]+ | SIP/\d\.\d\s*\Z
                | (?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])(?::\d{1,5}\b)?
-               | \[[0-9A-Fa-f:.]+\](?::\d{1,5}\b)? )
-    | (?P<scheme> (?:sips?|pres|im|mailto|xmpp): ) (?P<user> [^@\s<>",]+ ) (?=@)
+               | \[[0-9A-Fa-f:.]+\](?::\d{1,5}\b)?
+               | (?:(?<=@)|(?<=sip:)|(?<=sips:))(?=[\w.-]*[a-z])[\w.-]+(?::\d{1,5}\b)?(?![^\s;,>?:"]) )
+    | (?P<scheme> (?:sips?|pres|im|mailto|xmpp): ) (?: (?P<user> [^@\s<>"]{1,512} ) (?=@) )?
     | (?P<tel> tel: ) (?P<number> [^;>\s,"]+ )
     | (?P<web> https?://[^/\s>"]+ ) (?P<path> /[^\s>"]* )
-    | "(?P<quoted> (?:[^"\\]|\\.)* )"
-    | (?P<port> (?<!sip)(?<!sips)(?<!tel):\d{1,5}(?![\w.]) )
+    | "(?P<quoted> (?:[^"\\]|\\.)* )(?P<end> "? )
     | (?P<digits> \+?\d[\d().-]*\d )
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-_DISPLAY_NAME = re.compile(rb"(?:^|(?<=,))[^<>\",;]*(?=<)")
+_FIRST_WORD = re.compile(
+    rb"""\s*(?: (?:SIP|Q\.850|STIR|preemption|emergency|FreeSWITCH|active|pending|terminated|Digest|Basic|Bearer
+               |session|render|inline|attachment|form-data|by-reference|recording-session) (?![^\s;])
+             | (?:application|audio|image|message|multipart|text|video|model)/[\w.+*-]+ (?![^\s;,])
+             | \d{3}[ ][\w-]+(?:\.[\w-]+)+(?::\d{1,5})? (?![^\s])
+             | \d{1,6} (?![^\s;(]) )""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _WITHOUT_WORDS = bytes(ord("x") if bytes([code]).isalnum() or code > 0x7F else code for code in range(256))
-_WITHOUT_DIGITS = bytes(ord("x") if bytes([code]).isdigit() else code for code in range(256))
 _STATUS_LINE = re.compile(rb"SIP/\d\.\d \d{3}", re.IGNORECASE)
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _CONTENT_TYPE = re.compile(rb"^(?:content-type|c)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)", re.I | re.M)
@@ -80,11 +99,13 @@ class Redaction:
 
     def _start_line(self, line: bytes) -> bytes:
         status = _STATUS_LINE.match(line)
-        shown = status.end() if status else 0
-        method, space, rest = line[shown:].partition(b" ")
-        if not space:
-            return line[:shown] + self._text(line[shown:])
-        return line[:shown] + method + space + self._text(rest)
+        if status:
+            phrase = line[status.end() :]
+            return status[0] + (phrase if is_known_phrase(phrase) else self._text(phrase))
+        method, space, rest = line.partition(b" ")
+        if not space or not method.isupper():
+            return self._text(line)
+        return method + space + self._text(rest)
 
     def _fields(self, fields: bytes) -> bytes:
         return _FIELD.sub(self._field, fields)
@@ -95,31 +116,40 @@ class Redaction:
         name = match[1][:-1].strip().lower()
         if name in _SHOWN:
             return match[0]
+        if name in _BEGINS_WITH_A_WORD and (first := _FIRST_WORD.match(match[2])):
+            return match[1] + first[0] + self._text(match[2][first.end() :])
+        if name in _PROGRAMS:
+            return match[1] + _apart_from(known_programs(match[2]), match[2])
         if name in _HIDDEN:
             return match[1] + _hide(match[2])
-        return match[1] + self._text(_DISPLAY_NAME.sub(lambda found: _hide(found[0]), match[2]))
+        return match[1] + self._text(match[2])
 
     def _text_hidden(self, text: bytes) -> bytes:
-        return _PARTS.sub(self._part, text)
+        """Only the parts that are known for what they are stay; what stands between them is anybody's words."""
+        shown, at = [], 0
+        for match in _PARTS.finditer(text):
+            shown += [_hide(text[at : match.start()]), self._part(match)]
+            at = match.end()
+        return b"".join([*shown, _hide(text[at:])])
 
     def _part(self, match: re.Match[bytes]) -> bytes:
         if match["scheme"]:
-            return match["scheme"] + self._number(match["user"])
+            return match["scheme"] + self._number(match["user"] or b"")
         if match["tel"]:
             return match["tel"] + self._number(match["number"])
         if match["web"]:
             return match["web"] + _hide(match["path"])
         if match["quoted"] is not None:
-            return b'"' + _hide(match["quoted"]) + b'"'
+            if is_known_phrase(match["quoted"]):
+                return match[0]
+            return b'"' + _hide(match["quoted"]) + match["end"]
         digits = match["digits"]
         if digits and not self._stays(digits):
-            hidden = digits.translate(_WITHOUT_DIGITS)
-            if hidden.count(b"x") >= 3:
-                return hidden
+            return _hide(digits)
         return match[0]
 
     def _number(self, user: bytes) -> bytes:
-        if self._stays(user):
+        if not user or self._stays(user):
             return user
         plus = user[:1] if user[:1] == b"+" else b""
         return plus + b"x" * (len(user) - len(plus))
@@ -161,6 +191,15 @@ class Redaction:
 
 def _hide(text: bytes) -> bytes:
     return text.translate(_WITHOUT_WORDS)
+
+
+def _apart_from(shown: list[tuple[int, int]], text: bytes) -> bytes:
+    """The text hidden but for these stretches of it, which are in order."""
+    pieces, at = [], 0
+    for begin, end in shown:
+        pieces += [_hide(text[at:begin]), text[begin:end]]
+        at = end
+    return b"".join([*pieces, _hide(text[at:])])
 
 
 def _sdp_line(match: re.Match[bytes]) -> bytes:

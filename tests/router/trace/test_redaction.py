@@ -47,7 +47,24 @@ FIELDS = [
     (b"Identity: eyJhbGciOi.J9.x;info=<https://c.example/1>", b"Identity: xxxxxxxxxx.xx.x;xxxx=<xxxxx://x.xxxxxxx/x>"),
     (b"P-Access-Network-Info: IEEE-802.11;i-wlan-node-id=00112233", b"P-Access-Network-Info: xxxx-xxx.xx;x-xxxx-xxxx"
      b"-xx=xxxxxxxx"),
-    (b"a line that is no field 4012", b"a line that is no field xxxx"),
+    (b"a line that is no field 4012", b"x xxxx xxxx xx xx xxxxx xxxx"),
+    (b"To: sip:Ana,Silva@pbx.example.com", b"To: sip:xxxxxxxxx@pbx.example.com"),
+    (b"X-Extension: office:4012", b"X-Extension: xxxxxx:xxxx"),
+    (b'Reason: SIP;cause=480;text="Ana, B-12, is out"', b'Reason: SIP;cause=480;text="xxx, x-xx, xx xxx"'),
+    (b'Reason: SIP;cause=200;text="Call completed elsewhere"', None),
+    (b'Warning: 399 pbx.example.com "Ana is out"', b'Warning: 399 pbx.example.com "xxx xx xxx"'),
+    (b"Retry-After: 60 (Ana is at lunch)", b"Retry-After: 60 (xxx xx xx xxxxx)"),
+    (b'Content-Type: text/plain; name="Ana Silva.txt"', b'Content-Type: text/plain; name="xxx xxxxx.xxx"'),
+    (b'Contact: <sip:10.1.2.3>;+sip.instance="<urn:uuid:0001-0a95a0e128>"',
+     b'Contact: <sip:10.1.2.3>;+sip.instance="<xxx:xxxx:xxxx-xxxxxxxxxx>"'),
+    (b"History-Info: <sip:4012@10.1.2.3?Reason=text%3DAna>;index=1", b"History-Info: <sip:xxxx@10.1.2.3?xxxxxx=xxxx%x"
+     b"xxxx>;index=1"),
+    (b"User-Agent: Ana Silva's iPhone 4012", b"User-Agent: xxx xxxxx'x xxxxxx xxxx"),
+    (b"User-Agent: Yealink SIP-T46S 66.85.0.5 805ec0123456", b"User-Agent: Yealink SIP-T46S 66.85.0.5 xxxxxxxxxxxx"),
+    (b"User-Agent: PolycomVVX-VVX_410-UA/5.9.3.2857", b"User-Agent: PolycomVVX-VVX_410-xx/x.x.x.xxxx"),
+    (b"User-Agent: Cisco-CP7841/11.0.1 Ana-4012", b"User-Agent: Cisco-CP7841/11.0.1 xxx-xxxx"),
+    (b"Server: Asterisk PBX 20.5.0", None),
+    (b"Server: kamailio (5.6.3 (x86_64/linux)) at Ana", b"Server: kamailio (x.x.x (xxx_xx/xxxxx)) xx xxx"),
 ]  # fmt: skip
 
 
@@ -68,7 +85,9 @@ def test_a_field(came: bytes, shown: bytes | None) -> None:
         (b"INVITE tel:4012 SIP/2.0", b"INVITE tel:xxxx SIP/2.0"),
         (b"INVITE 4012 SIP/2.0", b"INVITE xxxx SIP/2.0"),
         (b"SIP/2.0 404 Not Found", None),
-        (b"SIP/2.0 404 User 4012 unknown", b"SIP/2.0 404 User xxxx unknown"),
+        (b"SIP/2.0 486 Ana is at lunch", b"SIP/2.0 486 xxx xx xx xxxxx"),
+        (b"SIP/2.0 486 busy here", None),
+        (b"SIP/2.0 404 User 4012 unknown", b"SIP/2.0 404 xxxx xxxx xxxxxxx"),
     ],
 )
 def test_a_start_line(line: bytes, shown: bytes | None) -> None:
@@ -128,6 +147,33 @@ def test_what_is_shown_is_still_the_same_message_to_a_parser() -> None:
         assert after.from_tag == before.from_tag
         assert len(after.body) == len(before.body)
         assert [name for name, _ in after.fields] == [name for name, _ in before.fields]
+
+
+FREE_FIELDS = """\
+From To Contact P-Asserted-Identity P-Preferred-Identity Remote-Party-ID Diversion History-Info Refer-To \
+Referred-By Reply-To Call-Info Alert-Info Error-Info Route Path P-Called-Party-ID P-Associated-URI User-Agent \
+Server Organization Subject Warning Reason Retry-After Content-Type Content-Disposition Content-Description \
+User-to-User P-Charge-Info P-Access-Network-Info Geolocation Subscription-State Identity-Info X-Name \
+Authorization Accept-Contact"""
+
+
+@pytest.mark.parametrize("field", FREE_FIELDS.split())
+@pytest.mark.parametrize(
+    "written",
+    [
+        '"Zoe Ortega" <sip:x@pbx.example>',
+        "Zoe Ortega <sip:Zoe.Ortega@pbx.example;isub=Ortega>;x-name=Ortega",
+        '<sip:pbx.example>;text="Zoe \\"Ortega"',
+        "Zoe Ortega 7777",
+        "SIP ;cause=200 ;text=Ortega",
+        '399 pbx.example "Ortega 7777 called',
+        "product (Zoe Ortega 7777)",
+    ],
+)
+def test_a_name_in_any_field_is_hidden(field: str, written: str) -> None:
+    shown = REDACTION.message(f"OPTIONS sip:e.example.com SIP/2.0\r\n{field}: {written}\r\n\r\n".encode())
+    for private in (b"Ortega", b"Zoe", b"7777"):
+        assert private not in shown
 
 
 @settings(deadline=None)
