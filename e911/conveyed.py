@@ -122,10 +122,13 @@ def read_conveyed(geolocation: Sequence[str], documents: Sequence[LocationDocume
     unnamed = [part for part in documents if part.content_type == "application/pidf+xml"]
     found: list[ConveyedValue] = []
     for written in [value for line in geolocation for value in split_list(line) if value.strip()][:VALUES_LIMIT]:
-        uri = _uri_of(written)
+        uri = uri_of(written)
         scheme = uri.partition(":")[0].strip().lower()
         if scheme == "cid":
-            part = _named(uri, documents) or next(iter(unnamed), None)
+            part = _named(uri, documents)
+            if part is None:
+                # What has no Content-ID cannot be named; what has another one gets its own value below.
+                part = next((one for one in unnamed if not one.content_id), None)
             if part in unnamed:
                 unnamed.remove(part)
             found.append(_by_value(uri, part))
@@ -194,7 +197,7 @@ def _answered(value: ConveyedValue, answer: ReferenceAnswer) -> ConveyedValue:
     return replace(value, location=location, reason="conveyed-by-reference", document=answer.document)
 
 
-def _uri_of(value: str) -> str:
+def uri_of(value: str) -> str:
     """The URI of a locationValue; products also write it without the angle brackets."""
     _, bracket, rest = value.partition("<")
     return (rest.partition(">")[0] if bracket else value.partition(";")[0]).strip()

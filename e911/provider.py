@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from e911.additional_data import NO_CALL_DATA, Block, CallData, build_blocks
 from e911.ascii_text import as_ascii
-from e911.conveyed import NOTHING_CONVEYED, Conveyed
+from e911.conveyed import NOTHING_CONVEYED, Conveyed, uri_of
 from e911.lists import split_list
 from e911.locate import LocationDecision
 from e911.location import DispatchableLocation, LocationSource
@@ -201,11 +201,12 @@ def provider_request(
         elif profile.location_position is _TOP_MOST and conveyed.location is None:
             fields_first.append(geolocation)
         else:
+            _put_best_first(profile, conveyed, existing, fields_set, fields_added)
             fields_added.append(geolocation)  # RFC 6442 section 4.2: the added value goes last
         shows_location = True
     elif is_conveyed and profile.location is not _NONE:
         shows_location = True
-        _show_callers(profile, conveyed, fields_set, fields_added)
+        _show_callers(profile, conveyed, existing, fields_set, fields_first, fields_added)
     if shows_location:
         if profile.geolocation_routing == "if-absent":
             if not existing.geolocation_routing:
@@ -308,17 +309,45 @@ def _add_once(shortfalls: list[str], shortfall: str) -> None:
 def _show_callers(
     profile: ProviderProfile,
     conveyed: Conveyed,
+    existing: ExistingFields,
     fields_set: list[tuple[str, str]],
+    fields_first: list[tuple[str, str]],
     fields_added: list[tuple[str, str]],
 ) -> None:
-    """Have the caller's own location shown: named, where the caller forgot to; alone, where the profile says so."""
+    """Have the caller's own location shown: named, where the caller forgot to; alone, where the profile says so;
+    first of the caller's, where the profile wants to see first what is to be routed by."""
     best = conveyed.best
     if best is None:
         return
     if not best.uri:
-        fields_added.append(("Geolocation", f"<cid:{quote(best.content_id, safe=_CID_SAFE)}>"))
+        fields = fields_first if profile.location_position is _TOP_MOST else fields_added
+        fields.append(("Geolocation", f"<cid:{quote(best.content_id, safe=_CID_SAFE)}>"))
     elif profile.caller_location is _WINNER_ONLY and len(conveyed.values) > 1:
         fields_set.append(("Geolocation", f"<{best.uri}>"))
+    else:
+        _put_best_first(profile, conveyed, existing, fields_set, fields_added)
+
+
+def _put_best_first(
+    profile: ProviderProfile,
+    conveyed: Conveyed,
+    existing: ExistingFields,
+    fields_set: list[tuple[str, str]],
+    fields_added: list[tuple[str, str]],
+) -> None:
+    """Where the profile routes by the top-most value and the caller's first ones are of no use, the one that is goes
+    before them; each value stays as it was written."""
+    best = conveyed.best
+    if best is None or not best.uri or best is conveyed.values[0] or profile.location_position is not _TOP_MOST:
+        return
+    lines = [[value for value in split_list(line) if value.strip()] for line in existing.geolocation]
+    for values in lines:
+        for value in values:
+            if uri_of(value) == best.uri:
+                values.remove(value)
+                fields_set.append(("Geolocation", value.strip()))
+                fields_added += [("Geolocation", ", ".join(map(str.strip, rest))) for rest in lines if rest]
+                return
 
 
 def basic_request(

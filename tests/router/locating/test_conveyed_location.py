@@ -128,6 +128,37 @@ def test_with_another_profile_ours_goes_last(tmp_path: Path) -> None:
     assert len(geolocations(sent)) == 2
 
 
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        ([f"<cid:none@x>, {CALLER_CID};x=y"], [f"{CALLER_CID};x=y", "<cid:none@x>"]),
+        (["<cid:none@x>", CALLER_CID], [CALLER_CID, "<cid:none@x>"]),
+        (["<sip:loc@lis.example.com>", f"<cid:none@x> , {CALLER_CID}"], None),
+        (["<cid:none@x>"], [CALLER_CID, "<cid:none@x>"]),
+    ],
+)
+def test_a_good_one_goes_before_what_is_of_no_use(tmp_path: Path, lines: list[str], shown: list[str] | None) -> None:
+    """An ESInet routes by the top-most value; a location part that no value names is named."""
+    world, _ = world_of(tmp_path)
+    raw = with_location(GOOD, *(f"Geolocation: {line}" for line in lines))
+    sent = one(world.receive(raw), "INVITE").message
+    assert geolocations(sent) == (shown or [CALLER_CID, "<sip:loc@lis.example.com>", "<cid:none@x>"])
+    assert body_of(sent.raw) == body_of(raw)
+    assert world.events(CallIntent)[0].location.civic.street == "Lake"
+
+
+def test_with_another_profile_the_callers_values_keep_their_order(tmp_path: Path) -> None:
+    world, _ = world_of(tmp_path, emergency=emergency("pidf-lo"))
+    raw = with_location(GOOD, f"Geolocation: <cid:none@x>, {CALLER_CID}")
+    assert geolocations(one(world.receive(raw), "INVITE").message) == ["<cid:none@x>", CALLER_CID]
+
+
+def test_a_good_one_goes_before_what_is_of_no_use_also_where_another_source_decides(tmp_path: Path) -> None:
+    world, _ = world_of(tmp_path, locations={"sources": ["registered", "conveyed"]})
+    raw = with_location(POINT, f"Geolocation: <cid:none@x>, {CALLER_CID}")
+    assert geolocations(one(world.receive(raw), "INVITE").message)[:2] == [CALLER_CID, "<cid:none@x>"]
+
+
 def test_a_good_one_stays_top_most_also_where_another_source_decides(tmp_path: Path) -> None:
     world, _ = world_of(tmp_path, locations={"sources": ["registered", "conveyed"]})
     sent = one(world.receive(with_location(POINT, f"Geolocation: {CALLER_CID}")), "INVITE").message
