@@ -365,7 +365,7 @@ def _link(
         fail("there is no console; configure `console: {listen: …}`, which serves the page")
     secret = secrets_of(loaded.state_directory, loaded.config.node)[0]
     until = time.time() + loaded.config.locations.unconfirmed.link_days * 86_400.0
-    typer.echo(link_to(base, secret, found.device, until))
+    typer.echo(link_to(base, secret, found, until))
 
 
 def _values(device: str, pairs: Sequence[str], places: "Places") -> "tuple[dict[str, Value], list[str]]":

@@ -114,11 +114,12 @@ def _keep(page: Page, device: Device, values: dict[str, Value]) -> Device:
 
 def _device(page: Page, token: str) -> Device | None:
     console = page.console
-    name = device_in(secrets_of(console.state_directory, console.config.node), token, time.time())
-    if name is None:
-        return None
-    with console.store.reading() as conn:
-        return get_device(conn, name)
+
+    def find(name: str) -> Device | None:
+        with console.store.reading() as conn:
+            return get_device(conn, name)
+
+    return device_in(secrets_of(console.state_directory, console.config.node), token, time.time(), find)
 
 
 def _check_rate(page: Page) -> None:

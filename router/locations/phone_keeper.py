@@ -139,7 +139,7 @@ class PhoneKeeper(threading.Thread):
             secret = secrets_of(self._state, config.node)[0]
             invitation = Invitation(
                 device=device,
-                url=link_to(base, secret, device.device, now + policy.link_days * DAY),
+                url=link_to(base, secret, device, now + policy.link_days * DAY),
                 address=str(note.get("address", "")) if note.get("is_direct") else "",
                 transport=str(note.get("transport", "udp")),
             )

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 AGAIN_AFTER: Final = 300.0
 """Seconds until the same phone is looked at again."""
+MOVED_AFTER: Final = 60.0
+"""Seconds until a phone that registers from another network than before is looked at again: one user may have two."""
 MOST_PHONES: Final = 50_000
 """Phones remembered; beyond them all are forgotten, and noted again when they are seen."""
 NOTES_A_SECOND: Final = 50
@@ -54,7 +56,8 @@ class PhoneNotes:
         self.router = router
         self._writer = QueuedLines(directory / DIRECTORY) if directory is not None else None
         self._next: dict[tuple[str, bytes], float] = {}
-        self._next_registered: dict[tuple[str, bytes], float] = {}
+        self._registered: dict[bytes, tuple[str, float]] = {}
+        """By address of record: the network last noted, and when that was."""
         self._lost = (0, 0)
         self._second = 0
         self._written = 0
@@ -132,8 +135,21 @@ class PhoneNotes:
         address = self._address(request, source, flow)
         if not address or not is_bound(request, response):
             return
-        if _is_turn(self._next_registered, request, flow, now):
+        if self._is_moving_turn(request, network_name(address), now):
             self._write("moving", request, source, flow, address, device)
+
+    def _is_moving_turn(self, request: Request, network: str, now: float) -> bool:
+        """True on another network than the one noted last, and on the same one every AGAIN_AFTER seconds: who is back
+        within minutes may not register again for an hour."""
+        record = _address_of(request)
+        known, at = self._registered.get(record, ("", 0.0))
+        if known and now < at + (AGAIN_AFTER if known == network else MOVED_AFTER):
+            return False
+        if len(self._registered) >= MOST_PHONES:
+            self._registered.clear()
+        if len(record) <= _LONGEST:
+            self._registered[record] = network, now
+        return True
 
     def _address(self, request: Request, source: Source, flow: Flow) -> str:
         """The phone's own address; empty where a PBX in between hides it."""
@@ -209,8 +225,7 @@ def _who(request: Request, source: Source) -> tuple[str, str]:
 
 def _is_turn(turns: dict[tuple[str, bytes], float], request: Request, flow: Flow, now: float) -> bool:
     """True where the phone of a request was not looked at in the last AGAIN_AFTER seconds; it is now."""
-    address = request.first("to" if request.method == b"REGISTER" else "from") or b""
-    key = (flow.host, address.partition(b";")[0] if b"<" not in address else address.rpartition(b">")[0])
+    key = (flow.host, _address_of(request))
     if now < turns.get(key, 0.0):
         return False
     if len(turns) >= MOST_PHONES:
@@ -218,6 +233,12 @@ def _is_turn(turns: dict[tuple[str, bytes], float], request: Request, flow: Flow
     if len(key[1]) <= _LONGEST:
         turns[key] = now + AGAIN_AFTER
     return True
+
+
+def _address_of(request: Request) -> bytes:
+    """Whose request it is, as it is written: To of a REGISTER, else From, without its parameters."""
+    address = request.first("to" if request.method == b"REGISTER" else "from") or b""
+    return address.partition(b";")[0] if b"<" not in address else address.rpartition(b">")[0]
 
 
 def _text(value: bytes | None) -> str:

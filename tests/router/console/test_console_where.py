@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,10 @@ def world(tmp_path: Path, store_url: str) -> Iterator[ConsoleWorld]:
         yield made
 
 
-def path(world: ConsoleWorld, device: str = "4150", seconds: float = 600.0) -> str:
+NORA = Device(device="4150", name="Nora's <b>")
+
+
+def path(world: ConsoleWorld, device: Device = NORA, seconds: float = 600.0) -> str:
     secret = secrets_of(world.console.state_directory, world.console.config.node)[0]
     return "/where/" + token_of(secret, device, time.time() + seconds)
 
@@ -124,9 +128,10 @@ def test_it_speaks_french_and_warns(world: ConsoleWorld) -> None:
 def test_a_link_that_is_wrong_or_over_reveals_nothing(world: ConsoleWorld) -> None:
     good = path(world)
     browser = world.browser()
-    other = browser.get("/where/" + token_of(b"x" * 32, "4150", time.time() + 600))
+    other = browser.get("/where/" + token_of(b"x" * 32, NORA, time.time() + 600))
     answers = [
-        browser.get(wrong) for wrong in (path(world, seconds=-1), path(world, "nobody"), good + "A", good[:-1])
+        browser.get(wrong)
+        for wrong in (path(world, seconds=-1), path(world, replace(NORA, device="nobody")), good + "A", good[:-1])
     ]
     answers += [browser.get(f"/where/{text}") for text in ("x", "A" * 3000, "%00", "..%2f..", good[7:-2] + "=")]
     for answer in answers:
@@ -146,12 +151,24 @@ def test_tries_are_limited(world: ConsoleWorld) -> None:
 
 
 def test_a_token_is_of_one_device_and_has_one_spelling() -> None:
-    token = token_of(b"k" * 32, "alice@pbx.example", 1000.0)
-    assert device_in((b"j" * 32, b"k" * 32), token, 999.0) == "alice@pbx.example"
-    assert device_in((b"k" * 32,), token, 1000.0) is None
+    alice = Device(device="alice@pbx.example", name="Alice")
+    find = {alice.device: alice}.get
+    token = token_of(b"k" * 32, alice, 1000.0)
+    assert device_in((b"j" * 32, b"k" * 32), token, 999.0, find) == alice
+    assert device_in((b"k" * 32,), token, 1000.0, find) is None
     for position in range(len(token)):
         changed = token[:position] + ("A" if token[position] != "A" else "B") + token[position + 1 :]
-        assert device_in((b"k" * 32,), changed, 999.0) is None
+        assert device_in((b"k" * 32,), changed, 999.0, find) is None
+
+
+@pytest.mark.parametrize("change", [{"name": "Omar"}, {"email": "omar@example.com"}])
+def test_when_a_number_changes_hands_links_of_before_are_over(world: ConsoleWorld, change: dict[str, str]) -> None:
+    link = path(world)
+    with world.console.store.writing() as conn:
+        upsert_devices(conn, [{"device": "4150", "city": "Troy", **change}])
+    answer = world.browser().get(link)
+    assert answer.status_code == 404
+    assert "Troy" not in answer.text
 
 
 def test_phones_without_a_location_are_shown_and_no_script_runs(world: ConsoleWorld) -> None:

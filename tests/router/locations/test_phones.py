@@ -156,6 +156,23 @@ def test_only_a_registration_that_the_registrar_took_says_where_a_phone_is(tmp_p
     assert moves(tmp_path) == [("4150", "10.1.3.7:5060")]
 
 
+def test_who_is_back_on_another_network_within_minutes_is_noted_again(tmp_path: Path) -> None:
+    """Else a laptop that looks in at the office is believed to be there until it registers again, in an hour."""
+    world = world_of(tmp_path, NORA)
+    elsewhere = ("10.9.9.9", 5060)
+
+    def registers(number: int, source: tuple[str, int]) -> None:
+        sent = one(world.receive(register("4150", source=source, number=number), source), "REGISTER")
+        world.receive(registrar(sent, 200, f"<sip:4150@{source[0]}:{source[1]}>;expires=3600"), sent.to)
+
+    seen = []
+    for number, source in enumerate((elsewhere, PHONE, elsewhere, elsewhere), 1):
+        registers(number, source)
+        seen.append(("4150", f"{source[0]}:{source[1]}"))
+        world.advance(61)
+    assert moves(tmp_path) == seen[:3], "and on the same network not before five minutes are over"
+
+
 def test_a_registrar_of_the_strangers_own_says_nothing(tmp_path: Path) -> None:
     world = world_of(tmp_path, NORA)
     raw = register("4150", source=STRANGER).replace(b"sip:pbx.example.com SIP", b"sip:10.66.6.7:5060 SIP")
