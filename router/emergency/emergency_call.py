@@ -32,6 +32,7 @@ from sip.branch import Branch, Target
 from sip.errors import Reason, RemoteError
 from sip.machines import ClientTransaction, ServerTransaction
 from sip.message import Request, Response
+from sip.parsing import parse_message
 from sip.timers import cancel_timer
 
 # Members of an enumeration are looked up slowly (0.16 µs); these once.
@@ -156,10 +157,14 @@ class EmergencyCall(RouteLadder):
     # ---- copies of the INVITE ----
 
     def join(self, server: ServerTransaction, request: Request) -> None:
-        """The same INVITE came by another way, too."""
+        """The same INVITE came by another way, too: what the first way has heard it hears at once."""
         copy = Copy(self, server, request)
         server.owner = copy
         self.copies.append(copy)
+        if self.winner is not None and self.server.response:
+            last = parse_message(self.server.response, own=True)
+            if isinstance(last, Response) and 100 < last.status < 200:
+                copy.forward(last, self.router.now())
 
     def _tell_copies(
         self,

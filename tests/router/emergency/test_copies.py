@@ -9,6 +9,7 @@ from tests.support.call_world import (
     PROVIDER_A,
     PROVIDER_B,
     RELAY,
+    SDP,
     CallWorld,
     Sent,
     cancel_of,
@@ -58,6 +59,20 @@ def test_it_is_one_call_and_both_ways_hear_of_it(tmp_path: Path) -> None:
     assert len(world.events(CallIntent)) == 1
     assert world.router.counts["copies_of_calls"] == 1
     assert not world.router.emergency.being_set_up
+
+
+def test_a_way_that_opens_while_the_call_rings_hears_so(tmp_path: Path) -> None:
+    """A PBX turns to its second way where the answers of the first do not reach it."""
+    world = CallWorld(tmp_path)
+    first, second = fork()
+    sent = one(world.receive(first, PBX), "INVITE")
+    world.receive(response(sent.message, 183, body=SDP, extra=("Content-Type: application/sdp",)), PROVIDER_A)
+    ringing = one(world.receive(second, SECOND), 183)
+    assert ringing.to == SECOND
+    assert vias(ringing) == ["SIP/2.0/UDP 10.0.0.10:5080;branch=z9hG4bKother"]
+    assert ringing.message.body == SDP
+    out = world.receive(response(sent.message, 200), PROVIDER_A)
+    assert {answer.to for answer in of(out, 200)} == {PBX, SECOND}
 
 
 def test_a_way_that_is_given_up_ends_nothing(tmp_path: Path) -> None:
