@@ -66,18 +66,22 @@ def unusable_urls(path: Path) -> list[Problem]:
 
 
 def unusable_templates(path: Path) -> list[Problem]:
-    """A problem for each template of a contact that cannot be read."""
-    from router.notices.templates import problems_of
+    """A problem for each template of a contact that cannot be read, or that fails with a call such as there are."""
+    from router.notices.template_trials import failing_templates
 
     root = read_source(path).root
     contacts = substitute(root, path.parent)[0].get("contacts") if root is not None else None
     found: list[Problem] = []
     for name, (_, contact) in contacts.entries.items() if isinstance(contacts, Mapping) else ():
-        folder = contact.get("templates") if isinstance(contact, Mapping) else None
+        if not isinstance(contact, Mapping):
+            continue
+        folder, language = contact.get("templates"), contact.get("language")
         if isinstance(folder, Scalar) and folder.text:
             place = path.parent / folder.text
             words = (
-                problems_of(place) if place.is_dir() else ["no such folder; `edge911 contacts templates` makes one"]
+                failing_templates(place, str(language.text) if isinstance(language, Scalar) else "en")
+                if place.is_dir()
+                else ["no such folder; `edge911 contacts templates` makes one"]
             )
             found += [Problem.at(folder.place, ("contacts", name, "templates"), one) for one in words]
     return found

@@ -187,17 +187,7 @@ class NoticeWriter:
         from router.notices.templates import render
 
         language = contact.language
-        place = self._place(occurrence.site, event.zone if isinstance(event, CallIntent) else "")
-        facts = {
-            **notice_facts(
-                notice, event, language, site=place.site_name, zone=place.zone_name, zone_of=place.timezone
-            ),
-            "kind": occurrence.kind,
-            "count": occurrence.detail.get("more", 0) + 1,
-            "record": occurrence.call,
-            "node": self.config.node,
-            "call_url": self.links.call_url(occurrence.call),
-        }
+        facts = self.facts(notice, event, occurrence, contact)
         folder = self.directory / (contact.templates or "")
         kind = base_kind(occurrence.kind)
         if form is not Form.FULL:
@@ -209,6 +199,22 @@ class NoticeWriter:
         if body is None and subject == notice.subject:
             return None
         return Notice(subject=subject, body=body or notice.body)
+
+    def facts(
+        self, notice: Notice, event: CallIntent | CallRefused | None, occurrence: Occurrence, contact: Contact
+    ) -> dict[str, object]:
+        """All that a template of the contact may say of an occurrence; `notice` is it in the supplied words."""
+        place = self._place(occurrence.site, event.zone if isinstance(event, CallIntent) else "")
+        return {
+            **notice_facts(
+                notice, event, contact.language, site=place.site_name, zone=place.zone_name, zone_of=place.timezone
+            ),
+            "kind": occurrence.kind,
+            "count": occurrence.detail.get("more", 0) + 1,
+            "record": occurrence.call,
+            "node": self.config.node,
+            "call_url": self.links.call_url(occurrence.call),
+        }
 
     def _place(self, site_id: str, zone: str) -> "_Place":
         site = next((site for site in self.config.sites if site.id == site_id), None)

@@ -32,22 +32,25 @@ def render(folder: Path, language: str, kind: str, part: str, facts: Mapping[str
         for place in (folder / language, folder):
             path = place / name
             try:
-                changed_at = path.stat().st_mtime_ns
-            except OSError:
+                return rendered(path, part, facts)
+            except (FileNotFoundError, NotADirectoryError):
                 continue
-            try:
-                text = _template(path, changed_at).render({**facts, "range": _Turns().range})
-                if not text.strip() and part == "body":
-                    raise ValueError("it says nothing")
             except Exception as error:  # whatever somebody wrote: the supplied words go out
                 fields = {"template": str(path), "reason": type(error).__name__, "words": str(error)[:200]}
                 log.error("template-failed", extra={"event_fields": fields})
                 return None
-            if part in ("subject", "short"):
-                text = " ".join(text.split())
-            text = text.strip("\n")[: LONGEST[part]]
-            return text if part != "body" else f"{text}\n"
     return None
+
+
+def rendered(path: Path, part: str, facts: Mapping[str, Any]) -> str:
+    """What one template makes of a notice's facts. Raises OSError, and whatever its author brought about."""
+    text = _template(path, path.stat().st_mtime_ns).render({**facts, "range": _Turns().range})
+    if not text.strip() and part == "body":
+        raise ValueError("it says nothing")
+    if part in ("subject", "short"):
+        text = " ".join(text.split())
+    text = text.strip("\n")[: LONGEST[part]]
+    return text if part != "body" else f"{text}\n"
 
 
 @lru_cache(maxsize=256)
@@ -119,22 +122,6 @@ def _environment() -> SandboxedEnvironment:
     return environment
 
 
-def problems_of(folder: Path) -> list[str]:
-    """What is wrong with the templates of a folder: files that are none, and what Jinja2 cannot read."""
-    found = []
-    for path in sorted(folder.rglob("*.j2")):
-        kind, _, part = path.name.removesuffix(".j2").partition(".")
-        if part not in PARTS or not kind:
-            found.append(f"{path.name}: not called KIND.PART.j2 with one of {', '.join(PARTS)}")
-            continue
-        try:
-            _environment().from_string(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
-            line = getattr(error, "lineno", None)
-            found.append(f"{path.name}{f':{line}' if line else ''}: {error}")
-    return found
-
-
 def export(folder: Path) -> list[Path]:
     """Write the supplied templates into a folder, one within for each language. Raises OSError; nothing that is there
     is overwritten (FileExistsError)."""
@@ -153,4 +140,4 @@ def supplied_folder() -> Path:
     return _SUPPLIED
 
 
-__all__ = ["LONGEST", "PARTS", "export", "problems_of", "render", "supplied_folder"]
+__all__ = ["LONGEST", "PARTS", "export", "render", "rendered", "supplied_folder"]

@@ -12,7 +12,8 @@ from router.notices.contact_urls import unusable_templates
 from router.notices.links import Links
 from router.notices.notice_writer import NoticeWriter, Occurrence
 from router.notices.receivers.forms import Form
-from router.notices.templates import export, problems_of
+from router.notices.template_trials import failing_templates
+from router.notices.templates import export
 from tests.router.notice_events import intent, refused
 
 CONFIG = Config.model_validate(
@@ -134,7 +135,35 @@ def test_check_names_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
     assert "call.body.j2:2" in found[0][2]
     assert "call.sms.j2" in found[1][2]
     assert "no such folder" in found[2][2]
-    assert problems_of(tmp_path / "own")
+    assert failing_templates(tmp_path / "own", "en")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "told"),
+    [
+        ("call.body.j2", "a\n{{ location.floor }}", 2, "'location' is undefined"),
+        ("call.subject.j2", "{{ location_lines[0] }}", 1, "without a location"),
+        ("notice.short.j2", "\n\n{{ callback[5] | int + 1 }}{{ callback[0] }}", 3, "callback"),
+        ("fr/call.body.j2", "{% if language == 'fr' %}\n{{ salut }}\n{% endif %}", 2, "'salut' is undefined"),
+        ("notice.body.j2", "{% if is_about_one_call %}{{ time }}{% endif %}", None, "it says nothing"),
+        ("call.body.j2", "{{ 1 / (place | length) }}", 1, "division"),
+        ("appel.body.j2", "a", None, "no notice is called appel"),
+        ("call.spoken.j2", "{{ callback.startswith('+1') and device.upper('x') }}", 1, "upper"),
+    ],
+)
+def test_check_tries_each_template_with_calls_such_as_there_are(
+    tmp_path: Path, name: str, text: str, line: int | None, told: str
+) -> None:
+    (tmp_path / "fr").mkdir()
+    (tmp_path / name).write_text(text)
+    (found,) = failing_templates(tmp_path, "en")
+    assert found.startswith(f"{name}:{line}: " if line else f"{name}: ")
+    assert told in found
+
+
+@pytest.mark.parametrize("language", ["en", "fr", "de"])
+def test_the_supplied_templates_stand_every_trial(folder: Path, language: str) -> None:
+    assert failing_templates(folder / "own", language) == []
 
 
 def test_the_end_of_a_call_nobody_knows_goes_out_in_plain_words(tmp_path: Path) -> None:
