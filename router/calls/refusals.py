@@ -11,9 +11,10 @@ IN_ALL = 60
 
 
 class RefusalLimit:
-    """Counts refusals by source and minute. A /64 counts as one source of IPv6."""
+    """Counts refusals by source (a /64 is one of IPv6) and minute. per_source: so many of one a minute are let by."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_source: int = PER_SOURCE) -> None:
+        self._per_source = per_source
         self._minute = -1
         self._by_source: Counter[str] = Counter()
         self._calls: set[str] = set()
@@ -26,7 +27,7 @@ class RefusalLimit:
             self._by_source.clear()
             self._calls.clear()
         source = _source_of(host)
-        if call in self._calls or self._by_source[source] >= PER_SOURCE or len(self._calls) >= IN_ALL:
+        if call in self._calls or self._by_source[source] >= self._per_source or len(self._calls) >= IN_ALL:
             return False
         self._by_source[source] += 1
         self._calls.add(call)

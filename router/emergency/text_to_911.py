@@ -29,6 +29,8 @@ from sip.uri import parse_sip_uri, scheme_of
 
 log = logging.getLogger(__name__)
 
+PER_SENDER = 20
+"""Texts of one sender that are answered and told in a minute: more than a person in need writes."""
 LONGEST_TEXT = 500
 """Characters of the text that people on site are shown."""
 _WARNING = "there is no text service to 911; make a voice call"
@@ -39,7 +41,7 @@ class TextTo911:
 
     def __init__(self, around: Surroundings) -> None:
         self.around = around
-        self.limit = RefusalLimit()
+        self.limit = RefusalLimit(PER_SENDER)
 
     def receive(
         self, server: ServerTransaction, request: Request, kind: CallKind, plan: Callable[[], CallPlan], now: float
@@ -49,7 +51,9 @@ class TextTo911:
         around.counts["texts_to_911"] += 1
         sender = sender_of(request)
         call_id = request.call_id.decode("latin-1")
-        if not self.limit.allows(f"{server.flow.host} {sender!r}", call_id, now):
+        # There are phones that give all texts of a conversation one Call-ID.
+        text_id = f"{call_id} {request.cseq}"
+        if not self.limit.allows(f"{server.flow.host} {sender!r}", text_id, now):
             around.counts["texts_to_911_limited"] += 1
             self._refuse(server, now)
             return

@@ -154,15 +154,25 @@ def test_a_telephone_number_is_answered(tmp_path: Path) -> None:
 
 def test_two_automatic_answerers_end(tmp_path: Path) -> None:
     world = CallWorld(tmp_path)
-    answered = [world.receive(message(number=number)) for number in range(10)]
-    assert [len(of(out, "MESSAGE")) for out in answered] == [1] * 5 + [0] * 5
+    answered = [world.receive(message(number=number)) for number in range(25)]
+    assert [len(of(out, "MESSAGE")) for out in answered] == [1] * 20 + [0] * 5
     limited = one(answered[-1], 480)
     assert "make a voice call" in limited.message.get("warning")
-    assert len(world.events(CallRefused)) == 5
+    assert len(world.events(CallRefused)) == 20
     other = world.receive(message(number=99, sender="<sip:4103@pbx.example.com>"))
     assert bounce_of(other), "another sender behind the same address is told"
     world.now += 61
     assert bounce_of(world.receive(message(number=100)))
+
+
+def test_each_text_of_a_conversation_is_answered_and_recorded(tmp_path: Path) -> None:
+    """Some phones give all of them one Call-ID, and a CSeq each."""
+    world = CallWorld(tmp_path)
+    for cseq in (1, 2, 3):
+        raw = message(number=1).replace(b"CSeq: 1 MESSAGE", b"CSeq: %d MESSAGE" % cseq)
+        raw = raw.replace(b"branch=z9hG4bK", b"branch=z9hG4bK%d" % cseq)
+        assert bounce_of(world.receive(raw))
+    assert len({event.id for event in world.events(CallRefused)}) == 3
 
 
 def test_a_bounce_back_that_nobody_takes_is_counted(tmp_path: Path) -> None:
