@@ -135,7 +135,7 @@ class App:
             domain=loaded.config.own_domain,
             began=time.time(),
             now=self.loop.time,
-            distrust=self.router.distrust,
+            renew=self.router.renew,
         )
         self.edge = SipEdge(
             self.router.stack,

@@ -35,3 +35,5 @@ ACCEPTED_PER_WAKEUP = 16
 MAX_STRANGERS = 64
 """Connections from sources in no listed network, all together: enough for a 911 call to be refused politely."""
 STRANGER_MESSAGE_BYTES = 65_536
+KNOWN_LINES = 10_000
+"""Addresses of which it is kept how long a connection took."""

@@ -519,3 +519,11 @@ class SipEdge:
     def distrust(self, flow: Flow) -> None:
         """Nothing came back over the connection to this address: the next request gets a new one."""
         self.streams.distrust(flow)
+
+    def renew(self, flow: Flow) -> None:
+        """The same, but the connection is used until a new one stands."""
+        self.streams.renew(flow)
+
+    def line_seconds(self, flow: Flow) -> float:
+        """How much of the time to an answer the line to this address takes, as far as that is known."""
+        return self.streams.line_seconds(flow)

@@ -92,6 +92,8 @@ class Streams:
         self.connections: dict[int, Connection] = {}
         self.by_address: dict[Key, int] = {}
         self.opening: dict[Key, Opening] = {}
+        self.took: dict[tuple[str, str, int], float] = {}
+        """Seconds that the last connection to an address took to be opened, its handshake included."""
         self.buffer = memoryview(bytearray(limits.STREAM_BUFFER))
         self.hosts: Counter[str] = Counter()
         """Accepted connections by the peer's address, those in a handshake included."""
@@ -252,6 +254,28 @@ class Streams:
             self._unlist(connection)
             self.edge.counts["connections_distrusted"] += 1
 
+    def renew(self, flow: Flow) -> None:
+        """Nothing came back over the connection to this address: a new one takes its place as soon as it stands, and
+        until then the old one is used. The peer may only be one that does not answer what it was asked."""
+        old = self.connection_to(flow)
+        if old is None:
+            return
+
+        def told(failure: str) -> None:
+            if failure:
+                self._unlist(old)
+
+        self.edge.counts["connections_distrusted"] += 1
+        self.open(flow).listeners.append(told)
+
+    def line_seconds(self, flow: Flow) -> float:
+        """How much of the time to an answer the line takes: a round trip, and where no connection stands its opening,
+        as long as the last one took. 0 for UDP, and where none was ever opened."""
+        transport = flow.point.transport
+        took = self.took.get((transport, flow.host, flow.port), 0.0)
+        round_trip = took / 2 if transport == "tls" else took  # TCP costs one round trip, TLS at least one more
+        return round_trip if self.connection_to(flow) is not None else took + round_trip
+
     # ---- opening ----
 
     def open(self, flow: Flow) -> Opening:
@@ -276,9 +300,13 @@ class Streams:
     async def _open(self, key: Key, point: ListeningPoint, opening: Opening) -> None:
         connection: Connection | None = None
         failure = ""
+        began = self.edge.now()
         try:
             async with asyncio.timeout(limits.CONNECT_SECONDS):
                 connection = await self._connect(key, point)
+            if len(self.took) >= limits.KNOWN_LINES:
+                self.took.clear()
+            self.took[key[:3]] = self.edge.now() - began
         except Exception as error:  # whatever it is, who waits must be told
             failure = failure_of(error)
             self.edge.counts["connect_failed"] += 1

@@ -376,6 +376,15 @@ class CallRouter:
         if self.edge is not None:
             self.edge.distrust(flow)
 
+    def renew(self, flow: Flow) -> None:
+        """Have the edge open a new connection to this address, and use the old one until it stands."""
+        if self.edge is not None:
+            self.edge.renew(flow)
+
+    def line_seconds(self, flow: Flow) -> float:
+        """How much of the time to an answer the line to this address takes, as far as that is known."""
+        return self.edge.line_seconds(flow) if self.edge is not None else 0.0
+
     def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
         """Ask the edge for a connection."""
         if self.edge is None:

@@ -35,6 +35,12 @@ class Edge(Protocol):
     def distrust(self, flow: Flow) -> None:
         """Use a new connection to this address next time."""
 
+    def renew(self, flow: Flow) -> None:
+        """The same, but use the old one until the new one stands."""
+
+    def line_seconds(self, flow: Flow) -> float:
+        """How much of the time to an answer the line takes, as far as that is known."""
+
     def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
         """Find out whether a connection can be had; told an empty string, or the name of what stopped it."""
 

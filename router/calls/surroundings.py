@@ -118,6 +118,9 @@ class Surroundings(Protocol):
     def distrust(self, flow: Flow) -> None:
         """Nothing came back over the connection to this address: use a new one next time."""
 
+    def line_seconds(self, flow: Flow) -> float:
+        """How much of the time to an answer the line to this address takes, as far as that is known."""
+
     def write(self, event: JournalEvent) -> None:
         """Append to the journal before anything more is sent."""
 

@@ -17,10 +17,10 @@ from router.emergency.decision import CallPlan
 from router.emergency.provider_invite import Outgoing, Reference, request_for
 from router.emergency.route_target import RouteTarget, sent_to
 from router.emergency.route_try import LEAST_SHARE, RouteTry
-from router.network.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to
+from router.network.approach import BROKEN, NO_ANSWER, REFUSED, Approach, Step, approach_to, ways_to
 from router.network.trunks import MESSAGE_LIMIT, Hop, Way
 from router.references.issuing import NOT_KEPT
-from sip.branch import Branch, Failure
+from sip.branch import Branch, BranchState, Failure
 from sip.locating import Located, Where
 from sip.machines import ServerTransaction
 from sip.message import Edits, Request
@@ -37,6 +37,8 @@ WITHOUT = b"w"
 """In a target's mark: the INVITE once more, without what we added to its body."""
 
 NO_ADDRESS = "no-address"
+
+_HAS_ANSWERED = frozenset({BranchState.TRYING, BranchState.RINGING})
 
 _COUNTED = {outcome: f"route_{outcome}" for outcome in RouteOutcome}
 
@@ -143,9 +145,9 @@ class RouteLadder(ResponseContext):
                 return None
             index, step = self.ladder[self.position]
             self.position += 1
-            if self.trunks.health.down:
-                step = self._hurried(step)
             hops = self._hops(step)
+            if self.trunks.health.down:
+                step = self._hurried(step, hops)
             self.route = RouteTry(step, index, hops, now)
             if not hops and self._ask_names((self.route,), self.trunks.names_never_asked(step.trunk), now):
                 return None
@@ -231,13 +233,19 @@ class RouteLadder(ResponseContext):
         if self.winner is None and not self.next_route(now):
             self.finish_if_exhausted(now)
 
-    def _hurried(self, step: RouteStep) -> RouteStep:
-        """A route known to be down, while one comes after it that is not: T1 to show that it lives after all."""
+    def _hurried(self, step: RouteStep, hops: Sequence[Hop]) -> RouteStep:
+        """A route known to be down, while one comes after it that is not: T1 to show that it lives after all, and
+        what the line to it takes (TCP and TLS: T1 is meant for a near one)."""
         if step.timeout <= PROBE_SECONDS or not self.trunks.is_down(step.trunk):
             return step
         if all(self.trunks.is_down(later.trunk) for _, later in self.ladder[self.position :]):
             return step
-        return replace(step, timeout=PROBE_SECONDS)
+        seconds = PROBE_SECONDS + max((self._line_seconds(step.trunk, hop) for hop in hops), default=0.0)
+        return replace(step, timeout=min(step.timeout, round(seconds, 2)))
+
+    def _line_seconds(self, trunk: str, hop: Hop) -> float:
+        ways = ways_to(self.trunks, self.trunks.states[trunk], hop, self.server.flow.point)
+        return self.router.line_seconds(ways[0].flow if ways else hop.flow)
 
     def _next_hop(self, route: RouteTry, now: float) -> RouteTarget | None:
         taken = route.take(now)
@@ -358,8 +366,40 @@ class RouteLadder(ResponseContext):
         now = self.router.now()
         if self.awaiting is not target or approach.current is not step:
             approach.state.note(step.way, step.flow, failure, now)
+            if step.way is Way.TLS and not failure:
+                self._go_after_all(target, approach, step, now)
             return
         self._on_way(target, approach, step, failure, now)
+
+    def _go_after_all(self, target: RouteTarget, approach: Approach, step: Step, now: float) -> None:
+        """TLS stands later than it was waited for: the peer is far away, and may speak nothing else. Where it has
+        answered nothing by another way, it gets the INVITE by this one."""
+        if self.cancelled or self.final_status or self.winner is not None:
+            return
+        if self.awaiting is target:  # for another way, which is not needed any more
+            approach.current = step
+            self._on_way(target, approach, step, "", now)
+            return
+        earlier = [branch for branch in self.branches if _is_same_place(branch, target)]
+        if any(branch.final is not None or branch.state in _HAS_ANSWERED for branch in earlier):
+            return
+        is_current = any(not branch.given_up for branch in earlier)
+        late = self.target(
+            target.route, target.hop, *target.route.again(now), with_location=target.with_location, mark=b"l"
+        )
+        if any(branch.target.label == late.label for branch in self.branches):
+            return
+        late.flow = step.flow
+        approach.state.way = step.way
+        self.record_route(late)
+        for branch in earlier:
+            branch.stop_timers()
+            branch.given_up = True
+        if not is_current:
+            late.timeout = late.progress_timeout = None
+        branch = self.start_branch(late, now)
+        # Where the next route has begun meanwhile this one is as any that was given up: it may still ring first.
+        branch.given_up = not is_current
 
     def on_timer(self, name: str, now: float) -> None:
         """A connection, or DNS, was waited for long enough; it goes on being opened, or asked, for the next call."""
@@ -514,3 +554,9 @@ class RouteLadder(ResponseContext):
                 request_uri=target.request.uri.decode("latin-1") if target is not None and is_started else "",
             )
         )
+
+
+def _is_same_place(branch: Branch, target: RouteTarget) -> bool:
+    """True where a branch goes to the place of a target, by whatever way."""
+    other = branch.target
+    return isinstance(other, RouteTarget) and other.route.index == target.route.index and other.hop == target.hop

@@ -100,14 +100,14 @@ class Probes:
         domain: str,
         began: float,
         now: Callable[[], float],
-        distrust: Callable[[Flow], None] = lambda _: None,
+        renew: Callable[[Flow], None] = lambda _: None,
     ) -> None:
         self.stack = stack
         self.health = health
         self.counts: Counter[str] = Counter()
         self.domain = domain.encode()
         self.now = now
-        self.distrust = distrust
+        self.renew = renew
         self.trunks: Trunks | None = None
         self.emergency: Collection[str] = ()
         self.is_stopped = False
@@ -250,7 +250,7 @@ class Probes:
         flow = probe.flow
         self._settle(probe)
         if flow is not None and flow.point.reliable and reason == "no-answer":
-            self.distrust(flow)
+            self.renew(flow)
         hop = self._hop_of(probe) if probe.others and not self.is_stopped else None
         if hop is not None:
             self._ask(probe, hop, now)

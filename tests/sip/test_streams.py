@@ -252,6 +252,38 @@ async def test_one_connection_serves_requests_answers_and_requests_back(transpor
 
 
 @within
+async def test_a_doubtful_connection_is_used_until_a_new_one_stands(transport: str, tls: Contexts) -> None:
+    here, there = Node(transport, tls), Node(transport, tls)
+    await there.edge.listen_stream(there.point, HOST)
+    peer = TlsPeer(HOST, verified=True, authorities="") if transport == "tls" else None
+    flow = here.flow_to(there, peer)
+    assert here.edge.line_seconds(flow) == 0, "nothing is known yet"
+    assert await here.reach(flow) == ""
+    assert 0 < here.edge.line_seconds(flow) < PATIENCE
+    old = here.edge.streams.connection_to(flow)
+    here.edge.renew(flow)
+    assert here.edge.streams.connection_to(flow) is old
+    await until(lambda: here.edge.streams.connection_to(flow) is not old)
+    assert here.edge.streams.connection_to(flow) is not None
+    assert old is not None
+    assert here.edge.is_connected(old.flow.connection), "what came over it is answered there"
+
+
+@within
+async def test_a_doubtful_connection_goes_where_no_new_one_is_to_be_had(transport: str, tls: Contexts) -> None:
+    here, there = Node(transport, tls), Node(transport, tls)
+    await there.edge.listen_stream(there.point, HOST)
+    peer = TlsPeer(HOST, verified=True, authorities="") if transport == "tls" else None
+    flow = here.flow_to(there, peer)
+    assert await here.reach(flow) == ""
+    for server in there.edge.streams.servers:
+        server.close()
+    here.edge.renew(flow)
+    await until(lambda: here.edge.streams.connection_to(flow) is None)
+    assert here.edge.line_seconds(flow) > 0, "what it took is kept"
+
+
+@within
 async def test_requests_to_a_trunk_go_over_a_connection_of_its_own_making_only_where_it_asks(
     transport: str, tls: Contexts
 ) -> None:

@@ -136,6 +136,9 @@ class FakeEdge:
     waiting: list[Callable[[str], None]] = field(default_factory=list)
 
     distrusted: list[Flow] = field(default_factory=list)
+    renewed: list[Flow] = field(default_factory=list)
+    line: float = 0.0
+    """Seconds that the line takes of the time to an answer."""
     connections: set[int] = field(default_factory=lambda: {7})
     held: list[tuple[Flow, float]] = field(default_factory=list)
     flushed: int = 0
@@ -152,6 +155,13 @@ class FakeEdge:
     def distrust(self, flow: Flow) -> None:
         """Remember it."""
         self.distrusted.append(flow)
+
+    def renew(self, flow: Flow) -> None:
+        """Remember it."""
+        self.renewed.append(flow)
+
+    def line_seconds(self, _: Flow) -> float:
+        return self.line
 
     def connect(self, flow: Flow, told: Callable[[str], None]) -> None:
         self.asked.append(flow)

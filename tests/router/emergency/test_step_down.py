@@ -8,9 +8,10 @@ import pytest
 
 from e911.record import RouteEvent, RouteOutcome
 from router.network.approach import STEPS_WAIT, TLS_WAIT
+from router.network.trunk_health import place_of
 from router.network.trunks import TLS_FAILED_SECONDS, Way
 from sip.flow import TlsPeer
-from tests.support.call_world import CONFIG, PROVIDER_B, CallWorld, Sent, cancel_of, invite, of, one, response
+from tests.support.call_world import CONFIG, PROVIDER_B, RELAY, CallWorld, Sent, cancel_of, invite, of, one, response
 
 HOST = "203.0.113.31"
 VERIFIED = TlsPeer(HOST, True, "")
@@ -150,15 +151,97 @@ def test_of_a_short_timeout_only_a_part_is_for_the_steps(tmp_path: Path) -> None
     assert of(world.advance(0.25), "INVITE", (HOST, 5060))
 
 
+def gone_by_udp(world: CallWorld, call: bytes = b"") -> tuple[Sent, Callable[[str], None]]:
+    """The INVITE that went by UDP as TLS took too long, and what says that TLS stands after all."""
+    world.receive(call or invite())
+    sent = one(world.advance(STEPS_WAIT + 0.01), "INVITE")
+    assert sent.transport == "udp"
+    return sent, world.edge.waiting[0]
+
+
 def test_a_connection_that_comes_late_serves_the_next_call(make: Make) -> None:
     world = make()
-    world.receive(invite())
-    world.advance(STEPS_WAIT + 0.01)
-    late = world.edge.waiting[0]
+    sent, late = gone_by_udp(world)
+    world.receive(response(sent.message, 100), (HOST, 5060))
     late("")
     assert not of(world.sent(), "INVITE"), "this call has gone another way"
     world.receive(invite())
     assert asked(world) == ("tls", 5061, VERIFIED)
+
+
+def test_and_this_one_where_nothing_came_by_another_way(make: Make) -> None:
+    world = make()
+    sent, late = gone_by_udp(world)
+    world.advance(0.5)
+    late("")
+    by_tls = one(world.sent(), "INVITE")
+    assert (by_tls.transport, by_tls.peer) == ("tls", VERIFIED)
+    assert by_tls.message.branch != sent.message.branch
+    assert by_tls.message.all("record-route")[0].startswith("<sip:10.0.0.5:5061;transport=tls;lr;")
+    world.receive(response(by_tls.message, 100), (HOST, 5061), "tls")
+    assert not of(world.advance(3), "INVITE", PROVIDER_B), "it has the call for its progress_timeout"
+    assert of(world.receive(response(by_tls.message, 180), (HOST, 5061), "tls"), 180)
+
+
+def test_a_silent_one_costs_no_more_than_the_time_of_the_route_and_an_answer(make: Make) -> None:
+    world = make()
+    _, late = gone_by_udp(world)
+    late("")
+    one(world.sent(), "INVITE")
+    assert not of(world.advance(1.4), "INVITE", PROVIDER_B)
+    assert of(world.advance(0.2), "INVITE", PROVIDER_B)
+
+
+def test_a_late_one_may_ring_although_the_next_route_has_begun(make: Make) -> None:
+    world = make()
+    _, late = gone_by_udp(world)
+    backup = one(world.advance(1.55), "INVITE", PROVIDER_B)
+    late("")
+    by_tls = one(world.sent(), "INVITE")
+    assert by_tls.transport == "tls"
+    assert not of(world.advance(1), "INVITE", RELAY), "the backup keeps its time"
+    world.receive(response(backup.message, 100), PROVIDER_B)
+    rings = world.receive(response(by_tls.message, 180), (HOST, 5061), "tls")
+    assert of(rings, 180)
+    assert of(rings, "CANCEL", PROVIDER_B)
+
+
+@pytest.mark.parametrize("end", ["rings", "cancelled"])
+def test_it_comes_too_late_for_a_call_that_is_served_or_over(make: Make, end: str) -> None:
+    world, call = make(), invite()
+    _, late = gone_by_udp(world, call)
+    backup = one(world.advance(1.55), "INVITE", PROVIDER_B)
+    if end == "rings":
+        world.receive(response(backup.message, 180), PROVIDER_B)
+    else:
+        world.receive(cancel_of(call))
+    late("")
+    assert not of(world.sent(), "INVITE")
+
+
+def test_tls_that_stands_while_tcp_is_awaited_is_taken(make: Make) -> None:
+    world = make()
+    world.receive(invite())
+    world.advance(TLS_WAIT + 0.01)
+    assert asked(world) == ("tcp", 5060, None)
+    world.edge.waiting[0]("")
+    assert invited(world.sent()) == ("tls", 5061, VERIFIED)
+
+
+def test_a_known_down_provider_far_away_has_what_the_line_takes_beside_its_half_second(tmp_path: Path) -> None:
+    far = {"target": f"sip:{HOST};transport=tls", "probe": "off"}
+    emergency = {**CONFIG["emergency"]}
+    emergency["routes"] = emergency["routes"][:1]
+    world = CallWorld(
+        tmp_path, trunks={**CONFIG["trunks"], "ers-a": far}, listen=LISTEN, tls=OWN, emergency=emergency
+    )
+    (hop,) = world.router.trunks.hops("ers-a")
+    world.router.trunks.health.down[place_of(hop.flow)] = "no-answer"
+    world.edge.line = 0.6
+    world.receive(invite())
+    assert invited(world.reached(True)) == ("tls", 5061, VERIFIED)
+    assert not of(world.advance(1.05), "INVITE", RELAY)
+    assert of(world.advance(0.1), "INVITE", RELAY)
 
 
 def test_something_that_speaks_no_tls_at_the_port_of_tls_is_asked_in_tcp_there(make: Make) -> None:

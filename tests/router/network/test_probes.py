@@ -48,7 +48,7 @@ class ProbedWorld(CallWorld):
             domain="edge.example.com",
             began=1.0,
             now=lambda: self.now,
-            distrust=self.edge.distrust,
+            renew=self.edge.renew,
         )
         self.probes.use(self.router.trunks)
 
@@ -292,7 +292,7 @@ def test_a_silent_connection_is_not_asked_again(tmp_path: Path) -> None:
     world = ProbedWorld(tmp_path, ers_a={"target": "sip:203.0.113.31:5060;transport=tcp"})
     world.dead.add(PROVIDER_A)
     world.live(4)
-    assert [(flow.host, flow.port) for flow in world.edge.distrusted][:1] == [PROVIDER_A]
+    assert [(flow.host, flow.port) for flow in world.edge.renewed][:1] == [PROVIDER_A]
 
 
 def test_after_the_end_nothing_is_sent(world: ProbedWorld) -> None:
