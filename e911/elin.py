@@ -200,23 +200,27 @@ class Leases:
     ) -> Choice | None:
         """The ELIN for a caller without a number; None where the place has none. Nothing is lent yet.
 
-        The same caller has the same one again while its lease lasts. Else from the zone, then from the site: the one
-        fewest callers have, of those the one that this node prefers, then the one idle longest. A test call's lease
-        counts little: a 911 call rather takes that number than share one. None free: the least used one is shared.
+        The same caller has the same one again while its lease lasts, but for one that is shared while another has
+        become free. Else from the zone, then from the site: the one fewest callers have, of those the one that this
+        node prefers, then the one idle longest. A test call's lease counts little: a 911 call rather takes that
+        number than share one. None free: the least used one is shared.
         """
         pools = self.pools.of(site, zone)
         if not pools:
             return None
+        kept: Choice | None = None
         own = self._by_caller.get(caller)
         if own is not None and own.is_live(now):
-            for pool in pools:
-                if own.number in pool.numbers:
-                    return Choice(own.number, pool.name, own.reason, own.since)
+            name = next((pool.name for pool in pools if own.number in pool.numbers), None)
+            if name is not None:
+                if not self._real_use(own.number, caller, now, is_test):
+                    return Choice(own.number, name, "", own.since)
+                kept = Choice(own.number, name, SHARED, own.since)
         for pool in pools:
             best = self._best(pool, caller, now, is_test, prefers)
             if not self._real_use(best, caller, now, is_test):
                 return Choice(best, pool.name, "", now)
-        return Choice(self._best(pools[0], caller, now, is_test, prefers), pools[0].name, SHARED, now)
+        return kept or Choice(self._best(pools[0], caller, now, is_test, prefers), pools[0].name, SHARED, now)
 
     def _best(self, pool: Pool, caller: str, now: float, is_test: bool, prefers: Callable[[str], bool]) -> str:
         def rank(item: tuple[int, str]) -> tuple[int, int, bool, float, int]:

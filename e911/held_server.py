@@ -84,7 +84,7 @@ def location_of(document: bytes, wanted: Wanted) -> bytes:
 def location_response(location: bytes) -> bytes:
     """The locationResponse around a PIDF-LO document."""
     body = location.removeprefix(_DECLARATION)
-    if body.lstrip().startswith((b"<?", b"\xef\xbb\xbf")):
+    if body.lstrip().startswith((b"<?", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):  # of an encoding of its own
         body = etree.tostring(parse_document(location), encoding="UTF-8", xml_declaration=False)
     return b'%b<locationResponse xmlns="%b">%b</locationResponse>' % (_DECLARATION, HELD.encode(), body.strip())
 

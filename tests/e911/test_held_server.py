@@ -67,6 +67,8 @@ def test_the_answer_is_a_location_response_around_the_document() -> None:
 def test_a_document_with_a_declaration_of_its_own_fits_in() -> None:
     other = b"<?xml version='1.0' encoding='utf-8' standalone='yes'?>\n" + document().split(b"?>", 1)[1]
     assert_valid(location_response(other))
+    wide = b'<?xml version="1.0" encoding="UTF-16"?>'.decode() + document().decode().partition("?>")[2]
+    assert_valid(location_response(wide.encode("utf-16")))
 
 
 @pytest.mark.parametrize(
