@@ -1,5 +1,5 @@
 """The registered devices for the call process: the last known good ones at once, the database's as soon as it
-answers, then every change within a second.
+answers, then every change within a second, the newest first.
 
 A thread of its own asks the database for the revision of the devices and reads what is new; the event loop only
 gets finished Device objects, a few at a time. Whatever is wrong with the database, calls keep the table they
@@ -8,29 +8,20 @@ have, the health reason says so, and the thread keeps trying.
 
 import asyncio
 import gc
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sqlalchemy import Engine
-
 from e911.location import Device
+from router.locations.device_source import BATCH, Changes, Source, StoppedError, Whole
 from router.locations.last_known_good import LastKnownGood
 from router.process.structured_log import structlog
-from router.store.devices import (
-    StaleRevisionError,
-    changes_since,
-    current_revision,
-    device_batches,
-)
-from router.store.engine import open_store, parse_url, reading, sqlite_path
+from router.store.engine import parse_url
 from router.store.errors import StoreError, database_name
 from router.store.followed import ChangeSignal
 
@@ -48,33 +39,11 @@ _INTERVAL: Final = 0.3
 _WHILE_TOLD: Final = 1.0
 """Between two looks where the database tells of changes (LISTEN): a pooler before it may keep that to itself."""
 _RETRY_AFTER: Final = 1.0
-_WAIT_FOR_LOCK: Final = 1.0
 _SLICE: Final = 40
 """Devices handed over in one turn of the loop: a millisecond of work."""
-_BATCH: Final = 25
-"""Devices parsed by the thread before it lets go of the interpreter lock: half a millisecond of work. A call needs
-the lock anew after each thing it sends or writes."""
 _PAUSE: Final = 0.001
 _MANY: Final = 1000
 """Devices that would be felt in a garbage collection."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """The table was read whole; it goes in the place of what was known."""
-
-    devices: dict[str, Device]
-    ever_held_a_device: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    changed: list[Device]
-    removed: list[str]
-
-
-class _StoppedError(Exception):
-    """The feed was stopped in the middle of reading."""
 
 
 class DeviceFeed:
@@ -102,13 +71,19 @@ class DeviceFeed:
         self._on_change = on_change
         self._on_health = on_health
         self._interval = interval
-        self._source = _Source(url, self._pause)
+        self._source = Source(url, self._pause)
         self._signal: ChangeSignal | None = None
         """The thread's own."""
         self._url = url
         self._kept = LastKnownGood(directory, _name(url)) if directory is not None else None
         self._keep_whole = True
         """The file must be written anew, not appended to."""
+        self._unkept: list[Changes] = []
+        """What calls have, and the file has not yet; the thread's own, as what follows."""
+        self._look_at = 0.0
+        """When new changes are looked for while the file is written (monotonic)."""
+        self._handed = 0
+        """Devices handed over since nothing was left to be read."""
         self._known: dict[str, Device] = {}
         """What calls have, or will have once the queue is empty; the thread's own."""
         self._knew_some = False
@@ -176,7 +151,7 @@ class DeviceFeed:
             self._say(_unread(error.reason, self._known))
             self._log.error("devices-not-read", reason=error.reason, detail=str(error), used=len(self._known))
             return
-        assert isinstance(found, _Whole)  # the first look at a database is always at all of it
+        assert isinstance(found, Whole)  # the first look at a database is always at all of it
         # The file is needed only where the database knows nothing: it takes as long to read as the database.
         kept = [] if found.ever_held_a_device else self._read_kept()
         self._knew_some = found.ever_held_a_device or bool(kept)
@@ -208,14 +183,17 @@ class DeviceFeed:
 
     def _follow(self) -> None:
         try:
-            self._keep()
+            self._keep_whole_file()
             while not self._stopping.is_set():
                 healthy = self._look()
+                if healthy and self._source.has_more:
+                    continue
                 if healthy:
+                    self._keep()
                     self._await_change()
                 else:
                     self._stopping.wait(max(self._interval, _RETRY_AFTER))
-        except _StoppedError:
+        except StoppedError:
             pass
         finally:
             self._source.close()
@@ -234,24 +212,24 @@ class DeviceFeed:
         """One look at the database; True where it could be read."""
         try:
             found = self._source.poll()
-            if isinstance(found, _Whole) and self._is_lost(found):
+            if isinstance(found, Whole) and self._is_lost(found):
                 self._is_emptied = True
                 self._say_on_loop(EMPTIED + _USING_LAST_KNOWN_GOOD)
                 self._first_look_is_over()
                 return True
             if self._is_emptied and found is not None:
                 self._is_emptied = False
-                if not isinstance(found, _Whole):
+                if not isinstance(found, Whole):
                     self._source.close()  # it holds devices again: the next look is at all of it
                     return True
-            changes = self._difference(found.devices) if isinstance(found, _Whole) else found
+            changes = self._difference(found.devices) if isinstance(found, Whole) else found
             if changes is not None:
                 self._hand_over(changes)
-                self._say_on_loop(self._health_of(found) if isinstance(found, _Whole) else HEALTHY)
+                self._say_on_loop(self._health_of(found) if isinstance(found, Whole) else HEALTHY)
             self._first_look_is_over()
             if changes is not None and (changes.changed or changes.removed):
-                self._keep(changes)
-        except _StoppedError:
+                self._unkept.append(changes)
+        except StoppedError:
             raise
         except Exception as error:  # whatever it is, calls go on and the next look begins anew
             self._source.close()
@@ -262,7 +240,7 @@ class DeviceFeed:
             return False
         return True
 
-    def _is_lost(self, found: _Whole) -> bool:
+    def _is_lost(self, found: Whole) -> bool:
         """True for a database that was lost and made anew (a volume that was not mounted in time, a deleted file): it
         never held a device, and we know some. They stay until it holds devices again."""
         return self._knew_some and not found.ever_held_a_device
@@ -272,52 +250,89 @@ class DeviceFeed:
             self._has_looked = True
             self._enqueue(self._looked.set)
 
-    def _difference(self, devices: dict[str, Device]) -> _Changes:
+    def _difference(self, devices: dict[str, Device]) -> Changes:
         changed = []
         for number, (name, device) in enumerate(devices.items(), start=1):
             if self._known.get(name) != device:
                 changed.append(device)
-            if number % (40 * _BATCH) == 0:
+            if number % (40 * BATCH) == 0:
                 self._pause()
-        return _Changes(changed, [name for name in self._known if name not in devices])
+        return Changes(changed, [name for name in self._known if name not in devices])
 
-    def _hand_over(self, changes: _Changes) -> None:
+    def _hand_over(self, changes: Changes) -> None:
         self._knew_some = self._knew_some or bool(changes.changed)
         for device in changes.changed:
             self._known[device.device] = device
-        for name in changes.removed:
-            self._known.pop(name, None)
-        for removed in _slices(changes.removed):
+        gone = [name for name in changes.removed if self._known.pop(name, None) is not None]
+        for removed in _slices(gone):
             self._enqueue(partial(self._on_change, [], removed))
         for changed in _slices(changes.changed):
             self._enqueue(partial(self._on_change, changed, []))
-        if len(changes.changed) >= _MANY:
-            # Many devices are in no cycle and go by their count: later collections need not look at them. Done by
-            # the loop, for what the collector does in the call process is the loop's business alone.
-            self._enqueue(gc.freeze)
+        self._handed += len(changes.changed)
+        if not self._source.has_more:
+            if self._handed >= _MANY:
+                # Many devices are in no cycle and go by their count: later collections need not look at them. Done
+                # by the loop, for what the collector does in the call process is the loop's business alone.
+                self._enqueue(gc.freeze)
+            self._handed = 0
 
-    def _keep(self, changes: _Changes | None = None) -> None:
-        """Bring the last known good file up to date, unless what is known is not the database's."""
-        if self._kept is None or self._source.revision in (None, 0):
+    def _keep(self) -> None:
+        """Bring the last known good file up to date with what was handed over, unless it is not the database's."""
+        while self._unkept and self._may_keep:
+            unkept, self._unkept = self._unkept, []
+            assert self._kept is not None
+            try:
+                if self._keep_whole or self._kept.has_outgrown(len(self._known)):
+                    self._replace_kept()
+                else:
+                    for changes in unkept:
+                        self._kept.append(changes.changed, changes.removed, pause=self._pause_and_look)
+            except StoppedError:
+                raise
+            except Exception as error:  # a full disk, text that no file takes: calls go on without the file
+                self._not_kept(error)
+
+    def _keep_whole_file(self) -> None:
+        """Write the file anew, where what is known is the database's."""
+        if self._may_keep:
+            try:
+                self._replace_kept()
+            except StoppedError:
+                raise
+            except Exception as error:
+                self._not_kept(error)
+
+    def _replace_kept(self) -> None:
+        assert self._kept is not None
+        self._look_at = time.monotonic() + self._interval
+        # A copy, for what is looked for meanwhile changes it.
+        self._kept.replace(list(self._known.values()), pause=self._pause_and_look)
+        self._keep_whole = False
+
+    @property
+    def _may_keep(self) -> bool:
+        return self._kept is not None and self._source.revision not in (None, 0)
+
+    def _not_kept(self, error: Exception) -> None:
+        assert self._kept is not None
+        self._keep_whole = True
+        self._log.warning("last-known-good-not-written", file=str(self._kept.path), detail=str(error))
+
+    def _pause_and_look(self) -> None:
+        """While the file is written: let the loop have the interpreter, and see what is new when it is time."""
+        self._pause()
+        if time.monotonic() < self._look_at:
             return
-        try:
-            if self._keep_whole or changes is None or self._kept.has_outgrown(len(self._known)):
-                self._kept.replace(self._known.values(), pause=self._pause)
-                self._keep_whole = False
-            else:
-                self._kept.append(changes.changed, changes.removed, pause=self._pause)
-        except _StoppedError:
-            raise
-        except Exception as error:  # a full disk, text that no file takes: calls go on without the file
-            self._keep_whole = True
-            self._log.warning("last-known-good-not-written", file=str(self._kept.path), detail=str(error))
+        while self._look() and self._source.has_more:
+            pass
+        self._look_at = time.monotonic() + self._interval
 
     def _pause(self) -> None:
         """Let the loop have the interpreter; no pause where there is no loop yet."""
         if self._loop is None:
             return
         if self._stopping.is_set():
-            raise _StoppedError
+            raise StoppedError
         if not self._hurry:
             time.sleep(_PAUSE)
 
@@ -329,7 +344,7 @@ class DeviceFeed:
         try:
             self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:  # the loop is closed: the process ends
-            raise _StoppedError from None
+            raise StoppedError from None
 
     def _say_on_loop(self, reason: str) -> bool:
         """Tell the health where it changed; True where it did."""
@@ -361,80 +376,9 @@ class DeviceFeed:
         self._health = reason
         self._on_health(reason)
 
-    def _health_of(self, found: _Whole) -> str:
+    def _health_of(self, found: Whole) -> str:
         self._knew_some = self._knew_some or bool(found.devices)
         return HEALTHY
-
-
-class _Source:
-    """The database as the feed reads it: first whole, then what is new; whole again after any trouble."""
-
-    def __init__(self, url: str, pause: Callable[[], None]) -> None:
-        self._url = url
-        self._pause = pause
-        self._engine: Engine | None = None
-        self._file: tuple[int, int] | None = None
-        self.revision: int | None = None
-        """The last change read; None where the whole table must be read."""
-
-    def poll(self) -> _Whole | _Changes | None:
-        """What is new, None where nothing is. Raises StoreError; the next poll then begins anew."""
-        try:
-            return self._poll()
-        except StoreError:
-            self.close()
-            raise
-        except _StoppedError:
-            raise
-        except Exception as error:  # whatever it is, calls go on without it
-            self.close()
-            raise StoreError("database-error", detail=f"{type(error).__name__}: {error}") from error
-
-    def close(self) -> None:
-        """Let go of the database."""
-        self.revision = None
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.dispose()
-
-    def _poll(self) -> _Whole | _Changes | None:
-        self._notice_another_file()
-        if self._engine is None:
-            self._engine = open_store(self._url, create=False, wait=_WAIT_FOR_LOCK)
-            self._file = self._identity()
-        with reading(self._engine) as conn:
-            if self.revision is not None:
-                try:
-                    revision, changed, removed = changes_since(conn, self.revision, batch=_BATCH, pause=self._pause)
-                except StaleRevisionError:
-                    self.revision = None
-                else:
-                    is_new = revision != self.revision
-                    self.revision = revision
-                    return _Changes(changed, removed) if is_new else None
-            revision = current_revision(conn)  # before the devices: what changes between is read again
-            devices: dict[str, Device] = {}
-            for batch in device_batches(conn, _BATCH):
-                devices.update((device.device, device) for device in batch)
-                self._pause()
-        self.revision = revision
-        return _Whole(devices, revision > 0)
-
-    def _notice_another_file(self) -> None:
-        """An SQLite file that was replaced or deleted stays open, and silent, for those who had it open."""
-        identity = self._identity()
-        if self._engine is not None and identity != self._file:
-            self.close()
-
-    def _identity(self) -> tuple[int, int] | None:
-        path = sqlite_path(self._url)
-        if path is None:
-            return None
-        try:
-            status = os.stat(path)
-        except OSError:
-            return None  # opening it says what is wrong
-        return status.st_dev, status.st_ino
 
 
 @contextmanager

@@ -141,29 +141,58 @@ def changes_since(
     A reader with other work gets a `pause` after each `batch` of devices. Raises StaleRevisionError where the
     changes cannot be told; then all_devices tells.
     """
+    last, names = changed_names(conn, revision, batch=batch, pause=pause)
+    changed, removed = list[Device](), list[str]()
+    while names:
+        present, gone = devices_now(conn, newest_of(names, batch), pause=pause)
+        changed += present
+        removed += gone
+    return last, changed, sorted(set(removed))
+
+
+def changed_names(
+    conn: Connection, revision: int, *, batch: int = _BATCH, pause: Callable[[], None] = _no_pause
+) -> tuple[int, list[str]]:
+    """(new revision, names of the devices changed, new or removed since `revision`, each where it changed last).
+
+    A `pause` after each `batch` of names. Raises StaleRevisionError as changes_since does.
+    """
     first, last = conn.execute(select(func.min(device_changes.c.revision), func.max(device_changes.c.revision))).one()
     if (last or 0) == revision:
-        return revision, [], []
+        return revision, []
     if last is None or last < revision or first > revision + 1:
         raise StaleRevisionError(f"changes since revision {revision} are not kept")
-    touched: set[str] = set()
-    wanted = select(device_changes.c.device).where(
-        device_changes.c.revision > revision, device_changes.c.revision <= last
+    wanted = (
+        select(device_changes.c.device)
+        .where(device_changes.c.revision > revision, device_changes.c.revision <= last)
+        .order_by(device_changes.c.revision)
     )
+    touched: dict[str, None] = {}
     with conn.execute(wanted, execution_options={"yield_per": batch}) as result:
         for names in result.scalars().partitions():
-            touched.update(names)
+            for name in names:
+                touched.pop(name, None)
+                touched[name] = None
             pause()
-    # By the batch: to compare, or let go of, 100,000 names in one go would keep other threads from running for long.
-    names, changed, removed = list(touched), list[Device](), list[str]()
-    touched.clear()
-    while names:
-        some = names[-batch:]
-        del names[-batch:]
-        present = _present(conn, some, batch, pause)
-        changed += present.values()
-        removed += [name for name in some if name not in present]
-    return last, changed, sorted(removed)
+    return last, list(touched)
+
+
+def newest_of(names: list[str], most: int) -> list[str]:
+    """The last names of such a list, which loses them.
+
+    By the batch: to compare, or let go of, 100,000 names in one go would keep other threads from running for long.
+    """
+    some = names[-most:]
+    del names[-most:]
+    return some
+
+
+def devices_now(
+    conn: Connection, names: Sequence[str], *, batch: int = _BATCH, pause: Callable[[], None] = _no_pause
+) -> tuple[list[Device], list[str]]:
+    """(those of the named devices that exist, names of those that do not); a `pause` after each `batch`."""
+    present = _present(conn, sorted(names), batch, pause)
+    return list(present.values()), [name for name in names if name not in present]
 
 
 def upsert_devices(

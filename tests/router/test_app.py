@@ -23,7 +23,8 @@ from e911.location import Device
 from router import app as app_module
 from router.app import App
 from router.journal.segments import segments
-from router.locations.device_feed import NOT_READ_YET, _Source
+from router.locations.device_feed import NOT_READ_YET
+from router.locations.device_source import Source as DeviceSource
 from router.locations.last_known_good import LastKnownGood
 from router.network import dns_client, lookups
 from router.network.trunks import Way
@@ -136,13 +137,13 @@ def test_calls_are_served_while_the_database_says_nothing(
     site.fill("4001", "4002")
     site.keep("4001", "4009")
     answers = threading.Event()
-    real_poll = _Source._poll
+    real_poll = DeviceSource._poll
 
-    def poll(source: _Source) -> Any:
+    def poll(source: DeviceSource) -> Any:
         assert answers.wait(PATIENCE)
         return real_poll(source)
 
-    monkeypatch.setattr(_Source, "_poll", poll)
+    monkeypatch.setattr(DeviceSource, "_poll", poll)
     monkeypatch.setattr(app_module, "FIRST_LOOK_SECONDS", 0.05)
 
     async def test() -> None:

@@ -6,7 +6,8 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from psycopg import sql
 from sqlalchemy import Engine
 
 from e911.location import Device
-from router.locations.device_feed import EMPTIED, HEALTHY, NOT_READ_YET, DeviceFeed, _Source
+from router.locations.device_feed import EMPTIED, HEALTHY, NOT_READ_YET, DeviceFeed
+from router.locations.device_source import Source
 from router.locations.last_known_good import LastKnownGood
 from router.store.devices import Value, remove_devices, take_turn, trim_changes, upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
@@ -161,6 +163,72 @@ def test_ten_thousand_changes_come_in_slices_with_turns_of_the_loop_between(stor
     assert calls.largest <= 500
     assert len(set(sizes)) >= 20  # the loop came round while the table grew
     assert calls.said == [HEALTHY]
+
+
+def test_a_change_made_while_many_come_in_does_not_wait_for_them(store_url: str, engine: Engine) -> None:
+    put(engine, {"device": "4001", "name": "before"})
+    calls = Calls(store_url)
+    calls.feed.load_now()
+    order: list[str] = []
+    changed = calls.feed._on_change
+
+    def note(devices: list[Device], removed: list[str]) -> None:
+        order.extend(device.device for device in devices)
+        changed(devices, removed)
+
+    pauses = 0
+    pause = calls.feed._source._pause
+
+    def correct_one() -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 20:
+            put(engine, {"device": "4001", "name": "corrected"})
+        pause()
+
+    calls.feed._on_change = note
+    calls.feed._source._pause = correct_one
+
+    async def test() -> None:
+        async with calls.running():
+            put(engine, *({"device": f"5{number:05d}", "name": "imported"} for number in range(8_000)))
+            await calls.until(lambda: len(order) >= 8_001)
+
+    run(test())
+    assert calls.names["4001"] == "corrected"
+    assert len(calls.table) == 8_001
+    assert order.index("4001") < 4_000
+
+
+def test_a_change_made_while_the_kept_file_is_written_does_not_wait_for_it(
+    store_url: str, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(engine, {"device": "4001", "name": "before"})
+    calls = Calls(store_url, tmp_path / "kept")
+    replace = LastKnownGood.replace
+    came_meanwhile: list[bool] = []
+
+    def slow(kept: LastKnownGood, devices: Iterable[Device], *, pause: Callable[[], None]) -> None:
+        if not came_meanwhile:
+            put(engine, {"device": "4001", "name": "corrected"}, {"device": "4002", "name": "new"})
+            end = time.monotonic() + PATIENCE
+            while calls.names.get("4001") != "corrected" and time.monotonic() < end:
+                pause()
+            came_meanwhile.append(calls.names.get("4001") == "corrected")
+        replace(kept, devices, pause=pause)
+
+    monkeypatch.setattr(LastKnownGood, "replace", slow)
+
+    def is_kept() -> bool:
+        return kept_devices(store_url, tmp_path / "kept") == {"4001": "corrected", "4002": "new"}
+
+    async def test() -> None:
+        async with calls.running():
+            await calls.until(lambda: bool(came_meanwhile))
+            await calls.until(is_kept)
+
+    run(test())
+    assert came_meanwhile == [True]
 
 
 def test_a_reader_left_behind_by_trimming_loads_everything(store_url: str, engine: Engine) -> None:
@@ -540,13 +608,13 @@ def test_a_database_that_does_not_answer_is_waited_for_no_longer_than_asked(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = threading.Event()
-    real_poll = _Source._poll
+    real_poll = Source._poll
 
-    def poll(source: _Source) -> Any:
+    def poll(source: Source) -> Any:
         assert answers.wait(PATIENCE)
         return real_poll(source)
 
-    monkeypatch.setattr(_Source, "_poll", poll)
+    monkeypatch.setattr(Source, "_poll", poll)
     calls = Calls(sqlite_url)
     calls.feed.load_kept()
 
