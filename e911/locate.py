@@ -138,7 +138,8 @@ def locate(
     if query.attachment is not None:
         # What a phone is plugged into says more than the network it is in: a network may reach several places.
         attached, place, reason = attached_at(query.attachment, wiremap, places)
-        network = place or network
+        # At an outlet or access point with an address of its own it is not where its subnet usually is.
+        network = place if attached is not None else place or network
         if attached is not None:
             at_network = attached, place, reason
         elif at_network[0] is None:

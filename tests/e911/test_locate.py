@@ -21,6 +21,7 @@ from e911.location import (
 from e911.numbers import EmergencyNumbers
 from e911.places import SOURCE_CACHE_SIZE, Places
 from e911.record import SourceOutcome
+from e911.wiremap import WiremapEntry
 from tests.e911.worlds import ALL_SOURCES, HQ, MTL, TRUNK, decide, places, reasons
 
 DESK = Device(device="4102", name="Front desk", site="hq", zone="hq-3e", civic=CivicAddress(room="312"))
@@ -55,6 +56,17 @@ def test_a_visitor_is_of_the_site_where_they_are_seen(device: Device) -> None:
     assert decision.contacts == ("front-desk", "accueil"), "where they are first, and where they belong"
     assert decision.callback_source == "site"
     assert decision.callback == HQ.callback
+
+
+def test_an_outlet_with_an_address_of_its_own_is_not_in_the_zone_of_its_subnet() -> None:
+    """Wi-Fi of a branch carried into a subnet of the head office: an ELIN of that floor would send help there."""
+    branch = CivicAddress(country="US", state="NJ", city="Hoboken", house_number="7", street="Garden")
+    decision = decide(user="6000", address=ON_FLOOR, at=WiremapEntry(bssid="001b2c3d4e50", civic=branch))
+    assert decision.location
+    assert decision.location.civic == branch
+    assert (decision.site, decision.site_reason, decision.zone) == (HQ, "default-site", None)
+    at_mtl = decide(user="6000", address=ON_FLOOR, at=WiremapEntry(bssid="001b2c3d4e50", site="mtl"))
+    assert (at_mtl.site, at_mtl.site_reason, at_mtl.zone) == (MTL, "network", None)
 
 
 def test_a_visitor_whose_registration_decides_stays_of_their_site() -> None:

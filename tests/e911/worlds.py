@@ -2,11 +2,13 @@
 
 from ipaddress import ip_network
 
+from e911.attachment import Attachment
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.devices import DeviceTable
 from e911.locate import CallerIdentity, LocationDecision, LocationQuery, Places, locate
 from e911.location import CivicAddress, Device, GeoPoint, LocationSource, Site, Zone
 from e911.numbers import EmergencyNumbers
+from e911.wiremap import WiremapEntry, WiremapTable
 
 NUMBERS = EmergencyNumbers(emergency=frozenset({"911", "9911"}), test=frozenset({"933"}))
 ALL_SOURCES = (
@@ -79,8 +81,10 @@ def decide(
     behind_trunk: bool = False,
     conveyed: Conveyed = NOTHING_CONVEYED,
     hardware: str = "",
+    at: WiremapEntry | None = None,
     now: float = 0.0,
 ) -> LocationDecision:
+    """at: the access point or switch port that the phone names, and what the wiremap has of it."""
     table = DeviceTable()
     for device in devices:
         table.put(device)
@@ -91,8 +95,9 @@ def decide(
         conveyed=conveyed,
         hardware=hardware,
         now=now,
+        attachment=Attachment(bssid=at.bssid, chassis=at.chassis, port=at.port) if at is not None else None,
     )
-    return locate(query, table, among or places(), sources)
+    return locate(query, table, among or places(), sources, WiremapTable([at] if at is not None else []))
 
 
 def reasons(decision: LocationDecision) -> dict[str, str]:
