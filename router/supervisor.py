@@ -7,6 +7,7 @@ die with it (the kernel sees to that), so that after a kill -9 the addresses are
 
 import argparse
 import contextlib
+import json
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 STARTED_SECONDS = 3.0
 """A call process that ends within so long of the very first start cannot serve: its reason is ours."""
@@ -178,10 +180,31 @@ class Child:
             self.process.wait()
 
 
+@dataclass(slots=True)
+class _Log:
+    """How lines are written: for people, or as JSON like those of the processes."""
+
+    node: str | None = None
+
+
+_LOG = _Log()
+
+
+def log_as_json(node: str) -> None:
+    """Write lines as `log.format: json` has them from now on."""
+    _LOG.node = node
+
+
 def say(text: str) -> None:
     """One line on standard error, where anybody takes it."""
+    line = f"edge911: {text}"
+    if _LOG.node is not None:
+        at = time.time()
+        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 1e6):06d}Z"
+        fields = {"event": text, "level": "warning", "timestamp": stamp, "process": "supervisor", "node": _LOG.node}
+        line = json.dumps(fields)
     with contextlib.suppress(OSError, ValueError):
-        print(f"edge911: {text}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def supervise(calls: Child, notices: Child, *others: Child) -> int:
@@ -270,7 +293,10 @@ def main() -> int:
     parser.add_argument("--references", action="store_true", help="start the server of location references, too")
     parser.add_argument("--console", action="store_true", help="start the web console, too")
     parser.add_argument("--self-test", action="store_true", help="start the process of test calls, too")
+    parser.add_argument("--json-log", metavar="NODE", help="write lines as JSON, with this name of the node")
     options = parser.parse_args()
+    if options.json_log is not None:
+        log_as_json(options.json_log)
     os.umask(0o077)  # what the children write says where people are
     # No plugin of anybody's has a say in our configuration, and to look for some takes each child a while.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

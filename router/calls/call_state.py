@@ -55,9 +55,9 @@ class CallState:
     devices: int
     trunks: tuple[TrunkState, ...]
 
-    def is_stale(self, now: float) -> bool:
-        """True where it has said nothing for so long that it may not be running."""
-        return self.at is None or now - self.at > STALE_SECONDS
+    def is_stale(self, now: float, seconds: float = STALE_SECONDS) -> bool:
+        """True where it has said nothing for so long that it may not be running; a time to come says nothing."""
+        return self.at is None or abs(now - self.at) > seconds
 
 
 NOTHING = CallState(at=None, is_serving=False, database="", devices=0, trunks=())

@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
         from router.process.signs_of_life import hold_signals
         from router.process.standard_streams import make_lossy
         from router.process.state_directory import NOT_ALONE, claim
+        from router.supervisor import log_as_json
 
         make_lossy()
         # Not resolved: a symbolic link may be swapped for a new file (that is how some systems reload).
@@ -39,7 +40,9 @@ def register(app: typer.Typer) -> None:
         if unusable:
             print_problems(unusable)
             fail("these contacts could never be told of a 911 call; mend the above, `edge911 check` tries it")
-        print_problems(loaded.warnings, label="warning: ")
+        # Warnings are said by the call process, in its log.
+        if loaded.config.log.format == "json":
+            log_as_json(loaded.config.node)
         state = _state_directory(loaded)
         if claim(state) is None:
             fail(NOT_ALONE.format(state))
@@ -49,6 +52,8 @@ def register(app: typer.Typer) -> None:
         hold_signals()  # until the supervisor can treat them
         # A process of its own kind: small, with nothing in it that could fail. It keeps our process id.
         arguments = ["--config", path, "--state", str(state)]
+        if loaded.config.log.format == "json":
+            arguments += ["--json-log", loaded.config.node]
         if loaded.config.trace.pcap is not None or loaded.config.trace.hep is not None:
             arguments.append("--trace")
         if loaded.config.locations.reference_server is not None:
@@ -63,16 +68,16 @@ def register(app: typer.Typer) -> None:
 def _state_directory(loaded: "LoadedConfig") -> Path:
     """Where the journal goes: the configured directory, else a temporary one that the children are told of."""
     from router.process.state_directory import substitute, usable
+    from router.supervisor import say
 
     wrong = usable(loaded.state_directory)
     if not wrong:
         return loaded.state_directory
     instead = substitute(loaded.config.node)
     where = f"{instead} is used until the next start" if instead else "and no temporary one can be had: NO NOTICES"
-    typer.echo(
-        f"edge911: state_directory {loaded.state_directory}: {wrong}; {where}. 911 calls are served; "
-        "make the directory writable and start again",
-        err=True,
+    say(
+        f"state_directory {loaded.state_directory}: {wrong}; {where}. 911 calls are served; "
+        "make the directory writable and start again"
     )
     if instead is None:
         return loaded.state_directory

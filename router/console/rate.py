@@ -54,12 +54,14 @@ class Rates:
     """The limits of a console; `api_per_minute` is the configuration's."""
 
     def __init__(self, api_per_minute: float = 600) -> None:
-        self.login_address = Rate(10, 6)
-        """Failed logins from one address."""
+        self.login = Rate(10, 12)
+        """Failed logins of one user from one address, or in one browser that the user has logged in with before."""
+        self.login_address = Rate(100, 2)
+        """Failed logins from one address, whoever's, in browsers not known: many desks may stand behind it."""
         self.self_service = Rate(20, 3)
         """Links for users, opened or sent from one address."""
-        self.login_user = Rate(10, 12)
-        """Failed logins of one user, from wherever."""
+        self.login_user = Rate(100, 6)
+        """Failed logins of one user from wherever, in browsers not known: many addresses guess together."""
         self.bad_token = Rate(20, 3)
         """Requests with a token that opens nothing, from one address."""
         self.bad_link = Rate(20, 3)

@@ -118,6 +118,11 @@ class Console:
         """Name of the cookie that forms without a login are bound to."""
         return f"{self.cookie}-form"
 
+    @property
+    def known_cookie(self) -> str:
+        """Name of the cookie by which a browser shows that its user has logged in with it before."""
+        return f"{self.cookie}-known"
+
     def is_own_host(self, host: str) -> bool:
         """True for a Host that is ours: an address (no name can be made to point to us by others), localhost, this
         machine's name, or that of `public_url`."""

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import RedirectResponse, Response
 
+from router.console.known_browsers import mark_known, note_failed_login, note_login, wait_for_login
 from router.console.navigation import first_page
 from router.console.pages import (
     Form,
@@ -58,20 +59,20 @@ def login_page(page: Annotated[Page, Depends(visitor)], next: str = "/") -> Resp
 def login(form: Annotated[Form, Depends(visitor_form)]) -> Response:
     """Try a name and a password. A login begins a new session: none that was there before is taken over."""
     page = form.page
-    rates = page.console.rates
     username = form.text("username").lower()[:100]
     password = form.values.get("password", "")
-    if wait := max(rates.login_address.wait(page.address), rates.login_user.wait(username)):
+    if wait := wait_for_login(page, username):
         answer = _refused(form, 429, page.say("login.too_many", seconds=int(wait) + 1))
         answer.headers["Retry-After"] = str(int(wait) + 1)
         return answer
     user = _authenticated(page, username, password)
     if user is None:
-        rates.login_address.take(page.address)
-        rates.login_user.take(username)
+        note_failed_login(page, username)
         return _refused(form, 401, page.say("login.wrong"))
-    rates.login_user.forget(username)
-    return signed_in(page, user, form.values.get("next", "/"))
+    note_login(page, username)
+    response = signed_in(page, user, form.values.get("next", "/"))
+    mark_known(page, response, username)
+    return response
 
 
 def _authenticated(page: Page, username: str, password: str) -> User | None:
@@ -160,10 +161,10 @@ def change_password(form: Annotated[Form, Depends(form_for(Role.VIEWER))]) -> Re
     user = page.user
     if user.source != "local":
         raise RequestProblem(404, "not-found")
-    if wait := page.console.rates.login_user.wait(user.username):
+    if wait := page.console.rates.login.wait(f"account {user.username}"):
         return page.render("account.html", 429, problem=page.say("login.too_many", seconds=int(wait) + 1))
     if _authenticated(page, user.username, form.values.get("current", "")) is None:
-        page.console.rates.login_user.take(user.username)
+        page.console.rates.login.take(f"account {user.username}")
         return page.render("account.html", 400, problem=page.say("account.wrong"))
     password = form.values.get("password", "")
     try:

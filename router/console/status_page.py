@@ -14,6 +14,9 @@ from router.console.pages import Page, visitor
 
 router = APIRouter(include_in_schema=False)
 
+SILENT_SECONDS = 6.0
+"""The call process says every two seconds that it serves. Three times missed is too long for somebody who wonders
+whether to take the mobile phone."""
 _DOWN = ("down", "no-address")
 
 
@@ -38,7 +41,7 @@ class Status:
 
 def status_of(config: Config, state: CallState, now: float) -> Status:
     """Made of what the call process last said. A trunk that is not probed counts as working."""
-    if state.is_stale(now):
+    if state.is_stale(now, SILENT_SECONDS):
         return Status(emergency=Works.NO, ordinary=Works.NO)
     down = {trunk.name for trunk in state.trunks if trunk.state in _DOWN}
     ladders = []

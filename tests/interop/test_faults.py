@@ -1,5 +1,6 @@
 """What the router stands on breaks, or it is told to stop: 911 goes on. Each test has a router of its own."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -107,3 +108,19 @@ def test_a_broken_database_stops_no_911_call(tmp_path: Path, damage: str) -> Non
         finally:
             if holder:
                 holder.close()
+
+
+def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
+    """From the first warning of a configuration on, and where the supervisor has something to say."""
+    with world(tmp_path, {"json": Plan()}) as built:
+        router = built.router
+        router.kill9()
+        router.log_file.unlink()
+        router.write_config({**router.config, "log": {"level": "info", "format": "json"}, "node": "json-1"})
+        router.start()
+        notices = next(pid for pid, command in router.processes().items() if "router.notices" in command)
+        os.kill(notices, signal.SIGKILL)
+        router.wait_for_log("the notices process ended")
+        lines = [json.loads(line) for line in router.log.splitlines()]
+        assert {line["node"] for line in lines} == {"json-1"}
+        assert any(line["event"].startswith("configuration: ") and line["level"] == "warning" for line in lines)

@@ -1,5 +1,6 @@
 """The supervisor when the system has no process to give, and what it says then."""
 
+import json
 import os
 import signal
 import socket
@@ -261,3 +262,19 @@ def test_a_process_with_nothing_to_do_is_started_by_a_reload_alone(signals: None
     player.join()
     assert marks.read_text() == "xx"
     assert trace.starts == 2
+
+
+def test_its_lines_are_json_where_the_log_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_LOG", supervisor._Log())
+    supervisor.log_as_json("hq-1")
+    supervisor.say('the notices process ended ("é")')
+    line = json.loads(capsys.readouterr().err)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": 'the notices process ended ("é")',
+        "level": "warning",
+        "process": "supervisor",
+        "node": "hq-1",
+    }

@@ -12,7 +12,16 @@ from router.console import passwords
 from router.console.rate import Rate
 from router.store.audit import audit_rows
 from router.store.users import count_sessions, sessions
-from tests.support.console import PASSWORD, REAL_MEMORY_KIB, Browser, ConsoleWorld, console_world
+from tests.support.console import (
+    BASE_URL,
+    CONFIG,
+    PASSWORD,
+    REAL_MEMORY_KIB,
+    Browser,
+    ConsoleWorld,
+    Http,
+    console_world,
+)
 
 
 @pytest.fixture
@@ -92,10 +101,57 @@ def test_guessing_is_slowed_down_and_others_still_get_in(here: ConsoleWorld) -> 
     refused = guesser.log_in("alice")
     assert refused.status_code == 429, "also with the right password, or guessing would go on"
     assert int(refused.headers["retry-after"]) > 0
-    elsewhere = here.browser()
-    here.console.rates.login_address = Rate(10, 6)  # another address
-    assert elsewhere.log_in("alice").status_code == 429
-    assert elsewhere.log_in("bob").status_code == 303
+    assert here.browser().log_in("bob").status_code == 303, "behind the same address"
+
+
+@pytest.fixture
+def behind_a_proxy(tmp_path: Path) -> Iterator[ConsoleWorld]:
+    """A console to which browsers come through a proxy that says where they are."""
+    console = {**CONFIG["console"], "proxies": ["127.0.0.1/32"]}
+    with console_world(tmp_path, console=console) as made:
+        yield made
+
+
+def browser_at(world: ConsoleWorld, address: str) -> Browser:
+    browser = Browser(world.app)
+    browser.http = Http(world.app, base_url=BASE_URL, headers={"X-Forwarded-For": address})
+    return browser
+
+
+def test_guesses_of_others_lock_nobody_out(behind_a_proxy: ConsoleWorld) -> None:
+    behind_a_proxy.user("desk")
+    desk = browser_at(behind_a_proxy, "192.0.2.7")
+    assert desk.log_in("desk").status_code == 303
+    assert desk.submit("/audit", "/logout").status_code == 303
+    guesser = browser_at(behind_a_proxy, "192.0.2.7")
+    while guesser.log_in("desk", "a wrong password").status_code != 429:
+        pass
+    assert desk.log_in("desk").status_code == 303, "a browser that desk has logged in with before"
+    assert browser_at(behind_a_proxy, "192.0.2.8").log_in("desk").status_code == 303, "another address"
+    assert guesser.log_in("desk").status_code == 429
+    guesser.http.cookies.set("edge911-known", "x" * 16 + ".ffffffff." + "0" * 32)
+    assert guesser.log_in("desk").status_code == 429, "nobody signed that"
+
+
+def test_a_known_browser_guesses_no_faster_and_only_for_its_own_user(behind_a_proxy: ConsoleWorld) -> None:
+    behind_a_proxy.user("eve")
+    behind_a_proxy.user("desk")
+    eve = browser_at(behind_a_proxy, "192.0.2.9")
+    assert eve.log_in("eve").status_code == 303
+    assert eve.submit("/audit", "/logout").status_code == 303
+    for user in ("desk", "eve"):
+        statuses = [eve.log_in(user, f"guess number {number}").status_code for number in range(12)]
+        assert statuses[-1] == 429
+
+
+@pytest.mark.parametrize("addresses", [("192.0.2.9",) * 130, [f"2001:db8::{one:x}" for one in range(130)]])
+def test_one_place_may_not_try_all_users(behind_a_proxy: ConsoleWorld, addresses: tuple[str, ...]) -> None:
+    behind_a_proxy.console.rates.login_address = Rate(100, 1e6)
+    statuses = [
+        browser_at(behind_a_proxy, one).log_in(f"user-{number}", "a password").status_code
+        for number, one in enumerate(addresses)
+    ]
+    assert statuses == [401] * 100 + [429] * 30
 
 
 def test_a_session_that_was_there_before_the_login_is_not_taken_over(here: ConsoleWorld) -> None:

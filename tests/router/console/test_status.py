@@ -11,7 +11,7 @@ from router.calls.call_state import FILE
 from tests.support.console import CONFIG, Browser, console_world
 
 
-def said(folder: Path, down: tuple[str, ...]) -> tuple[str, str]:
+def said(folder: Path, down: tuple[str, ...], silent: float = 0.0) -> tuple[str, str]:
     """What the page says, in English and in French, of two sites with trunks of their own."""
     trunks = {name: {"target": f"sip:192.0.2.{number}"} for number, name in enumerate("abc", start=7)}
     hq, lab = CONFIG["sites"]
@@ -22,7 +22,7 @@ def said(folder: Path, down: tuple[str, ...]) -> tuple[str, str]:
     }
     with console_world(folder, trunks=trunks, sites=[hq, lab], routes={"outbound": ["a"]}) as world:
         state: dict[str, Any] = {
-            "at": time.time(),
+            "at": time.time() - silent,
             "serving": True,
             "database": "",
             "devices": 0,
@@ -32,7 +32,9 @@ def said(folder: Path, down: tuple[str, ...]) -> tuple[str, str]:
         (world.console.state_directory / FILE).write_bytes(orjson.dumps(state))
         english, french = (Browser(world.app, language=language).get("/status") for language in ("en", "fr"))
         assert (english.status_code, french.status_code) == (200, 200)
-        assert "lab" not in english.text, "which site it is helps an attacker"
+        for secret in ("lab", CONFIG["node"], "192.0.2.", "edge911/"):
+            assert secret not in english.text, "what it is, and where, helps an attacker"
+        assert "server" not in english.headers
         return english.text, french.text
 
 
@@ -58,3 +60,10 @@ def test_it_never_says_that_911_works_where_a_site_has_no_way(
     assert french in found[1]
     if "NOT" in english:
         assert "Calls to 911 work" not in found[0]
+
+
+@pytest.mark.parametrize("silent", [8.0, 3600.0, -3600.0])
+def test_a_call_process_that_says_nothing_is_noticed_soon(tmp_path: Path, silent: float) -> None:
+    english, _ = said(tmp_path, (), silent)
+    assert "from these phones may NOT work" in english
+    assert "Calls to 911 work" not in english
