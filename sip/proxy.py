@@ -262,6 +262,8 @@ class ResponseContext:
             retry = self.retry_target(branch, response, now)
             if retry is not None:
                 self.on_progress(branch, "retried", response.status, now)
+                if self.winner is branch:
+                    self.winner = None  # it rang first: the one that takes its place may ring, too
                 self.start_branch(retry, now)
                 return
         self.on_progress(branch, "refused", response.status, now)

@@ -333,6 +333,15 @@ def test_a_provider_that_cannot_take_the_location_is_asked_again_without(world: 
     assert one(out, "INVITE").message.all("geolocation")
 
 
+def test_a_provider_that_refuses_the_location_while_it_rings_is_heard_ringing_again(world: CallWorld) -> None:
+    _, first = dial(world)
+    answer(world, first, 183)
+    again = one(answer(world, first, 424), "INVITE", PROVIDER_A)
+    assert one(answer(world, again, 180), 180).to == PHONE
+    second = one(answer(world, again, 503), "INVITE", PROVIDER_B)
+    assert one(answer(world, second, 180), 180).to == PHONE
+
+
 def test_a_second_424_goes_to_the_next_route(world: CallWorld) -> None:
     _, first = dial(world)
     again = one(answer(world, first, 424), "INVITE", PROVIDER_A)
