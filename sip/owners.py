@@ -49,8 +49,9 @@ class TransactionUser(Protocol):
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response that fits no transaction of ours."""
 
-    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> None:
-        """A CANCEL of an INVITE that is not known; the TU may know better and adopt it. flow: where answers go."""
+    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> "ServerTransaction | None":
+        """A CANCEL of an INVITE that is not known; the TU may know better, and say which, or adopt it. flow: where
+        answers go."""
 
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Asked before a transaction is made: a reason to refuse the request, or None."""

@@ -303,8 +303,7 @@ class Stack:
         key = self._server_key(request, b"INVITE")
         invite = self.servers.get(key)
         if invite is None:
-            self.user.on_stray_cancel(request, server.flow, now)
-            invite = self.servers.get(key)
+            invite = self.user.on_stray_cancel(request, server.flow, now) or self.servers.get(key)
         if invite is None:
             self.counts["cancel_unknown"] += 1
             unknown = RemoteError(Reason.UNKNOWN_TRANSACTION, 481, "no INVITE with the branch of this CANCEL")

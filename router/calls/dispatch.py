@@ -255,9 +255,12 @@ class CallRouter:
         """A response that fits no transaction."""
         self.strays.receive_response(response, flow, now)
 
-    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> None:
+    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> ServerTransaction | None:
         """A CANCEL of an INVITE that is not known."""
-        self.strays.receive_cancel(request, flow, now)
+        known = self.emergency.carelessly_cancelled(request, flow)
+        if known is None:
+            self.strays.receive_cancel(request, flow, now)
+        return known
 
     # ---- emergency calls ----
 

@@ -27,6 +27,7 @@ from router.network.trunk_health import Place
 from router.self_test.plan import plan_for
 from router.self_test.proof import KEY, Asked, asked_by
 from sip.errors import Reason, RemoteError
+from sip.flow import Flow
 from sip.forwarding import max_forwards
 from sip.machines import ServerTransaction
 from sip.message import Edits, Request
@@ -352,6 +353,16 @@ class EmergencyRequests:
             )
         )
         router.note(logging.WARNING, "911 call refused", {"call": plan.id, "reason": reason, "source_address": host})
+
+    def carelessly_cancelled(self, request: Request, flow: Flow) -> ServerTransaction | None:
+        """The call that a CANCEL means which has not its INVITE's branch (aiosip gives each request its own).
+
+        Only of the very caller, and never where the INVITE came by several ways: one of them would end the others."""
+        call = self.being_set_up.get((request.call_id, request.from_tag, request.cseq))
+        if call is None or call.copies or call.server.is_answered or call.server.flow.host != flow.host:
+            return None
+        self.router.counts["careless_cancels"] += 1
+        return call.server
 
     def on_trunk_down(self, place: Place) -> None:
         """A place of a trunk has become silent: calls that ring there are in doubt."""

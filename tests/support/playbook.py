@@ -100,8 +100,9 @@ class RecordingUser:
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         self.strays.append(response)
 
-    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> None:
+    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> ServerTransaction | None:
         """Nothing here has an earlier process."""
+        return None
 
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         return self.refusal

@@ -310,8 +310,9 @@ class SipAgent:
     def on_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """An answer to what is over."""
 
-    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> None:
+    def on_stray_cancel(self, request: Request, flow: Flow, now: float) -> ServerTransaction | None:
         """A CANCEL for nothing of ours."""
+        return None
 
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Nothing is refused before its transaction."""

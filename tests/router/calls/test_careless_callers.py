@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from e911.record import CallIntent
-from tests.support.call_world import PHONE, PROVIDER_A, SDP, CallWorld, invite, of, one, response
+from tests.support.call_world import PHONE, PROVIDER_A, SDP, CallWorld, cancel_of, invite, of, one, response
 from tests.support.sip_text import Message
 
 ODD = [
@@ -73,6 +73,34 @@ def test_it_can_be_cancelled(tmp_path: Path) -> None:
     out = world.receive(changed("CANCEL"))
     assert one(out, 200).to == PHONE
     assert one(out, "CANCEL").to == PROVIDER_A
+
+
+@pytest.mark.parametrize("branch", ["z9hG4bKof-its-own", "IdOfItsOwn"])
+def test_a_cancel_with_a_branch_of_its_own_ends_the_callers_call_and_nobody_elses(
+    tmp_path: Path, branch: str
+) -> None:
+    world = CallWorld(tmp_path)
+    call = invite(number=1)
+    sent = one(world.receive(call), "INVITE").message
+    world.receive(response(sent, 180), PROVIDER_A)
+    cancel = cancel_of(call).replace(b"z9hG4bKt1", branch.encode())
+    assert of(world.receive(cancel, ("10.1.3.8", 5060)), 481), "another address"
+    assert of(world.receive(cancel.replace(b"tag=f1", b"tag=f2").replace(b"branch=", b"branch=x")), 481)
+    out = world.receive(cancel.replace(b"branch=", b"branch=y"))
+    assert of(out, 200)
+    assert one(out, "CANCEL").to == PROVIDER_A
+    out = world.receive(response(sent, 487), PROVIDER_A)
+    assert one(out, 487).message.branch == "z9hG4bKt1", "it answers the INVITE"
+
+
+def test_a_cancel_with_a_branch_of_its_own_ends_no_call_that_came_by_several_ways(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path)
+    call = invite(number=1)
+    sent = one(world.receive(call), "INVITE").message
+    world.receive(response(sent, 180), PROVIDER_A)
+    world.receive(call.replace(b"z9hG4bKt1", b"z9hG4bKsecond"))
+    assert of(world.receive(cancel_of(call).replace(b"z9hG4bKt1", b"z9hG4bKthird")), 481)
+    assert of(world.receive(response(sent, 200), PROVIDER_A), 200)
 
 
 @pytest.mark.parametrize("tag", ["", ";tag=psap", ";tag=invented"])
