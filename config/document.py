@@ -7,7 +7,7 @@ places. Anchors and aliases are allowed, within the limits below.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -22,6 +22,9 @@ MAX_DEPTH = 32
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep; no setting is that deep"
 MAX_VALUES = 500_000
 """Most keys and values in one file, aliases written out: what a file of aliases of aliases runs into."""
+MAX_TABLE_BYTES = 64 * 1024 * 1024
+MAX_TABLE_VALUES = 10_000_000
+"""The same of a file that is one long list: 100,000 devices with every column have 8 million."""
 MAX_PROBLEMS = 1000
 """Most problems listed; a file with more is another kind of file."""
 
@@ -70,10 +73,22 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
-def parse_document(data: bytes, file: str) -> tuple[Mapping | None, list[Problem]]:
-    """The file's top-level map and every problem; the map is None where the file cannot be used at all."""
-    if len(data) > MAX_BYTES:
-        return None, [_at_start(file, f"larger than {MAX_BYTES // 1024**2} MiB; split it up with `include:`")]
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file that is one long list under `key`: `item` gets each of its items when it was read, and none is kept."""
+
+    key: str
+    item: Callable[[Node], None]
+
+
+def parse_document(data: bytes, file: str, table: Table | None = None) -> tuple[Mapping | None, list[Problem]]:
+    """The file's top-level map and every problem; the map is None where the file cannot be used at all.
+
+    With a `table` the file may be longer, and its list is empty in the map.
+    """
+    most, remedy = (MAX_BYTES, "split it up with `include:`") if table is None else (MAX_TABLE_BYTES, "split it up")
+    if len(data) > most:
+        return None, [_at_start(file, f"larger than {most // 1024**2} MiB; {remedy}")]
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -83,7 +98,7 @@ def parse_document(data: bytes, file: str) -> tuple[Mapping | None, list[Problem
         place = _place_of(text[: strange.start()], file)
         message = f"U+{ord(strange[0]):04X} is a control character, which YAML does not allow; remove it"
         return None, [Problem.at(place, (), message)]
-    tree = _Tree(file)
+    tree = _Tree(file, table)
     try:
         root = tree.build(text)
     except _StopError as stop:
@@ -133,8 +148,10 @@ class _Open:
 class _Tree:
     """Builds the tree from the parser's events, one at a time, so that it can stop in the middle."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, table: Table | None = None) -> None:
         self.file = file
+        self.table = table
+        self.most_values = MAX_VALUES if table is None else MAX_TABLE_VALUES
         self.problems: list[Problem] = []
         self.open: list[_Open] = []
         self.anchors: dict[str, Node] = {}
@@ -217,10 +234,13 @@ class _Tree:
             return
         inner = self.open[-1]
         inner.size += node.size
-        if inner.size > MAX_VALUES:
-            self._stop(place, f"more than {MAX_VALUES} values (aliases written out); split the file up")
+        if inner.size > self.most_values:
+            self._stop(place, f"more than {self.most_values} values (aliases written out); split the file up")
         if not inner.is_map:
-            inner.items.append(node)
+            if self.table is not None and len(self.open) == 2 and self.open[0].key == self.table.key:
+                self.table.item(node)
+            else:
+                inner.items.append(node)
         elif inner.key is None:
             self._key(inner, node, place)
         else:

@@ -10,7 +10,7 @@ from config.document import Node
 from e911.location import Device
 from router.locations.location_cells import Places, cell_value, column_named, unfitting
 from router.locations.locations_csv import LocationRow, written_cell
-from router.locations.yaml_table import cells_of, items_of, written_items, yaml_problem
+from router.locations.yaml_table import cells_of, read_items, written_items, yaml_problem
 from router.process.csv_table import CsvError, CsvProblem
 from router.store.devices import COLUMNS, POINT_COLUMNS, columns_of
 
@@ -25,10 +25,11 @@ def read_yaml_rows(
     problems: list[CsvProblem] = []
     rows: list[LocationRow] = []
     first_lines: dict[str, int] = {}
-    for node in items_of(data, _LIST, "{device: 4012, …}", problems):
+
+    def read(node: Node) -> None:
         row = _row(node, places, problems)
         if row is None:
-            continue
+            return
         if first := first_lines.get(row.device):
             line, column = row.at("device")
             problems.append(
@@ -38,6 +39,8 @@ def read_yaml_rows(
         rows.append(row)
         if progress is not None and len(rows) % _PROGRESS_EVERY == 0:
             progress(row.line)
+
+    read_items(data, _LIST, "{device: 4012, …}", read, problems)
     if problems:
         raise CsvError(problems)
     return rows

@@ -10,7 +10,7 @@ from config.document import Node
 from e911.wiremap import WiremapEntry
 from router.locations.location_cells import Places
 from router.locations.wiremap_csv import WiremapRow, column_named, row_key, shown_columns, wiremap_value
-from router.locations.yaml_table import cells_of, items_of, written_items, yaml_problem
+from router.locations.yaml_table import cells_of, read_items, written_items, yaml_problem
 from router.process.csv_table import CsvError, CsvProblem
 
 _LIST = "wiremap"
@@ -21,14 +21,17 @@ def read_wiremap_yaml(data: bytes, places: Places) -> list[WiremapRow]:
     problems: list[CsvProblem] = []
     rows: list[WiremapRow] = []
     first_lines: dict[str, int] = {}
-    for node in items_of(data, _LIST, '{bssid: "00:1b:2c:3d:4e:50", site: hq, …}', problems):
+
+    def read(node: Node) -> None:
         row = _row(node, places, problems)
         if row is None:
-            continue
+            return
         if first := first_lines.get(row.key):
             problems.append(yaml_problem(row.line, 1, "", f"{row.key!r} is already on line {first}; keep one"))
         first_lines.setdefault(row.key, row.line)
         rows.append(row)
+
+    read_items(data, _LIST, '{bssid: "00:1b:2c:3d:4e:50", site: hq, …}', read, problems)
     if problems:
         raise CsvError(problems)
     return rows

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
 
-from config.document import Mapping, Node, Scalar, Sequence, parse_document
+from config.document import MAX_PROBLEMS, Mapping, Node, Scalar, Sequence, Table, parse_document
 from router.process.csv_table import ColumnNamed, CsvError, CsvProblem
 from router.store.devices import Value
 
@@ -24,24 +24,32 @@ class YamlCells:
     lines: AnyMapping[str, int]
 
 
-def items_of(data: bytes, name: str, example: str, problems: list[CsvProblem]) -> list[Node]:
-    """The items of the list `name`; `example` shows one. Raises CsvError where there is no such list."""
-    root, found = parse_document(data, "")
+def read_items(
+    data: bytes, name: str, example: str, item: Callable[[Node], None], problems: list[CsvProblem]
+) -> None:
+    """Give `item` each item of the list `name`; `example` shows one. What is wrong with the file goes to `problems`.
+
+    Raises CsvError where there is no such list, and where so much is wrong that nobody reads it all.
+    """
+
+    def one(node: Node) -> None:
+        item(node)
+        if len(problems) >= MAX_PROBLEMS:
+            raise CsvError(problems)
+
+    root, found = parse_document(data, "", Table(name, one))
     # What the reader of configurations says of a file without a map names keys of a configuration.
     told = [problem for problem in found if "`listen:`" not in problem.message]
     problems += [yaml_problem(problem.line or 1, problem.column or 1, "", problem.message) for problem in told]
-    items = root.get(name) if root is not None else None
-    if not isinstance(items, Sequence):
+    if root is None or not isinstance(root.get(name), Sequence):
         if not problems:
             what = f"no list `{name}`; write `{name}:` and below it `- {example}`"
             problems.append(yaml_problem(1, 1, "", what))
         raise CsvError(problems)
-    assert root is not None
     for key, (place, _) in root.entries.items():
         if key != name:
             what = f"unknown key; only `{name}` belongs here"
             problems.append(yaml_problem(place.line or 1, place.column or 1, key, what))
-    return list(items.items)
 
 
 def cells_of(
