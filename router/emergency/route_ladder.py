@@ -348,6 +348,11 @@ class RouteLadder(ResponseContext):
     def _go(self, target: RouteTarget, approach: Approach, step: Step | None, now: float) -> None:
         """Go this way, as soon as its connection stands; None: there is no way left."""
         if step is None:
+            seconds = approach.take_pending(now)
+            if seconds:
+                self.awaiting = target
+                self.wait = self.stack.set_timer(self, "connection-wait", seconds, now)
+                return
             self._write_steps(target, approach)
             self.write_route(target.step, target.attempt, RouteOutcome.UNREACHABLE, 0, approach.last_failure)
             self.trunks.health.call_failed(target.hop.flow)
@@ -366,6 +371,8 @@ class RouteLadder(ResponseContext):
         now = self.router.now()
         if self.awaiting is not target or approach.current is not step:
             approach.state.note(step.way, step.flow, failure, now)
+            if approach.pending is step:
+                approach.pending = None
             if step.way is Way.TLS and not failure:
                 self._go_after_all(target, approach, step, now)
             return
@@ -408,12 +415,24 @@ class RouteLadder(ResponseContext):
             return
         target = self.awaiting
         if target is not None and target.approach is not None and target.approach.current is not None:
-            self._on_way(target, target.approach, target.approach.current, NO_ANSWER, now)
+            self._on_way(target, target.approach, target.approach.current, NO_ANSWER, now, in_time=False)
 
-    def _on_way(self, target: RouteTarget, approach: Approach, step: Step, failure: str, now: float) -> None:
+    def _on_way(
+        self,
+        target: RouteTarget,
+        approach: Approach,
+        step: Step,
+        failure: str,
+        now: float,
+        *,
+        in_time: bool = True,
+    ) -> None:
         self.awaiting = None
         cancel_timer(self.wait)
-        approach.ended(failure, now)
+        if in_time:
+            approach.ended(failure, now)
+        else:
+            approach.ran_out(now)
         if self.cancelled or self.final_status:
             return
         if self.winner is not None:
@@ -460,7 +479,7 @@ class RouteLadder(ResponseContext):
             and approach is not None
             and name == "timeout"
             and branch.is_live
-            and approach.has_more
+            and (approach.has_more or approach.pending is not None)
             and not (self.cancelled or self.final_status or self.winner is not None)
         ):
             branch.given_up = True
@@ -495,7 +514,7 @@ class RouteLadder(ResponseContext):
         ):
             approach, client = target.approach, branch.client
             again = target.flow.point.reliable and not target.retried and client is not None and not client.unsent
-            if again or (approach is not None and approach.has_more):
+            if again or (approach is not None and (approach.has_more or approach.pending is not None)):
                 branch.stop_timers()
                 self.branches.remove(branch)
                 if client is not None:

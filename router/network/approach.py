@@ -60,6 +60,8 @@ class Approach:
     current: Step | None = None
     failures: list[tuple[Way, str]] = field(default_factory=list)
     """What stopped the ways tried, and those not tried as it was known."""
+    pending: Step | None = None
+    """TLS that was waited for in vain and is still being opened: of use where no other way is."""
     told: int = 0
     """How many of the failures are in the call's record."""
 
@@ -110,6 +112,22 @@ class Approach:
         else:
             seconds = max(STEPS_WAIT * scale - spent, TCP_LEAST * scale)
         return max(0.01, round(seconds, 2))
+
+    def ran_out(self, now: float) -> None:
+        """The current way took too long."""
+        step = self.current
+        if step is not None and step.way is Way.TLS and not any(way is Way.TLS for way, _ in self.failures):
+            self.pending = step
+        self.ended(NO_ANSWER, now)
+
+    def take_pending(self, now: float) -> float:
+        """Wait for TLS after all: so many seconds, what is left of the place's time; 0 where it is of no use."""
+        left = round(self.timeout - (now - self.began), 2)
+        step, self.pending = self.pending, None
+        if step is None or left <= 0:
+            return 0.0
+        self.current = step
+        return left
 
     def ended(self, failure: str, now: float) -> None:
         """The current way can be had (an empty failure), cannot, or broke."""

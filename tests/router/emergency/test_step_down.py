@@ -9,7 +9,7 @@ import pytest
 from e911.record import RouteEvent, RouteOutcome
 from router.network.approach import STEPS_WAIT, TLS_WAIT
 from router.network.trunk_health import place_of
-from router.network.trunks import TLS_FAILED_SECONDS, Way
+from router.network.trunks import TLS_FAILED_SECONDS, Hop, Way
 from sip.flow import TlsPeer
 from tests.support.call_world import CONFIG, PROVIDER_B, RELAY, CallWorld, Sent, cancel_of, invite, of, one, response
 
@@ -151,6 +151,12 @@ def test_of_a_short_timeout_only_a_part_is_for_the_steps(tmp_path: Path) -> None
     assert of(world.advance(0.25), "INVITE", (HOST, 5060))
 
 
+def one_hop(world: CallWorld) -> Hop:
+    """The one place of the first provider."""
+    (hop,) = world.router.trunks.hops("ers-a")
+    return hop
+
+
 def gone_by_udp(world: CallWorld, call: bytes = b"") -> tuple[Sent, Callable[[str], None]]:
     """The INVITE that went by UDP as TLS took too long, and what says that TLS stands after all."""
     world.receive(call or invite())
@@ -228,6 +234,62 @@ def test_tls_that_stands_while_tcp_is_awaited_is_taken(make: Make) -> None:
     assert invited(world.sent()) == ("tls", 5061, VERIFIED)
 
 
+def test_tls_that_is_being_opened_is_waited_for_where_no_other_way_is(make: Make) -> None:
+    world = make(f"sip:{HOST}:6000;transport=tls")
+    world.receive(invite())
+    world.advance(TLS_WAIT + 0.01)
+    tls = world.edge.waiting[0]
+    udp = one(world.reached("refused"), "INVITE")
+    assert udp.transport == "udp"
+    assert not of(world.unreachable(udp) + world.advance(1), "INVITE"), "the peer may be far away"
+    tls("")
+    assert invited(world.sent()) == ("tls", 6000, VERIFIED)
+
+
+def test_also_where_the_last_other_way_is_silent_tcp_at_the_port_of_tls(make: Make) -> None:
+    world = make(f"sip:{HOST}:6000;transport=tls")
+    world.router.trunks.states["ers-a"].note(Way.TCP, one_hop(world).flow, "no-answer", world.now)
+    world.receive(invite())
+    udp = one(world.advance(TLS_WAIT + 0.01), "INVITE")
+    tls = world.edge.waiting[0]
+    assert not of(world.unreachable(udp), "INVITE", PROVIDER_B)
+    assert invited(world.reached(True)) == ("tcp", 6000, None)
+    assert not of(world.advance(0.9), "INVITE", PROVIDER_B)
+    tls("")
+    assert invited(world.sent()) == ("tls", 6000, VERIFIED)
+
+
+@pytest.mark.parametrize("ends", ["silence", "handshake-failed"])
+def test_no_longer_than_the_route_has(make: Make, ends: str) -> None:
+    world = make(tls="require")
+    world.receive(invite())
+    assert not of(world.advance(1.9), "INVITE"), "require: there is no other way"
+    if ends == "silence":
+        sent = world.advance(0.11)
+    else:
+        world.edge.waiting[0](ends)
+        sent = world.sent()
+    assert of(sent, "INVITE", PROVIDER_B)
+
+
+def test_what_is_known_to_be_silent_is_not_waited_for_again(make: Make) -> None:
+    world = make(tls="require")
+    world.receive(invite())
+    assert of(world.advance(2.01), "INVITE", PROVIDER_B)
+    call = invite(number=77)
+    world.receive(call)
+    assert of(world.advance(TLS_WAIT + 0.01), "INVITE", PROVIDER_B)
+
+
+def test_a_caller_who_hangs_up_while_tls_is_awaited_is_let_go(make: Make) -> None:
+    world, call = make(tls="require"), invite()
+    world.receive(call)
+    world.advance(1)
+    assert of(world.receive(cancel_of(call)), 487)
+    world.edge.waiting[0]("")
+    assert not of(world.sent() + world.advance(3), "INVITE")
+
+
 def test_a_known_down_provider_far_away_has_what_the_line_takes_beside_its_half_second(tmp_path: Path) -> None:
     far = {"target": f"sip:{HOST};transport=tls", "probe": "off"}
     emergency = {**CONFIG["emergency"]}
@@ -235,8 +297,7 @@ def test_a_known_down_provider_far_away_has_what_the_line_takes_beside_its_half_
     world = CallWorld(
         tmp_path, trunks={**CONFIG["trunks"], "ers-a": far}, listen=LISTEN, tls=OWN, emergency=emergency
     )
-    (hop,) = world.router.trunks.hops("ers-a")
-    world.router.trunks.health.down[place_of(hop.flow)] = "no-answer"
+    world.router.trunks.health.down[place_of(one_hop(world).flow)] = "no-answer"
     world.edge.line = 0.6
     world.receive(invite())
     assert invited(world.reached(True)) == ("tls", 5061, VERIFIED)
