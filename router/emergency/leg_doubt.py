@@ -32,8 +32,10 @@ PATIENCE_SECONDS = 10.0
 CANCEL_SECONDS = 1.0
 """So long a caller who hangs up waits for what a provider in doubt says to the CANCEL."""
 
-ANSWER_TIMER, ASK_TIMER, END_TIMER, PROGRESS_TIMER = "doubt answer", "doubt ask", "doubt end", "doubt progress"
-TIMERS = frozenset({ANSWER_TIMER, ASK_TIMER, END_TIMER, PROGRESS_TIMER})
+ANSWER_TIMER, ASK_TIMER, END_TIMER = "doubt answer", "doubt ask", "doubt end"
+PROGRESS_TIMER = "progress"
+"""The branch's own, which ringing stops."""
+_TIMERS = frozenset({ANSWER_TIMER, ASK_TIMER, END_TIMER})
 
 
 def cut_off(ladder: "RouteLadder", branch: Branch, now: float) -> None:
@@ -106,6 +108,12 @@ def on_timer(ladder: "RouteLadder", branch: Branch, target: RouteTarget, name: s
         if not branch.given_up:
             _give_up(ladder, branch, target, doubt.why, now)
         ladder.finish_if_exhausted(now)
+
+
+def is_ours(branch: Branch, name: str) -> bool:
+    """True for a timer of a leg that is, or was, in doubt: one that had rung has no time for progress but
+    from here."""
+    return name in _TIMERS or (name == PROGRESS_TIMER and branch.was_ringing)
 
 
 def is_awaited(ladder: "RouteLadder") -> bool:

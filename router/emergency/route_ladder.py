@@ -470,7 +470,7 @@ class RouteLadder(ResponseContext):
     def on_branch_timer(self, branch: Branch, name: str, now: float) -> None:
         """What spoke no TLS does not answer in TCP either: the next way, while this one may still answer."""
         target = branch.target
-        if name in leg_doubt.TIMERS and isinstance(target, RouteTarget):
+        if isinstance(target, RouteTarget) and leg_doubt.is_ours(branch, name):
             leg_doubt.on_timer(self, branch, target, name, now)
             return
         approach = target.approach if isinstance(target, RouteTarget) and target.is_probe else None

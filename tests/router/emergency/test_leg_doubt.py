@@ -132,6 +132,15 @@ def test_a_provider_started_again_that_gets_no_further_than_100_gets_the_next_ro
     assert one(answer(world, second, 180, tag="b"), 180), "the second rings, and the caller hears it"
 
 
+def test_a_provider_started_again_that_rings_after_its_100_keeps_the_call(world: CallWorld) -> None:
+    _, first = ringing(world)
+    again = one(cut_off(world, first), "INVITE", PROVIDER_A)
+    answer(world, again, 100)
+    world.advance(3)
+    assert one(answer(world, again, 180, tag="new"), 180)
+    assert not of(world.advance(60), "INVITE")
+
+
 def test_all_others_failing_the_one_in_doubt_is_waited_for(world: CallWorld) -> None:
     _, first = ringing(world)
     cut_off(world, first)
