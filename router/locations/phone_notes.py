@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 AGAIN_AFTER: Final = 300.0
 """Seconds until the same phone is looked at again."""
 MOVED_AFTER: Final = 60.0
-"""Seconds until a phone that registers from another network than before is looked at again: one user may have two."""
+"""Seconds until a phone that is back on another network is looked at again: one user may have two phones."""
 MOST_PHONES: Final = 50_000
 """Phones remembered; beyond them all are forgotten, and noted again when they are seen."""
 NOTES_A_SECOND: Final = 50
@@ -56,8 +56,8 @@ class PhoneNotes:
         self.router = router
         self._writer = QueuedLines(directory / DIRECTORY) if directory is not None else None
         self._next: dict[tuple[str, bytes], float] = {}
-        self._registered: dict[bytes, tuple[str, float]] = {}
-        """By address of record: the network last noted, and when that was."""
+        self._registered: dict[tuple[bytes, bytes], tuple[str, float]] = {}
+        """By address of record and network, and for the record alone: the network noted, and when."""
         self._lost = (0, 0)
         self._second = 0
         self._written = 0
@@ -142,13 +142,16 @@ class PhoneNotes:
         """True on another network than the one noted last, and on the same one every AGAIN_AFTER seconds: who is back
         within minutes may not register again for an hour."""
         record = _address_of(request)
-        known, at = self._registered.get(record, ("", 0.0))
-        if known and now < at + (AGAIN_AFTER if known == network else MOVED_AFTER):
+        last = self._registered.get((record, b""), (network, 0.0))[0]
+        key = record, network.encode()
+        if key in self._registered and now < self._registered[key][1] + (
+            AGAIN_AFTER if network == last else MOVED_AFTER
+        ):
             return False
         if len(self._registered) >= MOST_PHONES:
             self._registered.clear()
         if len(record) <= _LONGEST:
-            self._registered[record] = network, now
+            self._registered[key] = self._registered[record, b""] = network, now
         return True
 
     def _address(self, request: Request, source: Source, flow: Flow) -> str:
