@@ -169,7 +169,8 @@ def locate(
         if place and desk and winner is not _REGISTERED:
             location, place = with_desk(location, place, desk, places, seen=network)
         if not location.finer_from:
-            if place is not None or desk is None or _is_seen_elsewhere(desk, network, places):
+            # What with_desk has judged by its site; a device of no site names its place by its address alone.
+            if desk is not None and ((place is not None and desk.site) or _is_seen_elsewhere(desk, network, places)):
                 desk = None
             location, place = _refined(location, place, found, sources, desk)
     answers = _answers(found, sources, winner, query, device, location.finer_from if location else "")
@@ -306,7 +307,7 @@ def _refined(
 
 def _is_seen_elsewhere(device: Device, seen: SitePlace | None, places: Places) -> bool:
     """True for a device that is seen in another site's network, or outside its own zone's."""
-    if seen is None:
+    if seen is None or not device.site:
         return False
     own = places.find(device.site, device.zone)
     has_networks = own is not None and own.zone is not None and bool(own.zone.networks)

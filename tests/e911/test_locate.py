@@ -58,6 +58,27 @@ def test_a_visitor_is_of_the_site_where_they_are_seen(device: Device) -> None:
     assert decision.callback == HQ.callback
 
 
+@pytest.mark.parametrize(
+    ("changes", "room"),
+    [
+        ({}, "4-14"),
+        ({"floor": ""}, ""),  # a room never without its floor
+        ({"floor": "3"}, ""),
+        ({"house_number": "352"}, ""),
+        ({"city": "Boston", "postal_code": "02108"}, ""),
+    ],
+)
+def test_a_desk_registered_by_its_address_alone_keeps_its_room(changes: dict[str, str], room: str) -> None:
+    zone = replace(HQ.zones[0], id="hq-5", networks=(ip_network("10.1.5.0/24"),), finer=CivicAddress(floor="4"))
+    address = replace(HQ.address, floor="4", room="4-14")
+    desk = Device(device="4104", civic=replace(address, **changes))
+    decision = decide(desk, user="4104", address="10.1.5.7", among=places(replace(HQ, zones=(*HQ.zones, zone)), MTL))
+    assert decision.location
+    assert (decision.location.zone, decision.location.civic.floor) == ("hq-5", "4")
+    assert decision.location.civic.room == room
+    assert decision.location.finer_from == ("registered" if room else "")
+
+
 def test_an_outlet_with_an_address_of_its_own_is_not_in_the_zone_of_its_subnet() -> None:
     """Wi-Fi of a branch carried into a subnet of the head office: an ELIN of that floor would send help there."""
     branch = CivicAddress(country="US", state="NJ", city="Hoboken", house_number="7", street="Garden")
