@@ -45,12 +45,13 @@ _COUNTED = {outcome: f"route_{outcome}" for outcome in RouteOutcome}
 
 @dataclass(slots=True, eq=False)
 class NameWait:
-    """Routes that wait for the names of their trunks. began: the loop's time."""
+    """Routes that wait for the names of their trunks. began, until: the loop's time."""
 
     routes: Sequence[RouteTry]
     left: set[Where]
     """The names DNS has said nothing of yet."""
     began: float
+    until: float
     is_last: bool
     """True after all other routes."""
     is_short: bool = False
@@ -139,6 +140,8 @@ class RouteLadder(ResponseContext):
             target = self._next_hop(self.route, now) if self.route is not None else None
             if target is not None:
                 return target
+            if self.route is not None and self._waits_for_names(self.route, now):
+                return None
             if self.position >= len(self.ladder):
                 if self.put_off:
                     self._ask_again(now)
@@ -149,7 +152,9 @@ class RouteLadder(ResponseContext):
             if self.trunks.health.down:
                 step = self._hurried(step, hops)
             self.route = RouteTry(step, index, hops, now)
-            if not hops and self._ask_names((self.route,), self.trunks.names_never_asked(step.trunk), now):
+            if not hops and self._ask_names(
+                (self.route,), self.trunks.names_never_asked(step.trunk), now, step.timeout
+            ):
                 return None
             if not hops:
                 self._pass_over(self.route)
@@ -158,6 +163,27 @@ class RouteLadder(ResponseContext):
         return self.trunks.hops(step.trunk, self.server.flow.point, self.request.call_id)
 
     # ---- names of which nothing is known ----
+
+    def _waits_for_names(self, route: RouteTry, now: float) -> bool:
+        """All places of a route have failed, and it has names without an address: True where the first look-up of one
+        is awaited, in what is left of the route's time; else the route comes once more after all others."""
+        if route.is_named or not route.hops or not self.trunks.unnamed(route.step.trunk):
+            return False
+        route.is_named = True
+        left = round(route.started + route.step.timeout - now, 2)
+        if left > 0 and self._ask_names((route,), self.trunks.names_never_asked(route.step.trunk), now, left):
+            return True
+        self.put_off.append(route)
+        return False
+
+    def _new_hops(self, route: RouteTry) -> list[Hop]:
+        """Places of a route that it has not had yet."""
+        had = {hop.flow[:3] for hop in route.hops}
+        found = self._hops(route.step)
+        if not had:
+            return found
+        new = [hop for hop in found if hop.flow[:3] not in had]
+        return [hop._replace(position=len(route.hops) + number) for number, hop in enumerate(new)]
 
     def _pass_over(self, route: RouteTry) -> None:
         self.write_route(route.step, 0, RouteOutcome.UNREACHABLE, 0, NO_ADDRESS)
@@ -168,16 +194,16 @@ class RouteLadder(ResponseContext):
         """All else has failed: routes put off have their chance if DNS names their trunks within their time."""
         routes, self.put_off = tuple(self.put_off), []
         names = [name for route in routes for name in self.trunks.names(route.step.trunk)]
-        self._ask_names(routes, names, now, again=True)
+        self._ask_names(routes, names, now, min(route.step.timeout for route in routes), again=True)
 
     def _ask_names(
-        self, routes: Sequence[RouteTry], names: Sequence[Where], now: float, *, again: bool = False
+        self, routes: Sequence[RouteTry], names: Sequence[Where], now: float, seconds: float, *, again: bool = False
     ) -> bool:
-        """Wait for names, no longer than the first of these routes has for an answer; False where there are none."""
+        """Wait for names so long at the most; False where there are none."""
         if not names:
             return False
-        wait = self.name_wait = NameWait(routes, set(names), now, is_last=again)
-        self.wait = self.stack.set_timer(self, "names-wait", min(route.step.timeout for route in routes), now)
+        wait = self.name_wait = NameWait(routes, set(names), now, now + seconds, is_last=again)
+        self.wait = self.stack.set_timer(self, "names-wait", seconds, now)
         for name in dict.fromkeys(names):
             self.trunks.resolver.ask(name, partial(self._on_name, wait, name), again=again)
         return True
@@ -188,7 +214,7 @@ class RouteLadder(ResponseContext):
         if self.name_wait is not wait:
             return
         now = self.router.now()
-        named = [route for route in wait.routes if self._hops(route.step)]
+        named = [route for route in wait.routes if self._new_hops(route)]
         if wait.left and not named:
             return
         if named and all(route.step.kind == "basic" for route in named) and self._may_be_named_better(wait):
@@ -196,8 +222,8 @@ class RouteLadder(ResponseContext):
             if not wait.is_short:
                 wait.is_short = True
                 cancel_timer(self.wait)
-                left = wait.began + min(route.step.timeout for route in wait.routes) - now
-                self.wait = self.stack.set_timer(self, "names-wait", max(0.0, min(PROBE_SECONDS, left)), now)
+                seconds = max(0.0, min(PROBE_SECONDS, wait.until - now))
+                self.wait = self.stack.set_timer(self, "names-wait", seconds, now)
             return
         self._on_names(wait, now)
         self.router.flush()
@@ -217,11 +243,14 @@ class RouteLadder(ResponseContext):
         found: list[RouteTry] = []
         pending: list[RouteTry] = []
         for route in wait.routes:
-            hops = self._hops(route.step)
+            hops = self._new_hops(route)
             if hops:
                 # What it waited is of its own time, but at least time for an answer is left.
-                started = now if wait.is_last else min(now, max(wait.began, now + LEAST_SHARE - route.step.timeout))
-                found.append(replace(route, hops=hops, started=started))
+                began = route.started if route.hops else wait.began
+                started = now if wait.is_last else min(now, max(began, now + LEAST_SHARE - route.step.timeout))
+                found.append(replace(route, hops=[*route.hops, *hops], started=started, is_named=True))
+            elif route.hops and not wait.is_last:
+                self.put_off.append(route)
             elif not wait.is_last:
                 self._pass_over(route)
             elif self._is_pending(wait, route):

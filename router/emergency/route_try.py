@@ -36,6 +36,8 @@ class RouteTry:
     """How many of the hops were tried."""
     attempts: int = 0
     """How many INVITEs were made for it."""
+    is_named: bool = False
+    """True once DNS was asked for those of its names that had no address."""
 
     def take(self, now: float) -> tuple[Hop, float, float] | None:
         """The next hop with its seconds to a first answer and to progress; None where none is left, or no time."""

@@ -165,6 +165,10 @@ class Trunks:
         state = self.states.get(name)
         return names_of({name: state.config}) if state is not None else []
 
+    def unnamed(self, name: str) -> list[Where]:
+        """Those that DNS gives no address for at the moment."""
+        return [where for where in self.names(name) if not self.resolver.known(where).groups]
+
     def names_never_asked(self, name: str) -> list[Where]:
         """Those that no look-up has ended for yet: the first is under way, or begins."""
         return [where for where in self.names(name) if not self.resolver.was_asked(where)]

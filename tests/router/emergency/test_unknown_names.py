@@ -232,10 +232,61 @@ def test_a_route_that_rings_meanwhile_keeps_the_call(world: CallWorld, names: Na
     assert one(world.receive(response(backup.message, 486), PROVIDER_B), "INVITE").to == PROVIDER_A
 
 
+BOTH = {"targets": ["sip:ers-a.example:5060", "sip:203.0.113.31:5060"], "probe": "off", "large_messages": "udp"}
+BY_NAME = ("203.0.113.33", 5060)
+
+
 def test_a_target_with_an_address_beside_the_name_waits_for_nothing(tmp_path: Path, names: Names) -> None:
-    both = {"targets": ["sip:ers-a.example:5060", "sip:203.0.113.31:5060"], "probe": "off", "large_messages": "udp"}
-    world = named(tmp_path, names, **{"ers-a": both})
+    world = named(tmp_path, names, **{"ers-a": BOTH})
     assert one(world.receive(invite()), "INVITE").to == PROVIDER_A
+
+
+def test_but_for_the_name_where_the_address_fails(tmp_path: Path, names: Names) -> None:
+    world = named(tmp_path, names, **{"ers-a": BOTH})
+    address = one(world.receive(invite()), "INVITE", PROVIDER_A)
+    assert not of(world.unreachable(address), "INVITE"), "DNS may name another server of this route"
+    names.end(A, BY_NAME[0])
+    by_name = one(world.sent(), "INVITE")
+    assert by_name.to == BY_NAME
+    assert by_name.message.branch != address.message.branch
+    assert one(world.unreachable(by_name), "INVITE").to == PROVIDER_B
+
+
+def test_no_longer_than_its_time_and_then_after_all_others(tmp_path: Path, names: Names) -> None:
+    world = named(tmp_path, names, **{"ers-a": BOTH})
+    world.unreachable(one(world.receive(invite()), "INVITE", PROVIDER_A))
+    assert not of(world.advance(1.9), "INVITE")
+    backup = one(world.advance(0.2), "INVITE", PROVIDER_B)
+    relay = one(world.unreachable(backup), "INVITE", RELAY)
+    assert not of(world.unreachable(relay), 503)
+    names.end(A, BY_NAME[0])
+    last = one(world.sent(), "INVITE")
+    assert last.to == BY_NAME
+    assert of(world.unreachable(last), 503)
+
+
+def test_a_name_that_dns_has_failed_on_comes_after_all_others_also_beside_an_address(
+    tmp_path: Path, names: Names
+) -> None:
+    world = named(tmp_path, names, **{"ers-a": BOTH})
+    names.end(A)
+    address = one(world.receive(invite()), "INVITE", PROVIDER_A)
+    backup = one(world.unreachable(address), "INVITE", PROVIDER_B)
+    relay = one(world.unreachable(backup), "INVITE", RELAY)
+    assert not of(world.unreachable(relay), 503)
+    names.end(A, BY_NAME[0])
+    assert one(world.sent(), "INVITE").to == BY_NAME
+
+
+def test_where_it_leads_to_the_address_that_failed_the_call_goes_on_at_once(tmp_path: Path, names: Names) -> None:
+    world = named(tmp_path, names, **{"ers-a": BOTH})
+    world.unreachable(one(world.receive(invite()), "INVITE", PROVIDER_A))
+    names.end(A, PROVIDER_A[0])
+    backup = one(world.sent(), "INVITE", PROVIDER_B)
+    relay = one(world.unreachable(backup), "INVITE", RELAY)
+    world.unreachable(relay)
+    names.end(A, PROVIDER_A[0])
+    assert of(world.sent(), 503)
 
 
 # ---- requests other than 911 ----
