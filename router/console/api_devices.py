@@ -24,6 +24,7 @@ from router.console.device_edit import (
     save_device,
     values_wrong,
 )
+from router.console.pieces import pieces
 from router.console.problems import FieldProblem, RequestProblem
 from router.locations.locations_csv import written_rows
 from router.store.audit import audit_rows
@@ -95,7 +96,7 @@ def list_devices(
 def _exported(caller: Caller) -> Iterator[str]:
     with caller.console.store.reading() as conn:
         found = [device for device in all_devices(conn) if caller.may_see(device.site)]
-    yield from written_rows(found)
+    yield from pieces(written_rows(found))
 
 
 @endpoints.get("/devices/{device:path}/history")

@@ -12,6 +12,7 @@ from e911.wiremap import WiremapEntry, entry_key, read_identifiers
 from router.console.api import Caller, caller_for
 from router.console.api_devices import Json, editor_of
 from router.console.device_edit import values_wrong
+from router.console.pieces import pieces
 from router.console.problems import FieldProblem, RequestProblem
 from router.console.wiremap_rows import entry_of, remove_row, save_row
 from router.locations.wiremap_csv import written_wiremap
@@ -53,7 +54,7 @@ def list_wiremap(
     if "text/csv" in caller.request.headers.get("accept", ""):
         with caller.console.store.reading() as conn:
             every = [entry for entry in all_entries(conn) if caller.may_see(entry.site)]
-        return StreamingResponse(written_wiremap(every), media_type="text/csv; charset=utf-8")
+        return StreamingResponse(pieces(written_wiremap(every)), media_type="text/csv; charset=utf-8")
     wanted = WiremapFilter(text=q.strip(), site=site, sites=caller.sites)
     with caller.console.store.reading() as conn:
         found = wiremap_page(conn, wanted, after=after, limit=limit)

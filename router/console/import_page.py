@@ -14,6 +14,7 @@ from router.console.bulk_rows import DEVICES, WIREMAP, BulkTable, plan_digest
 from router.console.guard import MAX_BULK
 from router.console.locations_page import editor_of
 from router.console.pages import Form, Page, form_for, page_for
+from router.console.pieces import pieces
 from router.console.problems import RequestProblem
 from router.console.uploads import Upload
 from router.locations.import_plan import ImportPlan
@@ -84,7 +85,7 @@ def _export(page: Page, table: BulkTable, form: str) -> Response:
     with page.console.store.reading() as conn:
         lines = table.written(conn, editor_of(page), is_yaml)
     return StreamingResponse(
-        lines,
+        pieces(lines),
         media_type="application/yaml" if is_yaml else "text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{table.key}.{"yaml" if is_yaml else "csv"}"'},
     )

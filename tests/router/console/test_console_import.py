@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from e911.wiremap import WiremapEntry
+from router.console.pieces import pieces
 from router.console.uploads import SECONDS, Upload, Uploads
 from router.store.audit import audit_rows
 from router.store.devices import all_devices, upsert_devices
@@ -254,3 +255,15 @@ def test_files_that_wait_are_forgotten_in_time_and_one_a_user_is_kept() -> None:
     assert found.data == b"device\n"
     now = SECONDS
     assert uploads.find(others, "paul", "locations") is None
+
+
+def test_a_long_file_is_sent_in_few_pieces(here: ConsoleWorld) -> None:
+    """Each piece is a turn of a thread: one for each line, and 100,000 devices take a minute."""
+    with here.console.store.writing() as conn:
+        upsert_devices(conn, [{"device": f"4{number:04d}", "site": "hq"} for number in range(2_500)])
+    text = here.browser("erin", "engineer").get("/locations/export?format=yaml").text
+    assert text.count("- device:") == 2_500
+    sent = list(pieces(text.splitlines(keepends=True)))
+    assert "".join(sent) == text
+    assert len(sent) < 20
+    assert list(pieces([])) == []
