@@ -128,8 +128,8 @@ def shown(place: Place, call: Call) -> tuple[str, str]:
     return phone, line
 
 
-def placed(place: Place, call: Call) -> Message:
-    """The INVITE that the provider gets."""
+def placed(place: Place, call: Call, at: Place | None = None) -> Message:
+    """The INVITE that the provider gets; at: of another place, where the phone is a visitor."""
     phone, line = shown(place, call)
     who = getattr(place, "device" if call.who == "registered" else "unregistered")
     caller = Sipp(
@@ -139,7 +139,7 @@ def placed(place: Place, call: Call) -> Message:
         folder=place.folder,
         keys={"caller": who, "phone": phone, "extra": line},
     )
-    psap = place.sipp("psap_answers", "provider_a")
+    psap = (at or place).sipp("psap_answers", "provider_a")
     with running(psap, caller):
         caller.succeed()
         psap.succeed()
@@ -209,8 +209,9 @@ def test_explain_says_what_arrives_for_generated_calls(places: World, number: in
     call = GENERATED[number]
     place = places[call.place]
     said = explained(places, place, call)
-    arrived = placed(place, call)
-    compare(said, said["routes"][0], arrived, place)
+    where = places[said["site"]]
+    arrived = placed(place, call, where)
+    compare(said, said["routes"][0], arrived, where)
     recorded = sources(places, arrived.call_id)
     for told in said["location_sources"]:
         answer = recorded[told["source"]]
