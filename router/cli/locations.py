@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from e911.location import Device
+    from router.locations.import_plan import ImportPlan
     from router.locations.location_cells import Places
     from router.store.devices import Value
 
@@ -111,6 +112,7 @@ def _import(
         COLUMNS,
         UpsertCount,
         all_devices,
+        current_revision,
         get_devices,
         remove_devices,
         take_turn,
@@ -133,16 +135,15 @@ def _import(
             rows = read(data, places, progress=shown("checking"))
         except CsvError as error:
             refuse_file(name, error)
-        with open_or_exit(loaded.database_url) as engine, (reading if plan else writing)(engine) as conn:
-            if not plan:
-                take_turn(conn)
+
+        def compared(conn: "Connection") -> "ImportPlan[Device]":
             if replace:
                 known = {device.device: device for device in all_devices(conn)}
             else:
                 known = get_devices(conn, (row.device for row in rows))
             if problems := merged_problems(rows, known, places):
                 refuse_file(name, CsvError(problems))
-            planned = import_plan(
+            return import_plan(
                 rows,
                 known,
                 lambda device: device_problems(device, sites, now),
@@ -151,13 +152,23 @@ def _import(
                 by=by,
                 progress=shown("comparing"),
             )
+
+        with open_or_exit(loaded.database_url) as engine:
+            # Before others have to wait, for it takes as long as to store; again where they changed something.
+            with reading(engine) as conn:
+                revision = current_revision(conn)
+                planned = compared(conn)
             if not plan:
-                advance = shown("storing")
-                writes = planned.writes
-                for start in range(0, len(writes), _CHUNK):
-                    write_devices(conn, writes[start : start + _CHUNK], now=now, by=by)
-                    advance(rows[-1].line * (start + _CHUNK) // len(writes))
-                remove_devices(conn, planned.removed)
+                with writing(engine) as conn:
+                    take_turn(conn)
+                    if current_revision(conn) != revision:
+                        planned = compared(conn)
+                    advance = shown("storing")
+                    writes = planned.writes
+                    for start in range(0, len(writes), _CHUNK):
+                        write_devices(conn, writes[start : start + _CHUNK], now=now, by=by)
+                        advance(rows[-1].line * (start + _CHUNK) // len(writes))
+                    remove_devices(conn, planned.removed)
     if as_json:
         import orjson
 

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from router.console.api import Caller, caller_for
 from router.console.api_devices import editor_of
-from router.console.bulk_rows import DEVICES, MOST_PROBLEMS, WIREMAP, BulkTable
+from router.console.bulk_rows import DEVICES, MOST_PROBLEMS, WIREMAP, BulkTable, plan_in_turn
 from router.console.device_columns import COLUMNS_SCHEMA
 from router.console.device_edit import row_of, values_wrong
 from router.console.problems import FieldProblem, RequestProblem
@@ -76,12 +76,12 @@ def put_wiremap(
 
 
 def _put(table: BulkTable, caller: Caller, rows: Sequence[Any], plan: bool, replace: bool) -> Response:
-    editor, store = editor_of(caller), caller.console.store
-    with store.reading() if plan else store.writing() as conn:
-        if not plan:
-            table.take_turn(conn)
-        planned = table.plan(conn, rows, caller.console, editor, replace)
-        if not plan:
+    editor = editor_of(caller)
+    if plan:
+        with caller.console.store.reading() as conn:
+            planned = table.plan(conn, rows, caller.console, editor, replace)
+    else:
+        with plan_in_turn(table, rows, caller.console, editor, replace) as (conn, planned):
             table.apply(conn, planned, editor)
     return JSONResponse({"applied": not plan, **planned.as_document(table.row)})
 

@@ -6,6 +6,7 @@ All or nothing; whoever is limited to sites sees, changes and takes away what is
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from router.locations.wiremap_yaml import read_wiremap_yaml, written_wiremap_yam
 from router.process.csv_table import CsvError
 from router.store import devices, wiremap
 from router.store.audit import Author
+from router.store.followed import revisions_of
 
 MOST_PROBLEMS: Final = 500
 _NOT_YOURS: Final = "this row or site is not yours; name one of yours"
@@ -52,8 +54,28 @@ class BulkTable:
     apply: Callable[[Connection, ImportPlan[Any], Editor], None]
     """Write a plan that was made in this transaction, after `take_turn`."""
     take_turn: Callable[[Connection], None]
+    revision: Callable[[Connection], int]
+    """Another number after each change of the table."""
     written: Callable[[Connection, Editor, bool], Iterator[str]]
     """The lines of a file of all rows that may be seen, YAML or CSV."""
+
+
+@contextmanager
+def plan_in_turn(
+    table: BulkTable, rows: Sequence[Any], console: Console, editor: Editor, replace: bool
+) -> Iterator[tuple[Connection, ImportPlan[Any]]]:
+    """A transaction that may write, and the plan of `rows` as it is true in it. Raises RequestProblem 422.
+
+    Many rows take seconds to compare: that is done before others have to wait, and again if they changed any.
+    """
+    with console.store.reading() as conn:
+        revision = table.revision(conn)
+        plan = table.plan(conn, rows, console, editor, replace)
+    with console.store.writing() as conn:
+        table.take_turn(conn)
+        if table.revision(conn) != revision:
+            plan = table.plan(conn, rows, console, editor, replace)
+        yield conn, plan
 
 
 def plan_digest(plan: ImportPlan[Any]) -> str:
@@ -196,6 +218,7 @@ DEVICES: Final = BulkTable(
     plan=plan_devices,
     apply=apply_devices,
     take_turn=devices.take_turn,
+    revision=devices.current_revision,
     written=_written_devices,
 )
 WIREMAP: Final = BulkTable(
@@ -205,5 +228,6 @@ WIREMAP: Final = BulkTable(
     plan=plan_wiremap,
     apply=apply_wiremap,
     take_turn=wiremap.take_turn,
+    revision=lambda conn: revisions_of(conn).get("wiremap", 0),
     written=_written_wiremap,
 )

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 
 from e911.attachment import mac_text
-from router.console.bulk_rows import DEVICES, WIREMAP, BulkTable, plan_digest
+from router.console.bulk_rows import DEVICES, WIREMAP, BulkTable, plan_digest, plan_in_turn
 from router.console.guard import MAX_BULK
 from router.console.locations_page import editor_of
 from router.console.pages import Form, Page, form_for, page_for
@@ -64,9 +64,7 @@ def _apply(form: Form, table: BulkTable) -> Response:
         return _shown(page, table, 409, problem=page.say("import.gone"))
     try:
         rows = table.read(upload.data, page.console, upload.is_yaml)
-        with page.console.store.writing() as conn:
-            table.take_turn(conn)
-            plan = table.plan(conn, rows, page.console, editor_of(page), upload.replace)
+        with plan_in_turn(table, rows, page.console, editor_of(page), upload.replace) as (conn, plan):
             is_same = plan_digest(plan) == form.text("digest")
             if is_same:
                 table.apply(conn, plan, editor_of(page))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from jinja2 import Environment
@@ -26,6 +27,10 @@ from router.store.users import Session
 
 LONGEST_SESSION = 7 * 86_400.0
 """Seconds after which a login ends also where it is always used."""
+
+
+_WAIT_FOR_OTHERS: Final = 15.0
+"""Seconds until something is stored, at most: an import of 100,000 devices lets nobody else write while it does."""
 
 
 class Store:
@@ -63,7 +68,7 @@ class Store:
                 self._engine.dispose()
                 self._engine = None
             if self._engine is None:
-                self._engine = open_store(self.url)
+                self._engine = open_store(self.url, wait=_WAIT_FOR_OTHERS)
                 self._file = self._identity()
             return self._engine
 

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 
+from router.locations import location_plan
+from router.locations.location_plan import import_plan
 from router.store.devices import COLUMNS, STATE_COLUMNS
 from router.store.engine import open_store
 from tests.support.commands import invoke
@@ -87,6 +90,26 @@ def test_import_list_export_and_import_again(locations: Locations) -> None:
     assert locations("export", str(target)).exit_code == 0
     assert target.read_text(encoding="utf-8") == exported.stdout
     assert sorted(path.name for path in locations.directory.glob("*out.csv*")) == ["out.csv"]
+
+
+def test_a_device_is_changed_while_an_import_compares_and_the_import_sees_it(
+    locations: Locations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locations("set", "4001", "site=hq", "room=1")
+    plans = 0
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        nonlocal plans
+        plans += 1
+        if plans == 1:  # somebody else, to whom nothing is locked
+            assert locations("set", "4001", "room=17").exit_code == 0
+        return import_plan(*arguments, **options)
+
+    monkeypatch.setattr(location_plan, "import_plan", slow)
+    done = locations("import", locations.file("device,name\n4001,Anna\n"))
+    assert done.stdout == "1 device: 0 new, 1 changed, 0 unchanged\n"
+    assert plans == 2
+    assert [(one["name"], one["room"]) for one in locations.all()] == [("Anna", "17")]
 
 
 def test_the_providers_ids_are_written_by_hand_and_shown_in_calls(locations: Locations) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from e911.wiremap import WiremapEntry
+from router.console import bulk_rows
 from router.console.pieces import pieces
 from router.console.uploads import SECONDS, Upload, Uploads
+from router.locations.location_plan import import_plan
 from router.store.audit import audit_rows
 from router.store.devices import all_devices, upsert_devices
 from router.store.wiremap import all_entries, upsert_entries
@@ -114,6 +116,28 @@ def test_a_plan_is_shown_anew_where_somebody_changed_something_meanwhile(here: C
     assert confirm(browser, "locations", late.text).status_code == 303
     with here.console.store.reading() as conn:
         assert [device.civic.room for device in all_devices(conn)] == ["2"]
+
+
+def test_others_change_devices_while_a_file_is_compared_and_it_is_compared_again(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = 0
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        nonlocal plans
+        plans += 1
+        planned = import_plan(*arguments, **options)
+        if plans == 1:  # somebody else, to whom nothing is locked
+            with world.console.store.writing() as conn:
+                upsert_devices(conn, [{"device": "4001", "site": "lab", "room": "17"}])
+        return planned
+
+    monkeypatch.setattr(bulk_rows, "import_plan", slow)
+    csv = {"content-type": "text/csv"}
+    done = world.program()("PUT", "/devices", content="device,name\n4001,Anna\n", headers=csv).json()
+    assert (done["added"], done["changed"][0]["after"]) == ([], {"name": "Anna"})
+    with world.console.store.reading() as conn:
+        assert [(one.name, one.site, one.civic.room) for one in all_devices(conn)] == [("Anna", "lab", "17")]
 
 
 @pytest.mark.parametrize(
