@@ -10,6 +10,7 @@ from e911.locate import registered_location
 from e911.location import FINER_FIELDS, CivicAddress, Device, GeoPoint
 from e911.numbers import dialable
 from e911.places import Places
+from e911.street_forms import directional_form, suffix_form
 from router.emergency.rules import places_of
 
 _LOCATION_WORDS = (
@@ -128,16 +129,21 @@ def _record(ali: Ali, number: str, place: Place) -> AliRecord:
     for name in ("street", "city", "state"):
         if not getattr(civic, name):
             raise AliError(f"{number}: no {name}; an ALI record needs a street address")
+    country, state = civic.country.upper(), civic.state.upper()
+    suffix = suffix_form(country, civic.street_suffix) or civic.street_suffix
+    before, after = (
+        directional_form(country, state, text) or text for text in (civic.pre_directional, civic.post_directional)
+    )
     postal_code, extension = _postal_code(civic)
     words = [f"{word}{ali_text(getattr(civic, name))}" for name, word in _LOCATION_WORDS if getattr(civic, name)]
     record = AliRecord(
         number=number,
         house_number=ali_text(civic.house_number),
         house_number_suffix=ali_text(civic.house_number_suffix),
-        prefix_directional=ali_text(civic.pre_directional),
+        prefix_directional=ali_text(before),
         street_name=ali_text(civic.street),
-        street_suffix=ali_text(civic.street_suffix),
-        post_directional=ali_text(civic.post_directional),
+        street_suffix=ali_text(suffix),
+        post_directional=ali_text(after),
         community=ali_text(civic.city),
         state=ali_text(civic.state),
         location=" ".join(words),

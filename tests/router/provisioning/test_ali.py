@@ -218,6 +218,20 @@ def test_a_street_of_ones_own_brings_its_house_number_and_suffix(office: Office)
     assert (own.community, own.state, own.location) == ("NEW YORK", "NY", "FLR 3")
 
 
+def test_suffix_and_directionals_stand_in_the_form_of_the_post(office: Office) -> None:
+    """Their fields hold no more; what the post has no form for is refused as before."""
+    address = {**ADDRESS, "pre_directional": "West", "street": "57th", "street_suffix": "Street"}
+    office.put(
+        {"device": "4106", "name": "Annex", "callback": "+12125550146", **address, "post_directional": "North"}
+    )
+    office.export()
+    records = {
+        entry.record.number: entry.record for entry in read_file((office.folder / "out.ali").read_text()).entries
+    }
+    annex = records["2125550146"]
+    assert (annex.prefix_directional, annex.street_suffix, annex.post_directional) == ("W", "ST", "N")
+
+
 def test_a_number_of_several_devices_is_at_their_site(office: Office) -> None:
     office.put({**DESK, "device": "4103", "room": "999"})
     assert office.export()[0]["2125550142"] == (FunctionCode.INSERT, "")
