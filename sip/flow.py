@@ -24,6 +24,7 @@ class ListeningPoint:
         "sent_by",
         "transport",
         "via",
+        "via_end",
     )
 
     def __init__(
@@ -47,6 +48,9 @@ class ListeningPoint:
         seen_host, seen_port = advertised or (host, port)
         self.sent_by = f"{bracketed(seen_host)}:{seen_port}".encode()
         self.via = b"Via: SIP/2.0/%b %b;branch=" % (transport.upper().encode(), self.sent_by)
+        # Not on streams: where the connection is gone, the response goes to the port in sent-by (18.2.2), where we
+        # listen. With rport there are proxies that would try the port the connection came from.
+        self.via_end = b";rport" if transport == "udp" else b""
         parameter = b"" if transport == "udp" else b";transport=" + transport.encode()
         self.record_route_uri = b"sip:%b%b;lr" % (self.sent_by, parameter)
         self.secure_record_route_uri = b"sips:%b;lr" % self.sent_by if transport == "tls" else self.record_route_uri

@@ -67,7 +67,7 @@ def forward_bytes(
     """The request as it leaves (section 16.6): Via on top, Record-Route, Max-Forwards lowered, all else as it is.
 
     without: a field that stands once, and is left out."""
-    parts = [request.start_line(), flow.point.via + branch + b";rport"]
+    parts = [request.start_line(), flow.point.via + branch + flow.point.via_end]
     parts += record_routes
     offset = len(parts)
     parts += [line for _, line in request.fields]

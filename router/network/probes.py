@@ -330,7 +330,7 @@ class Probes:
         point = flow.point
         lines = [
             b"OPTIONS %b SIP/2.0" % uri,
-            point.via + branch + b";rport",
+            point.via + branch + point.via_end,
             b"Max-Forwards: 70",
             b"From: <sip:edge911@%b>;tag=%b" % (self.domain, name[:12]),
             b"To: <%b>" % uri,

@@ -3,9 +3,12 @@
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from tests.support import kamailio_hosts
 from tests.support.raw_sip import Arrived, Call, Peer
 from tests.support.world import Place, Plan, World, world
 
@@ -126,6 +129,23 @@ def test_a_caller_who_hangs_up_meanwhile_does_not_wait(lost_world: World) -> Non
             call, _ = rings(place, phone, provider)
         call.send(call.cancel())
         call.refused(487)
+
+
+@pytest.mark.peers("kamailio")
+def test_kamailio_answers_by_a_connection_of_its_own_once_we_are_back(tmp_path: Path) -> None:
+    """It connects to the port in the sent-by of our Via; with rport there it tried the one that we had come from."""
+    with ExitStack() as stack:
+        plan = Plan(timeout="30s", tcp=("provider_a",), routes=("provider_a",), basic=False)
+        found = stack.enter_context(world(tmp_path, {"restarted": plan}))
+        place = found["restarted"]
+        psap_at = place.street["provider_b"]
+        phone, psap = stack.enter_context(place.peer("phone")), stack.enter_context(Peer(psap_at, tcp=False))
+        stack.enter_context(kamailio_hosts.provider(place.folder, at=place.street["provider_a"], psap=psap_at))
+        call, first = rings(place, phone, psap)
+        found.router.restart(kill=True)
+        psap.respond(first, 200)
+        call.answered()
+        psap.take("ACK")
 
 
 def test_a_provider_by_udp_that_dies_while_it_rings_gets_the_next_route_beside_it(lost_world: World) -> None:

@@ -217,6 +217,15 @@ def test_a_route_given_up_before_is_not_asked_again(world: CallWorld) -> None:
     assert not of(cut_off(world, first), "INVITE")
 
 
+def test_a_response_needs_no_more_than_sent_by_where_its_connection_is_gone(world: CallWorld) -> None:
+    """RFC 3261 section 18.2.2; rport (RFC 3581) would name a port at which nobody listens."""
+    _, first = ringing(world)
+    assert first.message.all("via")[0].startswith("SIP/2.0/TCP 10.0.0.5:5060;branch=")
+    assert "rport" not in first.message.all("via")[0]
+    second = one([*cut_off(world, first), *cut_off(world, first)], "INVITE", PROVIDER_B)
+    assert second.message.all("via")[0].endswith(";rport"), "by UDP it is asked for"
+
+
 # UDP: the probe turns silent while the call rings
 
 
