@@ -19,6 +19,7 @@ from config.load import ConfigError, LoadedConfig, load_config
 from config.schema import Console as ConsoleSection
 from router.console.app import create_app, make_console
 from router.console.settings import Console
+from router.notices.contact_urls import unusable_urls_apart
 from router.process.child_process import begin, end
 from router.process.signs_of_life import Heartbeat
 from router.process.telemetry import DeferredLog, configure_logging, say
@@ -46,6 +47,7 @@ class ConsoleProcess:
         self._logs: DeferredLog = configure_logging(loaded.config.log, process="console", node=loaded.config.node)
         self._console: Console = make_console(loaded, state)
         self._code = 0
+        self._reading: asyncio.Task[None] | None = None
 
     async def run(self, parent: int) -> int:
         """Serve until told to end; the exit code."""
@@ -110,11 +112,19 @@ class ConsoleProcess:
             await asyncio.sleep(0.5)
 
     def _reload(self, server: WebServer) -> None:
-        """SIGHUP: the new configuration; where `console` or the database is another one, end for a new process."""
+        """SIGHUP: the new configuration, read beside what is served."""
+        self._reading = asyncio.create_task(self._reread(server))
+
+    async def _reread(self, server: WebServer) -> None:
+        """Take the configuration that calls take; where `console` or the database is another one, end for a new
+        process."""
         try:
-            loaded = load_config(self._path)
+            loaded = await asyncio.to_thread(load_config, self._path)
+            unusable = await asyncio.to_thread(unusable_urls_apart, self._path)
         except ConfigError as error:
-            _say(logging.ERROR, "configuration-refused", problems=str(error), used="the old one")
+            unusable = [str(error)]
+        if unusable:
+            _say(logging.ERROR, "configuration-refused", problems="\n".join(unusable), used="the old one")
             return
         old = self._console.loaded
         if loaded.config.console != old.config.console or loaded.database_url != old.database_url:

@@ -10,7 +10,7 @@ import orjson
 
 from config.load import ConfigError, load_config
 from config.schema import Config
-from router.notices.contact_urls import unusable_urls
+from router.notices.contact_urls import unusable_contacts
 from router.process.telemetry import say
 
 LAST_GOOD = "notices-settings.json"
@@ -30,10 +30,11 @@ class Settings:
 def load_settings(config_file: Path) -> Settings:
     """The settings in a configuration file, kept as the last good ones. Raises ConfigError.
 
-    As for the call process, contacts that could never be told make it one that is not taken.
+    As for the call process, contacts that could never be told, or not in their own words, make it one that is
+    not taken.
     """
     loaded = load_config(config_file)
-    unusable = unusable_urls(config_file)
+    unusable = unusable_contacts(config_file)
     if unusable:
         raise ConfigError(unusable)
     settings = Settings(

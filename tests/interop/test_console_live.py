@@ -6,10 +6,12 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, ViewportSize, expect
 
+from tests.e911.pidf_documents import civic, geopriv, in_device, presence
 from tests.support.browser import DESKTOP, TELEPHONE, Chromium, chromium, keep, log_in
 from tests.support.ports import free_port
 from tests.support.sipp import running
@@ -245,8 +247,16 @@ def test_whatever_a_phone_calls_itself_no_page_runs_it_or_grows_out_of_the_scree
 ) -> None:
     place = here["loud"]
     with place.peer("phone") as phone, place.peer("provider_a") as psap:
-        call = place.call(phone, user=place.unregistered, name=EVIL)
-        call.send(call.invite(f"User-Agent: {EVIL[:500]}", f"Subject: {EVIL[:500]}"))
+        words = escape(EVIL[:300])
+        said_of_it = {"country": "US", "A1": "NY", "A3": words, "RD": words, "FLR": words, "LOC": "L" * 300}
+        here_i_am = civic("".join(f"<ca:{name}>{value}</ca:{name}>" for name, value in said_of_it.items()))
+        body = (
+            b"--evil\r\nContent-Type: application/sdp\r\n\r\n%b\r\n--evil\r\nContent-Type: application/pidf+xml\r\n"
+            b"Content-ID: <l@evil>\r\n\r\n%b\r\n--evil--\r\n"
+        ) % (place.call(phone).body, presence(in_device(geopriv(here_i_am))))
+        call = place.call(phone, user=place.unregistered, name=EVIL, body=body)
+        call.content_type = "multipart/mixed;boundary=evil"
+        call.send(call.invite("Geolocation: <cid:l@evil>", f"User-Agent: {EVIL[:500]}", f"Subject: {EVIL[:500]}"))
         invite = psap.take("INVITE")
         psap.respond(invite, 486)
         page = people.context(locale=locale, viewport=size).new_page()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from e911.record import CallOutcome
 from router.journal.writer import JournalWriter
@@ -333,6 +334,20 @@ def test_a_reload_takes_a_mended_address_and_refuses_a_bad_file(tmp_path: Path, 
         runner.start()
         web.wait_for("desk", 3)
         assert told(web) == Counter({"call-1": 1, "call-2": 1, "call-3": 1})
+
+
+def test_a_reload_with_a_template_that_would_fail_is_refused(tmp_path: Path, web: WebhookSink) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "call.body.j2").write_text("{{ location.floor }}")
+    with NoticesRunner(tmp_path, {"front-desk": web.url("desk")}) as runner:
+        runner.start_and_wait()
+        bad = yaml.safe_load(runner.config_file.read_text())
+        bad["contacts"]["front-desk"] |= {"templates": "own", "send": [web.url("elsewhere")]}
+        runner.config_file.write_text(yaml.safe_dump(bad))
+        runner.signal(signal.SIGHUP)
+        wait_until(lambda: "configuration-refused" in runner.log_names(), "it says so")
+        runner.append(intent("call-1"))
+        web.wait_for("desk")
 
 
 def test_a_contact_the_file_names_only_now_is_told(tmp_path: Path, web: WebhookSink) -> None:
