@@ -61,6 +61,7 @@ from router.process.state_directory import NOT_ALONE, claim
 from router.process.telemetry import DeferredLog, configure_logging
 from router.trace.messages import Hello
 from router.trace.server import TraceServer
+from sip.locating import Server
 from sip.parsing import near_limits
 from sip.stream_limits import MAX_BUFFERED_BYTES, MAX_CONNECTIONS, MAX_STRANGERS
 from sip.transport import SipEdge
@@ -103,6 +104,7 @@ class App:
         self.trunk_names = TrunkNames(self.trunk_resolver, loaded.state_directory, self.begin)
         self.key, self.key_problem = load_key(loaded.state_directory, loaded.config.node)
         self.points = ListeningPoints(listening_points(loaded.config))
+        self.trunk_resolver.is_of_use = self._can_send_to
         self.certificates = Certificates(files_of(loaded))
         self.token_keys: TokenKeys | None = None
         self.devices = DeviceTable()
@@ -236,6 +238,10 @@ class App:
         return self.router.counts["faults"]
 
     # ---- configuration ----
+
+    def _can_send_to(self, server: Server) -> bool:
+        """True where a listening point fits."""
+        return self.points.choose(server.transport, server.address) is not None
 
     def setup(self, loaded: LoadedConfig, addresses: Addresses, before: Trunks | None = None) -> Setup:
         """Everything made from a configuration; a thread may do it, for many sites take seconds."""

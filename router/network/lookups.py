@@ -15,7 +15,7 @@ from typing import Protocol
 
 from router.network.dns_client import Answer, DnsClient, LookupFailedError
 from router.network.sources import parse_address
-from sip.locating import NOWHERE, Located, Question, Record, Where, locate
+from sip.locating import NOWHERE, Located, Question, Record, Server, Where, locate
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ REFRESH_SHARE = 0.8
 """At this share of its time an answer is asked for again."""
 DEADLINE_SECONDS = 2.0
 """Whoever waits for a name is told by then, with what is known."""
+EARLY_SECONDS = 0.3
+"""After so long whoever waits is told what is certain by then: some firewalls swallow NAPTR, or AAAA."""
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 """From a question that failed to the same one again."""
 KNOWN_LIMIT = 10_000
@@ -100,8 +102,12 @@ class Resolver:
         self._places: OrderedDict[Where, _Place] = OrderedDict()
         self._answers: OrderedDict[Question, _Kept] = OrderedDict()
         self._asking: dict[Where, list[Told]] = {}
+        self._told_early: set[Where] = set()
+        """Places being looked up for the first time, of which enough is known."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+        self.is_of_use: Callable[[Server], bool] = lambda _: True
+        """Whether there is a way to a server: on a machine without IPv4 its A record is no reason to go on early."""
         self.changes = 0
         """How often an answer was another one than before."""
 
@@ -139,7 +145,8 @@ class Resolver:
         return where in self._places
 
     def ask(self, where: Where, told: Told, *, again: bool = False) -> None:
-        """Find the servers, then call told: within DEADLINE_SECONDS, with what is known by then.
+        """Find the servers, then call told: within DEADLINE_SECONDS, with what is known by then, and after
+        EARLY_SECONDS as soon as there is somewhere to go.
 
         told is never called before this returns. again: questions that failed are asked once more before their time.
         Without a running loop nothing is asked and told is not called.
@@ -148,6 +155,9 @@ class Resolver:
             return
         loop = asyncio.get_running_loop()
         waiting = self._asking.get(where)
+        if where in self._told_early:
+            loop.call_soon(self._tell, [told], self._early(where))
+            return
         if waiting is not None:
             waiting.append(told)
             return
@@ -208,19 +218,34 @@ class Resolver:
             log.exception("fault in edge911 itself, while %s was looked up", where.host)
         finally:
             waiting = self._asking.pop(where, [])
+            self._told_early.discard(where)
         self._keep(where, consulted)
-        located = self._places[where].located
+        self._tell(waiting, self._places[where].located)
+
+    def _tell(self, waiting: Sequence[Told], located: Located) -> None:
         for told in waiting:
             try:
                 told(located)
             except Exception:  # the others wait for the same answer
                 log.exception("fault in edge911 itself, after the servers of a name were found")
 
+    def _tell_early(self, where: Where) -> None:
+        """Whoever waits for the first look-up goes on where that is possible; the look-up does, too."""
+        waiting = self._asking.get(where)
+        if waiting and where not in self._places:
+            located = self._early(where)
+            if any(map(self.is_of_use, located.servers)):
+                self._asking[where] = []
+                self._told_early.add(where)
+                self._tell(waiting, located)
+
     async def _look_up(self, where: Where, consulted: set[Question], *, again: bool) -> None:
         """Ask what is due, and with each answer what follows from it, until nothing is missing. consulted: every
         question that mattered."""
         self.counts["lookups"] += 1
         now = self._clock()
+        loop = asyncio.get_running_loop()
+        early = loop.time() + EARLY_SECONDS
 
         def fresh(question: Question) -> Sequence[Record] | None:
             consulted.add(question)
@@ -234,15 +259,20 @@ class Resolver:
         try:
             while True:
                 _, missing = locate(where, fresh, self.transports)
-                for question in set(missing).difference(asking.values()):
+                for question in (one for one in missing if one not in asking.values()):
                     asked.add(question)
                     asking[asyncio.create_task(self._ask_one(question))] = question
                 if not asking:
                     return
-                done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                left = early - loop.time()
+                done, _ = await asyncio.wait(
+                    asking, timeout=left if left > 0 else None, return_when=asyncio.FIRST_COMPLETED
+                )
                 for task in done:
                     del asking[task]
                     task.result()  # a fault of ours is one of the look-up
+                if loop.time() >= early:
+                    self._tell_early(where)
         finally:
             for task, question in asking.items():
                 task.cancel()
@@ -261,7 +291,7 @@ class Resolver:
 
     async def _answer(self, question: Question, is_known: bool) -> Answer:
         """From DNS; an address that it knows nothing of, from the system, unless an old answer is there."""
-        by_system = self._has_servers and question.kind in ("A", "AAAA")
+        by_system = self._has_servers and question.kind in ("A", "AAAA") and not self._has_ipv4(question)
         try:
             answer = await self._asker.ask(question)
         except LookupFailedError:
@@ -278,6 +308,11 @@ class Resolver:
                 return answer
             return found if found.records else answer
         return answer
+
+    def _has_ipv4(self, question: Question) -> bool:
+        """True where the name has an IPv4 address anyway: DNS knows it, and nobody else need be asked for IPv6."""
+        kept = self._answers.get(Question(question.name, "A")) if question.kind == "AAAA" else None
+        return kept is not None and bool(kept.records)
 
     def _keep_answer(self, question: Question, answer: Answer | None) -> None:
         now = self._clock()

@@ -256,6 +256,55 @@ def test_what_an_earlier_process_knew_is_used_until_the_look_up_has_ended(dns: D
     run(test())
 
 
+@pytest.mark.parametrize("swallowed", ["NAPTR", "AAAA"])
+def test_whoever_waits_goes_on_while_a_firewall_swallows_one_kind(
+    dns: Dns, swallowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "DEADLINE_SECONDS", 25.0)
+    dns.hanging = {swallowed}
+
+    async def test() -> None:
+        resolver = dns.resolver()
+        where = Where("ers.example.com")
+        assert (await ask(resolver, where))[0] == "192.0.2.1"
+        assert not resolver.was_asked(where), "the rest is still awaited"
+        found = asyncio.create_task(ask(resolver, where))
+        await asyncio.sleep(0)
+        assert not found.done(), "told once, and never before ask returns"
+        assert (await found)[0] == "192.0.2.1"
+
+    run(test())
+
+
+def test_an_address_that_is_of_no_use_is_no_reason_to_go_on_early(dns: Dns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "DEADLINE_SECONDS", 0.6)
+    dns.hanging = {"AAAA"}
+
+    async def test() -> None:
+        resolver = dns.resolver()
+        resolver.is_of_use = lambda server: ":" in server.address
+        await ask(resolver)
+        assert resolver.was_asked(NAME), "to the end"
+
+    run(test())
+
+
+def test_the_system_is_not_asked_for_ipv6_of_a_name_that_dns_knows(dns: Dns) -> None:
+    asked: list[Question] = []
+
+    async def ask_system(question: Question) -> Answer:
+        asked.append(question)
+        return Answer((), 60.0)
+
+    dns.ask_system = ask_system  # type: ignore[method-assign]
+
+    async def test() -> None:
+        assert await ask(dns.resolver(), Where("a.example.com", 5060)) == ["192.0.2.1"]
+
+    run(test())
+    assert not asked
+
+
 def test_an_address_that_dns_does_not_know_comes_from_the_system(dns: Dns) -> None:
     dns.system = {"pbx.example.com": "192.0.2.80", "ers.example.com": "192.0.2.81"}
 
