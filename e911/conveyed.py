@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from e911.lists import split_list
 from e911.location import CivicAddress, DispatchableLocation, LocationSource
-from e911.pidf_reader import PidfLocation, UnreadableError, read_location
+from e911.pidf_reader import PidfLocation, UnreadableError, read_locations
 
 VALUES_LIMIT = 8
 """Geolocation values looked at."""
@@ -146,15 +146,23 @@ def read_conveyed(geolocation: Sequence[str], documents: Sequence[LocationDocume
 
 
 def judge(document: bytes) -> DispatchableLocation:
-    """The place in a document. Raises UnreadableError where help could not be sent there, with the reason."""
-    found = read_location(document)
+    """The place in a document: of its locations the first that is fit. Raises UnreadableError where help could not be
+    sent to any of them, with the reason."""
+    for found in read_locations(document):
+        location = _fit(found)
+        if location is not None:
+            return location
+    raise UnreadableError("location-too-coarse")
+
+
+def _fit(found: PidfLocation) -> DispatchableLocation | None:
     civic, point = found.civic, found.point
     if point is not None and not (point.latitude or point.longitude):
         point = None  # 0 0 is what devices send that have no fix
     if point is not None and point.uncertainty > COARSEST_METRES:
         point = None
     if point is None and not (civic and _names_a_place(civic)):
-        raise UnreadableError("location-too-coarse")
+        return None
     return DispatchableLocation(
         civic=_shortened(civic) if civic else CivicAddress(),
         point=point,

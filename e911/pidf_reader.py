@@ -20,6 +20,9 @@ LARGEST_READ = 65_536
 DEEPEST_READ = 40
 """Elements within one another; a location document has some ten."""
 
+MOST_LOCATIONS = 8
+"""Of one document that are looked at."""
+
 _XML_BLANKS = re.compile("[ \t\r\n]+")
 _HOLDERS = (f"{{{DATA_MODEL}}}device", f"{{{PIDF}}}tuple", f"{{{DATA_MODEL}}}person", f"{{{PIDF}}}person")
 _CIVIC_NAMESPACES = (CIVIC, CIVIC_RFC4119)
@@ -81,29 +84,42 @@ def parse_document(data: bytes) -> etree._Element:
 
 
 def read_location(data: bytes) -> PidfLocation:
-    """The location in a PIDF-LO document, alone or within another (a HELD locationResponse).
+    """The location in a PIDF-LO document, alone or within another (a HELD locationResponse): the first of
+    `read_locations`."""
+    return read_locations(data)[0]
 
-    The first dm:device with a location counts, then the first tuple, then dm:person (RFC 5491 rule 8), then a
-    geopriv that stands nowhere of these. A6 is the street where there is no RD, as RFC 4119 had it; elements we do
-    not know are passed over (RFC 6848). Raises UnreadableError; `location-empty` where there is nothing of a place.
+
+def read_locations(data: bytes) -> list[PidfLocation]:
+    """Every location in a PIDF-LO document, in the order in which they count; at least one.
+
+    First dm:device, then tuples, then dm:person (RFC 5491 rule 8), then a geopriv that stands nowhere of these. A6 is
+    the street where there is no RD, as RFC 4119 had it; elements we do not know are passed over (RFC 6848). Raises
+    UnreadableError; `location-empty` where there is nothing of a place.
     """
     root = parse_document(data)
+    found: list[PidfLocation] = []
     for element, geopriv in _geoprivs(root):
         civic, occupant = _read_civic(geopriv)
         point = read_shape(geopriv)
         if civic or point:
             presence = next(element.iterancestors(f"{{{PIDF}}}presence"), root)
-            return PidfLocation(
-                civic=civic,
-                point=point,
-                occupant=occupant,
-                method=_content(geopriv.find(f"{{{GEOPRIV}}}method")),
-                provided_by=_content(geopriv.find(f"{{{GEOPRIV}}}provided-by")),
-                entity=str(presence.get("entity", "")),
-                device_id=_content(element.find(f"{{{DATA_MODEL}}}deviceID")),
-                updated_at=_timestamp(element),
+            found.append(
+                PidfLocation(
+                    civic=civic,
+                    point=point,
+                    occupant=occupant,
+                    method=_content(geopriv.find(f"{{{GEOPRIV}}}method")),
+                    provided_by=_content(geopriv.find(f"{{{GEOPRIV}}}provided-by")),
+                    entity=str(presence.get("entity", "")),
+                    device_id=_content(element.find(f"{{{DATA_MODEL}}}deviceID")),
+                    updated_at=_timestamp(element),
+                )
             )
-    raise UnreadableError("location-empty")
+            if len(found) >= MOST_LOCATIONS:
+                break
+    if not found:
+        raise UnreadableError("location-empty")
+    return found
 
 
 def read_pidf_lo(pidf: bytes) -> PidfLocation | None:

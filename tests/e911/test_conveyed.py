@@ -168,6 +168,21 @@ def test_a_circle_as_wide_as_a_county_does_not_take_the_place_of_an_address() ->
 
 
 @pytest.mark.parametrize(
+    "first",
+    [
+        CIRCLE.replace(">20<", ">50000<"),
+        "<gml:Point><gml:pos>0 0</gml:pos></gml:Point>",
+        civic("<ca:A1>NY</ca:A1><ca:A3>Albany</ca:A3>"),
+    ],
+    ids=["wide-circle", "no-fix", "city-alone"],
+)
+def test_of_several_locations_the_first_that_is_fit_counts(first: str) -> None:
+    found = by_value(presence(in_device(geopriv(first)) + in_tuple(geopriv(civic())) + in_tuple(geopriv(CIRCLE))))
+    assert found.location, found.reason
+    assert (found.location.civic, found.location.point) == (LAKE, None)
+
+
+@pytest.mark.parametrize(
     ("elements", "changed"),
     [
         ("<ca:PRM>Old</ca:PRM><ca:PRD>N</ca:PRD>", {"street": "Old N Lake"}),
