@@ -60,7 +60,9 @@ edge911-language edge911-oidc x-csrf-token x-forwarded-for change-password if-ma
 self-service confirm-location
 """
 """Cookies, header fields and actions of the console."""
-NO_REASONS = frozenset(f"{FIELDS} {OTHERS} {IDENTIFIERS} {CONSOLE}".split())
+SAMPLES = "sample-1 sample-2 sample-3e"
+"""Names in the calls that templates are tried with."""
+NO_REASONS = frozenset(f"{FIELDS} {OTHERS} {IDENTIFIERS} {CONSOLE} {SAMPLES}".split())
 """Hyphenated, and no reasons."""
 
 
