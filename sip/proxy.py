@@ -88,6 +88,10 @@ class ResponseContext:
     keeps_ringing = False
     """Emergency calls: timer C starts the next route, and ends the last one that rings only after LONGEST_SILENCE."""
 
+    def awaits_cancelled(self, branch: Branch) -> bool:
+        """True where the caller who has cancelled waits for what this cancelled branch says."""
+        return True
+
     def on_progress(self, branch: Branch, event: str, status: int, now: float) -> None:
         """Told of each thing that happens to a branch, by name (for records)."""
 
@@ -388,7 +392,9 @@ class ResponseContext:
         if self.final_status:
             return
         if self.cancelled:
-            waiting = any(branch.is_live and branch.cancel_sent for branch in self.branches)
+            waiting = any(
+                branch.is_live and branch.cancel_sent and self.awaits_cancelled(branch) for branch in self.branches
+            )
             if waiting:
                 return
             ended = next((branch for branch in self.branches if branch.status == 487 and branch.final), None)

@@ -29,8 +29,6 @@ AGAIN_SECONDS = 0.5
 """T1: so often the provider is asked again while nothing comes."""
 PATIENCE_SECONDS = 10.0
 """So long a leg in doubt is waited for where nothing else is left: a standby takes over by then, or not soon."""
-CANCEL_SECONDS = 1.0
-"""So long a caller who hangs up waits for what a provider in doubt says to the CANCEL."""
 
 ANSWER_TIMER, ASK_TIMER, END_TIMER = "doubt answer", "doubt ask", "doubt end"
 PROGRESS_TIMER = "progress"
@@ -45,7 +43,8 @@ def cut_off(ladder: "RouteLadder", branch: Branch, now: float) -> None:
         return
     if branch.cancel_wanted:
         if branch.cancel_sent:
-            branch.set_timer("cancel-wait", CANCEL_SECONDS, now)
+            target.doubt = target.doubt or Doubt(CONNECTION_LOST, now)
+            ladder.finish_if_exhausted(now)
     elif target.doubt is None:
         if not branch.given_up:
             _begin(ladder, branch, target, CONNECTION_LOST, now)
@@ -116,23 +115,14 @@ def is_ours(branch: Branch, name: str) -> bool:
     return name in _TIMERS or (name == PROGRESS_TIMER and branch.was_ringing)
 
 
+def is_in_doubt(branch: Branch) -> bool:
+    """True while it is not known whether the provider still has the call."""
+    return isinstance(branch.target, RouteTarget) and branch.target.doubt is not None
+
+
 def is_awaited(ladder: "RouteLadder") -> bool:
     """True while a leg in doubt may still turn out to have the call."""
-    return any(
-        isinstance(branch.target, RouteTarget)
-        and branch.target.doubt is not None
-        and branch.is_live
-        and not branch.cancel_wanted
-        for branch in ladder.branches
-    )
-
-
-def hurry_cancel(ladder: "RouteLadder", now: float) -> None:
-    """The caller has hung up: nobody waits long for the word of a provider that may be gone."""
-    for branch in ladder.branches:
-        target = branch.target
-        if isinstance(target, RouteTarget) and target.doubt is not None and branch.cancel_sent and branch.is_live:
-            branch.set_timer("cancel-wait", CANCEL_SECONDS, now)
+    return any(is_in_doubt(branch) and branch.is_live and not branch.cancel_wanted for branch in ladder.branches)
 
 
 def _begin(ladder: "RouteLadder", branch: Branch, target: RouteTarget, why: str, now: float) -> None:

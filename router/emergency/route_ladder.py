@@ -352,9 +352,9 @@ class RouteLadder(NamedRoutes):
         self.winner = None
         self._readopt_silent()
 
-    def on_cancel(self, request: Request, now: float) -> None:
-        super().on_cancel(request, now)
-        leg_doubt.hurry_cancel(self, now)
+    def awaits_cancelled(self, branch: Branch) -> bool:
+        """Not for the word of a provider that may be gone; its late answer is hung up."""
+        return not leg_doubt.is_in_doubt(branch)
 
     def on_branch_timer(self, branch: Branch, name: str, now: float) -> None:
         """What spoke no TLS does not answer in TCP either: the next way, while this one may still answer."""

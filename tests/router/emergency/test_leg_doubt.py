@@ -192,16 +192,20 @@ def test_a_caller_who_hangs_up_does_not_wait_for_it(world: CallWorld) -> None:
     cut_off(world, first)
     out = world.receive(cancel_of(raw))
     assert one(out, "CANCEL", PROVIDER_A), "over the new connection, if there is one"
-    out += world.advance(1.1)
     assert one(out, 487)
     assert not of(out, "INVITE", PROVIDER_B)
+    late = answer(world, first, 200)
+    assert one(late, "ACK").to == PROVIDER_A, "nobody is left to take it"
+    assert of(late, "BYE")
+    assert not of(late, 200)
+    assert not of(world.advance(40), "INVITE")
 
 
 def test_a_connection_lost_after_the_cancel_does_not_keep_the_caller(world: CallWorld) -> None:
     raw, first = ringing(world)
     world.receive(cancel_of(raw))
-    cut_off(world, first)
-    assert one(world.advance(1.1), 487)
+    assert one(cut_off(world, first), 487)
+    assert one(answer(world, first, 200), "ACK").to == PROVIDER_A
 
 
 def test_a_lost_connection_of_an_answered_call_is_nobodys_business(world: CallWorld) -> None:
