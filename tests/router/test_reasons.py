@@ -48,7 +48,7 @@ www-authenticate
 OTHERS = """
 no-store latin-1 utf-8 log-writer recorder-start device-feed table-feed node-beat edge911-devices if-absent
 phone-keeper queued-lines sip-agent snmp-agent channel-prepare link-secret espeak-ng en-us fr-fr
-off-premises top-most winner-only no-number ambiguous-number named-twice
+sample-1 sample-2 sample-3e off-premises top-most winner-only no-number ambiguous-number named-twice
 """
 """Values of fields, character sets, names of threads, and what is never given to anybody."""
 IDENTIFIERS = """
