@@ -4,6 +4,9 @@ Pure: 16-bit samples at 8 kHz in, a verdict out. The tones are North America's p
 E.180 supplement 2): busy 480 + 620 Hz, half a second on and off; reorder the same, a quarter; ringing 440 + 480 Hz;
 dial tone 350 + 440 Hz; special information tones (E.180 section 7) 950, 1400 and 1800 Hz, or those near them
 that North America uses.
+
+What is no tone is not yet a voice: noise, hum, a tone with lost packets or of another country's plan are none.
+The sound of a voice changes several times a second; all the others go on as they are.
 """
 
 import math
@@ -24,6 +27,13 @@ TONE_SECONDS = 0.4
 """So much of a tone makes that tone."""
 IS_TONE = 0.75
 """Share of a window's energy that must be at the frequencies of a tone."""
+CHANGE = 0.11
+"""So much the correlations of a window differ from those of the one before where the sound has changed. With 400
+samples those of steady noise differ by half of it, those of tones by a twentieth."""
+CHANGES = 4
+"""So many changes within SPAN windows make a voice: speech has 15 to 30, through a fifth of lost packets still 9."""
+SPAN = 40
+"""Windows: two seconds."""
 
 
 class Heard(StrEnum):
@@ -38,6 +48,7 @@ class Heard(StrEnum):
     DIAL_TONE = "dial-tone"
     INFORMATION_TONE = "special-information-tone"
     TONE = "steady-tone"
+    NOISE = "noise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +59,7 @@ class ReadBack:
     seconds: float
     """How long the recording is."""
     voice_seconds: float
-    """How much of it is neither silent nor a tone."""
+    """How much of it is neither silent nor a tone nor torn by lost packets."""
 
     @property
     def is_good(self) -> bool:
@@ -65,7 +76,15 @@ _INFORMATION = (913.8, 950.0, 985.2, 1370.6, 1400.0, 1428.5, 1776.7, 1800.0)
 _TONAL = 0.85
 """A window that has so much of its energy at one frequency, whichever, is a tone and no voice."""
 _NEAR = 8.0
-"""Hertz that a tone may be off."""
+"""Hertz that a single tone may be off."""
+_OFF = (0.9875, 1.0, 1.0125)
+"""Where each frequency of a pair is looked for: switches may be off by 1.5 percent."""
+_LAGS = range(1, 9)
+"""Samples apart whose correlation tells the sound of a window: its spectral envelope."""
+_EMPHASIS = 0.9
+_GAP = 80
+"""So many samples (10 ms) of next to nothing within a window: a packet was lost, or a tone began or ended."""
+_NOTHING = 12
 
 
 def judge(samples: Sequence[int]) -> ReadBack:
@@ -73,13 +92,14 @@ def judge(samples: Sequence[int]) -> ReadBack:
     seconds = len(samples) / RATE
     if len(samples) < WINDOW:
         return ReadBack(heard=Heard.NOTHING, seconds=seconds, voice_seconds=0.0)
-    kinds = [_kind(samples[start : start + WINDOW]) for start in range(0, len(samples) - WINDOW + 1, WINDOW)]
+    windows = [samples[start : start + WINDOW] for start in range(0, len(samples) - WINDOW + 1, WINDOW)]
+    kinds = [_kind(window) for window in windows]
     kinds = [_without_edges(kinds, number) for number in range(len(kinds))]
     window_seconds = WINDOW / RATE
     time_of = {kind: kinds.count(kind) * window_seconds for kind in set(kinds)}
     voice = time_of.get("voice", 0.0)
     heard = Heard.SILENCE
-    if voice >= VOICE_SECONDS:
+    if voice >= VOICE_SECONDS and _changes_like_a_voice(windows, kinds):
         heard = Heard.VOICE
     elif time_of.get("information", 0.0) >= TONE_SECONDS:
         heard = Heard.INFORMATION_TONE
@@ -90,25 +110,68 @@ def judge(samples: Sequence[int]) -> ReadBack:
             if time_of.get(kind, 0.0) >= TONE_SECONDS:
                 heard = kind
                 break
+        else:
+            heard = Heard.NOISE if voice >= VOICE_SECONDS else Heard.SILENCE
     return ReadBack(heard=heard, seconds=round(seconds, 2), voice_seconds=round(voice, 2))
 
 
 def _kind(window: Sequence[int]) -> str:
-    """What a window is: `silence`, `busy` (or reorder), `information`, another tone's name, or `voice`."""
+    """What a window is: `silence`, `busy` (or reorder), `information`, another tone's name, `torn`, or `voice`."""
     energy = sum(sample * sample for sample in window)
     if energy < QUIET * QUIET * len(window):
         return "silence"
     for kind, (low, high) in _PAIRS.items():
-        one, other = _share(window, low, energy), _share(window, high, energy)
+        one, other = (max(_share(window, hertz * off, energy) for off in _OFF) for hertz in (low, high))
         # Both must be there: a voice may have much of its energy near one of them.
         if one + other >= IS_TONE and min(one, other) >= IS_TONE / 6:
             return str(kind)
     hertz = _single_tone(window, energy)
     if hertz is None:
-        return "voice"
+        return "torn" if _is_torn(window) else "voice"
     if any(abs(hertz - known) <= _NEAR for known in _INFORMATION):
         return "information"
     return Heard.TONE
+
+
+def _is_torn(window: Sequence[int]) -> bool:
+    """True where there is a gap in the sound, which makes of any tone something that looks like a voice."""
+    length = 0
+    for sample in window:
+        length = length + 1 if -_NOTHING <= sample <= _NOTHING else 0
+        if length >= _GAP:
+            return True
+    return False
+
+
+def _changes_like_a_voice(windows: Sequence[Sequence[int]], kinds: Sequence[str]) -> bool:
+    """True where what is neither silent nor a tone changes often enough within some two seconds.
+
+    Both as it is and with its high frequencies raised: low rumble changes in the one only, hiss in the other.
+    """
+    changed = [False] * len(windows)
+    before: tuple[list[float], list[float]] | None = None
+    for number, window in enumerate(windows):
+        around = set(kinds[max(0, number - 1) : number + 2])
+        if around - {"voice", "silence", "torn"}:  # a tone, or the edge of one, which differs from both sides
+            before = None
+            continue
+        if kinds[number] != "voice":
+            continue
+        raised = [sample - _EMPHASIS * last for last, sample in pairwise(window)]
+        sound = _correlations(window), _correlations(raised)
+        if before is not None:
+            changed[number] = all(_distance(old, new) > CHANGE for old, new in zip(before, sound, strict=True))
+        before = sound
+    return any(sum(changed[first : first + SPAN]) >= CHANGES for first in range(len(changed)))
+
+
+def _correlations(window: Sequence[float]) -> list[float]:
+    energy = sum(sample * sample for sample in window) or 1.0
+    return [sum(one * other for one, other in zip(window[lag:], window, strict=False)) / energy for lag in _LAGS]
+
+
+def _distance(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(abs(old - new) for old, new in zip(one, other, strict=True)) / len(one)
 
 
 def _single_tone(window: Sequence[int], energy: int) -> float | None:

@@ -94,8 +94,8 @@ def judged(test: SelfTest, placed: Placed, call: str, route: str) -> SelfTest:
     heard = placed.read_back
     if not reason and placed.answered_at is None:
         reason = "not-answered"
-    if not reason and test.route and route and route != test.route:
-        reason = "other-route-answered"
+    if not reason and test.route and route != test.route:
+        reason = "other-route-answered" if route else "route-unknown"
     if not reason and heard is not None and not heard.is_good:
         reason = heard.heard.value
     return replace(

@@ -9,6 +9,10 @@ REASONS = {
     "not-answered": ("nobody answered", "personne n’a répondu"),
     "no-common-codec": ("the answer has no µ-law audio", "la réponse n’a pas d’audio µ-law"),
     "other-route-answered": ("another route answered", "une autre route a répondu"),
+    "route-unknown": (
+        "it was answered, and the record does not say by which route",
+        "il a été répondu, mais le dossier ne dit pas par quelle route",
+    ),
     "no-media": ("answered, and no sound came", "répondu, mais aucun son"),
     "silence": ("answered, and only silence was heard", "répondu, mais seulement du silence"),
     "busy-tone": ("a busy tone was heard", "tonalité d’occupation"),
@@ -17,6 +21,7 @@ REASONS = {
     "dial-tone": ("a dial tone was heard", "tonalité d’invitation à numéroter"),
     "special-information-tone": ("an information tone was heard", "tonalité spéciale d’information"),
     "steady-tone": ("a steady tone was heard", "tonalité continue"),
+    "noise": ("answered, and only noise was heard", "répondu, mais seulement du bruit"),
 }
 
 

@@ -84,3 +84,67 @@ def test_tones_are_known_at_any_level_and_phase(level: float, on: float) -> None
     for shift in range(0, 4000, 613):
         samples = (tone(480, 620, seconds=on, level=level) + silence(on)) * 8
         assert judge(samples[shift:]).heard is wanted
+
+
+def noise(seconds: float, level: float, seed: int = 1, low_pass: float = 0.0) -> list[int]:
+    """Steady noise of an RMS level, white or with its low frequencies raised."""
+    dice = random.Random(seed)
+    last, values = 0.0, []
+    for _ in range(int(RATE * seconds)):
+        last = low_pass * last + (1 - low_pass) * dice.gauss(0, 1)
+        values.append(last)
+    rms = math.sqrt(sum(value * value for value in values) / len(values))
+    return [round(value * level / rms) for value in values]
+
+
+def with_noise(samples: list[int], level: float) -> list[int]:
+    return [one + other for one, other in zip(samples, noise(len(samples) / RATE + 1, level), strict=False)]
+
+
+def with_loss(samples: list[int], share: float, seed: int = 2) -> list[int]:
+    """Some packets of 20 ms lost: silence in their place."""
+    dice = random.Random(seed)
+    parts = [samples[start : start + 160] for start in range(0, len(samples), 160)]
+    return [sample for part in parts for sample in ([0] * len(part) if dice.random() < share else part)]
+
+
+NO_VOICES: dict[str, tuple[Callable[[], list[int]], Heard | None]] = {
+    "hiss": (lambda: noise(8, 150), Heard.NOISE),
+    "loud hiss": (lambda: noise(8, 3000), Heard.NOISE),
+    "rumble": (lambda: noise(8, 600, low_pass=0.9), Heard.NOISE),
+    "hum": (lambda: tone(60, 120, 180, 300, seconds=8, level=300), Heard.NOISE),
+    "ringing on a noisy line": (lambda: with_noise(cadence(2, 4, 440, 480, times=2), 200), Heard.RINGING),
+    "busy on a noisy line": (lambda: with_noise(cadence(0.5, 0.5, 480, 620), 300), Heard.BUSY),
+    "reorder on a noisy line": (lambda: with_noise(cadence(0.25, 0.25, 480, 620, times=20), 300), Heard.REORDER),
+    "busy of a switch that is off": (lambda: cadence(0.5, 0.5, 487, 611), Heard.BUSY),
+    "busy with lost packets": (lambda: with_loss(cadence(0.5, 0.5, 480, 620, times=15), 0.2), None),
+    "ringing with lost packets": (lambda: with_loss(cadence(2, 4, 440, 480, times=3), 0.2), Heard.RINGING),
+    "ringing with lost packets on a noisy line": (
+        lambda: with_noise(with_loss(cadence(2, 4, 440, 480, times=3), 0.2), 200),
+        Heard.RINGING,
+    ),
+    "British ringing": (lambda: cadence(0.4, 0.2, 400, 450, times=12), None),
+    "howler": (lambda: cadence(0.1, 0.1, 1400, 2060, 2450, 2600, times=40), None),
+    "digits": (lambda: cadence(0.2, 0.1, 697, 1209, times=24), None),
+}
+
+
+@pytest.mark.parametrize("name", NO_VOICES)
+def test_what_goes_on_as_it_is_is_no_voice(name: str) -> None:
+    made, heard = NO_VOICES[name]
+    found = judge(made())
+    assert not found.is_good
+    assert heard is None or found.heard is heard
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_of_any_kind_is_no_voice(seed: int) -> None:
+    for low_pass in (0.0, 0.5, 0.8, 0.9):
+        assert judge(noise(10, 800, seed, low_pass)).heard is Heard.NOISE
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_voice_is_a_voice_on_a_bad_line(seed: int) -> None:
+    assert judge(with_noise(voice(5, seed), 400)).is_good
+    assert judge(with_loss(voice(5, seed), 0.1)).is_good
+    assert judge(with_noise(cadence(2, 4, 440, 480, times=1) + voice(3, seed), 150)).is_good

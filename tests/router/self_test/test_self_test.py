@@ -210,6 +210,11 @@ def heard(kind: Heard) -> ReadBack:
             "other-route-answered",
         ),
         (
+            Placed(call_id="c", started_at=NOW, answered_at=NOW + 1, status=200, read_back=heard(Heard.VOICE)),
+            "",
+            "route-unknown",
+        ),
+        (
             Placed(call_id="c", started_at=NOW, answered_at=NOW + 1, status=200, read_back=heard(Heard.REORDER)),
             "one",
             "reorder-tone",
