@@ -4,7 +4,7 @@
 A report of facts, no legal advice: what is configured, what was tried, what was delivered and when.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import cache
@@ -25,6 +25,8 @@ When = Callable[[float | None], str]
 
 RECENT_SECONDS = 35 * 86_400.0
 PROVEN_SECONDS = 90 * 86_400.0
+_NOT_DUE = (NoticeState.SKIPPED, NoticeState.FOLDED)
+"""Not wanted, or told in another notice, which counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Evidence:
     """Notices of these calls."""
     proven: Mapping[tuple[str, str], float]
     tests: Mapping[tuple[str, str], SelfTest]
+    self_placed: Set[str] = frozenset()
+    """Record ids of test calls that the router placed itself: they say nothing of what phones can dial."""
 
 
 LANGUAGES = ("en", "fr")
@@ -100,7 +104,9 @@ def _dialling(evidence: Evidence, words: Mapping[str, str], when: When) -> list[
     dialled = [
         call
         for call in evidence.calls
-        if call.outcome == "answered" and evidence.now - call.started_at < PROVEN_SECONDS
+        if call.outcome == "answered"
+        and evidence.now - call.started_at < PROVEN_SECONDS
+        and call.id not in evidence.self_placed
     ]
     proofs = [words["dial_proof"].format(numbers=numbers)]
     proofs += [
@@ -148,14 +154,16 @@ def _notice(evidence: Evidence, words: Mapping[str, str], when: When) -> list[Bl
                     remedy="" if at else words["channel_remedy"].format(contact=name),
                 )
             )
-    tried = [one for one in evidence.notices if one.first_attempt_at is not None and one.queued_at]
+    # Those that none of their ways has tried count as well: a notice that never left is what is to be found here.
+    due = [one for one in evidence.notices if one.queued_at and one.state not in _NOT_DUE]
+    tried = [one for one in due if one.first_attempt_at is not None]
     if tried:
         waited = sorted((one.first_attempt_at or 0.0) - one.queued_at for one in tried)
-        delivered = sum(one.state is NoticeState.DELIVERED for one in tried)
+        delivered = sum(one.state is NoticeState.DELIVERED for one in due)
         text = words["notice_speed"].format(
-            count=len(tried), delivered=delivered, seconds=f"{waited[len(waited) // 2]:.2f}"
+            count=len(due), delivered=delivered, seconds=f"{waited[len(waited) // 2]:.2f}"
         )
-        verdict = Verdict.PROVEN if delivered == len(tried) else Verdict.FOR_INFORMATION
+        verdict = Verdict.PROVEN if delivered == len(due) else Verdict.FOR_INFORMATION
         blocks.append(Item(verdict=verdict, text=text))
     return blocks
 

@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ from pypdf import PdfReader
 from config.load import load_config
 from router.notices.channel_identity import channel_id
 from router.notices.outbox import Entry, NoticeState
+from router.readiness.look import look
 from router.readiness.phones import SitePhones
 from router.records.record import CallSummary
 from router.reports.document import Item, Verdict
 from router.reports.evidence import Evidence, evidence_report
-from router.store.self_tests import SelfTest
+from router.reports.gather import gather
+from router.store.engine import open_store, writing
+from router.store.self_tests import SelfTest, claim
 from tests.router.readiness.test_readiness import CONFIG, folder, run
 
 __all__ = ["folder"]
@@ -110,6 +114,39 @@ def test_what_was_tried_lately_is_proven_and_what_failed_is_missing(tmp_path: Pa
     assert any("busy-tone" in text for text in missing)
     old = evidence(tmp_path, tests={("hq", "one"): a_test("passed", 50 * 86_400)})
     assert Verdict.PROVEN not in [verdict for text, verdict in verdicts(old).items() if text.startswith("Route")]
+
+
+def test_a_call_of_the_routers_own_does_not_prove_that_phones_can_dial(tmp_path: Path) -> None:
+    test = call(kind="test", dialled="933")
+    own = verdicts(evidence(tmp_path, calls=[test], self_placed={"c1"}))
+    dialled = verdicts(evidence(tmp_path, calls=[test], self_placed={"c2"}))
+    assert [verdict for text, verdict in own.items() if text.startswith("911 is")] == [Verdict.CONFIGURED]
+    assert [verdict for text, verdict in dialled.items() if text.startswith("911 is")] == [Verdict.PROVEN]
+
+
+def test_the_routers_own_calls_are_known_from_its_tests(folder: Path) -> None:
+    loaded = load_config(folder / "edge911.yaml")
+    with writing(open_store(loaded.database_url)) as conn:
+        claim(conn, replace(a_test("passed", 60), call="c7"))
+    assert "c7" in gather(look(loaded), loaded.config.sites[0]).self_placed
+
+
+def test_a_notice_that_was_never_tried_is_not_called_delivered(tmp_path: Path) -> None:
+    told = Entry(
+        call="c1",
+        kind="call",
+        contact="desk",
+        channel=0,
+        state=NoticeState.DELIVERED,
+        queued_at=NOW,
+        first_attempt_at=NOW,
+    )
+    never = replace(told, channel=1, state=NoticeState.REFUSED, first_attempt_at=None)
+    unwanted = replace(never, state=NoticeState.SKIPPED)
+    found = verdicts(evidence(tmp_path, notices=[told, never]))
+    assert [verdict for text, verdict in found.items() if text.startswith("Of 2")] == [Verdict.FOR_INFORMATION]
+    found = verdicts(evidence(tmp_path, notices=[told, unwanted]))
+    assert [verdict for text, verdict in found.items() if text.startswith("Of 1")] == [Verdict.PROVEN]
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "Direct dialling"), ("fr", "Composition directe")])
