@@ -4,6 +4,7 @@
 same breath as the intent is journalled.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -261,7 +262,13 @@ def _number_of(uri: bytes) -> str:
     if scheme_of(uri) not in ("sip", "sips", "tel"):
         return ""
     user = dialled(uri.decode("latin-1"))
-    return dialable(user) or dialable("+" + user)
+    number = dialable(user) or dialable("+" + user)
+    if number:
+        return number
+    context = _CONTEXT.search(uri)
+    return dialable(context[1].decode("ascii") + user) if context is not None else ""
 
 
+_CONTEXT = re.compile(rb";phone-context=(\+[0-9().-]{1,20})(?=[;@?>]|$)", re.IGNORECASE)
+"""What a local number is local to, where that is a prefix of numbers (RFC 3966 section 5.1.5)."""
 _kept_number_of = lru_cache(maxsize=4096)(_number_of)

@@ -321,6 +321,8 @@ def test_a_callback_goes_to_the_phone_at_its_pbx_past_routes_inbound(world: Call
         "sip:+1-212-555-0191@10.0.0.5",
         "tel:+1-212-555-0191",
         "sip:+12125550191;npdi@10.0.0.5",
+        "tel:5550191;phone-context=+1212",
+        "sip:5550191;phone-context=+1-212@10.0.0.5;user=phone",
         "sips:+12125550191@10.0.0.5",
     ],
 )
