@@ -169,6 +169,11 @@ class Stack:
         lines += [b"Content-Length: 0", b"", b""]
         self.send_request(b"CANCEL", invite.branch, b"\r\n".join(lines), invite.flow, owner, now)
 
+    def knows(self, below: Response) -> bool:
+        """True where the INVITE that this response answers, our own Via taken off, has a server transaction here."""
+        invite = Request(b"INVITE", b"sip:unknown", list(below.fields), b"", below.cseq)
+        return self._server_key(invite, b"INVITE") in self.servers
+
     # ---- transactions of an earlier process ----
 
     def adopt_server(self, request: Request, flow: Flow) -> ServerTransaction:

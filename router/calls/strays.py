@@ -31,7 +31,10 @@ class Strays:
         Those to other requests are never (RFC 4320 section 4.2): whoever waits for one asks again.
         """
         router = self.router
-        if response.status != 100 and response.method == b"INVITE" and is_own_branch(router.key, response):
+        is_ours = response.status != 100 and response.method == b"INVITE" and is_own_branch(router.key, response)
+        if is_ours and not 200 <= response.status < 300 and router.stack.knows(response.without_top_via()):
+            is_ours = False  # of a branch that has ended: what it said counted once, and the call may ring elsewhere
+        if is_ours:
             response = router.from_rewriting.restored(response)
             if router.earlier and self._resume_answered(response, flow, now):
                 return

@@ -342,6 +342,20 @@ def test_a_provider_that_refuses_the_location_while_it_rings_is_heard_ringing_ag
     assert one(answer(world, second, 180), 180).to == PHONE
 
 
+@pytest.mark.parametrize("status", [180, 404, 503])
+def test_a_refusal_repeated_over_tcp_does_not_reach_a_caller_whose_call_rings_elsewhere(
+    tmp_path: Path, status: int
+) -> None:
+    """On a stream its transaction ends with the refusal: what comes after that fits none."""
+    trunks = {**CONFIG["trunks"], "ers-a": {"target": "sip:203.0.113.31:5060;transport=tcp", "probe": "off"}}
+    world = CallWorld(tmp_path, trunks=trunks)
+    _, first = dial(world)
+    second = one(answer(world, first, 503), "INVITE", PROVIDER_B)
+    assert one(answer(world, second, 180), 180)
+    assert not answer(world, first, status)
+    assert one(answer(world, second, 200), 200)
+
+
 def test_a_second_424_goes_to_the_next_route(world: CallWorld) -> None:
     _, first = dial(world)
     again = one(answer(world, first, 424), "INVITE", PROVIDER_A)
