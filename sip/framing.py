@@ -73,6 +73,7 @@ class StreamFramer:
                 messages += self.end_body()
                 continue
             self._take_keep_alives()
+            self._mend_line_feeds()
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
                 if len(self.buffer) > MAX_HEADER_BYTES:
@@ -120,6 +121,18 @@ class StreamFramer:
         if 0 <= end <= MAX_HEADER_BYTES:
             return bytes(self.buffer[: end + 4])
         return header_within_limits(bytes(self.buffer[: MAX_HEADER_BYTES + 1])) if self.error is not None else b""
+
+    def _mend_line_feeds(self) -> None:
+        """A header with bare line feeds only gets the line breaks it should have: datagrams are read so, too."""
+        before = self.buffer[:4]
+        if rest := before.lstrip(b"\n"):
+            del self.buffer[: len(before) - len(rest)]
+        first = self.buffer.find(b"\n")
+        if first <= 0 or self.buffer[first - 1] == 0x0D:
+            return
+        end = self.buffer.find(b"\n\n", first, MAX_HEADER_BYTES)
+        if end >= 0 and b"\r\n" not in self.buffer[:end]:
+            self.buffer[: end + 2] = self.buffer[:end].replace(b"\n", b"\r\n") + b"\r\n\r\n"
 
     def _take_keep_alives(self) -> None:
         while self.buffer[:2] == b"\r\n":

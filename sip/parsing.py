@@ -30,8 +30,8 @@ def parse_message(data: bytes, *, own: bool = False) -> Request | Response:
     may be larger than what we take, by the fields that we add. Raises RemoteError with the status that a request
     deserves; status 0 where nothing can be answered.
     """
-    if data[:2] == b"\r\n":
-        data = data.lstrip(b"\r\n")
+    if data[:1] <= b" ":
+        data = data.lstrip(b"\r\n\0\t ")  # section 7.5, and half a line break or a keep-alive's NUL as well
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return _parse_message_oddly_ended(data)

@@ -189,6 +189,12 @@ def forgives(rules: Rules, request: Request, error: RemoteError, source: Source)
         return error.reason in (Reason.BAD_FIELD_LINE, Reason.BAD_ADDRESS)
     if request.method != b"INVITE" or rules.kind_of(request, source) is CallKind.ORDINARY:
         return False
+    return does_not_matter(request, error)
+
+
+def does_not_matter(request: Request, error: RemoteError) -> bool:
+    """True for a mistake that stops no emergency call, whose later requests will have it, too: a phone that is served
+    with it in its INVITE, and whose ACK is refused for it, loses the call that the PSAP has answered."""
     if error.reason is Reason.REPEATED_FIELD:
         return error.detail in ("max-forwards", "content-length")
     return error.reason in FORGIVEN and _has_readable_via(request)

@@ -12,7 +12,7 @@ from e911.numbers import CallKind
 from e911.record import CallIntent, CallOutcome, JournalEvent
 from e911.wiremap import NO_WIREMAP
 from router.callback.callbacks import Callbacks, without_mark
-from router.calls.admission import Admission, forgives
+from router.calls.admission import Admission, does_not_matter, forgives
 from router.calls.ordinary import routed_request
 from router.calls.ordinary_requests import OrdinaryRequests
 from router.calls.setup import Edge, Journal, Setup
@@ -144,7 +144,15 @@ class CallRouter:
     def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         """True where a malformed request is served all the same."""
         source = self.sources.classify(flow.host, flow.port)
-        return forgives(self.rules, request, error, source) or self.dialogs.forgives(request, error)
+        return (
+            forgives(self.rules, request, error, source)
+            or self.dialogs.forgives(request, error)
+            or (does_not_matter(request, error) and self._is_of_emergency_call(request))
+        )
+
+    def _is_of_emergency_call(self, request: Request) -> bool:
+        """True for what belongs to an emergency call that is answered, or is being set up (its CANCEL, too)."""
+        return self.dialogs.of(request) is not None or self.emergency.is_being_set_up(request)
 
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
         """A new request."""

@@ -19,6 +19,7 @@ from router.journal.event_lines import decode_event
 from router.journal.segments import segment_path, segments
 from sip.errors import Reason, RemoteError
 from sip.fields import value_of
+from sip.forwarding import max_forwards
 from sip.headers import split_values, tag_of
 from sip.message import Edits, Request, Response
 
@@ -131,6 +132,11 @@ class EmergencyDialogs:
 
     def repaired(self, request: Request) -> Request:
         """The request as it would be had the phone followed its dialog; the same one where it did, or has none."""
+        try:
+            max_forwards(request)
+        except RemoteError:
+            if self.of(request) is not None:
+                request = request.edited(Edits(replace={"max-forwards": ()}))  # as in its INVITE: it begins anew
         route = request.first("route")
         if route is not None and _TOKEN in route:
             return request

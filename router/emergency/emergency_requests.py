@@ -51,6 +51,15 @@ class EmergencyRequests:
         self.refusals = RefusalLimit()
         self.floods = Floods()
 
+    def is_being_set_up(self, request: Request) -> bool:
+        """True for a CANCEL, or a request in the early dialog, of a call without a final answer.
+
+        Goes through all such calls: to be asked of malformed requests only.
+        """
+        call_id = request.call_id
+        tags = (request.from_tag, request.to_tag)
+        return any(key[0] == call_id and key[1] in tags for key in self.being_set_up)
+
     def receive(
         self, server: ServerTransaction, request: Request, source: Source, kind: CallKind, now: float
     ) -> None:

@@ -48,6 +48,16 @@ def test_what_is_not_the_length(other: bytes) -> None:
     assert feed(data + b"abc")[0] == [data]
 
 
+@pytest.mark.parametrize("step", [1, 7, 65_536])
+def test_a_header_with_bare_line_feeds_ends_too(step: int) -> None:
+    """As in a datagram, where it is served; nobody answered it on a stream, as no end of it was seen."""
+    body, whole = b"v=0\r\n\r\nx\n\n", HEAD + b"\r\nl: 10\r\n\r\n"
+    bare = whole.replace(b"\r\n", b"\n")
+    messages, framer = feed(bare + body + whole + body + b"\n" + bare + body, step)
+    assert messages == [whole + body] * 3
+    assert framer.error is None
+
+
 @pytest.mark.parametrize("length", [b"-1", b"x", b"", b"1 2", b"+3", b"1e3", b"99999999999", b"3\r\nl: 4"])
 def test_a_length_that_is_none_ends_the_stream(length: bytes) -> None:
     good = request_bytes(b"OPTIONS")

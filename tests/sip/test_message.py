@@ -205,6 +205,11 @@ def test_bare_line_feeds_are_understood() -> None:
     assert parse_message(data).to_bytes() == request_bytes(b"OPTIONS")
 
 
+@pytest.mark.parametrize("before", [b"\r\n", b"\n", b"\r\n\n", b"\0", b" ", b"\0\r\n\t"])
+def test_what_stands_before_a_start_line_is_no_part_of_the_method(before: bytes) -> None:
+    assert parse_message(before + request_bytes(b"OPTIONS")).to_bytes() == request_bytes(b"OPTIONS")
+
+
 def test_a_response_of_ours_copies_what_it_must() -> None:
     data = request_bytes(
         via=b"v: SIP/2.0/UDP a;branch=z9hG4bK1\r\nVia: SIP/2.0/UDP b,\r\n SIP/2.0/UDP c",

@@ -853,3 +853,38 @@ def test_a_bye_that_crosses_the_answer_ends_nothing_else(world: CallWorld) -> No
     assert ended.outcome is CallOutcome.ANSWERED
     (finished,) = world.events(CallFinished)
     assert (finished.id, finished.by) == (ended.id, "caller")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (b"Max-Forwards: 70\r\n", b"Max-Forwards: 70\r\nMax-Forwards: 69\r\n"),
+        (b"Max-Forwards: 70\r\n", b"Max-Forwards: x\r\n"),
+        (b"Content-Length: 0\r\n", b"Content-Length: 0\r\nContent-Length: 0\r\n"),
+        (b"Content-Length: 0\r\n", b"Content-Length:\r\n"),
+        (b"Content-Length: 0\r\n", b"Content-Length: 20\r\n"),
+        (b":5060;branch", b":5060;;branch"),
+    ],
+)
+def test_what_is_forgiven_in_a_911_invite_is_forgiven_in_all_that_follows_it(
+    world: CallWorld, right: bytes, wrong: bytes
+) -> None:
+    """A phone makes the same mistake in its ACK, without which the provider ends the call that it has answered."""
+    raw = invite().replace(right, wrong)
+    sent = one(world.receive(raw), "INVITE")
+    world.receive(response(sent.message, 200), PROVIDER_A)
+    routes = sent.message.all("record-route")
+    for method in ("ACK", "INVITE", "BYE"):
+        request = world.in_dialog(sent.message, method, "sip:psap@203.0.113.31:5060", routes)
+        assert one(world.receive(request.replace(right, wrong)), method).to == PROVIDER_A
+    other = world.in_dialog(sent.message, "INFO", "sip:psap@203.0.113.31:5060", routes).replace(right, wrong)
+    other = other.replace(b"Call-ID: ", b"Call-ID: ordinary-")
+    assert one(world.receive(other), 400), "only what belongs to an emergency call"
+
+
+def test_the_cancel_of_a_911_call_is_forgiven_what_its_invite_was(world: CallWorld) -> None:
+    right, wrong = b"Max-Forwards: 70\r\n", b"Max-Forwards: 70\r\nMax-Forwards: 69\r\n"
+    raw = invite()
+    sent = one(world.receive(raw.replace(right, wrong)), "INVITE")
+    world.receive(response(sent.message, 180), PROVIDER_A)
+    assert one(world.receive(cancel_of(raw).replace(right, wrong)), "CANCEL").to == PROVIDER_A
