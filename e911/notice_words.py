@@ -156,6 +156,7 @@ ENGLISH = NoticeWords(
     reasons={
         "from-outside": "it came from outside (a carrier or provider), not from a phone of yours",
         "from-unlisted-source": "its source address is in none of the listed networks",
+        "malformed": "the phone sent it in a way that cannot be read: its log and edge911's say more",
         "blocked": "somebody blocked this caller for a while (edge911 block)",
         "no-text-service": "911 takes no texts here",
     },
@@ -247,6 +248,7 @@ FRENCH = NoticeWords(
     reasons={
         "from-outside": "il venait de l'extérieur (un opérateur ou fournisseur), pas d'un de vos téléphones",
         "from-unlisted-source": "son adresse d'origine n'est dans aucun des réseaux listés",
+        "malformed": "le téléphone l'a envoyé d'une façon illisible: son journal et celui d'edge911 en disent plus",
         "blocked": "quelqu'un a bloqué cet appelant pour un temps (edge911 block)",
         "no-text-service": "le 911 ne prend pas de textos ici",
     },

@@ -214,7 +214,8 @@ class DialogFormed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRefused:
-    """A 911 call that was not served because of where it came from, or a text to 911; the contacts are told."""
+    """A 911 call that was not served because of where it came from or how it was written, or a text to 911; the
+    contacts are told."""
 
     type: str = "refused"
     id: str
@@ -226,7 +227,7 @@ class CallRefused:
     dialled: str
     caller: Caller
     reason: str
-    """`from-outside`, `from-unlisted-source`, `blocked`, or `no-text-service` for a text (MESSAGE)."""
+    """`from-outside`, `from-unlisted-source`, `blocked`, `malformed`, or `no-text-service` for a text (MESSAGE)."""
     status: int
     text: str = ""
     """What somebody wrote who sent a text."""

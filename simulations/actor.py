@@ -228,6 +228,9 @@ class Actor:
         """Everybody may call."""
         return None
 
+    def on_malformed(self, request: Request, error: RemoteError, flow: Flow) -> None:
+        """Refused already."""
+
     def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         """What is malformed is refused: a peer in a simulation should be strict."""
         return False

@@ -56,5 +56,8 @@ class TransactionUser(Protocol):
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         """Asked before a transaction is made: a reason to refuse the request, or None."""
 
+    def on_malformed(self, request: Request, error: RemoteError, flow: Flow) -> None:
+        """A request was refused without a transaction, and answered. request: as far as it could be read."""
+
     def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         """True where a malformed request is to be served all the same (an emergency call)."""

@@ -7,6 +7,7 @@ clock and touches no socket.
 import re
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sip.answers import build_response, warning_line
 from sip.errors import Reason, RemoteError
@@ -78,24 +79,21 @@ class Stack:
         """Count a refused message by its reason, and answer it where a status is due and an answer possible."""
         self.drops[error.reason] += 1
         request = error.request
-        if not error.status or not isinstance(request, Request) or request.method == b"ACK":
+        if not isinstance(request, Request):
             return
-        try:
+        if error.status and request.method != b"ACK" and request.has("via"):
+            self._answer_refused(request, error, flow)
+        self.user.on_malformed(request, error, flow)
+
+    def _answer_refused(self, request: Request, error: RemoteError, flow: Flow) -> None:
+        answer_to = flow
+        with suppress(RemoteError):
             for key in ("from", "to", "call-id", "cseq"):
                 request.required(key)
             answer_to = self._answer_flow(request, flow)
-        except RemoteError:
-            if not request.has("via"):
-                return
-            answer_to = flow
         warning = warning_line(flow.point, str(error))
-        self.out.append(
-            (
-                answer_to,
-                build_response(request, error.status, to_tag=self.to_tag(request), extra=(warning,)),
-                None,
-            )
-        )
+        response = build_response(request, error.status, to_tag=self.to_tag(request), extra=(warning,))
+        self.out.append((answer_to, response, None))
 
     def refuse_unframed(self, head: bytes, flow: Flow, error: RemoteError) -> None:
         """A stream could not be framed (section 18.3): answer the request whose header is there, count it."""

@@ -32,6 +32,7 @@ from router.emergency.earlier import EarlierCalls
 from router.emergency.emergency_requests import EmergencyRequests
 from router.emergency.from_uri import FromRewriting
 from router.emergency.identity import Trust
+from router.emergency.unreadable_calls import note_unreadable
 from router.journal.event_lines import encode_event
 from router.locating.lis_calls import LisCalls
 from router.locating.location_wait import LocationWait
@@ -153,6 +154,13 @@ class CallRouter:
     def _is_of_emergency_call(self, request: Request) -> bool:
         """True for what belongs to an emergency call that is answered, or is being set up (its CANCEL, too)."""
         return self.dialogs.of(request) is not None or self.emergency.is_being_set_up(request)
+
+    def on_malformed(self, request: Request, error: RemoteError, flow: Flow) -> None:
+        """A request was refused unread."""
+        try:
+            note_unreadable(self, request, error, flow)
+        except Exception:
+            self.on_fault("noting a refused call")
 
     def on_request(self, server: ServerTransaction, request: Request, now: float) -> None:
         """A new request."""

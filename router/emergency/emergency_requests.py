@@ -332,8 +332,17 @@ class EmergencyRequests:
             }
             router.note(logging.ERROR, "911 flood", fields)
 
-    def note_refused(self, request: Request, host: str, source: Source, kind: CallKind, reason: str = "") -> None:
-        """Write down, within limits, that a 911 call was refused; the contacts are told from it."""
+    def note_refused(
+        self,
+        request: Request,
+        host: str,
+        source: Source,
+        kind: CallKind,
+        reason: str = "",
+        error: RemoteError | None = None,
+    ) -> None:
+        """Write down, within limits, that a 911 call was refused; the contacts are told from it. error: what was
+        wrong with one that could not be read."""
         router = self.router
         reason = reason or ("from-outside" if source.side is _OUTSIDE else "from-unlisted-source")
         router.counts[f"emergency_refused_{reason}"] += 1
@@ -355,13 +364,14 @@ class EmergencyRequests:
                 dialled=plan.dialled,
                 caller=plan.caller,
                 reason=reason,
-                status=403,
+                status=error.status if error else 403,
                 site=plan.decision.site.id if plan.decision.site else "",
                 contacts=plan.decision.contacts,
                 kind=str(kind),
             )
         )
-        router.note(logging.WARNING, "911 call refused", {"call": plan.id, "reason": reason, "source_address": host})
+        said: dict[str, object] = {"call": plan.id, "reason": reason, "source_address": host}
+        router.note(logging.WARNING, "911 call refused", said | ({"what": str(error)} if error else {}))
 
     def carelessly_cancelled(self, request: Request, flow: Flow) -> ServerTransaction | None:
         """The call that a CANCEL means which has not its INVITE's branch (aiosip gives each request its own).

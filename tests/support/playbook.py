@@ -107,6 +107,9 @@ class RecordingUser:
     def refuses(self, request: Request, flow: Flow) -> RemoteError | None:
         return self.refusal
 
+    def on_malformed(self, request: Request, error: RemoteError, flow: Flow) -> None:
+        """Refused already; nothing here tells anybody."""
+
     def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         return self.forgiving
 

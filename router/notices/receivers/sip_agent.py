@@ -318,6 +318,9 @@ class SipAgent:
         """Nothing is refused before its transaction."""
         return None
 
+    def on_malformed(self, request: Request, error: RemoteError, flow: Flow) -> None:
+        """Refused already; who sent it is no receiver of ours."""
+
     def forgives(self, request: Request, error: RemoteError, flow: Flow) -> bool:
         """Nothing malformed is served."""
         return False
