@@ -270,9 +270,9 @@ class OrdinaryRequests:
         if scheme in ("sip", "sips"):
             parse_sip_uri(request.uri)
         elif scheme not in ("tel", "urn", "im", "pres"):
-            raise RemoteError(
-                Reason.UNSUPPORTED_SCHEME if scheme else Reason.BAD_REQUEST_URI, 416 if scheme else 400, scheme[:40]
-            )
+            if not scheme:
+                raise RemoteError(Reason.BAD_REQUEST_URI, 400, f"URI {request.uri[:80]!r} has no scheme")
+            raise RemoteError(Reason.UNSUPPORTED_SCHEME, 416, scheme[:40])
         if max_forwards(request) <= 0:
             raise RemoteError(Reason.TOO_MANY_HOPS, 483, "Max-Forwards is 0")
         if request.has("proxy-require") and not self._follows_911(request):

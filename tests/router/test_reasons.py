@@ -50,7 +50,7 @@ no-store latin-1 utf-8 log-writer recorder-start device-feed table-feed node-bea
 phone-keeper queued-lines sip-agent snmp-agent channel-prepare link-secret espeak-ng en-us fr-fr
 sample-1 sample-2 sample-3e off-premises top-most winner-only no-number ambiguous-number named-twice
 """
-"""Values of fields, character sets, names of threads, and what is never given to anybody."""
+"""Values of fields, character sets, names of threads and of samples, and what is never given to anybody."""
 IDENTIFIERS = """
 eth-location dsl-location i-wlan-node-id wlan-node-id ap-mac port-channel chassis-id switch-id port-id
 """
@@ -285,6 +285,12 @@ def closed(world: CallWorld) -> list[Sent]:
     return out + [one for sent in out if sent.message.is_request for one in world.unreachable(sent)]
 
 
+def options_to_closed_port(world: CallWorld) -> list[Sent]:
+    """The same for a request that is no INVITE."""
+    (onward,) = world.receive(request())
+    return world.unreachable(onward)
+
+
 REFUSED = [
     Refused(reason=Reason.SOURCE_NOT_LISTED, status=403, act=came(request(), source=("198.51.100.9", 5060))),
     Refused(
@@ -344,6 +350,8 @@ REFUSED = [
     Refused(reason=Reason.BAD_EXTENSION, status=420, act=came(request(Proxy_Require="gold"))),
     Refused(reason=Reason.UNSUPPORTED_SCHEME, status=416, act=came(request("OPTIONS nobody:x SIP/2.0"))),
     Refused(reason=Reason.BAD_REQUEST_URI, status=400, act=came(request("OPTIONS sip:a@10.1.3.8:99999 SIP/2.0"))),
+    Refused(reason=Reason.BAD_REQUEST_URI, status=400, act=came(request("OPTIONS nonsense SIP/2.0"))),
+    Refused(reason=Reason.BAD_REQUEST_URI, status=414, act=came(request(f"OPTIONS sip:{'a' * 5000}@b SIP/2.0"))),
     Refused(reason=Reason.BAD_START_LINE, status=400, act=came(request("OPTIONS sip:a @10.1.3.8 SIP/2.0"))),
     Refused(reason=Reason.BAD_VERSION, status=505, act=came(request("OPTIONS sip:a@10.1.3.8 SIP/7.0"))),
     Refused(reason=Reason.MISSING_FIELD, status=400, act=came(request(Call_ID=None))),
@@ -361,6 +369,7 @@ REFUSED = [
     Refused(reason=Reason.BODY_INCOMPLETE, status=400, act=came(request(Content_Length="10"))),
     Refused(reason=Reason.MESSAGE_TOO_LARGE, status=413, act=streamed(request(Content_Length="99999999"))),
     Refused(reason=Reason.NEXT_HOP_UNREACHABLE, status=503, act=closed),
+    Refused(reason=Reason.NEXT_HOP_UNREACHABLE, status=503, act=options_to_closed_port),
     Refused(
         reason=Reason.NEXT_HOP_UNREACHABLE,
         status=480,
