@@ -70,7 +70,8 @@ def summary(traced: Traced) -> str:
     if isinstance(message, Request):
         text = f"{message.method.decode('latin-1')} {message.uri.decode('utf-8', 'replace')}"
     else:
-        text = f"{_status(message)} ({message.method.decode('latin-1')})"
+        method = message.method.decode("latin-1")
+        text = f"{_status(message)} ({method})" if method else _status(message)
     return printable(text)[:_MOST_OF_A_LINE]
 
 
@@ -83,7 +84,7 @@ def label_of(message: Message | None, *, dialled: bool = False) -> str:
         extra = " +location" if b"application/pidf+xml" in message.body.lower() else ""
         whom = f" {_whom(message)}" if dialled and method == "INVITE" and not message.to_tag else ""
         return printable(f"{method}{whom}{extra}")
-    return printable(_status(message) + ("" if method == "INVITE" else f" ({method})"))
+    return printable(_status(message) + ("" if method in ("INVITE", "") else f" ({method})"))
 
 
 def style_of(message: Message | None) -> str:

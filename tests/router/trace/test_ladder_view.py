@@ -96,6 +96,12 @@ def test_what_cannot_be_read_is_drawn_too() -> None:
     assert "\x1b" not in "".join(lines)
 
 
+def test_an_answer_to_a_request_without_cseq_names_no_method() -> None:
+    refused = b"\r\n".join(line for line in answer("400 Bad Request").split(b"\r\n") if not line.startswith(b"CSeq"))
+    assert line_of(sent(refused, at=START), NAMES).endswith("udp  400 Bad Request  call-1")
+    assert "()" not in "".join(drawn([CALL[0], sent(refused, at=START)]))
+
+
 def test_one_line_and_one_object_for_a_message() -> None:
     line = line_of(received(answer("486 Busy Here"), PROVIDER, at=START, transport="tls"), NAMES)
     assert "ers-a 203.0.113.31:5060 → edge911" in line
