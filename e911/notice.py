@@ -179,7 +179,7 @@ def _refused(words: NoticeWords, event: CallRefused, zone: tzinfo, site_name: st
     else:
         subject = words.refused_test_subject if is_test else words.refused_subject
         first = words.refused_test_first if is_test else words.refused_first
-        advice = words.refused_advice
+        advice = words.refused_advices.get(event.reason, words.refused_advice)
     return _notice(
         words,
         subject.format(who=who, dialled=dialled),
@@ -220,9 +220,10 @@ def _folded_words(
 ) -> tuple[str, str, str]:
     """Subject, first line and advice."""
     if isinstance(event, CallRefused):
+        advice = words.refused_advices.get(event.reason, words.refused_advice)
         if is_test:
-            return words.folded_refused_test_subject, words.folded_refused_test_first, words.refused_advice
-        return words.folded_refused_subject, words.folded_refused_first, words.refused_advice
+            return words.folded_refused_test_subject, words.folded_refused_test_first, advice
+        return words.folded_refused_subject, words.folded_refused_first, advice
     if has_failed:
         if is_test:
             return words.folded_failed_test_subject, words.folded_failed_test_first, words.failed_test_advice

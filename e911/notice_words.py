@@ -29,6 +29,8 @@ class NoticeWords:
     refused_test_subject: str
     refused_test_first: str
     refused_advice: str
+    refused_advices: dict[str, str]
+    """By the reason of the refusal, where it is another."""
     text_subject: str
     text_first: str
     text_test_subject: str
@@ -94,10 +96,14 @@ ENGLISH = NoticeWords(
     failed_test_advice="A 911 call from there might fail too: have the routes looked at.",
     failed_status="last answer {status}",
     refused_subject="911 CALL REFUSED: {who}",
-    refused_first="A 911 call by {who} was REFUSED because of where it came from. It did NOT go through.",
+    refused_first="A 911 call by {who} was REFUSED. It did NOT go through.",
     refused_test_subject="TEST: call to {dialled} refused: {who}",
-    refused_test_first="TEST call to {dialled} by {who} was refused because of where it came from.",
+    refused_test_first="TEST call to {dialled} by {who} was refused.",
     refused_advice="If this is one of your phones, its network is missing under networks: inside.",
+    refused_advices={
+        "malformed": "Go to the caller or ring them back at once, and have this phone mended.",
+        "blocked": "If this caller needs help, look after them; edge911 block remove serves their calls again.",
+    },
     text_subject="TEXT TO 911 NOT DELIVERED: {who}",
     text_first="{who} sent a text to 911. It was NOT delivered: there is no text service. They were told to call.",
     text_test_subject="TEST: text to {dialled}: {who}",
@@ -115,9 +121,9 @@ ENGLISH = NoticeWords(
     folded_failed_test_subject="TEST: {count} more test calls did NOT go through: {where}",
     folded_failed_test_first="TEST: {count} more test calls at {where} did NOT go through. This is not an emergency.",
     folded_refused_subject="{count} more 911 CALLS REFUSED: {where}",
-    folded_refused_first="{count} more 911 calls were REFUSED for where they came from. They did NOT go through.",
+    folded_refused_first="{count} more 911 calls were REFUSED. They did NOT go through.",
     folded_refused_test_subject="TEST: {count} more test calls refused: {where}",
-    folded_refused_test_first="TEST: {count} more test calls were refused because of where they came from.",
+    folded_refused_test_first="TEST: {count} more test calls were refused.",
     folded_more="and {count} more: see the call records",
     by="{device}, {where}",
     when="When",
@@ -185,10 +191,14 @@ FRENCH = NoticeWords(
     failed_test_advice="Un appel au 911 pourrait échouer aussi : faites vérifier les routes.",
     failed_status="dernière réponse {status}",
     refused_subject="APPEL AU 911 REFUSÉ : {who}",
-    refused_first="Un appel au 911 de {who} a été REFUSÉ à cause de sa provenance. Il n'a PAS abouti.",
+    refused_first="Un appel au 911 de {who} a été REFUSÉ. Il n'a PAS abouti.",
     refused_test_subject="TEST : appel au {dialled} refusé : {who}",
-    refused_test_first="TEST : l'appel au {dialled} de {who} a été refusé à cause de sa provenance.",
+    refused_test_first="TEST : l'appel au {dialled} de {who} a été refusé.",
     refused_advice="Si c'est un de vos téléphones, son réseau manque sous networks: inside.",
+    refused_advices={
+        "malformed": "Allez voir l'appelant ou rappelez-le tout de suite, et faites réparer ce téléphone.",
+        "blocked": "Si cette personne a besoin d'aide, allez la voir. Lever le blocage : edge911 block remove.",
+    },
     text_subject="TEXTO AU 911 NON TRANSMIS : {who}",
     text_first="{who} a envoyé un texto au 911. Il n'a PAS été transmis : pas de tel service. On a dit d'appeler.",
     text_test_subject="TEST : texto au {dialled} : {who}",
@@ -206,9 +216,9 @@ FRENCH = NoticeWords(
     folded_failed_test_subject="TEST : {count} autres appels d'essai n'ont PAS abouti : {where}",
     folded_failed_test_first="TEST : {count} autres essais, {where}, n'ont PAS abouti. Ce n'est pas une urgence.",
     folded_refused_subject="{count} autres APPELS AU 911 REFUSÉS : {where}",
-    folded_refused_first="{count} autres appels au 911 REFUSÉS à cause de leur provenance. Ils n'ont PAS abouti.",
+    folded_refused_first="{count} autres appels au 911 REFUSÉS. Ils n'ont PAS abouti.",
     folded_refused_test_subject="TEST : {count} autres appels d'essai refusés : {where}",
-    folded_refused_test_first="TEST : {count} autres appels d'essai ont été refusés à cause de leur provenance.",
+    folded_refused_test_first="TEST : {count} autres appels d'essai ont été refusés.",
     folded_more="et {count} autres : voir les dossiers d'appel",
     by="{device}, {where}",
     when="Heure",

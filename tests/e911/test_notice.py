@@ -187,6 +187,20 @@ def test_storm_is_one_notice() -> None:
     assert "and " not in alone.body.splitlines()[-1]
 
 
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("reason", ["malformed", "blocked"])
+def test_a_call_refused_for_another_cause_than_its_network_does_not_send_people_to_the_networks(
+    reason: str, language: str
+) -> None:
+    cases: list[dict[str, object]] = [{}, {"folded": [REFUSED] * 2, "folded_count": 3}]
+    for more in cases:
+        by_network = notice(NoticeKind.REFUSED, REFUSED, language, **more)
+        assert "networks: inside" in by_network.body
+        otherwise = notice(NoticeKind.REFUSED, replace(REFUSED, reason=reason), language, **more)
+        assert "networks" not in otherwise.body
+        assert otherwise.subject == by_network.subject
+
+
 @pytest.mark.parametrize(
     ("language", "failed", "refused"),
     [
