@@ -126,7 +126,8 @@ def _tell(loaded: LoadedConfig, done: SelfTest, before: SelfTest | None) -> None
     try:
         request_alarm(
             loaded.state_directory,
-            name=f"self-test {done.site} {done.route}",
+            # Each its own: of one name only the first of a minute is told, and that may be that it works again.
+            name=f"self-test {done.id.rpartition('.')[2]} {done.site} {done.route}",
             subject=subject,
             body=body,
             contacts=list(site.notify) if site and site.notify else None,

@@ -16,6 +16,7 @@ from router.emergency.decision import plan_call
 from router.emergency.explain import synthetic_invite
 from router.emergency.rules import Rules
 from router.network.sources import Side, Source
+from router.notices.confirmations import Requests
 from router.notices.receivers.sip_agent import SipAgent
 from router.self_test import run
 from router.self_test.call import Placed
@@ -237,6 +238,18 @@ def test_the_verdict(placed: Placed, route: str, reason: str) -> None:
         subject, body = alarm_words(done, None, "Head office")
         assert subject.startswith("TEST")
         assert "Head office" in body
+
+
+def test_a_failure_right_after_works_again_is_an_alarm_of_its_own(loaded: LoadedConfig, tmp_path: Path) -> None:
+    # The notices process tells an alarm of one name once a minute.
+    failed = a_test(id="hq.one.a", verdict="failed", reason="silence")
+    passed = a_test(id="hq.one.b", verdict="passed")
+    again = replace(failed, id="hq.one.c")
+    config = loaded.config.model_copy(update={"state_directory": str(tmp_path)})
+    here = replace(loaded, config=config)
+    for done, before in ((failed, None), (passed, failed), (again, passed)):
+        run._tell(here, done, before)
+    assert len({str(request["name"]) for request in Requests(tmp_path).take()}) == 3
 
 
 @pytest.fixture
