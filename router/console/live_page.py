@@ -46,7 +46,7 @@ def feed_of(request: Request) -> LiveFeed:
 def live_page(page: Annotated[Page, Depends(page_for(Role.VIEWER))]) -> Response:
     """The page; scripts fill it. Without them it is a table that is loaded again every few seconds."""
     with page.console.store.reading() as conn:
-        calls = [call for call in list_calls(conn, limit=WITHOUT_SCRIPT) if page.may_see(call.site)]
+        calls = list_calls(conn, sites=page.user.sites, limit=WITHOUT_SCRIPT)
     seen = [site for site in page.console.config.sites if page.may_see(site.id)]
     sites = {site.id: {"name": site.name or site.id, "timezone": site.timezone} for site in seen}
     zones = {f"{site.id} {zone.id}": zone.name or zone.id for site in seen for zone in site.zones}

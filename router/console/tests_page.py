@@ -44,7 +44,7 @@ def tests_page(page: Annotated[Page, Depends(page_for(Role.VIEWER))]) -> Respons
     pairs = [(site, route) for site, route in routes_of(page.console.config, []) if page.may_see(site.id)]
     with page.console.store.reading() as conn:
         last = latest(conn)
-        found = [test for test in list_tests(conn, limit=200) if page.may_see(test.site)]
+        found = list_tests(conn, sites=page.user.sites, limit=200)
     now = time.time()
     running = _placing | {(t.site, t.route) for t in found if not t.verdict and now - t.started_at < RUNNING_SECONDS}
     return page.render("tests.html", pairs=pairs, last=last, tests=found, running=running)
@@ -82,7 +82,7 @@ def recording(page: Annotated[Page, Depends(page_for(Role.DESK))], test: TestId)
 def list_all(caller: Annotated[Caller, Depends(caller_for(TokenRole.READ))], limit: int = 100) -> Response:
     """Test calls, newest first."""
     with caller.console.store.reading() as conn:
-        found = [test for test in list_tests(conn, limit=max(1, min(limit, 1000))) if caller.may_see(test.site)]
+        found = list_tests(conn, sites=caller.sites, limit=max(1, min(limit, 1000)))
     return JSONResponse({"tests": [asdict(test) for test in found]})
 
 

@@ -231,11 +231,20 @@ def store_cursor(conn: Connection, node: str, cursor: Cursor) -> None:
     insert_or_overwrite(conn, journal_cursors, [(node, cursor.segment, cursor.offset)])
 
 
-def list_calls(conn: Connection, *, limit: int = 50, site: str = "", since: float | None = None) -> list[CallSummary]:
-    """Calls, newest first, of one site or of all, since a time (seconds since 1970)."""
+def list_calls(
+    conn: Connection,
+    *,
+    limit: int = 50,
+    site: str = "",
+    sites: Sequence[str] | None = None,
+    since: float | None = None,
+) -> list[CallSummary]:
+    """Calls, newest first, of one site, of some or of all, since a time (seconds since 1970)."""
     query = select(*_SUMMARY).order_by(desc(calls.c.started_at), calls.c.id).limit(limit)
     if site:
         query = query.where(calls.c.site == site)
+    if sites is not None:
+        query = query.where(calls.c.site.in_(list(sites)))
     if since is not None:
         query = query.where(calls.c.started_at >= since)
     return [CallSummary(**row._mapping) for row in conn.execute(query)]

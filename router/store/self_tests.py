@@ -1,5 +1,6 @@
 """Test calls that were placed by edge911 itself, and what came of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -112,13 +113,17 @@ def latest(conn: Connection) -> dict[tuple[str, str], SelfTest]:
     return found
 
 
-def list_tests(conn: Connection, *, site: str = "", route: str = "", limit: int = 100) -> list[SelfTest]:
-    """Tests, newest first."""
+def list_tests(
+    conn: Connection, *, site: str = "", route: str = "", sites: Sequence[str] | None = None, limit: int = 100
+) -> list[SelfTest]:
+    """Tests, newest first; `sites`: of these only."""
     query = select(*_SHOWN).order_by(desc(self_tests.c.started_at)).limit(limit)
     if site:
         query = query.where(self_tests.c.site == site)
     if route:
         query = query.where(self_tests.c.route == route)
+    if sites is not None:
+        query = query.where(self_tests.c.site.in_(list(sites)))
     return [SelfTest(**row._mapping) for row in conn.execute(query)]
 
 

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import insert
 
 from router.console.channel_names import channel_name
+from router.console.live_page import WITHOUT_SCRIPT
 from router.console.navigation import ENTRIES
 from router.console.plan_images import PlanError, read_plan
 from router.console.words import LANGUAGES, Words, accepted_language
@@ -23,6 +24,8 @@ from router.notices.contact_tests import FOLDER, KIND
 from router.store.audit import audit_rows
 from router.store.devices import COLUMNS, get_device, mark_devices, upsert_devices
 from router.store.outbox import outbox
+from router.store.records import calls
+from router.store.self_tests import SelfTest, claim
 from router.store.users import get_user
 from tests.support.console import PASSWORD, ConsoleWorld, console_world
 
@@ -481,3 +484,32 @@ def test_one_device_is_no_devices(here: ConsoleWorld) -> None:
     for path in ("/locations", "/sites"):
         assert re.search(r"\b1 device\b", browser.get(path).text)
         assert "1 devices" not in browser.get(path).text
+
+
+def test_what_many_other_sites_do_hides_nothing_of_ones_own(here: ConsoleWorld) -> None:
+    now = time.time()
+    with here.console.store.writing() as conn:
+        rows = [
+            ("lab", "own-call", 0.0),
+            *(("hq", f"other-{number}", 1.0 + number) for number in range(WITHOUT_SCRIPT)),
+        ]
+        conn.execute(
+            insert(calls),
+            [{"id": call, "site": site, "started_at": now + at, "document": ""} for site, call, at in rows],
+        )
+        for site, count in (("lab", 1), ("hq", 2)):
+            for number in range(count):
+                test = SelfTest(
+                    id=f"{site}.one.{number}",
+                    node="n",
+                    site=site,
+                    route="one",
+                    by="x",
+                    started_at=now + count + number,
+                )
+                claim(conn, test)
+    browser = here.browser("ann", "viewer", ("lab",))
+    assert "own-call" in browser.get("/live").text
+    assert "other-" not in browser.get("/live").text
+    found = here.program("read", ("lab",))("GET", "/self-tests?limit=1").json()["tests"]
+    assert [test["id"] for test in found] == ["lab.one.0"]
