@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
+from e911.notice import location_lines
 from router.console.pages import Form, Page, visitor, visitor_form
 from router.console.problems import RequestProblem
 from router.console.settings import Console
@@ -34,7 +35,7 @@ def show(page: Annotated[Page, Depends(visitor)], call: str, contact: str, expir
     write_down(console, seen)
     record, confirmations = _known(console, call)
     acknowledged = next((one for one in confirmations if one.step is Step.ACKNOWLEDGED), None)
-    return page.render("acknowledge.html", call=call, record=record, acknowledged=acknowledged, problem="")
+    return _rendered(page, call, record, acknowledged)
 
 
 @router.post(PATH)
@@ -49,7 +50,12 @@ def acknowledge(
     if not write_down(page.console, done):
         raise RequestProblem(503, "not-acknowledged", page.say("acknowledge.failed"))
     record, _ = _known(page.console, call)
-    return page.render("acknowledge.html", call=call, record=record, acknowledged=done, problem="")
+    return _rendered(page, call, record, done)
+
+
+def _rendered(page: Page, call: str, record: CallRecord | None, acknowledged: Confirmation | None) -> Response:
+    place = location_lines(record.location, page.language) if record and record.location else []
+    return page.render("acknowledge.html", call=call, record=record, place=place, acknowledged=acknowledged)
 
 
 def _check(page: Page, call: str, contact: str, expires: str, signature: str) -> None:

@@ -37,11 +37,14 @@ def test_opening_it_shows_the_call_and_acknowledges_nothing(world: ConsoleWorld)
     answer = world.browser().get(link(world))
     assert answer.status_code == 200
     assert "+12125550123" in answer.text
-    assert "350, 5th" in answer.text
+    for line in ("350 5th AVE<br>", "New York, NY, US<br>", "Floor: 3<br>", "40.748400, -73.985700<br>"):
+        assert line in answer.text, "the place as in the notice"
     assert "<script>alert" not in answer.text
     assert "I take care of it" in answer.text
     assert requests(world) == [("seen", "desk", "")]
-    assert "Je m&#39;en occupe" in Browser(world.app, language="fr").get(link(world)).text
+    french = Browser(world.app, language="fr").get(link(world)).text
+    assert "Je m&#39;en occupe" in french
+    assert "Étage : 3<br>" in french.replace("\u202f", " ").replace("\u00a0", " ")
 
 
 def test_its_button_acknowledges_with_a_name_or_without(world: ConsoleWorld) -> None:
