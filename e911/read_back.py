@@ -25,6 +25,9 @@ VOICE_SECONDS = 0.6
 """So much that is neither silent nor a tone makes a voice."""
 TONE_SECONDS = 0.4
 """So much of a tone makes that tone."""
+INFORMATION_SECONDS = 0.6
+"""So much of special information tones, of which there are 0.9 s, says that the voice after them tells why a call
+failed."""
 IS_TONE = 0.75
 """Share of a window's energy that must be at the frequencies of a tone."""
 CHANGE = 0.11
@@ -99,7 +102,11 @@ def judge(samples: Sequence[int]) -> ReadBack:
     time_of = {kind: kinds.count(kind) * window_seconds for kind in set(kinds)}
     voice = time_of.get("voice", 0.0)
     heard = Heard.SILENCE
-    if voice >= VOICE_SECONDS and _changes_like_a_voice(windows, kinds):
+    if (
+        voice >= VOICE_SECONDS
+        and time_of.get("information", 0.0) < INFORMATION_SECONDS
+        and _changes_like_a_voice(windows, kinds)
+    ):
         heard = Heard.VOICE
     elif time_of.get("information", 0.0) >= TONE_SECONDS:
         heard = Heard.INFORMATION_TONE

@@ -46,7 +46,7 @@ _PLACE = DispatchableLocation(
     source=LocationSource.REGISTERED,
     method="Manual",
     site="sample",
-    zone="sample-3e",
+    zone="sample_east",
 )
 _CALLER = Caller(
     number="4102",
@@ -59,14 +59,14 @@ _CALLER = Caller(
 _CALL = CallIntent(
     id="sample",
     at=_AT,
-    node="sample-1",
+    node="sample",
     kind="emergency",
     call_id="sample@192.0.2.7",
     from_tag="sample",
     dialled="911",
     caller=_CALLER,
     site="sample",
-    zone="sample-3e",
+    zone="sample_east",
     location=_PLACE,
     location_sent=True,
     sources=(),
@@ -76,7 +76,7 @@ _CALL = CallIntent(
 _REFUSED = CallRefused(
     id="sample",
     at=_AT,
-    node="sample-1",
+    node="sample",
     call_id="sample@203.0.113.9",
     dialled="911",
     caller=Caller(number="+12125550199", source_address="203.0.113.9"),
@@ -159,7 +159,7 @@ def _samples(language: str) -> tuple[_Sample, ...]:
                     "id": "sample",
                     "name": "Siège social",
                     "timezone": "America/Montreal",
-                    "zones": [{"id": "sample-3e", "name": "3e étage, aile est"}],
+                    "zones": [{"id": "sample_east", "name": "3e étage, aile est"}],
                 }
             ],
         }
@@ -222,8 +222,8 @@ def _happenings() -> Iterator[tuple[str, Occurrence, Sequence[Occurrence]]]:
             CallbackEvent(
                 id="sample",
                 at=_AT,
-                node="sample-1",
-                callback="sample-2",
+                node="sample",
+                callback="sample_back",
                 number="+12125550123",
                 caller="",
                 trunk="primary",
@@ -234,7 +234,7 @@ def _happenings() -> Iterator[tuple[str, Occurrence, Sequence[Occurrence]]]:
         ),
         (),
     )
-    alarm = AlarmRaised(id="sample", at=_AT, node="sample-1", reason="elin-pool-low", subject="sample", total=4)
+    alarm = AlarmRaised(id="sample", at=_AT, node="sample", reason="elin-pool-low", subject="sample", total=4)
     yield "an alarm", _occurrence(ALARM, alarm), ()
 
 

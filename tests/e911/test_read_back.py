@@ -148,3 +148,10 @@ def test_a_voice_is_a_voice_on_a_bad_line(seed: int) -> None:
     assert judge(with_noise(voice(5, seed), 400)).is_good
     assert judge(with_loss(voice(5, seed), 0.1)).is_good
     assert judge(with_noise(cadence(2, 4, 440, 480, times=1) + voice(3, seed), 150)).is_good
+
+
+def test_a_voice_after_special_information_tones_says_that_the_call_failed() -> None:
+    tones = tone(913.8, seconds=0.274) + tone(1370.6, seconds=0.274) + tone(1776.7, seconds=0.38)
+    found = judge(silence(0.3) + tones + voice(4))
+    assert found.heard is Heard.INFORMATION_TONE
+    assert not found.is_good
