@@ -38,4 +38,8 @@ class Contact(Section):
         "abandoned (hung up before an answer), callback. Where written, to every channel but calls; by default to "
         "those that keep a thread (mail, chat, pagers, syslog, SNMP); callback: to every channel but calls",
     )
-    tests: bool = Field(True, description="also told of test calls (933)")
+    tests: bool | None = Field(
+        None,
+        description="told of test calls (933) too. Where one contact says true, only those that do are told; where "
+        "none does, all but those that say false",
+    )

@@ -267,7 +267,7 @@ class Intake:
         written: Written = {}
         for name in self._known(contacts):
             contact = self.config.contacts[name]
-            if occurrence.is_test and not contact.tests:
+            if occurrence.is_test and not is_told_of_tests(contact, self.config.contacts):
                 continue
             if not self.outbox.is_new(call, kind, name):
                 continue
@@ -458,3 +458,10 @@ def checkpoint_state(intake: Intake) -> Mapping[str, Any]:
         "folds": list(intake.outbox.folds.values()),
         "watches": [watch.as_data() for watch in intake.watches.all()],
     }
+
+
+def is_told_of_tests(contact: Contact, contacts: Mapping[str, Contact]) -> bool:
+    """Whether a contact hears of 933: those who asked for tests; where nobody asked, those who did not decline."""
+    if contact.tests is not None:
+        return contact.tests
+    return not any(other.tests for other in contacts.values())

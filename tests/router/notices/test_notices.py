@@ -103,6 +103,17 @@ def test_a_test_call_says_test_and_only_those_hear_of_it_who_want_to(tmp_path: P
     assert list(told(web, "security")) == ["call-2"]
 
 
+def test_where_somebody_asked_for_tests_nobody_else_hears_of_them(tmp_path: Path, web: WebhookSink) -> None:
+    contacts = {"front-desk": web.url("desk"), "security": {"tests": True, "send": [web.url("security")]}}
+    with NoticesRunner(tmp_path, contacts) as runner:
+        runner.start_and_wait()
+        runner.append(intent("call-1", kind="test", dialled="933", contacts=CONTACTS))
+        runner.append(intent("call-2", contacts=CONTACTS))
+        web.wait_for("security", 2)
+        web.wait_for("desk")
+    assert list(told(web, "desk")) == ["call-2"]
+
+
 def test_calls_that_failed_or_were_refused_are_alarms_of_their_own(tmp_path: Path, web: WebhookSink) -> None:
     with NoticesRunner(tmp_path, {"front-desk": web.url("desk")}) as runner:
         runner.start_and_wait()
