@@ -92,13 +92,16 @@ class Resolver:
         clock: Callable[[], float] = time.monotonic,
         asker: Asker | None = None,
         counts: Counter[str] | None = None,
+        is_patient: bool = False,
     ) -> None:
-        """servers: name servers in place of the system's. transports: those we can use, the preferred first."""
+        """servers: name servers in place of the system's. transports: those we can use, the preferred first.
+        is_patient: who waits is told nothing before a look-up has ended."""
         self.transports = tuple(transports)
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._asker: Asker = asker or DnsClient(servers, threads=threads)
         self._has_servers = bool(servers)
         self._clock = clock
+        self._is_patient = is_patient
         self._places: OrderedDict[Where, _Place] = OrderedDict()
         self._answers: OrderedDict[Question, _Kept] = OrderedDict()
         self._asking: dict[Where, list[Told]] = {}
@@ -245,7 +248,7 @@ class Resolver:
         self.counts["lookups"] += 1
         now = self._clock()
         loop = asyncio.get_running_loop()
-        early = loop.time() + EARLY_SECONDS
+        early = loop.time() + (DEADLINE_SECONDS if self._is_patient else EARLY_SECONDS)
 
         def fresh(question: Question) -> Sequence[Record] | None:
             consulted.add(question)
@@ -415,7 +418,7 @@ def locate_now(servers: Sequence[tuple[str, int]], places: Iterable[Where]) -> d
         return {}
 
     async def look_up_all() -> dict[Where, Located]:
-        resolver = Resolver(servers)
+        resolver = Resolver(servers, is_patient=True)  # a command shows all of them
         loop = asyncio.get_running_loop()
         found: dict[Where, asyncio.Future[Located]] = {where: loop.create_future() for where in wanted}
         for where, future in found.items():

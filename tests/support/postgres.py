@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -110,7 +110,8 @@ def _database(server: str, template: str = "template1") -> Iterator[tuple[str, s
         create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         conn.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
     yield name, server.replace("/postgres?", f"/{name}?")
-    with psycopg.connect(server, autocommit=True) as conn:
+    # At the end of a run the server may be gone already, and the database with it.
+    with suppress(psycopg.OperationalError), psycopg.connect(server, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

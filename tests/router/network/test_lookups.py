@@ -436,3 +436,19 @@ def test_look_ups_at_the_same_time_are_bounded(dns: Dns, monkeypatch: pytest.Mon
 def test_without_a_loop_nothing_is_asked(dns: Dns) -> None:
     assert dns.resolver().known(NAME) == NOWHERE
     assert not dns.asked
+
+
+def test_a_command_waits_for_all_servers_of_a_name(dns: Dns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call goes on with early is not all that `explain` is to show."""
+    answer_at_once = dns.ask
+
+    async def ask(question: Question) -> Answer:
+        if question.name == "b.example.com":
+            await asyncio.sleep(0.05)
+        return await answer_at_once(question)
+
+    monkeypatch.setattr(dns, "ask", ask)
+    monkeypatch.setattr(lookups, "EARLY_SECONDS", 0.01)
+    monkeypatch.setattr(lookups, "DnsClient", lambda *_, **__: dns)
+    found = lookups.locate_now([("192.0.2.53", 53)], [NAME])
+    assert {server.address for server in found[NAME].servers} == {"192.0.2.1", "192.0.2.2"}
