@@ -137,8 +137,15 @@ def ended(process: "subprocess.Popen[bytes]", *, interrupt: bool = False) -> tup
 
 
 def fields(path: Path, *names: str, wanted: str = "sip") -> list[list[str]]:
-    """tshark's reading of a capture: the SIP messages, as these fields."""
+    """tshark's reading of a capture: the SIP messages, as these fields.
+
+    It is told which ports are SIP's: those of a test are any, and some belong to other protocols (48898 to AMS).
+    """
     command = ["tshark", "-r", str(path), "-Y", wanted, "-T", "fields", "-E", "separator=|"]
+    for protocol, port in {
+        ("udp" if one.transport == "udp" else "tcp", one.destination[1]) for one in read_pcap(path)
+    }:
+        command += ["-d", f"{protocol}.port=={port},sip"]
     for name in names:
         command += ["-e", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
