@@ -132,6 +132,7 @@ def placed(place: Place, call: Call, at: Place | None = None) -> Message:
     """The INVITE that the provider gets; at: of another place, where the phone is a visitor."""
     phone, line = shown(place, call)
     who = getattr(place, "device" if call.who == "registered" else "unregistered")
+    psap = (at or place).sipp("psap_answers", "provider_a")  # first: it is there once it is made
     caller = Sipp(
         "caller_says_where",
         at=place.street[call.at],
@@ -139,7 +140,6 @@ def placed(place: Place, call: Call, at: Place | None = None) -> Message:
         folder=place.folder,
         keys={"caller": who, "phone": phone, "extra": line},
     )
-    psap = (at or place).sipp("psap_answers", "provider_a")
     with running(psap, caller):
         caller.succeed()
         psap.succeed()
