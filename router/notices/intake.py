@@ -101,6 +101,8 @@ class Intake:
             if entry.kind in PASSED_ON:  # the journal does not bring these again
                 self.outbox.is_new(*entry.key[:3])
                 self.watches.settled(entry.key, delivered=entry.state is NoticeState.DELIVERED)
+            elif entry.state is NoticeState.DELIVERED:  # after the checkpoint that has the watch
+                self.watches.settled(entry.key, delivered=True)
         self.outbox.folds.update(self.restored.folds)
         for data in self.restored.gathered:
             try:

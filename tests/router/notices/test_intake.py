@@ -1,5 +1,6 @@
 """From journal lines to notices: nobody who should hear of a failed call is left out because something was lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from e911.record import CallOutcome, JournalEvent
 from router.journal.event_lines import encode_event
 from router.notices.intake import CORRUPT_TOLD, FOLDED_SHOWN, WHOLE_INTENTS_BYTES, Intake
 from router.notices.noticelog import NoticeLog
-from router.notices.outbox import Entry, Outbox
+from router.notices.outbox import Entry, NoticeState, Outbox
+from router.notices.watches import UNTOLD_SECONDS
 from tests.router.notice_events import ended, intent, refused
 
 NOW, AT = 100.0, 1_790_000_010.0
@@ -173,3 +175,14 @@ def test_what_is_damaged_is_passed_on_all_the_same(desk: Desk) -> None:
         desk.intake.watches.tell(watch, "front-desk", [(call, "folded-call", "front-desk", 0)], 1.0)
     assert pass_on(desk.intake, 100.0, 100.0) > 0
     assert {entry.kind for entry in desk.intake.outbox.entries.values()} >= {"escalated"}
+
+
+def test_who_was_reached_just_before_a_restart_is_known_to_be_reached_after_it(desk: Desk, tmp_path: Path) -> None:
+    """The checkpoint has the call's watch as it was before the delivery; the line of the delivery comes after it."""
+    desk.take(intent("c1", contacts=("front-desk",)))
+    (entry,) = desk.outbox.entries.values()
+    after = Desk(tmp_path / "after", *desk.config.contacts)
+    after.intake.restored.watches.extend(watch.as_data() for watch in desk.intake.watches.all())
+    after.intake.restored.entries[entry.key] = replace(entry, state=NoticeState.DELIVERED)
+    after.intake.resume(NOW, AT)
+    assert after.intake.watches.due(AT + UNTOLD_SECONDS + 1) == [], "nobody was reached, it would be said"
