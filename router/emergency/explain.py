@@ -1,5 +1,4 @@
-"""What would happen to a call: the decision of router.emergency.decision, shown instead of carried out. Nothing is
-sent."""
+"""What would happen to a call: the decision (router.emergency.decision), shown and not carried out."""
 
 import time
 from collections.abc import Mapping, Sequence

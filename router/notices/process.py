@@ -43,7 +43,7 @@ from router.notices.outbox import Attempt, Entry, Key, NoticeState, Outbox
 from router.notices.passing_on import pass_on, share_watches
 from router.notices.receivers.forms import form_of, thread_of
 from router.notices.turn import take_turn
-from router.process.child_process import begin, end
+from router.process.child_process import begin
 from router.process.signs_of_life import Heartbeat, release_signals
 from router.process.telemetry import DeferredLog, configure_logging, say
 
@@ -516,9 +516,3 @@ def main(arguments: list[str] | None = None) -> int:
         _say(logging.ERROR, "notices-not-alone", remedy="end the other notices process of this state directory")
     process.run(options.parent)
     return 0
-
-
-if __name__ == "__main__":
-    code = main()
-    logging.shutdown()
-    end(code)

@@ -1,5 +1,4 @@
-"""What a 911 call of each registered phone would get: the very decision of router.emergency.decision, for all of
-them."""
+"""What a 911 call of each registered phone would get, by the very decision that calls get (router.emergency)."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
