@@ -5,10 +5,6 @@ what happened and the notice log what was told. It needs no database to deliver.
 """
 
 import gc
-
-if __name__ == "__main__":
-    gc.disable()  # what is imported stays: to look at it again and again is a fifth of a start; `begin` ends this
-
 import logging
 import os
 import queue
