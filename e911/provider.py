@@ -37,12 +37,14 @@ _NOT_DOMAIN = re.compile(r"[^A-Za-z0-9.-]")
 _NOT_USER = re.compile(r"[^A-Za-z0-9+*#.()-]")
 _CALL_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-callid\b', re.IGNORECASE)
 _INCIDENT_ID_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency|nena)-incidentid\b', re.IGNORECASE)
+_WITHHOLDS = re.compile(r';\s*privacy\s*=\s*"?(?!off\b)', re.IGNORECASE)
 _EMERGENCY_PURPOSE = re.compile(r';\s*purpose\s*=\s*"?(?:emergency-|nena-)', re.IGNORECASE)
 
 
 # Members of an enumeration are looked up slowly (0.16 µs); these once.
 _REMOVE = CallerField.REMOVE
 _CALLBACK = CallerField.CALLBACK
+_KEEP_FIELD = CallerField.KEEP
 _ID = LocationConveyance.ID
 _REFERENCE = LocationConveyance.REFERENCE
 _NONE = LocationConveyance.NONE
@@ -113,6 +115,7 @@ class ExistingFields:
     call_info: tuple[str, ...] = ()
     resource_priority: tuple[str, ...] = ()
     priority: tuple[str, ...] = ()
+    remote_party_id: tuple[str, ...] = ()
 
 
 def adds_location(profile: ProviderProfile, decision: LocationDecision, conveyed: Conveyed) -> bool:
@@ -168,13 +171,15 @@ def provider_request(
     shortfalls: list[str] = []
     values = _NO_VALUES
     if profile.has_templates:
-        values = values_of(decision, host=host, domain=domain, number=number)
+        values = values_of(
+            decision, host=host, domain=domain, number=number, is_endpoint_place=profile.location is _NONE
+        )
         from_uri, shortfalls = _templates(profile, values, fields_set)
     if profile.identity is _KEEP:
         fields_removed = []
         if existing.asserted_identity:
             fields_set = []
-    _caller_fields(profile, decision, caller_display_name, domain, fields_set, fields_removed)
+    _caller_fields(profile, decision, caller_display_name, domain, existing, fields_set, fields_removed)
     fields_first: list[tuple[str, str]] = []
     fields_added: list[tuple[str, str]] = []
 
@@ -351,10 +356,18 @@ def _put_best_first(
 
 
 def basic_request(
-    *, number: str, host: str, decision: LocationDecision, caller_display_name: str, domain: str
+    *,
+    number: str,
+    host: str,
+    decision: LocationDecision,
+    caller_display_name: str,
+    domain: str,
+    existing: ExistingFields,
 ) -> ProviderRequest:
     """A call to a third-party emergency call service: the number dialled there and the callback, no location."""
     fields_set, fields_removed = _identity(decision, caller_display_name, _safe_domain(domain))
+    if fields_set:
+        fields_removed += ["P-Preferred-Identity", *_withholding(existing)]
     return ProviderRequest(
         request_uri=f"sip:{user_part(number)}@{host}",
         set_fields=tuple(fields_set),
@@ -382,10 +395,11 @@ def _caller_fields(
     decision: LocationDecision,
     display_name: str,
     domain: str,
+    existing: ExistingFields,
     fields_set: list[tuple[str, str]],
     fields_removed: list[str],
 ) -> None:
-    """P-Preferred-Identity and Remote-Party-ID as the profile says."""
+    """P-Preferred-Identity and Remote-Party-ID as the profile says; never one that withholds the number we show."""
     for name, wish, parameters in (
         ("P-Preferred-Identity", profile.preferred_identity, ""),
         ("Remote-Party-ID", profile.remote_party_id, ";party=calling;screen=yes;privacy=off"),
@@ -395,6 +409,14 @@ def _caller_fields(
         elif wish is _CALLBACK:
             for _, value in _identity(decision, display_name, domain)[0]:
                 fields_set.append((name, value + parameters))
+    if profile.remote_party_id is _KEEP_FIELD and profile.identity is not _KEEP and dialable(decision.callback):
+        fields_removed += _withholding(existing)
+
+
+def _withholding(existing: ExistingFields) -> list[str]:
+    """Remote-Party-ID, where the caller withholds the number by it, as others do by Privacy: older gateways believe
+    it first, and would call the PSAP without a number."""
+    return ["Remote-Party-ID"] if any(map(_WITHHOLDS.search, existing.remote_party_id)) else []
 
 
 def quoted_display_name(name: str) -> str:

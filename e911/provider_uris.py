@@ -37,8 +37,10 @@ class CallValues:
     endpoint_id: str = ""
 
 
-def values_of(decision: LocationDecision, *, host: str, domain: str, number: str = "") -> CallValues:
-    """The values for a call, from what was decided about it."""
+def values_of(
+    decision: LocationDecision, *, host: str, domain: str, number: str = "", is_endpoint_place: bool = False
+) -> CallValues:
+    """The values for a call, from what was decided about it. is_endpoint_place: see endpoint_id_of."""
     callback = dialable(decision.callback)
     return CallValues(
         host=host,
@@ -47,7 +49,7 @@ def values_of(decision: LocationDecision, *, host: str, domain: str, number: str
         callback_digits=callback.removeprefix("+"),
         number=number,
         location_id=location_id_of(decision),
-        endpoint_id=endpoint_id_of(decision),
+        endpoint_id=endpoint_id_of(decision, is_place=is_endpoint_place),
     )
 
 
@@ -77,25 +79,41 @@ def filled(template: str, values: CallValues) -> tuple[str, str]:
 
 def location_id_of(decision: LocationDecision) -> str:
     """The provider's id of the place that was decided on; empty where it has none, or the caller sent the place."""
-    location, device = decision.location, decision.device
-    if location is None or location.source is LocationSource.CONVEYED:
-        return ""
-    own = device if location.source is LocationSource.REGISTERED else None
-    if own is not None and own.location_id:
-        return own.location_id
-    if own is not None and (own.civic.has_street_address or own.point is not None):
-        return ""  # its own address, which is not its site's
-    zone, site = decision.zone, decision.site
-    if zone is not None and location.zone == zone.id and zone.location_id:
-        return zone.location_id
-    return site.location_id if site is not None and location.site == site.id else ""
+    device = decision.device if _is_registered_place(decision) else None
+    if device is not None and device.location_id:
+        return device.location_id
+    return _id_of_place(decision, "location_id")
 
 
-def endpoint_id_of(decision: LocationDecision) -> str:
-    """The provider's id of the caller's line: the device's, else that of the zone or site decided on."""
+def endpoint_id_of(decision: LocationDecision, *, is_place: bool = False) -> str:
+    """The provider's id of the caller's line: the device's, else that of the zone or site decided on.
+
+    is_place: nothing else tells the provider where the caller is (a query key, ESQK), so that an id counts only where
+    the place that was decided on is its own.
+    """
     device, zone, site = decision.device, decision.zone, decision.site
-    if device is not None and device.endpoint_id:
+    if device is not None and device.endpoint_id and (not is_place or _is_registered_place(decision)):
         return device.endpoint_id
+    if is_place:
+        return _id_of_place(decision, "endpoint_id")
     if zone is not None and zone.endpoint_id:
         return zone.endpoint_id
     return site.endpoint_id if site is not None else ""
+
+
+def _is_registered_place(decision: LocationDecision) -> bool:
+    return decision.location is not None and decision.location.source is LocationSource.REGISTERED
+
+
+def _id_of_place(decision: LocationDecision, name: str) -> str:
+    """The id of zone or site, where the place is theirs: not the caller's own, nor a device's with an address of its
+    own. Who is shown an id of another place sends help there."""
+    location, device, zone, site = decision.location, decision.device, decision.zone, decision.site
+    if location is None or location.source is LocationSource.CONVEYED:
+        return ""
+    own = device if _is_registered_place(decision) else None
+    if own is not None and (own.civic.has_street_address or own.point is not None):
+        return ""
+    if zone is not None and location.zone == zone.id and (of_zone := getattr(zone, name)):
+        return str(of_zone)
+    return str(getattr(site, name)) if site is not None and location.site == site.id else ""

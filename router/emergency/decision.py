@@ -177,6 +177,7 @@ _EXISTING = frozenset(
         "call-info",
         "resource-priority",
         "priority",
+        "remote-party-id",
     }
 )
 _EXISTING_OF_UNTRUSTED = _EXISTING - {"p-asserted-identity"}
@@ -194,6 +195,7 @@ def _existing(request: Request, source: Source) -> ExistingFields:
         call_info=_texts(request, "call-info"),
         resource_priority=_texts(request, "resource-priority"),
         priority=_texts(request, "priority"),
+        remote_party_id=_texts(request, "remote-party-id"),
     )
 
 

@@ -82,6 +82,7 @@ def _wishes(
             decision=plan.decision,
             caller_display_name=plan.caller.display_name,
             domain=rules.domain,
+            existing=plan.existing,
         )
     made = provider_request(
         step.profile,

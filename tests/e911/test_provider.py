@@ -273,16 +273,29 @@ def test_dangerous_profile_is_refused(changes: dict[str, str]) -> None:
 
 def test_basic_request() -> None:
     made = basic_request(
-        number="+12125550140", host="203.0.113.40", decision=KNOWN, caller_display_name="Desk", domain=DOMAIN
+        number="+12125550140",
+        host="203.0.113.40",
+        decision=KNOWN,
+        caller_display_name="Desk",
+        domain=DOMAIN,
+        existing=ExistingFields(),
     )
     assert made == ProviderRequest(
         request_uri="sip:+12125550140@203.0.113.40",
         set_fields=(("P-Asserted-Identity", f'"Desk" <sip:+12125550100@{DOMAIN};user=phone>'),),
-        remove_fields=("Privacy",),
+        remove_fields=("Privacy", "P-Preferred-Identity"),
     )
-    starred = basic_request(number="#9*1", host="h", decision=UNKNOWN, caller_display_name="", domain=DOMAIN)
+    starred = basic_request(
+        number="#9*1",
+        host="h",
+        decision=UNKNOWN,
+        caller_display_name="",
+        domain=DOMAIN,
+        existing=ExistingFields(remote_party_id=("<sip:1@x>;privacy=full",)),
+    )
     assert starred.request_uri == "sip:%239*1@h"
     assert starred.set_fields == ()
+    assert starred.remove_fields == ("Privacy",), "where we have no number to show, the caller's own stays"
 
 
 # Nothing from the wire breaks out of a header

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from e911.location import CivicAddress, Device
 from e911.record import RouteEvent
 from router.dialogs.token_keys import TokenKeys
 from router.emergency.from_uri import FromRewriting, uri_in, with_uri
@@ -174,3 +175,45 @@ def test_an_ordinary_call_knows_nothing_of_it(tmp_path: Path) -> None:
     sent = one(world.receive(invite("sip:+12125550199@10.0.0.5", number=1), PBX), "INVITE").message
     assert uri_of(sent.get("from")) == OWN
     assert ";f=" not in sent.get("record-route")
+
+
+@pytest.mark.parametrize("profile", ["i2", "telnyx", "bandwidth"])
+def test_an_id_of_the_site_is_not_shown_for_a_place_that_is_not_the_sites(tmp_path: Path, profile: str) -> None:
+    """An ESQK keys the address that the PSAP sees: shown for a phone at home, it would send help to the office. Where
+    the address goes along, an id of the line says only who calls."""
+    home = Device(
+        device="4102",
+        callback="+12125550142",
+        site="hq",
+        civic=CivicAddress(country="US", state="NJ", city="Newark", house_number="12", street="Main"),
+    )
+    site = {**CONFIG["sites"][0], "endpoint_id": "SITE000001", "location_id": "LOC01"}
+    esrn = {"number": "+12125550170"} if profile == "i2" else {}
+    routes = [{**route, "profile": profile, **esrn} for route in CONFIG["emergency"]["routes"]]
+    world = CallWorld(tmp_path, devices=(home,), sites=[site], emergency={**CONFIG["emergency"], "routes": routes})
+    sent = one(world.receive(invite(number=1)), "INVITE").message
+    assert b"LOC01" not in sent.raw
+    if profile == "i2":
+        assert b"SITE000001" not in sent.raw
+        assert "+12125550142@" in sent.get("p-asserted-identity")
+    else:
+        assert "SITE000001@" in sent.get("p-asserted-identity")
+        assert b">Newark<" in sent.raw
+
+
+def test_a_devices_own_query_key_is_not_shown_where_it_is_not(tmp_path: Path) -> None:
+    desk = Device(device="4102", callback="+12125550142", site="hq", endpoint_id="+12125550181")
+    site = CONFIG["sites"][0]
+    branch = {**site, "id": "branch", "networks": ["10.1.3.0/24"], "endpoint_id": "+12125550199"}
+    routes = [{**route, "profile": "i2", "number": "+12125550170"} for route in CONFIG["emergency"]["routes"]]
+    world = CallWorld(
+        tmp_path,
+        devices=(desk,),
+        sites=[site, branch],
+        emergency={**CONFIG["emergency"], "routes": routes},
+        locations={"sources": ["network", "registered", "site"]},
+    )
+    away = one(world.receive(invite(number=1)), "INVITE").message
+    assert "sip:+12125550199@" in away.get("p-asserted-identity")
+    at_home = one(world.receive(invite(number=2), ("10.9.9.9", 5060)), "INVITE").message
+    assert "sip:+12125550181@" in at_home.get("p-asserted-identity")

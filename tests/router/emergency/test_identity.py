@@ -181,3 +181,21 @@ def test_the_profile_says_what_else_names_the_caller(
     assert sent.all("p-preferred-identity") == preferred
     assert sent.all("remote-party-id") == remote
     assert sent.all("p-asserted-identity") == ['"Desk" <sip:+12125550142@edge.example.com;user=phone>']
+
+
+@pytest.mark.parametrize("privacy", ["full", "FULL", "name", "off"])
+def test_a_remote_party_id_cannot_withhold_the_number_from_a_psap(tmp_path: Path, privacy: str) -> None:
+    """Older gateways believe it before P-Asserted-Identity, and call the PSAP without a number."""
+    world = CallWorld(tmp_path)
+    value = f'"Joe" <sip:4199@x>;party=calling;screen=yes ; privacy={privacy}'
+    sent = one(
+        world.receive(invite(extra=(f"Remote-Party-ID: {value}", "P-Preferred-Identity: <sip:1@x>"))), "INVITE"
+    )
+    ways = [sent.message]
+    for _ in range(2):
+        sent = one(world.receive(response(sent.message, 503), sent.to), "INVITE")
+        ways.append(sent.message)
+    assert ways[-1].uri.startswith("sip:+12125550140@"), "the last is basic 911"
+    for message in ways:
+        assert message.all("remote-party-id") == ([value] if privacy == "off" else [])
+        assert message.all("p-preferred-identity") == []
