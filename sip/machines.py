@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from sip.flow import Flow
+from sip.forgiving import Restores
 from sip.headers import split_top
 from sip.message import Message, Request, Response
 from sip.owners import ClientOwner
@@ -93,6 +94,7 @@ class ServerTransaction:
         "owner",
         "request",
         "response",
+        "restores",
         "retransmission",
         "state",
     )
@@ -111,6 +113,8 @@ class ServerTransaction:
         else:
             self.state, self.machine = _TRYING, _NON_INVITE_SERVER
         self.response = b""
+        self.restores: Restores = ()
+        """What responses must say as the sender wrote it, of a request that was forgiven its mistakes."""
         self.interval = 0.0
         self.retransmission: Entry | None = None
         self.deadline: Entry | None = None

@@ -12,10 +12,11 @@ from contextlib import suppress
 from sip.answers import build_response, warning_line
 from sip.errors import Reason, RemoteError
 from sip.flow import Flow
+from sip.forgiving import Restores, as_meant, in_capitals, restored
 from sip.headers import MAGIC_COOKIE, split_top
 from sip.keyed_hash import keyed_hash
 from sip.machines import START_INVITE, START_NON_INVITE, ClientTransaction, ServerTransaction, Transaction, top_via
-from sip.message import Edits, Message, Request, Response
+from sip.message import Message, Request, Response
 from sip.owners import ClientOwner, TimerOwner, TransactionUser
 from sip.parsing import parse_message
 from sip.received import maddr_of, with_source
@@ -26,7 +27,7 @@ from sip.transaction import (
     Timers,
     durations,
 )
-from sip.validation import check_request, faults_of
+from sip.validation import KNOWN_METHODS, REQUIRED, check_request, faults_of
 
 _BRANCH = re.compile(rb";\s*[Bb][Rr][Aa][Nn][Cc][Hh]\s*=\s*([^;,\s]+)")
 _QUOTED_REQUEST = re.compile(rb"([^ \r\n]+) [^\r\n]* SIP/2\.0\r\nVia:[^\r\n]*;branch=([^;,\s]+)")
@@ -199,7 +200,7 @@ class Stack:
         entry = server.machine[server.state][_PROVISIONAL if status < 200 else _SUCCESS if status < 300 else _FAILURE]
         if entry is None:
             return False
-        server.response = data
+        server.response = restored(data, server.restores) if server.restores else data
         server.state, actions = entry
         for perform in actions:
             perform(self, server, None, now)
@@ -247,13 +248,16 @@ class Stack:
     # ---- inside ----
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
+        restores: Restores = ()
+        if request.method not in KNOWN_METHODS:
+            request = self._in_capitals(request, flow)
         try:
             check_request(request)
         except RemoteError as error:
             error.request = request
             if not self.user.forgives(request, error, flow):
                 raise
-            request = self._forgiven(request, flow)
+            request, restores = self._forgiven(request, flow)
         method = request.method
         key = self._server_key(request, method)
         server = self.servers.get(key)
@@ -284,6 +288,7 @@ class Stack:
         answer_to = self._answer_flow(request, flow)
         times = self._reliable if flow.point.reliable else self._unreliable
         server = ServerTransaction(key, request, answer_to, times)
+        server.restores = restores
         self.servers[key] = server
         if method == b"INVITE":
             # Section 17.2.1, and design: the caller hears from us at once, whatever is asked next.
@@ -293,14 +298,25 @@ class Stack:
             return
         self.user.on_request(server, request, now)
 
-    def _forgiven(self, request: Request, flow: Flow) -> Request:
+    def _in_capitals(self, request: Request, flow: Flow) -> Request:
+        """The request with its method in capitals, where that is forgiven; else it is one of an unknown method."""
+        meant = in_capitals(request)
+        if meant is None or not request.keys() >= REQUIRED:
+            return request
+        error = RemoteError(Reason.BAD_START_LINE, 400, "the method is not in capitals")
+        if not self.user.forgives(meant, error, flow):
+            return request
+        self.counts["forgiven_method-case"] += 1
+        return meant
+
+    def _forgiven(self, request: Request, flow: Flow) -> tuple[Request, Restores]:
         """A request with a mistake that is forgiven; raises RemoteError where another one is not."""
         for fault in faults_of(request):
             if not self.user.forgives(request, fault, flow):
                 fault.request = request
                 raise fault
             self.counts[f"forgiven_{fault.reason}"] += 1
-        return _mended(request)
+        return as_meant(request, flow)
 
     def _receive_cancel(self, server: ServerTransaction, request: Request, now: float) -> None:
         key = self._server_key(request, b"INVITE")
@@ -425,15 +441,3 @@ class Stack:
     def set_timer(self, owner: TimerOwner, name: str, seconds: float, now: float) -> Entry:
         """Call owner.on_timer(name, now) after some seconds; sip.timers.cancel_timer stops it."""
         return self.queue.set(owner, name, seconds, now)
-
-
-def _mended(request: Request) -> Request:
-    """A forgiven request, so that the next hop need not forgive it: one Max-Forwards, one right Content-Length."""
-    replace: dict[str, Sequence[bytes]] = {}
-    hops = request.lines("max-forwards")
-    if len(hops) > 1:
-        replace["max-forwards"] = hops[:1]
-    wrong = Reason.BODY_INCOMPLETE in request.oddities or Reason.BAD_CONTENT_LENGTH in request.oddities
-    if wrong or len(request.lines("content-length")) > 1:
-        return request.edited(Edits(replace=replace, body=request.body))
-    return request.edited(Edits(replace=replace)) if replace else request

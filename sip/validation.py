@@ -9,7 +9,8 @@ from sip.message import Message, Request
 _SINGLE = frozenset({"call-id", "cseq", "from", "to", "max-forwards", "content-length"})
 
 
-_REQUIRED = frozenset({"via", "from", "to", "call-id", "cseq"})
+REQUIRED = frozenset({"via", "from", "to", "call-id", "cseq"})
+"""Fields without which a request cannot be treated at all."""
 
 
 def check_request(request: Request) -> None:
@@ -18,7 +19,7 @@ def check_request(request: Request) -> None:
     Raises RemoteError with the reason and the status of the answer.
     """
     first = request._first
-    if not first.keys() >= _REQUIRED:
+    if not first.keys() >= REQUIRED:
         missing = next(key for key in ("via", "from", "to", "call-id", "cseq") if key not in first)
         raise RemoteError(Reason.MISSING_FIELD, 400, f"no {missing}")
     if request.via.has_empty_parameter:  # reading it raises BAD_VIA where that cannot be done
@@ -35,13 +36,16 @@ def check_request(request: Request) -> None:
 
 
 def faults_of(request: Request) -> list[RemoteError]:
-    """All that check_request would find in a request whose needed fields are there and whose Via can be read.
+    """All that check_request would find in a request whose needed fields are there.
 
     For whoever forgives one mistake: the others must be forgiven too.
     """
     found = [_oddity(request, reason) for reason in request.oddities]
-    if request.via.has_empty_parameter:
-        found.append(RemoteError(Reason.BAD_VIA, 400, "Via has an empty parameter"))
+    try:
+        if request.via.has_empty_parameter:
+            found.append(RemoteError(Reason.BAD_VIA, 400, "Via has an empty parameter"))
+    except RemoteError as error:
+        found.append(RemoteError(error.reason, error.status, error.detail))  # without its traceback
     names = [key for key, _ in request.fields]
     found += [RemoteError(Reason.REPEATED_FIELD, 400, key) for key in _SINGLE if names.count(key) > 1]
     for key in ("from", "to"):

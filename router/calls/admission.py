@@ -10,6 +10,7 @@ from router.network.sources import Side, Source
 from router.self_test.proof import asked_by
 from sip.errors import Reason, RemoteError
 from sip.flow import UNCERTIFIED, Flow
+from sip.forgiving import meant_cseq, says_one_thing
 from sip.message import Request
 from sip.routing import strictly_routed_uri
 
@@ -34,7 +35,8 @@ FORGIVEN = frozenset(
     }
 )
 """What does not stop an emergency INVITE: broken lines go as they came, a cut body as far as it came (its length is
-what came), the Request-URI is replaced anyway, and a Via need only be readable."""
+what came), the Request-URI is replaced anyway, and where a Via cannot be read the answer goes where the request came
+from."""
 
 
 class Admission:
@@ -196,12 +198,7 @@ def does_not_matter(request: Request, error: RemoteError) -> bool:
     """True for a mistake that stops no emergency call, whose later requests will have it, too: a phone that is served
     with it in its INVITE, and whose ACK is refused for it, loses the call that the PSAP has answered."""
     if error.reason is Reason.REPEATED_FIELD:
-        return error.detail in ("max-forwards", "content-length")
-    return error.reason in FORGIVEN and _has_readable_via(request)
-
-
-def _has_readable_via(request: Request) -> bool:
-    try:
-        return bool(request.via)
-    except RemoteError:
-        return False
+        return error.detail in ("max-forwards", "content-length") or says_one_thing(request, error.detail)
+    if error.reason in (Reason.BAD_CSEQ, Reason.CSEQ_METHOD_MISMATCH):
+        return meant_cseq(request) is not None
+    return error.reason in FORGIVEN

@@ -152,7 +152,10 @@ class CallRouter:
         )
 
     def _is_of_emergency_call(self, request: Request) -> bool:
-        """True for what belongs to an emergency call that is answered, or is being set up (its CANCEL, too)."""
+        """True for what belongs to an emergency call that is answered, or is being set up (its CANCEL, too), and for
+        the ACK of a refusal of ours."""
+        if request.method == b"ACK" and request.to_tag == self.stack.to_tag(request):
+            return True
         return self.dialogs.of(request) is not None or self.emergency.is_being_set_up(request)
 
     def on_malformed(self, request: Request, error: RemoteError, flow: Flow) -> None:

@@ -205,10 +205,8 @@ IN_A_DIALOG = {
     "rfc5118/mult-ip-in-header",
 }
 REFUSED_911 = {
-    "rfc4475/scalar02": 400,  # no CSeq that could be sent on
     "rfc4475/insuf": 400,  # no Call-ID, From, To
     "rfc4475/multi01": 400,  # several: which is the call's?
-    "rfc4475/badvers": 400,  # its Via is of SIP/7.0
     "rfc4475/zeromf": 483,
 }
 
