@@ -9,6 +9,7 @@ A device is kept under its key (e911.devices.device_key), so that two spellings 
 here as in the table that calls are matched with. "Any spelling" below means any text with that key.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,18 +25,23 @@ from sqlalchemy import (
     Identity,
     Integer,
     Row,
+    Select,
     Table,
     Text,
     delete,
     func,
     select,
 )
+from sqlalchemy.exc import DatabaseError
 
 from e911.devices import device_key
 from e911.location import CIVIC_FIELDS, CivicAddress, Device, DeviceKind, GeoPoint
 from router.store.audit import Author, Change, command_line_author, differences, record_changes
+from router.store.engine import is_not_utf8, rows_of
 from router.store.metadata import metadata
 from router.store.statements import insert_rows, update_rows
+
+log = logging.getLogger(__name__)
 
 Value = str | float | None
 WHO_COLUMNS: Final = ("name", "kind", "aor", "number", "username", "mac", "callback", "language", "email")
@@ -112,15 +118,28 @@ def all_devices(conn: Connection) -> list[Device]:
 
 def device_batches(conn: Connection, size: int) -> Iterator[list[Device]]:
     """Every device, in lists of at most `size`, so that a reader with other work can pause between them."""
-    with conn.execute(_READ, execution_options={"yield_per": size}) as result:
-        for rows in result.partitions():
+    read = 0
+    try:
+        for rows in _row_batches(conn, _READ, size):
+            read += len(rows)
             yield [_device(row) for row in rows]
+    except DatabaseError as error:
+        if not is_not_utf8(error):
+            raise
+        # From now on the connection takes it as it is: go on behind the rows that were read.
+        for rows in _row_batches(conn, _READ.offset(read), size):
+            yield [_device(row) for row in rows]
+
+
+def _row_batches(conn: Connection, query: Select[Any], size: int) -> Iterator[Sequence[Row[Any]]]:
+    with conn.execute(query, execution_options={"yield_per": size}) as result:
+        yield from result.partitions()
 
 
 def get_device(conn: Connection, device: str) -> Device | None:
     """The device of that name in any spelling, or None."""
-    found = conn.execute(_READ.where(devices.c.device == device_key(device))).one_or_none()
-    return _device(found) if found is not None else None
+    found = rows_of(conn, _READ.where(devices.c.device == device_key(device)))
+    return _device(found[0]) if found else None
 
 
 def get_devices(conn: Connection, names: Iterable[str]) -> dict[str, Device]:
@@ -466,9 +485,8 @@ def take_turn(conn: Connection) -> None:
 def _present(conn: Connection, keys: Sequence[str], batch: int, pause: Callable[[], None]) -> dict[str, Device]:
     found: dict[str, Device] = {}
     for start in range(0, len(keys), batch):
-        some = keys[start : start + batch]
-        for row in conn.execute(_READ.where(devices.c.device.in_(some))):
-            found[row[0]] = _device(row)
+        query = _READ.where(devices.c.device.in_(keys[start : start + batch]))
+        found.update((row[0], _device(row)) for row in rows_of(conn, query))
         pause()
     return found
 
@@ -494,36 +512,62 @@ def _device(row: Row[Any]) -> Device:
     civic = row[_BEFORE_CIVIC:_AFTER_CIVIC]
     latitude, longitude, confirmed_at, confirmed_by, expires_at, location_id, endpoint_id, *state = row[_AFTER_CIVIC:]
     unconfirmed, validation, validated_at, acknowledged_at, updated_at, provisioning = state
-    return Device(
-        device=device,
-        name=name,
-        kind=_KINDS.get(kind, DeviceKind.FIXED),
-        aor=aor,
-        number=number,
-        username=username,
-        mac=mac,
-        callback=callback,
-        language=_shared(language),
-        email=email,
-        site=_shared(site),
-        zone=_shared(zone),
-        elin_zone=_shared(elin_zone),
-        civic=CivicAddress(**dict(zip(CIVIC_FIELDS, map(_shared, civic), strict=True)))
-        if any(civic)
-        else _EMPTY_CIVIC,
-        point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
-        confirmed_at=confirmed_at or 0.0,
-        confirmed_by=_shared(confirmed_by),
-        expires_at=expires_at or 0.0,
-        unconfirmed=_shared(unconfirmed),
-        validation=_shared(validation),
-        validated_at=validated_at or 0.0,
-        acknowledged_at=acknowledged_at or 0.0,
-        updated_at=updated_at,
-        provisioning=_shared(provisioning),
-        location_id=location_id,
-        endpoint_id=endpoint_id,
-    )
+    times = (confirmed_at or 0.0, expires_at or 0.0, validated_at or 0.0, acknowledged_at or 0.0, updated_at or 0.0)
+    try:
+        # What other programs wrote with plain SQL may be anything; interned below is what these two do not look at.
+        "".join((device, name, aor, number, username, mac, callback, email, location_id, endpoint_id))
+        if not -_LAST_TIME < sum(times) < _LAST_TIME:
+            raise ValueError("no time")
+        return Device(
+            device=device,
+            name=name,
+            kind=_KINDS.get(kind, DeviceKind.FIXED),
+            aor=aor,
+            number=number,
+            username=username,
+            mac=mac,
+            callback=callback,
+            language=_shared(language),
+            email=email,
+            site=_shared(site),
+            zone=_shared(zone),
+            elin_zone=_shared(elin_zone),
+            civic=CivicAddress(**dict(zip(CIVIC_FIELDS, map(_shared, civic), strict=True)))
+            if any(civic)
+            else _EMPTY_CIVIC,
+            point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
+            confirmed_at=times[0],
+            confirmed_by=_shared(confirmed_by),
+            expires_at=times[1],
+            unconfirmed=_shared(unconfirmed),
+            validation=_shared(validation),
+            validated_at=times[2],
+            acknowledged_at=times[3],
+            updated_at=times[4],
+            provisioning=_shared(provisioning),
+            location_id=location_id,
+            endpoint_id=endpoint_id,
+        )
+    except (TypeError, ValueError) as error:
+        return _readable(dict(zip(_NAMES, row, strict=True)), error)
+
+
+def _readable(values: dict[str, Any], error: Exception) -> Device:
+    """The device of a row with values that no column takes, without those: one row must not keep the changes of all
+    others from calls, nor its own floor for want of a number."""
+    texts = {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+        for name, value in values.items()
+        if name not in POINT_COLUMNS and name not in _TIME_NAMES
+    }
+    times: dict[str, Value] = {name: _number_in(values[name]) for name in _TIMES}
+    kind = texts["kind"] if texts["kind"] in _KINDS else DeviceKind.FIXED.value
+    points: dict[str, Value] = {name: values[name] for name in POINT_COLUMNS}
+    log.warning("device-row-unreadable", extra={"event_fields": {"device": texts["device"], "detail": str(error)}})
+    try:
+        return from_columns({**texts, **times, "kind": kind, **points})
+    except (TypeError, ValueError):
+        return from_columns({**texts, **times, "kind": kind})
 
 
 _KINDS = {kind.value: kind for kind in DeviceKind}
@@ -531,6 +575,19 @@ _KINDS = {kind.value: kind for kind in DeviceKind}
 
 _shared = sys.intern
 """The one copy of a text that many devices have: a city, a street, a floor."""
+
+
+_LAST_TIME: Final = 1e12
+"""Seconds since 1970: all times of a device together are less, or one of them is none."""
+
+
+def _number_in(value: Any) -> float:
+    """What is written in a column for a time, as far as that is one; else 0."""
+    try:
+        found = float(value or 0.0)
+    except (TypeError, ValueError):
+        return 0.0
+    return found if -_LAST_TIME < found < _LAST_TIME else 0.0
 
 
 def _number(value: Value) -> float | None:

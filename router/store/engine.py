@@ -6,13 +6,16 @@ wrong with the database becomes a StoreError in all three.
 """
 
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, Row, Select, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from router.store.errors import StoreError, database_name, store_error
 from router.store.migration import WRITE_OPTION, migrate
@@ -52,6 +55,7 @@ def create_store_engine(url: str, *, wait: float = WAIT_FOR_LOCK) -> Engine:
         engine = create_engine(parsed, connect_args={"timeout": wait})
         event.listen(engine, "connect", _prepare_sqlite_connection)
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "handle_error", _take_any_text)
         return engine
     engine = create_engine(
         parsed,
@@ -135,6 +139,29 @@ def _prepare_sqlite_connection(connection: Any, _record: object) -> None:
     # The driver's own transactions begin late and never around DDL; ours begin when we say so, below.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def is_not_utf8(error: DBAPIError) -> bool:
+    """True where a row holds text that is not UTF-8 (SQLite takes any). The connection then gives U+FFFD for it, and
+    the query may be asked again. Not from the start: to look at each text ourselves takes four times as long."""
+    return isinstance(error.orig, sqlite3.Error) and str(error.orig).startswith("Could not decode to UTF-8")
+
+
+def rows_of(conn: Connection, query: Select[Any]) -> Sequence[Row[Any]]:
+    """All rows of a query, also where another program wrote text that is not UTF-8 into one of them."""
+    try:
+        return conn.execute(query).all()
+    except DBAPIError as error:
+        if not is_not_utf8(error):
+            raise
+        return conn.execute(query).all()
+
+
+def _take_any_text(context: ExceptionContext) -> None:
+    error = context.sqlalchemy_exception
+    if context.connection is not None and isinstance(error, DBAPIError) and is_not_utf8(error):
+        connection: Any = context.connection.connection.dbapi_connection
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
 
 
 def _begin_sqlite(conn: Connection) -> None:

@@ -3,6 +3,7 @@
 The table is followed (router.store.followed): readers hear that it changed, and read it whole.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -12,7 +13,10 @@ from sqlalchemy import Column, Connection, Double, Table, Text, bindparam, delet
 from e911.location import CIVIC_FIELDS, CivicAddress, GeoPoint
 from e911.wiremap import WiremapEntry, entry_key
 from router.store.devices import UpsertCount, Value
+from router.store.engine import rows_of
 from router.store.metadata import metadata
+
+log = logging.getLogger(__name__)
 
 KEY_COLUMNS: Final = ("bssid", "chassis", "port")
 TEXT_COLUMNS: Final = ("name", "site", "zone", *CIVIC_FIELDS)
@@ -36,7 +40,7 @@ wiremap = Table(
 def wiremap_rows(conn: Connection) -> list[dict[str, Any]]:
     """Every row as plain data, sorted by key."""
     names = ["key", *COLUMNS, "updated_at"]  # plain texts: SQLAlchemy's own names are none, and no JSON takes them
-    return [dict(zip(names, row, strict=True)) for row in conn.execute(select(wiremap).order_by(wiremap.c.key))]
+    return [dict(zip(names, row, strict=True)) for row in rows_of(conn, select(wiremap).order_by(wiremap.c.key))]
 
 
 def all_entries(conn: Connection) -> list[WiremapEntry]:
@@ -45,10 +49,10 @@ def all_entries(conn: Connection) -> list[WiremapEntry]:
 
 
 def entries_of(rows: Iterable[Mapping[str, Any]], *, pause: Callable[[], None] | None = None) -> list[WiremapEntry]:
-    """Rows as entries; a pause now and then for a reader with other work. Raises ValueError for half a point."""
+    """Rows as entries; a pause now and then for a reader with other work. A point that is none is left out."""
     found = []
     for number, row in enumerate(rows, start=1):
-        found.append(from_columns(row))
+        found.append(_stored(row))
         if pause is not None and number % _MADE_BETWEEN_PAUSES == 0:
             pause()
     return found
@@ -60,8 +64,7 @@ def get_entries(conn: Connection, keys: Iterable[str]) -> dict[str, WiremapEntry
     found: dict[str, WiremapEntry] = {}
     for start in range(0, len(wanted), _BATCH):
         some = select(wiremap).where(wiremap.c.key.in_(wanted[start : start + _BATCH]))
-        for row in conn.execute(some).mappings():
-            found[row["key"]] = from_columns(dict(row))
+        found.update((row.key, _stored(dict(row._mapping))) for row in rows_of(conn, some))
     return found
 
 
@@ -128,6 +131,16 @@ def from_columns(values: Mapping[str, Any]) -> WiremapEntry:
         point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
         updated_at=_number(values.get("updated_at")) or 0.0,
     )
+
+
+def _stored(values: Mapping[str, Any]) -> WiremapEntry:
+    """The entry of a row that is stored. Other programs write anything with plain SQL: one row whose point or time is
+    none must not keep the changes of all others from calls."""
+    try:
+        return from_columns(values)
+    except (TypeError, ValueError):
+        log.warning("wiremap-row-unreadable", extra={"event_fields": {"row": str(values.get("key"))}})
+        return from_columns({**values, **dict.fromkeys((*POINT_COLUMNS, "updated_at"))})
 
 
 _NO_CIVIC = CivicAddress()

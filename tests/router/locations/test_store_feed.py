@@ -699,6 +699,68 @@ def test_changes_that_other_programs_make_with_plain_sql_reach_calls(store_url: 
     assert calls.replaced == 1
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "latitude = 'NaN', longitude = 0",
+        "latitude = 999, longitude = 0",
+        "expires_at = 'Infinity', confirmed_at = '-Infinity'",
+        "expires_at = 1e300",
+        "kind = 'toaster'",
+    ],
+)
+def test_a_row_with_values_that_are_none_keeps_no_other_change_from_calls(
+    store_url: str, engine: Engine, given: str
+) -> None:
+    put(engine, *({"device": f"400{n}", "room": "7", "latitude": 45.5, "longitude": -73.5} for n in range(3)))
+    calls = Calls(store_url)
+    calls.feed.load_now()
+
+    async def test(other: Any) -> None:
+        async with calls.running():
+            other.execute(f"UPDATE devices SET {given}, name = 'odd' WHERE device = '4001'")
+            other.execute("UPDATE devices SET name = 'Lobby' WHERE device = '4002'")
+            await calls.until(lambda: calls.names["4002"] == "Lobby" and calls.names["4001"] == "odd")
+
+    with contextlib.closing(plainly(store_url)) as other:
+        run(test(other))
+    assert calls.said == [HEALTHY]
+    odd = calls.table["4001"]
+    assert odd.civic.room == "7"
+    assert 0 <= odd.expires_at < 1e12
+    assert "latitude" not in given or odd.point is None
+    assert look_once(store_url).table["4001"] == odd
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "name = CAST(x'52656EE965' AS TEXT)",
+        "name = x'52656EE965'",
+        "name = 'R', latitude = 'north', longitude = 'west'",
+        "name = 'R', confirmed_at = 'yesterday', updated_at = 'now'",
+        "name = 'R', room = x'37FF'",
+    ],
+)
+def test_text_that_is_none_keeps_no_other_change_from_calls(sqlite_url: str, given: str) -> None:
+    """SQLite takes anything in any column: a terminal in Latin-1 is enough."""
+    calls = Calls(sqlite_url)
+    calls.feed.load_now()
+
+    async def test(other: Any) -> None:
+        async with calls.running():
+            other.execute(f"UPDATE devices SET {given} WHERE device = '4001'")
+            other.execute("UPDATE devices SET name = 'Reception' WHERE device = '4002'")
+            await calls.until(lambda: calls.names["4002"] == "Reception" and calls.names["4001"].startswith("R"))
+
+    with contextlib.closing(plainly(sqlite_url)) as other:
+        run(test(other))
+    assert calls.said == [HEALTHY]
+    again = look_once(sqlite_url)
+    assert again.table == calls.table
+    assert isinstance(again.table["4001"].confirmed_at, float)
+
+
 def test_replacing_a_row_reaches_calls(sqlite_url: str) -> None:
     """SQLite's REPLACE deletes without a delete trigger."""
     calls = Calls(sqlite_url)

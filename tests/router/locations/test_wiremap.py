@@ -243,6 +243,19 @@ def test_changes_reach_the_call_process_and_stay_known_without_the_database(wire
     assert kept[-1].find(at)[1] == "wiremap-port", "known at a start without the database"
 
 
+def test_a_row_with_values_that_are_none_keeps_no_other_row_from_calls(wiremap: Command, tmp_path: Path) -> None:
+    wiremap("import", "-", stdin=ROWS)
+    engine = open_store(wiremap.url)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE wiremap SET latitude = 'NaN', longitude = 500, name = 'odd' WHERE chassis = ''")
+    engine.dispose()
+    table = wiremap_now(wiremap.url, tmp_path / "state", 0)
+    assert len(table) == 3
+    odd, reason = table.find(Attachment(bssid="001b2c3d4e50"))
+    assert odd is not None
+    assert (odd.name, odd.zone, odd.point, reason) == ("odd", "hq-3e", None, "wiremap-bssid")
+
+
 def test_reading_for_a_command_makes_no_file(tmp_path: Path) -> None:
     assert len(wiremap_now(f"sqlite:///{tmp_path}/none.db", tmp_path / "state", 4)) == 0
     assert list(tmp_path.iterdir()) == []
