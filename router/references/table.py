@@ -23,6 +23,11 @@ log = logging.getLogger("router.references")
 
 ASK_SECONDS: Final = 2.0
 """So long a request waits for the database."""
+LOOK_AGAIN: Final = (0.1, 0.2, 0.4, 0.8)
+"""Pauses before the database is asked again for a reference that is not there: a provider that routes by a location
+fetches it at once, and may reach another node before the one that has the call has written it down."""
+LOOKING_LIMIT: Final = 50
+"""So many requests look again at once; beyond, unknown references are told so at the first look."""
 RETRY_SECONDS: Final = 2.0
 FORGET_SECONDS: Final = 600.0
 UNKEPT_LIMIT: Final = 10_000
@@ -90,6 +95,7 @@ class SharedReferences:
         self._news = threading.Event()
         self._stopping = threading.Event()
         self._forget_at = 0.0
+        self._looking = 0
         self.problem = ""
         """Reason name of what is wrong with the database, or empty."""
         self._thread = threading.Thread(target=self._keep, name="references", daemon=True)
@@ -116,12 +122,28 @@ class SharedReferences:
         self._news.set()
 
     async def find(self, key: str) -> Referred | None:
-        """What a reference of another node stands for; None also where the database does not answer in time."""
+        """What a reference of another node stands for; None also where the database does not answer in time. One that
+        is not there is looked for again for a moment, where there can be other nodes (PostgreSQL)."""
         try:
-            async with asyncio.timeout(ASK_SECONDS):
-                found = await asyncio.to_thread(self._find, key)
+            found = await self._ask(key)
+            if found is not None or not self._url.startswith("postgresql") or self._looking >= LOOKING_LIMIT:
+                return found
+            self._looking += 1
+            try:
+                for pause in LOOK_AGAIN:
+                    await asyncio.sleep(pause)
+                    found = await self._ask(key)
+                    if found is not None:
+                        break
+            finally:
+                self._looking -= 1
         except (TimeoutError, StoreError):
             return None
+        return found
+
+    async def _ask(self, key: str) -> Referred | None:
+        async with asyncio.timeout(ASK_SECONDS):
+            found = await asyncio.to_thread(self._find, key)
         return found if found is not None and found.expires > self._clock() else None
 
     def _find(self, key: str) -> Referred | None:

@@ -17,10 +17,10 @@ from config.load import load_config
 from e911.record import RouteEvent
 from router.references import spool as reference_spool
 from router.references.answers import LARGEST_REQUEST, MISSES_A_MINUTE, ReferenceApp
-from router.references.spool import ALIVE, LOCATION, ReferenceSpool, key_of, reference_of
+from router.references.spool import ALIVE, LOCATION, ReferenceSpool, Referred, key_of, reference_of
 from router.references.table import ReferenceTable, SharedReferences
-from router.store.engine import open_store, reading
-from router.store.references import find_reference
+from router.store.engine import open_store, reading, writing
+from router.store.references import find_reference, keep_references
 from tests.support.call_world import CONFIG, KEY, CallWorld, invite, one, response
 
 DOCUMENT = b'<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="pres:a@b"/>'
@@ -298,6 +298,36 @@ def test_another_node_answers_from_the_database(tmp_path: Path, store_url: str) 
     there.app = ReferenceApp("/held", there.table, shared, lambda: there.now)
     there.path = served.path
     assert there.ask().content == served.ask().content
+    shared.stop()
+
+
+def test_a_reference_that_another_node_is_about_to_write_down_is_waited_for(
+    tmp_path: Path, postgresql_database: str
+) -> None:
+    """A provider that routes by the location fetches it at once, by whichever node the shared URL leads to."""
+    first, other = tmp_path / "one", tmp_path / "two"
+    shared = SharedReferences(postgresql_database, lambda: 1000.0)
+    shared.start()
+    served = Served(first)
+    new = served.table.read()
+    there = Served.__new__(Served)
+    there.now = 1000.0
+    there.spool = ReferenceSpool(other, KEY)
+    there.table = ReferenceTable(other, lambda: there.now)
+    there.app = ReferenceApp("/held", there.table, shared, lambda: there.now)
+    there.path = served.path
+    asks = shared._find
+
+    def ask_and_be_told_late(key: str) -> Referred | None:
+        found = asks(key)
+        if found is None:  # only now the node that has the call writes it down
+            with writing(shared._open()) as conn:
+                keep_references(conn, new)
+        return found
+
+    shared._find = ask_and_be_told_late  # type: ignore[method-assign]
+    assert there.ask().content == served.ask().content
+    assert there.ask(path="/held/AAAAAAAAAAAAAAAAAAAAAAAA").status_code == 404
     shared.stop()
 
 
