@@ -13,7 +13,16 @@ import typer
 
 from router.cli.common import ConfigOption, fail, load_or_exit
 from router.cli.post_forms import forms
-from router.cli.stored_rows import FormatOption, is_yaml, open_or_exit, read_file, refuse_file, refuse_row, write_file
+from router.cli.stored_rows import (
+    FormatOption,
+    is_yaml,
+    open_or_exit,
+    read_file,
+    refuse_file,
+    refuse_row,
+    tell_import,
+    write_file,
+)
 from router.cli.table import print_table
 from router.cli.validate import validate
 
@@ -102,7 +111,6 @@ def _import(
     """
     from e911.dispatchable import device_problems
     from router.emergency import rules
-    from router.locations.import_plan import plan_lines
     from router.locations.location_cells import places_of
     from router.locations.location_plan import KEPT_BY_US, import_plan
     from router.locations.locations_csv import merged_problems, read_rows
@@ -110,7 +118,6 @@ def _import(
     from router.process.csv_table import CsvError
     from router.store.devices import (
         COLUMNS,
-        UpsertCount,
         all_devices,
         current_revision,
         get_devices,
@@ -169,24 +176,20 @@ def _import(
                         write_devices(conn, writes[start : start + _CHUNK], now=now, by=by)
                         advance(rows[-1].line * (start + _CHUNK) // len(writes))
                     remove_devices(conn, planned.removed)
-    if as_json:
-        import orjson
-
-        document = {"applied": not plan, **planned.as_document("device")}
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
-        return
-    if plan:
-        for line in plan_lines(planned, COLUMNS, own=KEPT_BY_US):
-            typer.echo(line)
-    count = UpsertCount(new=len(planned.of("added")), changed=len(planned.of("changed")), unchanged=planned.unchanged)
-    removed = f", {len(planned.removed):,} removed" if replace else ""
-    typer.echo(
-        f"{_devices(len(rows))}: {count.new:,} new, {count.changed:,} changed, {count.unchanged:,} unchanged{removed}"
+    tell_import(
+        planned,
+        _devices(len(rows)),
+        "device",
+        COLUMNS,
+        only_planned=plan,
+        with_removed=replace,
+        as_json=as_json,
+        own=KEPT_BY_US,
     )
-    if plan:
-        gains, loses = len(planned.gains), len(planned.loses)
-        typer.echo(f"dispatchable locations: {gains:,} gained, {loses:,} lost; nothing was changed (--plan)")
-    if loaded.config.locations.lvf is not None and not plan and (count.new or count.changed) and sys.stderr.isatty():
+    if as_json:
+        return
+    are_new = planned.of("added") or planned.of("changed")
+    if loaded.config.locations.lvf is not None and not plan and are_new and sys.stderr.isatty():
         typer.echo("new addresses are not validated yet; `edge911 locations validate` asks now", err=True)
     if planned.lacking:
         reasons = Counter(reason for found in planned.lacking.values() for reason in found)

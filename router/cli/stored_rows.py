@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -13,6 +13,7 @@ from router.cli.common import EXIT_FAILED, fail
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from router.locations.import_plan import ImportPlan
     from router.process.csv_table import CsvError
 
 FormatOption = Annotated[
@@ -72,6 +73,41 @@ def write_file(file: str, lines: Iterable[str], told: Callable[[], str]) -> None
         unfinished.unlink(missing_ok=True)
         fail(f"{file}: not written: {error.strerror or error}")
     typer.echo(f"{file}: {told()}")
+
+
+def tell_import(
+    planned: "ImportPlan[Any]",
+    of_rows: str,
+    row: str,
+    columns: Sequence[str],
+    *,
+    only_planned: bool,
+    with_removed: bool,
+    as_json: bool,
+    own: frozenset[str] = frozenset(),
+) -> None:
+    """What an import changed, or would change, on standard output: one JSON document, or lines for people.
+
+    `of_rows` counts the rows of the file in words, `row` is what a row's name is called in JSON; a change of the
+    columns in `own` alone is not listed.
+    """
+    if as_json:
+        import orjson
+
+        document = {"applied": not only_planned, **planned.as_document(row)}
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        return
+    from router.locations.import_plan import plan_lines
+
+    if only_planned:
+        for line in plan_lines(planned, columns, own=own):
+            typer.echo(line)
+    counts = [f"{len(planned.of('added')):,} new", f"{len(planned.of('changed')):,} changed"]
+    counts += [f"{planned.unchanged:,} unchanged", *([f"{len(planned.removed):,} removed"] if with_removed else [])]
+    typer.echo(f"{of_rows}: {', '.join(counts)}")
+    if only_planned:
+        gains, loses = len(planned.gains), len(planned.loses)
+        typer.echo(f"dispatchable locations: {gains:,} gained, {loses:,} lost; nothing was changed (--plan)")
 
 
 def refuse_file(name: str, error: "CsvError") -> NoReturn:

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from router.cli.common import ConfigOption, fail, load_or_exit
-from router.cli.stored_rows import FormatOption, is_yaml, open_or_exit, read_file, refuse_file, refuse_row, write_file
+from router.cli.stored_rows import (
+    FormatOption,
+    is_yaml,
+    open_or_exit,
+    read_file,
+    refuse_file,
+    refuse_row,
+    tell_import,
+    write_file,
+)
 from router.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -69,7 +78,6 @@ def _import(
     """
     from e911.dispatchable import wiremap_problems
     from router.emergency import rules
-    from router.locations.import_plan import plan_lines
     from router.locations.location_cells import places_of
     from router.locations.wiremap_csv import merged_problems, read_wiremap
     from router.locations.wiremap_edit import write_trail
@@ -102,21 +110,7 @@ def _import(
             upsert_entries(conn, list(after.values()), before)
             remove_entries(conn, planned.removed)
             write_trail(conn, command_line_author(), before, after)
-    if as_json:
-        import orjson
-
-        document = {"applied": not plan, **planned.as_document("row")}
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
-        return
-    if plan:
-        for line in plan_lines(planned, COLUMNS):
-            typer.echo(line)
-    counts = [f"{len(planned.of('added')):,} new", f"{len(planned.of('changed')):,} changed"]
-    counts += [f"{planned.unchanged:,} unchanged", *([f"{len(planned.removed):,} removed"] if replace else [])]
-    typer.echo(f"{_rows(len(rows))}: {', '.join(counts)}")
-    if plan:
-        gains, loses = len(planned.gains), len(planned.loses)
-        typer.echo(f"dispatchable locations: {gains:,} gained, {loses:,} lost; nothing was changed (--plan)")
+    tell_import(planned, _rows(len(rows)), "row", COLUMNS, only_planned=plan, with_removed=replace, as_json=as_json)
 
 
 def _list(

@@ -10,10 +10,8 @@ from itertools import chain
 
 from e911.location import Device
 from router.locations.location_cells import Places, cell_value, column_named, unfitting, unfitting_after, written_time
-from router.process.csv_table import CsvError, CsvProblem, has_every_cell, header_of, records, written
+from router.process.csv_table import CsvProblem, read_table, written
 from router.store.devices import COLUMNS, POINT_COLUMNS, TIME_COLUMNS, Value, columns_of
-
-_PROGRESS_EVERY = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,35 +35,29 @@ class LocationRow:
         """The canonical name."""
         return str(self.values["device"])
 
+    @property
+    def key(self) -> str:
+        """The device: each stands in a file once."""
+        return self.device
+
+    @property
+    def key_at(self) -> tuple[int, int, str]:
+        """(line, column, name) of the cell that names the device."""
+        return *self.at("device"), "device"
+
 
 def read_rows(data: bytes, places: Places, *, progress: Callable[[int], None] | None = None) -> list[LocationRow]:
     """Every row of the file, checked against the sites and zones of the configuration.
 
     `progress` is told the number of the line reached, now and then. Raises CsvError with all problems.
     """
-    problems: list[CsvProblem] = []
-    rows: list[LocationRow] = []
-    header: list[str] | None = None
-    first_lines: dict[str, int] = {}
-    for line, cells in records(data, column_named, problems):
-        if header is None:
-            header = _header(line, cells, problems)
-            if not header:
-                break
-            continue
-        row = _row(line, cells, header, places, problems)
-        if row is None:
-            continue
-        if first := first_lines.get(row.device):
-            what = f"{row.device!r} is already on line {first}; keep one"
-            problems.append(CsvProblem(line=line, column=row.columns["device"], name="device", what=what))
-        first_lines.setdefault(row.device, line)
-        rows.append(row)
-        if progress is not None and len(rows) % _PROGRESS_EVERY == 0:
-            progress(line)
-    if problems:
-        raise CsvError(problems)
-    return rows
+    return read_table(
+        data,
+        column_named,
+        _header_fits,
+        lambda line, columns, cells, problems: _row(line, columns, cells, places, problems),
+        progress=progress,
+    )
 
 
 def merged_problems(rows: Sequence[LocationRow], known: Mapping[str, Device], places: Places) -> list[CsvProblem]:
@@ -92,29 +84,25 @@ def written_cell(name: str, value: Value) -> str | float:
     return "" if value is None else value
 
 
-def _header(line: int, cells: list[str], problems: list[CsvProblem]) -> list[str]:
-    """The columns; empty where the rows cannot be read with this header."""
-    names = header_of(line, cells, column_named, problems)
+def _header_fits(line: int, names: list[str], problems: list[CsvProblem]) -> bool:
+    """False where the rows cannot be read with these columns."""
     if "device" not in names:
         what = "no column `device`; it names each row's phone"
         problems.append(CsvProblem(line=line, column=1, name="", what=what))
-        return []
+        return False
     given = [name for name in POINT_COLUMNS if name in names]
     if len(given) == 1:
         (other,) = set(POINT_COLUMNS) - set(given)
         what = f"a column {given[0]} without a column {other}; give both"
         column = names.index(given[0]) + 1
         problems.append(CsvProblem(line=line, column=column, name=given[0], what=what))
-    return names
+    return True
 
 
 def _row(
-    line: int, cells: list[str], header: list[str], places: Places, problems: list[CsvProblem]
+    line: int, columns: Mapping[str, int], cells: list[str], places: Places, problems: list[CsvProblem]
 ) -> LocationRow | None:
-    """The row; None, with its problems noted, where its device cannot be told or cells are missing."""
-    if not has_every_cell(line, cells, header, problems):
-        return None
-    columns = {name: column for column, name in enumerate(header, start=1) if name}
+    """The row; None, with its problem noted, where its device cannot be told."""
     values: dict[str, Value] = {}
     for name, column in columns.items():
         try:

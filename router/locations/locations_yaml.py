@@ -11,39 +11,20 @@ from e911.location import Device
 from router.locations.location_cells import Places, cell_value, column_named, unfitting
 from router.locations.locations_csv import LocationRow, written_cell
 from router.locations.yaml_table import cells_of, read_items, written_items, yaml_problem
-from router.process.csv_table import CsvError, CsvProblem
+from router.process.csv_table import CsvProblem, UniqueRows
 from router.store.devices import COLUMNS, POINT_COLUMNS, columns_of
 
 _LIST = "devices"
-_PROGRESS_EVERY = 500
 
 
 def read_yaml_rows(
     data: bytes, places: Places, *, progress: Callable[[int], None] | None = None
 ) -> list[LocationRow]:
     """Every device of the file, checked against the sites and zones. Raises CsvError with all problems."""
-    problems: list[CsvProblem] = []
-    rows: list[LocationRow] = []
-    first_lines: dict[str, int] = {}
-
-    def read(node: Node) -> None:
-        row = _row(node, places, problems)
-        if row is None:
-            return
-        if first := first_lines.get(row.device):
-            line, column = row.at("device")
-            problems.append(
-                yaml_problem(line, column, "device", f"{row.device!r} is already on line {first}; keep one")
-            )
-        first_lines.setdefault(row.device, row.line)
-        rows.append(row)
-        if progress is not None and len(rows) % _PROGRESS_EVERY == 0:
-            progress(row.line)
-
-    read_items(data, _LIST, "{device: 4012, …}", read, problems)
-    if problems:
-        raise CsvError(problems)
-    return rows
+    rows: UniqueRows[LocationRow] = UniqueRows(progress)
+    example = "{device: 4012, …}"
+    read_items(data, _LIST, example, lambda node: rows.add(_row(node, places, rows.problems)), rows.problems)
+    return rows.all()
 
 
 def written_yaml(devices: Iterable[Device]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Final
 from e911.attachment import mac_text, normal_bssid, normal_chassis, normal_port
 from e911.wiremap import WiremapEntry, entry_key
 from router.locations.location_cells import Places, cell_value
-from router.process.csv_table import CsvError, CsvProblem, has_every_cell, header_of, records, written
+from router.process.csv_table import CsvProblem, read_table, written
 from router.store.devices import Value
 from router.store.wiremap import COLUMNS, KEY_COLUMNS, POINT_COLUMNS, columns_of, from_columns
 
@@ -42,6 +42,11 @@ class WiremapRow:
     """The number of each column in the file, from 1."""
     lines: Mapping[str, int] = field(default_factory=dict)
     """The line of each column, where they are not all on `line`."""
+
+    @property
+    def key_at(self) -> tuple[int, int, str]:
+        """The beginning of the row: up to three cells make the key."""
+        return self.line, 1, ""
 
 
 def column_named(written: str) -> str:
@@ -112,26 +117,12 @@ def unfitting(values: Mapping[str, Value], places: Places) -> list[tuple[str, st
 
 def read_wiremap(data: bytes, places: Places) -> list[WiremapRow]:
     """Every row of the file. Raises CsvError with all problems."""
-    problems: list[CsvProblem] = []
-    rows: list[WiremapRow] = []
-    header: list[str] | None = None
-    first_lines: dict[str, int] = {}
-    for line, cells in records(data, column_named, problems):
-        if header is None:
-            header = _header(line, cells, problems)
-            if not header:
-                break
-            continue
-        row = _row(line, cells, header, places, problems)
-        if row is None:
-            continue
-        if first := first_lines.get(row.key):
-            problems.append(_problem(line, 1, "", f"{row.key!r} is already on line {first}; keep one"))
-        first_lines.setdefault(row.key, line)
-        rows.append(row)
-    if problems:
-        raise CsvError(problems)
-    return rows
+    return read_table(
+        data,
+        column_named,
+        _header_fits,
+        lambda line, columns, cells, problems: _row(line, columns, cells, places, problems),
+    )
 
 
 def merged_problems(
@@ -159,23 +150,18 @@ def shown_columns(entry: WiremapEntry) -> dict[str, Value]:
     return columns_of(entry) | {name: mac_text(getattr(entry, name)) for name in KEY_COLUMNS}
 
 
-def _header(line: int, cells: list[str], problems: list[CsvProblem]) -> list[str]:
-    """The columns; empty where the rows cannot be read with this header."""
-    names = header_of(line, cells, column_named, problems)
-    if "bssid" not in names and "chassis" not in names:
-        problems.append(
-            _problem(line, 1, "", "no column `bssid` and no column `chassis`; one of them names each row")
-        )
-        return []
-    return names
+def _header_fits(line: int, names: list[str], problems: list[CsvProblem]) -> bool:
+    """False where the rows cannot be read with these columns."""
+    if "bssid" in names or "chassis" in names:
+        return True
+    problems.append(_problem(line, 1, "", "no column `bssid` and no column `chassis`; one of them names each row"))
+    return False
 
 
 def _row(
-    line: int, cells: list[str], header: list[str], places: Places, problems: list[CsvProblem]
+    line: int, columns: Mapping[str, int], cells: list[str], places: Places, problems: list[CsvProblem]
 ) -> WiremapRow | None:
-    if not has_every_cell(line, cells, header, problems):
-        return None
-    columns = {name: column for column, name in enumerate(header, start=1) if name}
+    """The row; None, with its problem noted, where it cannot be told what it is about."""
     values: dict[str, Value] = {}
     before = len(problems)
     for name, column in columns.items():

@@ -11,30 +11,17 @@ from e911.wiremap import WiremapEntry
 from router.locations.location_cells import Places
 from router.locations.wiremap_csv import WiremapRow, column_named, row_key, shown_columns, wiremap_value
 from router.locations.yaml_table import cells_of, read_items, written_items, yaml_problem
-from router.process.csv_table import CsvError, CsvProblem
+from router.process.csv_table import CsvProblem, UniqueRows
 
 _LIST = "wiremap"
 
 
 def read_wiremap_yaml(data: bytes, places: Places) -> list[WiremapRow]:
     """Every row of the file. Raises CsvError with all problems."""
-    problems: list[CsvProblem] = []
-    rows: list[WiremapRow] = []
-    first_lines: dict[str, int] = {}
-
-    def read(node: Node) -> None:
-        row = _row(node, places, problems)
-        if row is None:
-            return
-        if first := first_lines.get(row.key):
-            problems.append(yaml_problem(row.line, 1, "", f"{row.key!r} is already on line {first}; keep one"))
-        first_lines.setdefault(row.key, row.line)
-        rows.append(row)
-
-    read_items(data, _LIST, '{bssid: "00:1b:2c:3d:4e:50", site: hq, …}', read, problems)
-    if problems:
-        raise CsvError(problems)
-    return rows
+    rows: UniqueRows[WiremapRow] = UniqueRows()
+    example = '{bssid: "00:1b:2c:3d:4e:50", site: hq, …}'
+    read_items(data, _LIST, example, lambda node: rows.add(_row(node, places, rows.problems)), rows.problems)
+    return rows.all()
 
 
 def written_wiremap_yaml(entries: Iterable[WiremapEntry]) -> Iterator[str]:

@@ -8,10 +8,13 @@ wiremap_csv).
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 _DELIMITERS = ",;\t"
+_PROGRESS_EVERY = 500
+"""Rows from one word of progress to the next."""
 
 ColumnNamed = Callable[[str], str]
 """The column of a name as written; raises ValueError for none."""
@@ -97,6 +100,85 @@ def has_every_cell(line: int, cells: list[str], header: list[str], problems: lis
         what += "; write the empty cells too"
     problems.append(_problem(line, min(len(cells), len(header)) + 1, what))
     return False
+
+
+class KeyedRow(Protocol):
+    """One row of a table in which each key stands once."""
+
+    @property
+    def line(self) -> int:
+        """Where the row begins, from 1."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """What the row is about."""
+        ...
+
+    @property
+    def key_at(self) -> tuple[int, int, str]:
+        """(line, column, name of the column) where a problem with the key is told."""
+        ...
+
+
+Row = TypeVar("Row", bound=KeyedRow)
+
+
+class UniqueRows(Generic[Row]):
+    """The rows of a file in its order, and all that is wrong with it; a key that comes again is a problem."""
+
+    def __init__(self, progress: Callable[[int], None] | None = None) -> None:
+        """`progress` is told the number of the line reached, now and then."""
+        self.problems: list[CsvProblem] = []
+        self._rows: list[Row] = []
+        self._first_lines: dict[str, int] = {}
+        self._progress = progress
+
+    def add(self, row: Row | None) -> None:
+        """Take the next row; None for one that could not be read, whose problem is noted already."""
+        if row is None:
+            return
+        if first := self._first_lines.get(row.key):
+            line, column, name = row.key_at
+            what = f"{row.key!r} is already on line {first}; keep one"
+            self.problems.append(CsvProblem(line=line, column=column, name=name, what=what))
+        self._first_lines.setdefault(row.key, row.line)
+        self._rows.append(row)
+        if self._progress is not None and len(self._rows) % _PROGRESS_EVERY == 0:
+            self._progress(row.line)
+
+    def all(self) -> list[Row]:
+        """Every row. Raises CsvError where the file has a problem."""
+        if self.problems:
+            raise CsvError(self.problems)
+        return self._rows
+
+
+def read_table(
+    data: bytes,
+    column_named: ColumnNamed,
+    header_fits: Callable[[int, list[str], list[CsvProblem]], bool],
+    read_row: Callable[[int, Mapping[str, int], list[str], list[CsvProblem]], Row | None],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> list[Row]:
+    """Every row of a table in which each key stands once.
+
+    `header_fits` says whether rows can be read with the columns of (line, names, problems); `read_row` makes the row
+    of (line, number of each column, cells, problems). Raises CsvError with all problems.
+    """
+    rows: UniqueRows[Row] = UniqueRows(progress)
+    header: list[str] | None = None
+    columns: dict[str, int] = {}
+    for line, cells in records(data, column_named, rows.problems):
+        if header is None:
+            header = header_of(line, cells, column_named, rows.problems)
+            if not header_fits(line, header, rows.problems):
+                break
+            columns = {name: column for column, name in enumerate(header, start=1) if name}
+        elif has_every_cell(line, cells, header, rows.problems):
+            rows.add(read_row(line, columns, cells, rows.problems))
+    return rows.all()
 
 
 def written(rows: Iterable[Iterable[str | float]]) -> Iterator[str]:
