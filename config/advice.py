@@ -6,19 +6,17 @@ from pathlib import Path
 
 from config.addresses import is_private
 from config.advice_elins import elins
+from config.advice_places import place
 from config.findings import Finding, Steps, emergency_lists, location_servers, peer_ip, trunk_targets
 from config.problem import path_text
 from config.profiles import BUILT_IN
 from config.schema import Config, SiteConfig
 from e911.location import IPNetwork, LocationSource
 from e911.numbers import dialable
-from e911.postal import states_of
 from e911.provider_profile import (
     LocationConveyance,
     ProviderProfile,
 )
-
-_NORTH_AMERICA = ("US", "CA")
 
 
 def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path) -> Iterator[Finding]:
@@ -45,7 +43,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     ]
     for number, site in enumerate(config.sites):
         path: Steps = ("sites", number)
-        yield from _place(site, path)
+        yield from place(site, path)
         yield from _callback(site, path, default_callback)
         yield from _trunks_inside(trunks, site, path)
         yield from _outside_inside(config, site, path)
@@ -299,40 +297,6 @@ def _emergency_names(config: Config) -> Iterator[Finding]:
                 "write targets: [sip:NAME, sip:ADDRESS] for one of them",
             )
             return
-
-
-def _place(site: SiteConfig, path: Steps) -> Iterator[Finding]:
-    address = site.address
-    if not address.has_street_address and site.point is None:
-        yield Finding(
-            (*path, "address"),
-            "no location: no street and city, no coordinates; callers here without a registered location "
-            "go by basic 911",
-        )
-    elif not address.country and address.has_street_address:
-        yield Finding(
-            (*path, "address", "country"),
-            "no country: routes with `covers` are skipped for this site; write US or CA",
-        )
-    if (site.latitude is None) != (site.longitude is None):
-        missing = "latitude" if site.latitude is None else "longitude"
-        yield Finding((*path, missing), "missing: one coordinate alone is not a location and is not used")
-    if address.country.upper() in _NORTH_AMERICA:
-        if site.timezone == "UTC":
-            yield Finding(
-                (*path, "timezone"), "UTC: notices give the time of a call in UTC; write America/New_York or so"
-            )
-        if address.state and len(address.state) != 2:
-            yield Finding(
-                (*path, "address", "state"),
-                "not a two-letter code: providers may not find the address and `covers` does not match; write NY",
-            )
-        elif address.state and address.state.upper() not in states_of(address.country.upper()):
-            yield Finding(
-                (*path, "address", "state"),
-                f"{address.country.upper()} has no {address.state}: providers may not find the address and `covers` "
-                "does not match; write NY, QC or so",
-            )
 
 
 def _callback(site: SiteConfig, path: Steps, default_callback: str) -> Iterator[Finding]:

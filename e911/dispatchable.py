@@ -11,7 +11,7 @@ from e911.attached import NO_ADDRESS, entry_location
 from e911.locate import registered_location
 from e911.location import CivicAddress, Device, DispatchableLocation, Site
 from e911.places import Places
-from e911.postal import normal_postal_code, postal_problem, states_of
+from e911.postal import normal_postal_code, postal_problem, state_code, states_of
 from e911.street_forms import directional_form, split_suffix, suffix_form
 from e911.wiremap import WiremapEntry
 
@@ -125,10 +125,10 @@ def inside_problems(civic: CivicAddress, site: Site) -> tuple[str, ...]:
 
 def suggestions(civic: CivicAddress) -> tuple[Suggestion, ...]:
     """The forms that USPS or Canada Post would write, where they are not those given."""
-    country, state = civic.country.upper(), civic.state.upper()
+    country = civic.country.upper()
+    state = state_code(country, civic.state)
     forms: dict[str, str | None] = {"postal_code": normal_postal_code(country, civic.postal_code)}
-    for name in ("country", "state"):
-        forms[name] = getattr(civic, name).upper()
+    forms["country"], forms["state"] = country, state_code(country, civic.state)
     for name in ("pre_directional", "post_directional"):
         forms[name] = directional_form(country, state, getattr(civic, name))
     forms["street_suffix"] = suffix_form(country, civic.street_suffix)

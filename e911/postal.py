@@ -1,12 +1,13 @@
 """Postal codes against states and provinces, in the United States (USPS) and Canada (Canada Post).
 
 A ZIP code's first three digits belong to one state or a few (USPS Labeling List L002); the first letter of a Canadian
-postal code names its province (Canada Post Addressing Guidelines). A code that does not fit usually means that one of
-the two was mistyped: help would be sent to another state.
+postal code names its province, the first three characters the territory in the north (Canada Post Addressing
+Guidelines). A code that does not fit usually means that one of the two was mistyped: help would be sent elsewhere.
 """
 
 import re
 from typing import Final
+from unicodedata import normalize
 
 _ZIP = re.compile(r"(\d{3})\d{2}(?:-?\d{4})?")
 _CANADIAN = re.compile(r"[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z] ?\d[ABCEGHJ-NPRSTV-Z]\d")
@@ -72,23 +73,55 @@ _PREFIXES: Final = {
     "WV": "247-268",
     "WY": "820-831",
 }
-_LETTERS: Final = {
-    "AB": "T",
-    "BC": "V",
-    "MB": "R",
-    "NB": "E",
-    "NL": "A",
-    "NS": "B",
-    "NT": "X",
-    "NU": "X",
-    "ON": "KLMNP",
-    "PE": "C",
-    "QC": "GHJ",
-    "SK": "S",
-    "YT": "Y",
+_BEGINNINGS: Final = {
+    "AB": ("T",),
+    "BC": ("V",),
+    "MB": ("R",),
+    "NB": ("E",),
+    "NL": ("A",),
+    "NS": ("B",),
+    "NT": ("X0E", "X0G", "X1A"),
+    "NU": ("X0A", "X0B", "X0C"),
+    "ON": ("K", "L", "M", "N", "P"),
+    "PE": ("C",),
+    # K1A is the federal government's, on both banks of the Ottawa River.
+    "QC": ("G", "H", "J", "K1A"),
+    "SK": ("S",),
+    "YT": ("Y",),
 }
 US_STATES: Final = frozenset(_PREFIXES)
-PROVINCES: Final = frozenset(_LETTERS)
+PROVINCES: Final = frozenset(_BEGINNINGS)
+
+
+_NAMES: Final = {
+    "US": """
+AL Alabama|AK Alaska|AZ Arizona|AR Arkansas|CA California|CO Colorado|CT Connecticut|DE Delaware
+DC District of Columbia|FL Florida|GA Georgia|HI Hawaii|ID Idaho|IL Illinois|IN Indiana|IA Iowa|KS Kansas
+KY Kentucky|LA Louisiana|ME Maine|MD Maryland|MA Massachusetts|MI Michigan|MN Minnesota|MS Mississippi|MO Missouri
+MT Montana|NE Nebraska|NV Nevada|NH New Hampshire|NJ New Jersey|NM New Mexico|NY New York|NC North Carolina
+ND North Dakota|OH Ohio|OK Oklahoma|OR Oregon|PA Pennsylvania|RI Rhode Island|SC South Carolina|SD South Dakota
+TN Tennessee|TX Texas|UT Utah|VT Vermont|VA Virginia|WA Washington|WV West Virginia|WI Wisconsin|WY Wyoming
+AS American Samoa|GU Guam|MP Northern Mariana Islands|PR Puerto Rico|VI Virgin Islands|VI U.S. Virgin Islands
+DC Washington DC
+""",
+    "CA": """
+AB Alberta|BC British Columbia|BC Colombie-Britannique|MB Manitoba|NB New Brunswick|NB Nouveau-Brunswick
+NL Newfoundland and Labrador|NL Newfoundland|NL Terre-Neuve-et-Labrador|NS Nova Scotia|NS Nouvelle-Écosse
+NT Northwest Territories|NT Territoires du Nord-Ouest|NU Nunavut|ON Ontario|PE Prince Edward Island
+PE Île-du-Prince-Édouard|QC Quebec|QC Québec|SK Saskatchewan|YT Yukon|YT Yukon Territory|QC PQ|NL NF
+""",
+}
+"""Two letters, and a name that people write in their place; in Canada in both languages."""
+
+
+def _codes(names: str) -> dict[str, str]:
+    pairs = (entry.split(" ", 1) for line in names.strip().splitlines() for entry in line.split("|"))
+    return {_plain(name): code for code, name in pairs}
+
+
+def _plain(name: str) -> str:
+    decomposed = normalize("NFD", name.casefold())
+    return "".join(char for char in decomposed if char.isalnum())
 
 
 def _numbers(ranges: str) -> frozenset[int]:
@@ -99,12 +132,19 @@ def _numbers(ranges: str) -> frozenset[int]:
     return frozenset(found)
 
 
+_CODE_OF: Final = {country: _codes(names) for country, names in _NAMES.items()}
 _OF_STATE: Final = {state: _numbers(ranges) for state, ranges in _PREFIXES.items()}
 
 
 def states_of(country: str) -> frozenset[str]:
     """The states, territories or provinces of US or CA, two letters each; empty for other countries."""
     return {"US": US_STATES, "CA": PROVINCES}.get(country, frozenset())
+
+
+def state_code(country: str, state: str) -> str:
+    """The two letters of a state or province of US or CA (capitals), also for its written-out name in English or
+    French; in capitals as it came where it is none."""
+    return _CODE_OF.get(country, {}).get(_plain(state), state.upper())
 
 
 def normal_postal_code(country: str, code: str) -> str:
@@ -129,8 +169,7 @@ def postal_problem(country: str, state: str, code: str) -> str:
     elif country == "CA":
         if not _CANADIAN.fullmatch(code):
             return "postal-code-malformed"
-        # K1A is the federal government's, on both banks of the Ottawa River.
-        fits = state not in _LETTERS or code[0] in _LETTERS[state] or (state == "QC" and code.startswith("K1A"))
+        fits = state not in _BEGINNINGS or code.startswith(_BEGINNINGS[state])
     else:
         fits = True
     return "" if fits else "postal-code-of-another-state"

@@ -34,6 +34,8 @@ MONTREAL = CivicAddress(
         (replace(MONTREAL, postal_code="K1A 0A1"), ()),  # the federal government, in Gatineau too
         (replace(ALBANY, postal_code="1220"), ("postal-code-malformed",)),
         (replace(MONTREAL, postal_code="H3B 2O5"), ("postal-code-malformed",)),  # no letter O in a postal code
+        (replace(MONTREAL, state="NU", postal_code="X1A 1A1"), ("postal-code-of-another-state",)),  # Yellowknife
+        (replace(MONTREAL, state="NT", postal_code="X0A 0H0"), ("postal-code-of-another-state",)),  # Iqaluit
         (replace(ALBANY, state="QC"), ("unknown-state",)),
         (replace(ALBANY, country=""), ("no-country",)),
         (replace(ALBANY, house_number="", postal_code=""), ("no-house-number", "no-postal-code")),
@@ -55,6 +57,7 @@ def test_what_an_address_lacks_or_contradicts(address: CivicAddress, reasons: tu
         ("US", "PR", "00601"), ("US", "DC", "20500"), ("US", "CA", "90001"), ("US", "GA", "39901"),
         ("US", "AE", "09001"),
         ("CA", "YT", "Y1A 1A1"), ("CA", "NU", "X0A 0H0"), ("CA", "ON", "K1A 0A1"), ("CA", "NL", "A1A 1A1"),
+        ("CA", "NT", "X1A 1A1"), ("CA", "NT", "X0E 0N0"), ("CA", "NU", "X0C 0G0"),
     ],
 )  # fmt: skip
 def test_codes_of_their_states(country: str, state: str, code: str) -> None:
@@ -116,6 +119,16 @@ def test_forms_of_the_post_are_suggested() -> None:
         "state": "NY",
         "postal_code": "10118-0110",
     }
+    assert forms(country="US", street_suffix="Crossroads", state="New York") == {
+        "street_suffix": "XRDS",
+        "state": "NY",
+    }
+    assert forms(country="CA", street_suffix="Échangeur", state="Québec", post_directional="N.-O.") == {
+        "street_suffix": "ÉCH",
+        "state": "QC",
+        "post_directional": "NO",
+    }
+    assert forms(country="CA", state="quebec", street_suffix="Place") == {"state": "QC", "street_suffix": "PLACE"}
     assert forms(country="US", street="Broadway", street_suffix="Zzz") == {}
     assert forms(country="FR", street="rue Exemple", street_suffix="Street") == {}
     assert forms(country="US", state="NY", street="5th", street_suffix="AVE", postal_code="10118") == {}

@@ -22,7 +22,7 @@ emergency:
   basic: [{name: two, trunk: a, number: "911"}]
 sites:
   - {id: hq, timezone: America/New_York, callback: "+12125550100", notify: [desk],
-     address: {country: US, state: NY, city: Albany, street: Lake}}
+     address: {country: US, state: NY, city: Albany, street: Lake, house_number: "1", postal_code: "12207"}}
 contacts: {desk: {send: "json://127.0.0.1:8099"}}
 """
 
