@@ -1,7 +1,7 @@
 """Login by another system: OpenID Connect Core 1.0 section 3.1 (authorization code) with PKCE (RFC 7636).
 
-What the system says of a user decides at each login which role they have here; users with a password of ours are
-never taken over.
+What the system says of a user decides at each login which role they have here. A user is known by its `sub`, which
+stays theirs, and not by a name that it may give to somebody else; users with a password of ours are never taken over.
 """
 
 import base64
@@ -9,6 +9,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,7 +27,6 @@ from config.schema import Oidc
 from router.console.pages import Page, local_path, set_cookie, visitor
 from router.console.problems import RequestProblem
 from router.console.sign_in import signed_in
-from router.store.audit import Author
 from router.store.users import Role, User, UserError, oidc_user, user_name
 
 SECONDS = 5.0
@@ -34,7 +34,6 @@ SECONDS = 5.0
 LOGIN_SECONDS = 600
 KEPT_SECONDS = 3600.0
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-_COOKIE = "edge911-oidc"
 _CALLBACK = "/login/oidc/callback"
 
 router = APIRouter(include_in_schema=False)
@@ -72,7 +71,7 @@ def begin(page: Annotated[Page, Depends(visitor)], next: str = "/") -> Response:
     kept = {"state": state, "nonce": nonce, "verifier": verifier, "next": local_path(next)}
     response = RedirectResponse(url, 303)
     content = base64.urlsafe_b64encode(orjson.dumps(kept)).decode()
-    set_cookie(page.console, response, _COOKIE, content, LOGIN_SECONDS)
+    set_cookie(page.console, response, page.console.oidc_cookie, content, LOGIN_SECONDS)
     return response
 
 
@@ -81,13 +80,19 @@ def callback(
     page: Annotated[Page, Depends(visitor)],
     code: Annotated[str, Query(max_length=4000)] = "",
     state: Annotated[str, Query(max_length=400)] = "",
+    iss: Annotated[str, Query(max_length=400)] = "",
+    refusal: Annotated[str, Query(alias="error", max_length=400)] = "",
 ) -> Response:
     """The other system's answer: who it is, and what they may do here."""
     section = _section(page)
     try:
         kept = _kept(page, state)
+        if iss and iss != section.issuer:  # RFC 9207
+            raise OidcError("the answer is of another system")
+        if refusal:  # RFC 6749 section 4.1.2.1
+            raise OidcError(f"it says {refusal[:60]!r}")
         claims = _claims(page, section, code, kept)
-        name = _name(section, claims)
+        subject, name = _subject(claims), _name(section, claims)
     except OidcError as error:
         raise _failed(page, error) from None
     role = role_of(section, claims)
@@ -95,19 +100,19 @@ def callback(
         raise RequestProblem(403, "oidc-no-role", page.say("login.not_let_in", name=name))
     try:
         with page.console.store.writing() as conn:
-            user: User = oidc_user(conn, name, role, Author(who=name, via="oidc"))
+            user: User = oidc_user(conn, name, role, issuer=section.issuer, subject=subject)
     except UserError as error:
         raise RequestProblem(403, "oidc-name-taken", str(error)) from None
     response = signed_in(page, user, kept["next"])
-    response.delete_cookie(_COOKIE, path="/", secure=page.console.is_secure, httponly=True, samesite="lax")
+    response.delete_cookie(
+        page.console.oidc_cookie, path="/", secure=page.console.is_secure, httponly=True, samesite="lax"
+    )
     return response
 
 
 def role_of(section: Oidc, claims: Mapping[str, Any]) -> Role | None:
     """The highest role that the claims give; None where they give none."""
-    found: Any = claims
-    for step in section.role_claim.split("."):
-        found = found.get(step) if isinstance(found, Mapping) else None
+    found = _role_claim(section, claims)
     values = [found] if isinstance(found, str) else found if isinstance(found, list) else []
     given = [
         Role(role)
@@ -117,6 +122,13 @@ def role_of(section: Oidc, claims: Mapping[str, Any]) -> Role | None:
     if section.default_role != "none":
         given.append(Role(section.default_role))
     return max(given, key=list(Role).index, default=None)
+
+
+def _role_claim(section: Oidc, claims: Mapping[str, Any]) -> Any:
+    found: Any = claims
+    for step in section.role_claim.split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found
 
 
 def _section(page: Page) -> Oidc:
@@ -148,7 +160,7 @@ def _client(page: Page, section: Oidc) -> OAuth2Session:
 def _kept(page: Page, state: str) -> dict[str, str]:
     """What `begin` left in this browser. Raises OidcError where the answer is not to a login that began here."""
     try:
-        kept = orjson.loads(base64.urlsafe_b64decode(page.request.cookies.get(_COOKIE, "")))
+        kept = orjson.loads(base64.urlsafe_b64decode(page.request.cookies.get(page.console.oidc_cookie, "")))
         found = {name: str(kept[name]) for name in ("state", "nonce", "verifier", "next")}
     except (ValueError, KeyError, TypeError):
         raise OidcError("the login did not begin in this browser, or too long ago") from None
@@ -178,7 +190,29 @@ def _claims(page: Page, section: Oidc, code: str, kept: Mapping[str, str]) -> di
             raise OidcError(f"its token is not good: {type(error).__name__}") from None
     if not hmac.compare_digest(str(found.get("nonce", "")).encode(), kept["nonce"].encode()):
         raise OidcError("its token is of another login")
+    if _role_claim(section, found) is None:
+        return {**_userinfo(section, token.get("access_token"), _subject(found)), **found}
     return found
+
+
+def _userinfo(section: Oidc, access_token: object, subject: str) -> dict[str, Any]:
+    """What the system says of the user besides the token (OpenID Connect Core 1.0 section 5.3): some put the roles
+    there. Empty where it says nothing, or of somebody else."""
+    url = _metadata(section).get("userinfo_endpoint")
+    if not isinstance(url, str) or not isinstance(access_token, str):
+        return {}
+    try:
+        found = _fetched(section, url, {"Authorization": f"Bearer {access_token}"})
+    except OidcError:
+        return {}
+    return found if found.get("sub") == subject else {}
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+        raise OidcError("its token has no sub")
+    return subject
 
 
 def _decoded(section: Oidc, text: str) -> dict[str, Any]:
@@ -199,6 +233,8 @@ def _decoded(section: Oidc, text: str) -> dict[str, Any]:
 
 def _name(section: Oidc, claims: Mapping[str, Any]) -> str:
     for claim in (section.username_claim, "email", "sub"):
+        if claim == "email" and claims.get("email_verified") is False:
+            continue
         if isinstance(value := claims.get(claim), str) and value:
             try:
                 return user_name(value)
@@ -225,13 +261,22 @@ def _keys(section: Oidc) -> KeySet:
     known = _known[section.issuer]
     if known.keys is None:
         found: Any = _fetched(section, metadata["jwks_uri"])
-        known.keys = KeySet.import_key_set(found)
+        known.keys = KeySet(_readable(found.get("keys")))
     return known.keys
 
 
-def _fetched(section: Oidc, url: str) -> dict[str, Any]:
+def _readable(found: object) -> list[Any]:
+    """The keys that can be read: kinds that are not known here are left out (RFC 7517 section 5)."""
+    keys: list[Any] = []
+    for one in found if isinstance(found, list) else ():
+        with suppress(JoseError, ValueError, KeyError, TypeError, AttributeError):
+            keys += KeySet.import_key_set({"keys": [one]}).keys
+    return keys
+
+
+def _fetched(section: Oidc, url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
     try:
-        answer = requests.get(url, timeout=SECONDS, verify=section.ca or True, allow_redirects=False)
+        answer = requests.get(url, headers=headers, timeout=SECONDS, verify=section.ca or True, allow_redirects=False)
         answer.raise_for_status()
         found = answer.json()
     except (requests.RequestException, ValueError) as error:

@@ -124,6 +124,11 @@ class Console:
         return f"{self.cookie}-form"
 
     @property
+    def oidc_cookie(self) -> str:
+        """Name of the cookie that a login by another system begins with."""
+        return f"{self.cookie}-oidc"
+
+    @property
     def known_cookie(self) -> str:
         """Name of the cookie by which a browser shows that its user has logged in with it before."""
         return f"{self.cookie}-known"

@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 
@@ -32,10 +33,19 @@ users = Table(
     Column("username", Text, primary_key=True),
     *(
         Column(name, Text, nullable=False, server_default="")
-        for name in ("role", "sites", "password_hash", "source", "language")
+        for name in ("role", "sites", "password_hash", "source", "language", "issuer", "subject")
     ),
     Column("created_at", Double, nullable=False),
     Column("last_login_at", Double),
+)
+_IS_BOUND = text("subject <> ''")
+Index(
+    "ix_users_subject",
+    users.c.issuer,
+    users.c.subject,
+    unique=True,
+    sqlite_where=_IS_BOUND,
+    postgresql_where=_IS_BOUND,
 )
 
 sessions = Table(
@@ -88,6 +98,9 @@ class User:
     source: str = "local"
     """`local`, or `oidc` where another system knows the password."""
     language: str = ""
+    issuer: str = ""
+    """Of `oidc`: the system that vouches for them, and under which `sub` (OpenID Connect Core 1.0 section 2)."""
+    subject: str = ""
     created_at: float = 0.0
     last_login_at: float | None = None
 
@@ -172,15 +185,7 @@ def change_user(conn: Connection, username: str, author: Author, *, role: Role, 
     known = _known(conn, username)
     if known.role is Role.ADMIN and role is not Role.ADMIN:
         _keep_an_admin(conn, known)
-    changed = User(
-        username=known.username,
-        role=role,
-        sites=check_sites(role, sites),
-        source=known.source,
-        language=known.language,
-        created_at=known.created_at,
-        last_login_at=known.last_login_at,
-    )
+    changed = replace(known, role=role, sites=check_sites(role, sites))
     if changed != known:
         conn.execute(update(users).where(users.c.username == known.username).values(**_columns(changed)))
         record_changes(
@@ -191,24 +196,37 @@ def change_user(conn: Connection, username: str, author: Author, *, role: Role, 
     return changed
 
 
-def oidc_user(conn: Connection, username: str, role: Role, author: Author) -> User:
+def oidc_user(conn: Connection, username: str, role: Role, *, issuer: str, subject: str) -> User:
     """The user that another system vouches for, with the role it gives; added at their first login.
 
-    Raises UserError where a user with a password of ours has that name.
+    They are known by issuer and subject, which alone are nobody else's, now or later (OpenID Connect Core 1.0 section
+    5.7); `username` names who is new. A user of before that is bound by the first login of that name: more than
+    their name and sites it does not give, for the role is the system's each time. Raises UserError where the name is
+    another's.
     """
-    known = get_user(conn, username)
+    bound = conn.execute(
+        select(users).where(users.c.issuer == issuer, users.c.subject == subject, users.c.subject != "")
+    ).one_or_none()
+    known = _user(bound._mapping) if bound is not None else get_user(conn, username)
+    author = Author(who=known.username if known is not None else username, via="oidc")
     if known is None:
-        add_user(conn, User(username=username, role=role, source="oidc"), "", author)
-    elif known.source != "oidc":
+        made = User(username=username, role=role, source="oidc", issuer=issuer, subject=subject)
+        add_user(conn, made, "", author)
+        return made
+    if known.source != "oidc":
         raise UserError("username", f"{username} has a password here; log in with that")
-    elif known.role is not role:
-        changed = replace(known, role=role, sites=None if role is Role.ADMIN else known.sites)
-        conn.execute(update(users).where(users.c.username == username).values(**_columns(changed)))
-        change = Change(action="change", subject=f"user:{username}", before=_shown(known), after=_shown(changed))
+    if (known.issuer, known.subject) not in (("", ""), (issuer, subject)):
+        remedy = "an admin takes that user away (Users), or console.oidc.username_claim names a claim that differs"
+        raise UserError("username", f"{username} is somebody else of that name; {remedy}")
+    sites = None if role is Role.ADMIN else known.sites
+    changed = replace(known, role=role, sites=sites, issuer=issuer, subject=subject)
+    if changed != known:
+        conn.execute(update(users).where(users.c.username == known.username).values(**_columns(changed)))
+        change = Change(
+            action="change", subject=f"user:{known.username}", before=_shown(known), after=_shown(changed)
+        )
         record_changes(conn, author, [change])
-    found = get_user(conn, username)
-    assert found is not None
-    return found
+    return changed
 
 
 def set_password_hash(conn: Connection, username: str, password_hash: str, author: Author) -> None:
@@ -277,6 +295,17 @@ def find_session(conn: Connection, token: str, now: float) -> tuple[Session, boo
     return session, now - row["seen_at"] > _SEEN_EVERY
 
 
+def sites_of_sessions(conn: Connection, tokens: Collection[str], now: float) -> dict[str, tuple[str, ...] | None]:
+    """The sites that the users of these sessions see (None for all), by token; without those that are over."""
+    by_id = {_session_id(token): token for token in tokens}
+    query = (
+        select(sessions.c.id, users.c.sites)
+        .join(users, sessions.c.username == users.c.username)
+        .where(sessions.c.id.in_(list(by_id)), sessions.c.expires_at > now)
+    )
+    return {by_id[row.id]: sites_of(row.sites) for row in conn.execute(query)}
+
+
 def note_session(conn: Connection, token: str, *, now: float, seconds: float, longest: float) -> None:
     """It was used: it lasts so many seconds more, never beyond `longest` after its beginning."""
     expires_at = _earlier(now + seconds, sessions.c.created_at + longest)
@@ -336,11 +365,14 @@ def _columns(user: User) -> dict[str, Any]:
         "sites": sites_text(user.sites),
         "source": user.source,
         "language": user.language,
+        "issuer": user.issuer,
+        "subject": user.subject,
     }
 
 
 def _shown(user: User) -> dict[str, Any]:
-    return {"role": user.role.value, "sites": sites_text(user.sites), "source": user.source}
+    bound = {"issuer": user.issuer, "subject": user.subject} if user.subject else {}
+    return {"role": user.role.value, "sites": sites_text(user.sites), "source": user.source, **bound}
 
 
 def _user(row: Any) -> User:
@@ -351,6 +383,8 @@ def _user(row: Any) -> User:
         sites=sites_of(row["sites"]),
         source=row["source"],
         language=row["language"],
+        issuer=row["issuer"],
+        subject=row["subject"],
         created_at=row["created_at"],
         last_login_at=row["last_login_at"],
     )

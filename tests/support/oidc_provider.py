@@ -28,6 +28,10 @@ class OidcProvider:
         self.lies: dict[str, Any] = {}
         self.key = RSAKey.generate_key(2048, {"kid": "one"})
         self.signing_key = self.key
+        self.header: dict[str, Any] = {"alg": "RS256", "kid": "one"}
+        self.further_keys: list[dict[str, Any]] = []
+        """Published beside its own."""
+        self.userinfo: dict[str, Any] | None = None
         self._codes: dict[str, dict[str, str]] = {}
         provider = self
 
@@ -50,10 +54,16 @@ class OidcProvider:
         match parts.path:
             case "/.well-known/openid-configuration":
                 names = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "keys"}
+                if self.userinfo is not None:
+                    names["userinfo_endpoint"] = "userinfo"
                 found = {name: f"{self.issuer}/{path}" for name, path in names.items()}
                 _answer(request, 200, {"issuer": self.issuer, **found})
+            case "/userinfo":
+                assert request.headers["Authorization"] == "Bearer a"
+                _answer(request, 200, self.userinfo)
             case "/keys":
-                _answer(request, 200, KeySet([self.key]).as_dict(private=False))
+                published = KeySet([self.key]).as_dict(private=False)
+                _answer(request, 200, {"keys": [*self.further_keys, *published["keys"]]})
             case "/authorize":
                 asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
                 assert asked["client_id"] == self.client_id
@@ -92,7 +102,11 @@ class OidcProvider:
             "exp": now + 60,
             **self.lies,
         }
-        token = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.signing_key)
+        if self.header["alg"] == "none":
+            parts = [json.dumps(part).encode() for part in (self.header, claims)]
+            token = ".".join([*(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts), ""])
+        else:
+            token = jwt.encode(self.header, claims, self.signing_key)
         _answer(request, 200, {"access_token": "a", "token_type": "Bearer", "expires_in": 60, "id_token": token})
 
 

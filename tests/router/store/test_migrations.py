@@ -83,6 +83,10 @@ ROWS = {
     "0015": OF_PROVISIONING,
     "0016": OF_PHONES,
     "0017": ("INSERT INTO watches (call, node, at, data) VALUES ('c1', 'hq-1', 1, '{}')",),
+    "0018": (
+        "INSERT INTO users (username, source, created_at) VALUES ('olga', 'oidc', 1), ('otto', 'oidc', 1)",
+        "UPDATE users SET issuer = 'https://login.example.com', subject = '1' WHERE username = 'otto'",
+    ),
 }
 """What each schema could hold that the one before could not. A later revision that adds a table adds a line."""
 
