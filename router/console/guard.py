@@ -129,7 +129,9 @@ class _Answer:
             added = [field for field in HEADERS if field[0] not in given]
             if self._is_secure:
                 added.append((b"strict-transport-security", b"max-age=31536000"))
-            if b"cache-control" not in given and not self._path.startswith("/static/"):
-                added.append((b"cache-control", b"no-store"))
+            if b"cache-control" not in given:
+                # What lies in a browser from before an update is asked for again: page and scripts belong together.
+                is_static = self._path.startswith("/static/")
+                added.append((b"cache-control", b"no-cache" if is_static else b"no-store"))
             message["headers"] = [*message["headers"], *added]
         await self._send(message)

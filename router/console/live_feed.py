@@ -19,13 +19,16 @@ from sqlalchemy import Connection
 from router.console.settings import Console
 from router.journal.event_lines import decode_event
 from router.journal.segments import Cursor, LineReader
-from router.records.live_calls import MOST_CALLS, LiveCall, LiveCalls
+from router.records.live_calls import MOST_CALLS, MOST_OF_SITE, LiveCall, LiveCalls
 from router.store.confirmations import confirmations_of
 from router.store.errors import StoreError
-from router.store.records import call_events, list_calls, read_cursor
+from router.store.records import call_events, latest_of_each_site, list_calls, read_cursor
+from router.store.users import sites_of_sessions
 
 JOURNAL_SECONDS = 0.1
 DATABASE_SECONDS = 0.5
+LOGINS_SECONDS = 1.0
+"""So often it is looked whether the logins of those who watch still count."""
 DATABASE_AGAIN_SECONDS = 5.0
 """How soon a database that failed is asked again."""
 SHOWN_SECONDS = 12 * 3600.0
@@ -61,6 +64,8 @@ class Watcher:
     loop: asyncio.AbstractEventLoop
     sites: tuple[str, ...] | None
     """Whose calls it sees; None: everybody's."""
+    token: str = ""
+    """Of the login with which it watches."""
     _waiting: dict[str, bytes] = field(default_factory=dict)
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _is_behind: bool = False
@@ -78,6 +83,11 @@ class Watcher:
         if len(self._waiting) > MOST_WAITING:
             self._waiting.clear()
             self._is_behind = True
+        self._bell.set()
+
+    def begin_anew(self) -> None:
+        """Have it look at its login, and come again."""
+        self._is_behind = True
         self._bell.set()
 
     async def take(self) -> bytes | None:
@@ -109,15 +119,16 @@ class LiveFeed:
         self._whole: dict[tuple[str, ...] | None, Change] = {}
         """All calls of some sites, where somebody asked since the last change."""
         self._database_at = 0.0
+        self._logins_at = 0.0
 
     @property
     def is_full(self) -> bool:
         """True where nobody else can watch now."""
         return len(self._watchers) >= MOST_WATCHERS
 
-    def watch(self, loop: asyncio.AbstractEventLoop, sites: tuple[str, ...] | None) -> Watcher:
+    def watch(self, loop: asyncio.AbstractEventLoop, sites: tuple[str, ...] | None, token: str = "") -> Watcher:
         """Begin to watch. Waits for nothing: it is told the calls as they are. Raises TooManyWatchersError."""
-        watcher = Watcher(loop, sites)
+        watcher = Watcher(loop, sites, token)
         with self._lock:
             if len(self._watchers) >= MOST_WATCHERS:
                 raise TooManyWatchersError
@@ -154,7 +165,7 @@ class LiveFeed:
         cursor = Cursor(end.segment, 0)
         try:
             with self._console.store.reading() as conn:
-                events = self._look(conn, MOST_CALLS)
+                events = self._look(conn, MOST_CALLS, of_each_site=MOST_OF_SITE)
                 stored = read_cursor(conn, self._console.config.node)
             # Never from the very beginning of a long journal that no database has: only what is new is shown then.
             if end.segment - stored.segment <= 1:
@@ -205,16 +216,32 @@ class LiveFeed:
         try:
             with self._console.store.reading() as conn:
                 events = self._look(conn, FIRST_CALLS)
+                self._look_at_logins(conn)
         except StoreError as error:
             self._do_without(error)
         else:
             self._apply(events)
 
+    def _look_at_logins(self, conn: Connection) -> None:
+        """Those who have logged out, were taken away or see other sites now watch no longer."""
+        if time.monotonic() < self._logins_at:
+            return
+        self._logins_at = time.monotonic() + LOGINS_SECONDS
+        with self._lock:
+            watchers = [watcher for watcher in self._watchers if watcher.token]
+        known = sites_of_sessions(conn, {watcher.token for watcher in watchers}, time.time())
+        for watcher in watchers:
+            if watcher.token not in known:
+                self._console.logins.note(watcher.token, None)
+            if watcher.token not in known or known[watcher.token] != watcher.sites:
+                with suppress(RuntimeError):  # the loop is closed: the console ends
+                    watcher.loop.call_soon_threadsafe(watcher.begin_anew)
+
     def _do_without(self, error: StoreError) -> None:
         self._database_at = time.monotonic() + DATABASE_AGAIN_SECONDS
         log.warning("live-without-database", extra={"event_fields": {"reason": error.reason}})
 
-    def _look(self, conn: Connection, limit: int) -> list[object]:
+    def _look(self, conn: Connection, limit: int, of_each_site: int = 0) -> list[object]:
         """The events of calls of which the database says something new; without the lock, for it may take long."""
         events: list[object] = []
         news: dict[str, tuple[object, ...]] = {}
@@ -223,6 +250,10 @@ class LiveFeed:
         if len(summaries) == limit and summaries[-1].id not in self._known:
             # A storm: before the first of those that are looked at there may be more that nobody has seen yet.
             summaries = list_calls(conn, limit=MOST_CALLS, since=since)
+        if of_each_site and len(summaries) == limit:
+            seen = {summary.id for summary in summaries}
+            older = latest_of_each_site(conn, limit=of_each_site, since=since)
+            summaries += [summary for summary in older if summary.id not in seen]
         for summary in reversed(summaries):
             said = (summary.outcome, summary.status, summary.route, summary.ended_at)
             is_new = self._known.get(summary.id) != said

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Annotated
 
@@ -18,15 +19,16 @@ from router.console.pages import Form, Page, console_of, form_for, page_for, vis
 from router.console.problems import NotSignedIn, RequestProblem
 from router.notices.confirmations import Confirmation, Step
 from router.records.live_calls import MOST_CALLS
+from router.records.record import CallSummary
 from router.store.errors import StoreError
 from router.store.records import list_calls, site_of
 from router.store.tokens import TokenRole
 from router.store.users import Role
 
-KEEP_ALIVE_SECONDS = 15.0
-"""So often something is sent where nothing happens, so that browser and proxies know the stream lives."""
-LOOK_AT_SESSION_SECONDS = 60.0
-"""So often it is looked whether the login still counts and the sites are the same, however many calls there are."""
+ALIVE_SECONDS = 5.0
+"""So often the page is told that the stream lives and what time it is: a page that hears nothing says so."""
+USED_SECONDS = 60.0
+"""So often an open page counts as use of its login; that the login is over, the feed sees sooner."""
 WITHOUT_SCRIPT = 50
 """Calls that a browser without scripts is shown."""
 
@@ -43,9 +45,10 @@ def feed_of(request: Request) -> LiveFeed:
 
 
 @router.get("/live")
-def live_page(page: Annotated[Page, Depends(page_for(Role.VIEWER))]) -> Response:
+def live_page(page: Annotated[Page, Depends(page_for(Role.VIEWER, without_database=True))]) -> Response:
     """The page; scripts fill it. Without them it is a table that is loaded again every few seconds."""
-    with page.console.store.reading() as conn:
+    calls: list[CallSummary] = []
+    with suppress(StoreError), page.console.store.reading() as conn:  # the stream comes from the journal all the same
         calls = list_calls(conn, sites=page.user.sites, limit=WITHOUT_SCRIPT)
     seen = [site for site in page.console.config.sites if page.may_see(site.id)]
     sites = {site.id: {"name": site.name or site.id, "timezone": site.timezone} for site in seen}
@@ -62,34 +65,38 @@ def live_page(page: Annotated[Page, Depends(page_for(Role.VIEWER))]) -> Response
 
 
 @router.get("/live/events")
-async def live_events(request: Request, page: Annotated[Page, Depends(page_for(Role.VIEWER))]) -> Response:
-    """Server-sent events: first `calls` with all of them, then `call` for each change, `ended` at the end."""
+async def live_events(
+    request: Request, page: Annotated[Page, Depends(page_for(Role.VIEWER, without_database=True))]
+) -> Response:
+    """Server-sent events: `alive` with the time every few seconds, `calls` with all of them, then `call` for
+    each change, `ended` where the login is over."""
     feed = feed_of(request)
     sites = page.user.sites
+    token = page.session.token if page.session is not None else ""
     if feed.is_full:
         raise RequestProblem(503, "too-many-watchers", page.say("live.full"), headers={"Retry-After": "15"})
 
     async def stream() -> AsyncIterator[bytes]:
         try:
-            watcher = feed.watch(asyncio.get_running_loop(), sites)
+            watcher = feed.watch(asyncio.get_running_loop(), sites, token)
         except TooManyWatchersError:
             return  # many came at the same moment; this one comes again
         try:
-            yield b"retry: 1000\n\n"
+            yield b"retry: 1000\n\n%b" % _alive()
             looked_at = time.monotonic()
             while True:
-                if time.monotonic() - looked_at >= LOOK_AT_SESSION_SECONDS:
+                events: bytes | None
+                try:
+                    events = await asyncio.wait_for(watcher.take(), ALIVE_SECONDS)
+                except TimeoutError:
+                    events = _alive()
+                if events is None or time.monotonic() - looked_at >= USED_SECONDS:
                     looked_at = time.monotonic()
                     login = await run_in_threadpool(_login, request, sites)
                     if login is _Login.ENDED:
                         yield b"event: ended\ndata: {}\n\n"
                     if login is not _Login.SAME:
                         return  # the browser comes again, and is shown what it may see now
-                try:
-                    events = await asyncio.wait_for(watcher.take(), KEEP_ALIVE_SECONDS)
-                except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
                 if events is None:
                     return
                 yield events
@@ -99,6 +106,10 @@ async def live_events(request: Request, page: Annotated[Page, Depends(page_for(R
     return StreamingResponse(
         stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     )
+
+
+def _alive() -> bytes:
+    return b'event: alive\ndata: {"now": %.3f}\n\n' % time.time()
 
 
 @router.post("/live/acknowledge")

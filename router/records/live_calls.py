@@ -3,7 +3,7 @@
 Pure: events in, changed calls out. Times are seconds since 1970.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -12,6 +12,8 @@ from typing import Any
 from e911.location import DispatchableLocation
 from e911.notice import address_lines
 from e911.record import (
+    CallbackEvent,
+    CallbackOutcome,
     CallEnded,
     CallFinished,
     CallIntent,
@@ -27,6 +29,8 @@ LONGEST_TEXT = 200
 """Characters of one text that a page shows; the record has all of it."""
 MOST_CALLS = 500
 """Calls remembered; the oldest that is over goes first."""
+MOST_OF_SITE = 20
+"""So many of each site stay, whatever happens elsewhere: who watches one site only sees its calls all the same."""
 
 
 class LiveState(StrEnum):
@@ -92,7 +96,9 @@ class LiveCall:
     reason: str = ""
     """Of a refused call."""
     callback_at: float | None = None
-    """When the PSAP called back."""
+    """When somebody last called back, most likely the PSAP."""
+    callback_outcome: str = ""
+    """What became of that: a CallbackOutcome."""
     acknowledged_by: str = ""
     acknowledged_at: float | None = None
 
@@ -114,6 +120,8 @@ class LiveCalls:
 
     def __init__(self) -> None:
         self._calls: OrderedDict[str, LiveCall] = OrderedDict()
+        self._sites: Counter[str] = Counter()
+        """How many of each site there are."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -146,6 +154,10 @@ class LiveCalls:
             self._end(call, event)
         elif isinstance(event, CallFinished) and call.ended_at is None:
             call.state, call.ended_at = LiveState.ENDED, event.at
+        elif isinstance(event, CallbackEvent) and event.at >= (call.callback_at or 0.0):
+            if event.outcome is CallbackOutcome.RECEIVED:
+                call.callback_at = event.at
+            call.callback_outcome = str(event.outcome)
         if asdict(call) == before:
             return None
         call.changed_at = max(call.changed_at, float(getattr(event, "at", 0.0)))
@@ -170,7 +182,9 @@ class LiveCalls:
 
     def forget(self, call: str) -> None:
         """It is not watched any more."""
-        self._calls.pop(call, None)
+        gone = self._calls.pop(call, None)
+        if gone is not None:
+            self._sites[gone.site] -= 1
 
     def _begin(self, event: CallIntent) -> LiveCall | None:
         if event.id in self._calls:
@@ -220,9 +234,12 @@ class LiveCalls:
 
     def _keep(self, call: LiveCall) -> None:
         self._calls[call.id] = call
-        while len(self._calls) > MOST_CALLS:
-            over = next((one.id for one in self._calls.values() if one.state.is_over), next(iter(self._calls)))
-            del self._calls[over]
+        self._sites[call.site] += 1
+        if len(self._calls) <= MOST_CALLS:
+            return
+        many = [one for one in self._calls.values() if self._sites[one.site] > MOST_OF_SITE]
+        if many:
+            self.forget(next((one.id for one in many if one.state.is_over), many[0].id))
 
     def _route(self, call: LiveCall, event: RouteEvent) -> None:
         state = _ROUTE_STATES.get(event.outcome)

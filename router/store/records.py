@@ -250,6 +250,15 @@ def list_calls(
     return [CallSummary(**row._mapping) for row in conn.execute(query)]
 
 
+def latest_of_each_site(conn: Connection, *, limit: int, since: float) -> list[CallSummary]:
+    """The latest calls of each site since a time (seconds since 1970), newest first."""
+    place = func.row_number().over(partition_by=calls.c.site, order_by=(desc(calls.c.started_at), calls.c.id))
+    ranked = select(*_SUMMARY, place.label("place")).where(calls.c.started_at >= since).subquery()
+    columns = [ranked.c[column.name] for column in _SUMMARY]
+    query = select(*columns).where(ranked.c.place <= limit).order_by(desc(ranked.c.started_at), ranked.c.id)
+    return [CallSummary(**row._mapping) for row in conn.execute(query)]
+
+
 def find_calls(conn: Connection, prefix: str, limit: int = 10) -> list[str]:
     """Ids that begin with `prefix`."""
     query = select(calls.c.id).where(func.substr(calls.c.id, 1, len(prefix)) == prefix)

@@ -1,8 +1,9 @@
 """A real browser: Debian's Chromium, headless, driven by Playwright; it reaches nothing but this machine."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
 )
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 TELEPHONE: ViewportSize = {"width": 390, "height": 844}
@@ -26,8 +26,9 @@ WAIT_MS = 30_000
 class Chromium:
     """One browser process; each context is a person of their own."""
 
-    def __init__(self, running: Browser) -> None:
+    def __init__(self, running: Browser, launch: Callable[[], Browser]) -> None:
         self._running = running
+        self._launch = launch
         self._contexts: list[BrowserContext] = []
 
     def context(self, **options: Any) -> BrowserContext:
@@ -37,6 +38,15 @@ class Chromium:
         self._contexts.append(made)
         return made
 
+    @contextmanager
+    def as_delivered(self) -> Iterator[Browser]:
+        """Another process, which keeps pages silent until somebody touches them, as browsers do."""
+        running = self._launch()
+        try:
+            yield running
+        finally:
+            running.close()
+
     def forget(self) -> None:
         """End every context."""
         while self._contexts:
@@ -45,12 +55,13 @@ class Chromium:
 
 @contextmanager
 def chromium() -> Iterator[Chromium]:
-    """A browser process; it ends with the block."""
+    """A browser process, in which pages may sound untouched; it ends with the block."""
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
+        launch = partial(playwright.chromium.launch, executable_path=shutil.which("chromium"))
+        running = launch(args=[*ARGUMENTS, "--autoplay-policy=no-user-gesture-required"])
         try:
-            yield Chromium(running)
+            yield Chromium(running, lambda: launch(args=list(ARGUMENTS)))
         finally:
             running.close()
 

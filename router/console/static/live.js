@@ -18,6 +18,10 @@
   let trial = null;
   let shownId = "";
   let spoken = "";
+  let lostAt = 0;
+  // The clock of this machine may be wrong by hours: what counts is the router's.
+  let clockOff = 0;
+  const now = () => Date.now() / 1000 + clockOff;
 
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
@@ -61,8 +65,12 @@
   }
 
   function age(call) {
-    const minutes = Math.floor((Date.now() / 1000 - call.started_at) / 60);
+    const minutes = Math.floor((now() - call.started_at) / 60);
     return minutes < 1 ? words.just_now : fill(words.ago, { minutes });
+  }
+
+  function calledBack(call) {
+    return fill(words.called_back, { when: when(call.callback_at), state: words[`callback_${call.callback_outcome}`] || call.callback_outcome });
   }
 
   function title(call) {
@@ -75,59 +83,85 @@
 
   // ---- sound: the two-tone of an alarm, made here ----
 
+  // It is played in a loop by the browser itself: timers of a page in the background come late.
+  const RINGING = [[880, 0, 0.18], [660, 0.2, 0.18], [880, 0.4, 0.18], [660, 0.6, 0.18]];
+  const LOST = [[330, 0, 0.3], [220, 0.35, 0.5]];
+  const ROUND_SECONDS = 1.6;
   let audio = null;
-  let ringing = 0;
+  let ringing = null;
+  let isRinging = false;
 
   function soundIsOn() { return audio !== null && audio.state === "running"; }
+
+  function play(tones, isForLong) {
+    const samples = audio.createBuffer(1, ROUND_SECONDS * audio.sampleRate, audio.sampleRate);
+    const wave = samples.getChannelData(0);
+    for (const [hertz, from, seconds] of tones) {
+      const first = Math.round(from * audio.sampleRate);
+      const count = Math.round(seconds * audio.sampleRate);
+      for (let index = 0; index < count; index += 1) {
+        const edge = Math.min(1, index / 200, (count - index) / 200);
+        wave[first + index] = 0.3 * edge * Math.sin((2 * Math.PI * hertz * index) / audio.sampleRate);
+      }
+    }
+    const source = audio.createBufferSource();
+    source.buffer = samples;
+    source.loop = isForLong;
+    source.connect(audio.destination);
+    source.start();
+    return source;
+  }
 
   async function turnSoundOn() {
     const Context = window.AudioContext || window.webkitAudioContext;
     if (!Context) return;
-    audio = audio || new Context();
-    await Promise.race([audio.resume(), new Promise((done) => setTimeout(done, 300))]);
+    if (!audio) {
+      audio = new Context();
+      audio.addEventListener("statechange", heard);
+    }
+    await Promise.race([audio.resume(), new Promise((done) => setTimeout(done, 300))]).catch(() => {});
+    heard();
+  }
+
+  // What the browser lets through may change at any time: after the first click, or when it falls asleep.
+  function heard() {
+    if (isRinging && !ringing && soundIsOn()) ringing = play(RINGING, true);
     showSound();
   }
 
   function showSound() {
+    const isOn = soundIsOn();
+    soundButton.textContent = isOn ? words.sound_is_on : words.sound_on;
+    soundButton.setAttribute("aria-pressed", isOn ? "true" : "false");
+    soundButton.className = isOn ? "quiet" : "primary";
     soundButton.hidden = false;
-    soundButton.textContent = soundIsOn() ? words.sound_is_on : words.sound_on;
-    soundButton.setAttribute("aria-pressed", soundIsOn() ? "true" : "false");
     tryButton.hidden = false;
-  }
-
-  function beep() {
-    if (!soundIsOn()) return;
-    const volume = audio.createGain();
-    volume.gain.value = 0.25;
-    volume.connect(audio.destination);
-    [880, 660, 880, 660].forEach((hertz, index) => {
-      const tone = audio.createOscillator();
-      tone.frequency.value = hertz;
-      tone.connect(volume);
-      tone.start(audio.currentTime + index * 0.2);
-      tone.stop(audio.currentTime + index * 0.2 + 0.18);
-    });
+    document.getElementById("live-silent").hidden = isOn;
+    root.dataset.sound = isOn ? (ringing ? "rings" : "on") : "off";
+    const silent = alertBox.querySelector("#alert-silent");
+    if (silent) silent.hidden = isOn;
   }
 
   function ring(on) {
+    isRinging = on;
     if (on && !ringing) {
-      beep();
-      ringing = window.setInterval(beep, 1600);
       if (navigator.vibrate && navigator.userActivation && navigator.userActivation.hasBeenActive) navigator.vibrate([400, 200, 400]);
+      heard();
     } else if (!on && ringing) {
-      window.clearInterval(ringing);
-      ringing = 0;
+      ringing.stop();
+      ringing = null;
+      showSound();
     }
   }
 
-  soundButton.addEventListener("click", () => { turnSoundOn().then(beep); });
-  // A browser lets a page sound after the first touch of it.
-  for (const kind of ["pointerdown", "keydown"]) window.addEventListener(kind, () => { if (!soundIsOn()) turnSoundOn(); }, { once: true });
+  soundButton.addEventListener("click", () => { turnSoundOn().then(() => { if (soundIsOn() && !ringing) play(RINGING, false); }); });
+  // A browser may keep a page silent until it is touched: this is tried at once, and at every touch until it works.
+  for (const kind of ["pointerdown", "pointerup", "keydown"]) window.addEventListener(kind, () => { if (!soundIsOn()) turnSoundOn(); });
   tryButton.addEventListener("click", () => {
     turnSoundOn();
     trial = {
       id: "", is_trial: true, kind: "emergency", state: "ringing", route: "", name: words.trial, number: "", site: "",
-      zone: "", address: [], callback: "", started_at: Date.now() / 1000, location_sent: true, acknowledged_by: "",
+      zone: "", address: [], callback: "", started_at: now(), location_sent: true, acknowledged_by: "",
     };
     show();
   });
@@ -135,11 +169,11 @@
   // ---- the alert that fills the screen ----
 
   function wanted() {
-    const now = Date.now() / 1000;
+    const at = now();
     return [...calls.values()].filter((call) => {
       if (closed.has(call.id) || call.acknowledged_at) return false;
-      if (now - Math.max(call.started_at, call.changed_at) > ALERT_SECONDS) return false;
-      if (call.state === "ended" || call.state === "cancelled") return call.kind !== "test" && now - call.started_at < ALERT_SECONDS;
+      if (at - Math.max(call.started_at, call.changed_at) > ALERT_SECONDS) return false;
+      if (call.state === "ended" || call.state === "cancelled") return call.kind !== "test" && at - call.started_at < ALERT_SECONDS;
       return call.kind !== "test" || !OVER.has(call.state);
     }).sort((one, other) => (one.kind === "test") - (other.kind === "test") || (other.state === "failed") - (one.state === "failed") || other.started_at - one.started_at);
   }
@@ -149,18 +183,24 @@
     sessionStorage.setItem("live-closed", JSON.stringify([...closed].slice(-500)));
   }
 
+  const LONGEST_MS = 10000;
   async function acknowledge(list, button) {
     if (button) button.disabled = true;
+    const giveUp = new AbortController();
+    const due = window.setTimeout(() => giveUp.abort(), LONGEST_MS);
     try {
       const answer = await fetch("/live/acknowledge", {
         method: "POST",
+        signal: giveUp.signal,
         headers: { Accept: "application/json", "X-CSRF-Token": root.dataset.csrf },
         body: new URLSearchParams({ calls: list.map((call) => call.id).join(" ") }),
       });
       if (!answer.ok) throw new Error(String(answer.status));
     } catch (error) {
-      if (button) { button.disabled = false; button.textContent = words.failed_to_acknowledge; }
+      if (button) { button.disabled = false; button.textContent = words.failed_to_acknowledge; button.focus(); }
       return;
+    } finally {
+      window.clearTimeout(due);
     }
     rememberClosed(list.map((call) => call.id));
     show();
@@ -240,6 +280,11 @@
     const heading = element("h1", "", list.length > 1 ? `${title(call)} — ${fill(words.alert_many, { count: list.length })}` : title(call));
     heading.id = "alert-title";
     put(heading);
+    if (lostAt && !call.is_trial) put(element("p", "warning", words.lost_alert));
+    const silent = element("p", "warning", words.silent_alert);
+    silent.id = "alert-silent";
+    silent.hidden = soundIsOn();
+    put(silent);
     const where = element("div");
     where.id = "alert-where";
     const parts = finer(call);
@@ -260,7 +305,7 @@
     if (!call.is_trial) fact(facts, words.state, state(call));
     fact(facts, words.when, `${when(call.started_at)} · ${age(call)}`);
     put(facts);
-    if (call.callback_at) put(element("p", "warning", words.called_back));
+    if (call.callback_at) put(element("p", "warning", calledBack(call)));
     const picture = plan(call, "map");
     if (picture) put(picture);
     if (list.length > 1) {
@@ -312,6 +357,7 @@
     }
     text.append(element("p", "", `${words.callback}: ${call.callback || words.no_callback}`));
     text.append(element("p", "muted", `${state(call)} · ${when(call.started_at)}`));
+    if (call.callback_at) text.append(element("p", "small", calledBack(call)));
     text.append(element("p", "small", call.acknowledged_at ? fill(words.acknowledged, { by: call.acknowledged_by }) : words.not_acknowledged));
     const actions = element("div", "actions");
     if (mayAcknowledge && !call.acknowledged_at) actions.append(button("", "", words.acknowledge, (self) => acknowledge([call], self)));
@@ -327,6 +373,7 @@
     first.append(link);
     const last = element("td");
     last.append(element("span", `tag ${call.state === "failed" ? "bad" : call.state === "ended" || call.state === "answered" ? "good" : "plain"}`, state(call)));
+    if (call.callback_at) last.append(element("span", "small", ` ${calledBack(call)}`));
     if (call.acknowledged_at) last.append(element("span", "small muted", ` ${fill(words.acknowledged, { by: call.acknowledged_by })}`));
     line.append(first, element("td", "", (call.kind === "test" ? "933 · " : "") + who(call)), element("td", "", [place(call), ...finer(call)].filter(Boolean).join(", ")), last);
     return line;
@@ -380,7 +427,7 @@
       alertBox.replaceChildren();
       spoken = "";
       document.getElementById("live-say").textContent = "";
-      document.title = `${open.length ? `(${open.length}) ` : ""}edge911`;
+      document.title = `${lostAt ? `⚠ ${words.not_connected} · ` : ""}${open.length ? `(${open.length}) ` : ""}edge911`;
       if (shownId) document.getElementById("content").focus();
       shownId = "";
     }
@@ -390,6 +437,12 @@
   // In a storm the page is drawn a few times a second, not for each change.
   let due = 0;
   function showSoon() { if (!due) due = window.setTimeout(() => { due = 0; show(); }, calls.size > 50 ? 250 : 60); }
+
+  // A click beside the buttons takes the keyboard away from none of them.
+  alertBox.addEventListener("click", (event) => {
+    const first = alertBox.querySelector("button");
+    if (first && !event.target.closest("button, a, .others") && window.getSelection().isCollapsed) first.focus();
+  });
 
   window.addEventListener("keydown", (event) => {
     if (alertBox.hidden) return;
@@ -405,7 +458,31 @@
   // ---- the stream ----
 
   const stateTag = document.getElementById("live-state");
-  function connection(text, kind) { stateTag.textContent = text; stateTag.className = `tag ${kind}`; }
+  const lostBox = document.getElementById("live-lost");
+  const LOST_SHOWN_MS = 3000;
+  let saying = 0;
+  function connection(text, kind) { if (stateTag.textContent !== text) stateTag.textContent = text; stateTag.className = `tag ${kind}`; }
+
+  // Large and heard, unless it is back at once: who trusts an empty page believes that nobody called.
+  function lose() {
+    connection(words.lost, "bad");
+    if (lostAt || saying) return;
+    saying = window.setTimeout(() => {
+      saying = 0;
+      lostAt = now();
+      lostBox.textContent = fill(words.lost_since, { when: when(lostAt) });
+      lostBox.hidden = false;
+      if (soundIsOn() && !ringing) play(LOST, false);
+      show();
+    }, LOST_SHOWN_MS);
+  }
+
+  function found() {
+    window.clearTimeout(saying);
+    saying = lostAt = 0;
+    lostBox.hidden = true;
+    connection(words.connected, "good");
+  }
 
   const MOST_CALLS = 500;
   function forgetOld() {
@@ -415,27 +492,36 @@
     }
   }
 
-  const source = new EventSource("/live/events");
-  source.addEventListener("calls", (event) => {
-    calls.clear();
-    JSON.parse(event.data).forEach((call) => calls.set(call.id, call));
-    connection(words.connected, "good");
-    show();
-  });
-  source.addEventListener("call", (event) => {
-    const call = JSON.parse(event.data);
-    const known = calls.get(call.id);
+  liveCalls((kind, data) => {
+    if (kind === "lost") {
+      lose();
+      return;
+    }
+    if (kind === "ended") {
+      connection(words.signed_out, "bad");
+      window.location.assign("/login?next=/live");
+      return;
+    }
+    const said = JSON.parse(data);
+    if (kind === "alive") {
+      clockOff = said.now - Date.now() / 1000;
+      return;
+    }
+    if (kind === "calls") {
+      calls.clear();
+      said.forEach((call) => calls.set(call.id, call));
+      found();
+      show();
+      return;
+    }
+    const known = calls.get(said.id);
     // A call that fails after all is worth a second alert.
-    if (known && known.state !== "failed" && call.state === "failed") closed.delete(call.id);
-    calls.set(call.id, call);
+    if (known && known.state !== "failed" && said.state === "failed") closed.delete(said.id);
+    calls.set(said.id, said);
     forgetOld();
     showSoon();
   });
-  source.addEventListener("ended", () => { source.close(); connection(words.signed_out, "bad"); window.location.assign("/login?next=/live"); });
-  source.addEventListener("error", () => {
-    connection(words.lost, "bad");
-    if (source.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 3000 + Math.random() * 7000);
-  });
   window.setInterval(() => { if (!alertBox.hidden || calls.size) show(); }, 20000);
   showSound();
+  turnSoundOn();
 })();

@@ -16,13 +16,14 @@ from fastapi import Request
 from e911.record import CallIntent
 from router.console import evidence_page, live_feed, live_page
 from router.console.live_feed import Change, LiveFeed, Watcher
-from router.console.pages import visitor
+from router.console.pages import _visitor_without_database, visitor
 from router.console.problems import RequestProblem
 from router.console.readiness_page import Doctor
 from router.notices.confirmations import Requests
+from router.records.live_calls import MOST_CALLS
 from router.store.devices import upsert_devices
 from router.store.records import apply_events
-from router.store.users import Role, change_user
+from router.store.users import Role, change_user, end_session, remove_user, set_password_hash
 from tests.router.notice_events import intent
 from tests.support.console import AUTHOR, Browser, ConsoleWorld, Program, console_world
 
@@ -142,10 +143,10 @@ def test_a_database_that_answers_late_keeps_nobody_from_coming_or_leaving(
     feed, asked, go_on = feed_of(world), threading.Event(), threading.Event()
     look = LiveFeed._look
 
-    def late(*arguments: Any) -> Any:
+    def late(*arguments: Any, **options: Any) -> Any:
         asked.set()
         assert go_on.wait(60)
-        return look(*arguments)
+        return look(*arguments, **options)
 
     monkeypatch.setattr(LiveFeed, "_look", late)
 
@@ -168,8 +169,8 @@ def test_a_database_that_answers_late_keeps_nobody_from_coming_or_leaving(
 def test_a_stream_on_which_calls_flow_ends_with_the_login_and_with_a_change_of_its_sites(
     world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(live_page, "LOOK_AT_SESSION_SECONDS", 0.0)
-    monkeypatch.setattr(live_page, "KEEP_ALIVE_SECONDS", 60.0)
+    monkeypatch.setattr(live_page, "USED_SECONDS", 0.0)
+    monkeypatch.setattr(live_page, "ALIVE_SECONDS", 60.0)
     browser = world.browser("ada", "desk", ("hq",))
     request = request_of(world, browser)
 
@@ -191,7 +192,7 @@ def test_a_stream_on_which_calls_flow_ends_with_the_login_and_with_a_change_of_i
 
 
 def test_a_stream_goes_on_without_the_database(world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "LOOK_AT_SESSION_SECONDS", 0.0)
+    monkeypatch.setattr(live_page, "USED_SECONDS", 0.0)
     request = request_of(world, world.browser("ada", "desk"))
 
     async def listen() -> bytes:
@@ -438,3 +439,84 @@ def test_a_storm_of_another_node_is_shown_whole(world: ConsoleWorld) -> None:
             feed.leave(watcher)
 
     assert len(asyncio.run(watch())) == 250
+
+
+def test_who_watches_one_site_sees_its_calls_however_many_there_are_elsewhere(world: ConsoleWorld) -> None:
+    store(world, call("lab-1", site="lab"))
+    store(world, *(call(f"storm-{number:03d}", site="hq") for number in range(MOST_CALLS)))
+    feed = feed_of(world)
+
+    async def watch() -> list[str]:
+        watcher = feed.watch(asyncio.get_running_loop(), ("lab",))
+        try:
+            return [one["id"] for one in (await next_of(watcher))[1]]
+        finally:
+            feed.leave(watcher)
+
+    assert asyncio.run(watch()) == ["lab-1"]
+
+
+@pytest.mark.parametrize("what", ["removed", "logged-out", "other-sites", "password"])
+def test_an_idle_stream_ends_as_soon_as_its_login_does(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(live_feed, "LOGINS_SECONDS", 0.0)
+    browser = world.browser("ada", "desk", ("hq",))
+    request = request_of(world, browser)
+
+    async def listen() -> list[bytes]:
+        stream = await stream_of(request)
+        while not (await anext(stream)).startswith(b"event: calls"):
+            pass
+        with world.console.store.writing() as conn:
+            if what == "removed":
+                remove_user(conn, "ada", AUTHOR)
+            elif what == "password":
+                set_password_hash(conn, "ada", "another", AUTHOR)
+            elif what == "other-sites":
+                change_user(conn, "ada", AUTHOR, role=Role.DESK, sites=("lab",))
+            else:
+                end_session(conn, browser.http.cookies["edge911"])
+        return [chunk async for chunk in stream if not chunk.startswith(b"event: alive")]
+
+    chunks = asyncio.run(asyncio.wait_for(listen(), 60))
+    assert chunks == ([] if what == "other-sites" else [b"event: ended\ndata: {}\n\n"])
+
+
+def test_a_page_is_told_every_few_seconds_that_its_stream_lives_and_what_time_it_is(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_page, "ALIVE_SECONDS", 0.05)
+    request = request_of(world, world.browser("ada", "desk"))
+
+    async def listen() -> list[float]:
+        stream: Any = await stream_of(request)
+        found: list[float] = []
+        try:
+            async for chunk in stream:
+                found += [float(said) for said in re.findall(rb'event: alive\ndata: {"now": ([0-9.]+)}', chunk)]
+                if len(found) == 3:
+                    break
+        finally:
+            await stream.aclose()
+        return found
+
+    assert all(abs(said - time.time()) < 60 for said in asyncio.run(listen()))
+
+
+def test_the_page_and_its_stream_open_while_the_database_is_away_for_who_was_here_lately(world: ConsoleWorld) -> None:
+    desk, stranger = world.browser("ada", "desk"), world.browser()
+    assert desk.get("/live").status_code == 200
+    lose_database(world)
+    assert desk.get("/live").status_code == 200
+    assert stranger.get("/live").status_code == 303
+
+    async def listen() -> bytes:
+        request = request_of(world, desk)
+        response: Any = await live_page.live_events(request, _visitor_without_database(request))
+        try:
+            return bytes(await anext(response.body_iterator))
+        finally:
+            await response.body_iterator.aclose()
+
+    assert asyncio.run(listen()).startswith(b"retry:")

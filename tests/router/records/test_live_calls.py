@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from e911.record import CallFinished, CallOutcome, RouteOutcome
+from e911.record import CallbackEvent, CallbackOutcome, CallFinished, CallOutcome, RouteOutcome
 from router.notices.confirmations import Confirmation, Step
 from router.records.live_calls import MOST_CALLS, LiveCalls, LiveState
 from tests.router.notice_events import AT, ended, intent, refused, step, whole_call
@@ -104,3 +104,35 @@ def test_what_a_phone_calls_itself_turns_nothing_around_and_fills_no_page() -> N
     shown = call.as_document()["name"]
     assert shown.startswith("\ufffd555\ufffd\ufffd[2Jxxx")
     assert len(shown) < 250
+
+
+def test_a_storm_at_one_site_takes_no_place_from_another() -> None:
+    calls = LiveCalls()
+    calls.apply_all([replace(intent("lab-1"), site="lab"), replace(intent("lab-2"), site="lab")])
+    calls.apply_all([ended("lab-1"), CallFinished(id="lab-1", at=AT + 60, by="caller")])
+    calls.apply_all([intent(f"hq-{number}") for number in range(MOST_CALLS + 50)])
+    assert len(calls) == MOST_CALLS
+    assert {"lab-1", "lab-2"} <= {call.id for call in calls.all()}
+    assert calls.get("hq-0") is None
+
+
+def test_somebody_who_calls_back_is_shown_and_what_became_of_it() -> None:
+    calls = LiveCalls()
+    calls.apply_all([intent("c1"), ended("c1"), CallFinished(id="c1", at=AT + 60, by="caller")])
+    seen = []
+    for seconds, outcome in ((90, "received"), (91, "ringing"), (120, "no-answer"), (121, "failed")):
+        event = CallbackEvent(
+            id="c1",
+            at=AT + seconds,
+            node="hq-1",
+            callback="b1",
+            number="+12125550191",
+            caller="+12125550111",
+            trunk="carrier",
+            outcome=CallbackOutcome(outcome),
+        )
+        changed = calls.apply(event)
+        assert changed is not None
+        seen.append((changed.callback_at, changed.callback_outcome))
+        assert calls.apply(event) is None, "the same once more"
+    assert seen == [(AT + 90, word) for word in ("received", "ringing", "no-answer", "failed")]
