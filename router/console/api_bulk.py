@@ -39,7 +39,10 @@ _BODY = {
     }
 }
 _WIREMAP_BODY = {"requestBody": {"required": True, "content": {_CSV: _AS_CSV, _YAML[0]: _AS_YAML}}}
-_WRONG: dict[int | str, dict[str, Any]] = {422: {"description": "`errors` names each; none stored"}}
+_WRONG: dict[int | str, dict[str, Any]] = {
+    415: {"description": "Content-Type is none of these"},
+    422: {"description": "`errors` names each; none stored"},
+}
 
 
 async def _body(request: Request) -> bytes:

@@ -61,7 +61,7 @@ def list_users(caller: Annotated[Caller, Depends(_ADMIN)]) -> Response:
     return JSONResponse({"users": found})
 
 
-@endpoints.put("/users/{name}", openapi_extra=_USER)
+@endpoints.put("/users/{name}", openapi_extra=_USER, responses={201: {"description": "a new user"}})
 def put_user(caller: Annotated[Caller, Depends(_ADMIN)], name: str, body: Json) -> Response:
     """Add a user, or give one another role, other sites, another password; what is not given stays."""
     _only(body, "role", "sites", "password")

@@ -44,7 +44,7 @@ def audit_page(
     page: Annotated[Page, Depends(page_for(Role.ENGINEER))],
     q: Annotated[str, Query(max_length=200)] = "",
     subject: Annotated[str, Query(max_length=300)] = "",
-    before_id: Annotated[int | None, Query(ge=0)] = None,
+    before_id: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> Response:
     """Who changed what, newest first."""
     with page.console.store.reading() as conn:
@@ -66,7 +66,7 @@ def list_changes(
     caller: Annotated[Caller, Depends(caller_for(TokenRole.READ))],
     q: Annotated[str, Query(max_length=200, description="text in who, subject or values")] = "",
     subject: Annotated[str, Query(max_length=300, description="of this subject only: device:4012")] = "",
-    before_id: Annotated[int | None, Query(ge=0, description="go on where a page ended")] = None,
+    before_id: Annotated[int | None, Query(ge=0, lt=2**63, description="go on where a page ended")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="most rows of a page")] = 100,
 ) -> AuditPage:
     """The audit trail: who changed what, when, from what to what; newest first."""

@@ -3,11 +3,33 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi.responses import JSONResponse, Response
 
 MEDIA_TYPE = "application/problem+json"
+_TEXT: Final = {"type": "string"}
+PROBLEM_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "what went wrong (RFC 9457)",
+    "required": ["type", "title", "status", "reason"],
+    "properties": {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "reason": {"type": "string", "description": "its name, which stays the same: see docs/reasons.md"},
+        "detail": {"type": "string", "description": "what, and what would be right"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": _TEXT, "message": _TEXT, "remedy": _TEXT},
+            },
+        },
+    },
+}
+"""The same for the contract."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,13 +86,15 @@ def list_all(caller: Annotated[Caller, Depends(caller_for(TokenRole.READ))], lim
     return JSONResponse({"tests": [asdict(test) for test in found]})
 
 
-@endpoints.post("/self-tests", status_code=202)
+@endpoints.post(
+    "/self-tests", status_code=202, responses={404: {"description": "no such site or route, or not yours"}}
+)
 def place(caller: Annotated[Caller, Depends(caller_for(TokenRole.WRITE))], site: str, route: str) -> Response:
     """Place a test call now; it is in the list while it runs, and when it has ended."""
     caller.need_site(site)
     if not _is_route(caller.console, site, route):
         raise RequestProblem(404, "not-found", "no E911 route of that name serves that site")
-    _place(caller.console, caller.author.who, site, route)
+    _place(caller.console, caller.author.who, site, route, via=caller.author.via)
     return JSONResponse({"site": site, "route": route}, 202)
 
 
@@ -100,13 +102,13 @@ def _is_route(console: Console, site: str, route: str) -> bool:
     return any(one.id == site and name == route for one, name in routes_of(console.config, [site]))
 
 
-def _place(console: Console, by: str, site: str, route: str) -> None:
+def _place(console: Console, by: str, site: str, route: str, *, via: str = "console") -> None:
     """In a process of its own: this one has pages to serve. Raises RequestProblem 429."""
     wait = console.rates.contact_test.take(f"self-test {by}")
     if wait:
         raise RequestProblem(429, "too-many-requests", "wait a moment", headers={"Retry-After": str(int(wait) + 1)})
     with console.store.writing() as conn:
-        record_change(conn, by, "test", f"route:{route}", None, {"site": site}, via="console")
+        record_change(conn, by, "test", f"route:{route}", None, {"site": site}, via=via)
     command = "from router.cli import main; main()"
     arguments = ["self-test", "run", "--site", site, "--route", route, "--by", by, "-c", str(console.loaded.files[0])]
 

@@ -24,11 +24,10 @@ from router.store.devices import Value, columns_of, get_device, mark_devices, up
 
 FIELDS = ("country", "house_number", "street", "unit", "floor", "city", "state", "postal_code", "additional")
 """What is asked for, in the order of the form."""
-_CLEARED = (
-    *("zone", "elin_zone", "county", "pre_directional", "street_suffix", "post_directional"),
-    *("house_number_suffix", "building", "room", "landmark"),
-)
+_CLEARED = ("zone", "elin_zone", "county", "house_number_suffix", "building", "room", "landmark")
 """What was true of the place before, and is not of another. The site stays: its people are told of 911 calls."""
+_STREET = ("pre_directional", "street", "street_suffix", "post_directional")
+"""One field of the form."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -78,9 +77,8 @@ def _read(page: Page, given: dict[str, str]) -> tuple[dict[str, Value], list[str
 
 def _on_file(device: Device) -> dict[str, str]:
     """What is on file, as the form asks for it: a street with its suffix and directionals in one field."""
-    civic = device.civic
-    street = (civic.pre_directional, civic.street, civic.street_suffix, civic.post_directional)
-    found = {name: str(getattr(civic, name)) for name in FIELDS}
+    found = {name: str(getattr(device.civic, name)) for name in FIELDS}
+    street = (getattr(device.civic, name) for name in _STREET)
     return {**found, "street": " ".join(filter(None, street))}
 
 
@@ -88,13 +86,18 @@ def _keep(page: Page, device: Device, values: dict[str, Value]) -> Device:
     """Store and confirm; the parts of an address that stays the same are left as they are."""
     now = time.time()
     row: dict[str, Value] = {"device": device.device, "confirmed_at": float(int(now)), "confirmed_by": "self-service"}
-    if _on_file(device) != values:
+    on_file = _on_file(device)
+    if on_file != values:
         row |= {**values, **dict.fromkeys(_CLEARED, ""), "latitude": None, "longitude": None}
+        if on_file["street"] == values["street"]:  # another house of it: its suffix stays in a column of its own
+            del row["street"]
+        else:
+            row |= {name: "" for name in _STREET if name != "street"}
     if 0 < device.expires_at <= now:
         row["expires_at"] = None
     with page.console.store.writing() as conn:
         before = get_device(conn, device.device) or device
-        upsert_devices(conn, [row], now=now, by="self-service")
+        upsert_devices(conn, [row], now=now, by="self-service", via="self-service")
         mark_devices(conn, {device.device: {"acknowledged_at": now, "unconfirmed": ""}}, None)
         after = get_device(conn, device.device) or before
         old, new = differences(columns_of(before), columns_of(after))

@@ -1,5 +1,6 @@
 """The REST API: devices one by one and many at once, tokens, and what must not be had with them."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -324,6 +325,43 @@ def test_the_contract_names_every_column_and_its_page_needs_no_internet(here: Co
     assert "/api/v1/devices/{device}" in page
     assert "//cdn" not in page
     assert 'src="http' not in page
+
+
+def test_the_contract_names_what_each_operation_answers(here: ConsoleWorld) -> None:
+    contract = here.browser().get("/api/openapi.json").json()
+    problem = contract["components"]["schemas"]["Problem"]
+    tried = set()
+    programs = {role: here.program(role) for role in ("read", "write", "admin")}
+    bodies: tuple[Any, ...] = (
+        b"",
+        b"{",
+        b'{"nonsense": 1}',
+        b'{"name": "x"}',
+        b'{"password": "correct horse battery"}',
+    )
+    for path, operations in contract["paths"].items():
+        for method, operation in operations.items():
+            named = path.removeprefix("/api/v1").replace("{row}", "001b2c3d4e50").replace("{name}", "bob")
+            named = re.sub(r"\{\w+\}", "4012", named)
+            given = {
+                parameter["name"]: "9" * 25
+                for parameter in operation.get("parameters", ())
+                if parameter["in"] == "query"
+            }
+            for role, program in programs.items():
+                for body in bodies if "requestBody" in operation else bodies[:1]:
+                    for query in ({}, given):
+                        headers = {"Content-Type": "application/json"} if body else {}
+                        answer = program(method.upper(), named, content=body, params=query, headers=headers)
+                        where = f"{role} {method} {path} {body!r} {query}: {answer.status_code}"
+                        documented = operation["responses"].get(str(answer.status_code))
+                        assert documented is not None, where
+                        if answer.status_code >= 400:
+                            assert answer.headers["content-type"] in documented["content"], where
+                            assert set(problem["required"]) <= set(answer.json()) <= set(problem["properties"]), where
+                        tried.add(answer.status_code)
+            assert {"401", "403", "429", "503"} <= set(operation["responses"])
+    assert tried >= {200, 201, 204, 400, 403, 404, 415, 422}
 
 
 def test_users_and_tokens_by_an_admin_token(world: ConsoleWorld) -> None:

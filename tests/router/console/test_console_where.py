@@ -74,7 +74,8 @@ def test_the_address_given_is_kept_confirmed_and_in_the_audit_trail(world: Conso
     assert device.confirmed_at >= int(before)
     assert device.acknowledged_at >= before
     with world.console.store.reading() as conn:
-        row = audit_rows(conn, subject="device:4150")[0]
+        row, change = audit_rows(conn, subject="device:4150")[:2]
+    assert (change.via, change.after["city"]) == ("self-service", "Montréal")
     assert (row.via, row.action, row.before["city"], row.after["city"]) == (
         "self-service",
         "confirm-location",
@@ -92,6 +93,14 @@ def test_the_same_address_is_confirmed_and_left_as_it_is(world: ConsoleWorld) ->
     device = stored(world)
     assert (device.civic, device.zone, device.unconfirmed) == (old, "hq-1", "")
     assert device.confirmed_at > 100.0
+
+
+def test_another_house_of_the_street_keeps_the_suffix_where_providers_look_for_it(world: ConsoleWorld) -> None:
+    there = {**ADDRESS, "country": "US", "state": "NY", "city": "Albany", "house_number": "7", "street": "Lake AVE"}
+    answer = world.browser().submit(path(world), **{**there, "postal_code": "12207", "unit": ""})
+    assert answer.status_code == 200
+    civic = stored(world).civic
+    assert (civic.house_number, civic.street, civic.street_suffix) == ("7", "Lake", "AVE")
 
 
 @pytest.mark.parametrize(
