@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from e911.dispatchable import civic_problems
 from e911.location import CivicAddress, Device
 from e911.notice import address_lines
-from e911.postal import PROVINCES, US_STATES
+from e911.postal import PROVINCES, US_STATES, normal_postal_code
 from router.console.pages import Form, Page, visitor, visitor_form
 from router.console.problems import RequestProblem
 from router.locations.location_cells import cell_value
@@ -72,6 +72,8 @@ def _read(page: Page, given: dict[str, str]) -> tuple[dict[str, Value], list[str
         except ValueError as error:
             label = page.say(f"where.{name}")
             problems.append(f"{label}: " + page.say("where.problem.unreadable", what=str(error)))
+    country, postal_code = str(values.get("country") or ""), str(values.get("postal_code") or "")
+    values["postal_code"] = normal_postal_code(country, postal_code) or postal_code  # nobody else looks at it again
     return values, problems
 
 

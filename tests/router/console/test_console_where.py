@@ -60,10 +60,11 @@ def test_the_address_given_is_kept_confirmed_and_in_the_audit_trail(world: Conso
     assert "Nora&#39;s &lt;b&gt;" in page
     assert 'value="Lake AVE"' in page
     before = time.time()
-    answer = browser.submit(path(world), **ADDRESS)
+    answer = browser.submit(path(world), **{**ADDRESS, "postal_code": "h3b2y5"})
     assert answer.status_code == 200
     assert "1200" in answer.text
     device = stored(world)
+    assert device.civic.postal_code == "H3B 2Y5"
     assert (device.civic.street, device.civic.street_suffix, device.civic.city) == (
         "rue Exemple Ouest",
         "",
