@@ -42,6 +42,8 @@ class SipReceiver:
     """Our address in From; empty: edge911 at the address we send from."""
     proxy: str = ""
     """HOST[:PORT] to send to in place of the host of the URI."""
+    route: str = ""
+    """Route value to send with; never from a URL."""
     repeat: int = 10
     """So often a call says its text before it ends by itself."""
     ring: float = 45.0

@@ -195,7 +195,7 @@ class App:
             (1, "writing to the journal", self.router.write_waiting),
             (1, "writing the log", self.logs.render),
             (10, "looking at limits", self._look_at_limits),
-            (10, "counting notes of phones that were lost", self.router.phones.count_lost),
+            (10, "noting where phones are still", lambda: self.router.phones.look(self.router.now())),
             (10, "looking whether references are answered", self._look_at_references),
             (600, "looking at the sizes of messages", lambda: warn_of_sizes(near_limits, self._sizes_said)),
             (5, "looking for callers that were blocked by hand", self.blocks.look),

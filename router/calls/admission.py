@@ -12,7 +12,7 @@ from sip.errors import Reason, RemoteError
 from sip.flow import UNCERTIFIED, Flow
 from sip.forgiving import meant_cseq, says_one_thing
 from sip.message import Request
-from sip.routing import strictly_routed_uri
+from sip.routing import process_routes, strictly_routed_uri
 
 if TYPE_CHECKING:
     from router.calls.dispatch import CallRouter
@@ -73,7 +73,11 @@ class Admission:
             flow,
             source,
             draining=router.draining,
-            has_token=lambda request: router.has_token(request) or router.dialogs.is_from(request, flow.host),
+            has_token=lambda request: (
+                router.has_token(request)
+                or router.dialogs.is_from(request, flow.host)
+                or self._is_own_message(request, flow)
+            ),
             is_own_test=lambda request: asked_by(router.key, request, router.clock()) is not None,
             note_refused=lambda kind: router.emergency.note_refused(request, flow.host, source, kind),
         )
@@ -87,6 +91,18 @@ class Admission:
                 router.edge.shun(flow, SHUNNED_SECONDS)
             return RemoteError(Reason.SOURCE_NOT_LISTED, 0, "too many of them to answer")
         return error
+
+    def _is_own_message(self, request: Request, flow: Flow) -> bool:
+        """A MESSAGE of the process beside this one to a phone that registered through us: from this machine, whose
+        address may be in no network, and with the flow token that only registrars are told."""
+        router = self.router
+        if request.method != b"MESSAGE" or not request.has("route") or not router.points.is_local(flow.host):
+            return False
+        try:
+            own = process_routes(request, router.next_hops.is_own).own
+        except RemoteError:
+            return False
+        return bool(own) and router.paths.tokens.read(own[-1].user) is not None
 
     def _restriction(self, request: Request, flow: Flow, source: Source) -> RemoteError | None:
         """Why a new ordinary request is not served although its source is: too much of everything, or of it."""

@@ -4,10 +4,14 @@ import logging
 from collections.abc import Callable
 from urllib.parse import quote
 
+from config.channel_urls import SipReceiver
 from config.schema import Config
 from router.locations.phone_keeper import Invitation, invitation_text
+from router.notices.outbox import Attempt
 from router.notices.receivers.job import Job
 from router.notices.receivers.ways import Ways
+from sip.errors import RemoteError
+from sip.uri import parse_sip_uri
 
 log = logging.getLogger("edge911.phones")
 
@@ -31,16 +35,15 @@ class Invitations:
                 if self._ways is None:
                     self._ways = Ways(config.node, lambda _token, _key: None)
                 self._ways.prepare([url])
-                attempt = self._ways.open(url).send(
-                    Job(
-                        token=("", invitation.device.device, way, 0),
-                        url=url,
-                        subject=subject,
-                        body=body,
-                        notify_type="info",
-                        language=invitation.device.language or "en",
-                    )
+                job = Job(
+                    token=("", invitation.device.device, way, 0),
+                    url=url,
+                    subject=subject,
+                    body=body,
+                    notify_type="info",
+                    language=invitation.device.language or "en",
                 )
+                attempt = _sent(self._ways, job, through_us(invitation) if way == "message" else None)
             except Exception as error:
                 self._say("location-link-not-sent", invitation, way, type(error).__name__, str(error))
                 continue
@@ -58,6 +61,29 @@ class Invitations:
         fields = {"device": invitation.device.device, "way": way, "reason": reason, "detail": words}
         level = logging.INFO if event == "location-link-sent" else logging.WARNING
         log.log(level, event, extra={"event_fields": fields})
+
+
+def _sent(ways: Ways, job: Job, receiver: SipReceiver | None) -> Attempt:
+    """By the way through us where there is one, and past us where we did not let it through."""
+    if receiver is not None:
+        attempt = ways.open_phone(receiver).send(job)
+        if attempt.delivered or attempt.reason == "timeout":
+            return attempt
+    return ways.open(job.url).send(job)
+
+
+def through_us(invitation: Invitation) -> SipReceiver | None:
+    """The phone as it is reached through the call process, by the flow it registered by; None where that is not
+    known. Behind a NAT nothing else reaches it, and many phones listen to nobody but whom they registered with."""
+    if not (invitation.contact and invitation.route and invitation.proxy):
+        return None
+    uri = invitation.contact.encode()
+    try:
+        return SipReceiver(
+            uri=uri, parsed=parse_sip_uri(uri), is_call=False, route=invitation.route, proxy=invitation.proxy
+        )
+    except RemoteError:
+        return None
 
 
 def urls_for(config: Config, invitation: Invitation) -> list[tuple[str, str]]:

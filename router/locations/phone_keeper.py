@@ -49,6 +49,12 @@ class Invitation:
     address: str
     """HOST:PORT the phone registered from; empty where a PBX hides it."""
     transport: str
+    contact: str = ""
+    """The phone's own URI; empty where nothing is known of a way through us."""
+    route: str = ""
+    """A Route value with which the call process sends a request on to the phone."""
+    proxy: str = ""
+    """HOST:PORT and transport at which it takes such a request."""
 
 
 Invite = Callable[[Invitation], None]
@@ -142,6 +148,7 @@ class PhoneKeeper(threading.Thread):
                 url=link_to(base, secret, device, now + policy.link_days * DAY),
                 address=str(note.get("address", "")) if note.get("is_direct") else "",
                 transport=str(note.get("transport", "udp")),
+                **{name: str(note.get(name, "")) for name in ("contact", "route", "proxy")},
             )
         keep_network(conn, row)
         return invitation

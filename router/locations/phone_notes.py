@@ -7,7 +7,8 @@ request.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ import orjson
 from e911.location import Device, DeviceKind, LocationSource
 from e911.numbers import canonical_user, dialled
 from router.dialogs.bindings import is_bound
+from router.dialogs.path import Paths
 from router.emergency.caller_identity import identify
 from router.journal.queued_lines import QueuedLines
 from router.locating.hardware import hardware_address
@@ -27,7 +29,7 @@ from sip.errors import Reason, RemoteError
 from sip.flow import Flow
 from sip.headers import parse_name_addr
 from sip.message import Request, Response
-from sip.uri import parse_sip_uri
+from sip.uri import bracketed, parse_sip_uri
 
 if TYPE_CHECKING:
     from router.calls.dispatch import CallRouter
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 AGAIN_AFTER: Final = 300.0
 """Seconds until the same phone is looked at again."""
 MOVED_AFTER: Final = 60.0
-"""Seconds until a phone that is back on another network is looked at again: one user may have two phones."""
+"""Seconds between two notes of a phone on one network where it was on another between: one user may have two phones.
+Where it still is there then, it is noted: it may not register again for an hour."""
 MOST_PHONES: Final = 50_000
 """Phones remembered; beyond them all are forgotten, and noted again when they are seen."""
 NOTES_A_SECOND: Final = 50
@@ -58,6 +61,8 @@ class PhoneNotes:
         self._next: dict[tuple[str, bytes], float] = {}
         self._registered: dict[tuple[bytes, bytes], tuple[str, float]] = {}
         """By address of record and network, and for the record alone: the network noted, and when."""
+        self._held: dict[bytes, tuple[float, str, Callable[[], None]]] = {}
+        """By address of record: when it is noted on which network, unless it is seen on another before."""
         self._lost = (0, 0)
         self._second = 0
         self._written = 0
@@ -84,8 +89,16 @@ class PhoneNotes:
         except Exception:
             self.router.on_fault("noting where a phone registered")
 
-    def count_lost(self) -> None:
-        """Count what the writing thread could not write, or deleted unread. Once in a second."""
+    def look(self, now: float) -> None:
+        """Note who is where still, and count what the writing thread could not write, or deleted unread. Once in a
+        second."""
+        for record in [record for record, (due, _, _) in self._held.items() if due <= now]:
+            _, network, write = self._held.pop(record)
+            self._remember(record, network, now)
+            write()
+        self._count_lost()
+
+    def _count_lost(self) -> None:
         writer = self._writer
         if writer is None or (writer.not_written, writer.outgrown) == self._lost:
             return
@@ -133,26 +146,29 @@ class PhoneNotes:
         if device is None or not (device.site or device.point or device.civic.has_street_address):
             return
         address = self._address(request, source, flow)
-        if not address or not is_bound(request, response):
+        if not address or not is_bound(request, response, address):
             return
-        if self._is_moving_turn(request, network_name(address), now):
-            self._write("moving", request, source, flow, address, device)
+        record, network = _address_of(request), network_name(address)
+        write = partial(self._write, "moving", request, source, flow, address, device)
+        self._held.pop(record, None)
+        last, at = self._seen(record, network)
+        due = at + (AGAIN_AFTER if network == last else MOVED_AFTER)
+        if due <= now:
+            self._remember(record, network, now)
+            write()
+        elif network != last and len(self._held) < MOST_PHONES:
+            self._held[record] = due, network, write
 
-    def _is_moving_turn(self, request: Request, network: str, now: float) -> bool:
-        """True on another network than the one noted last, and on the same one every AGAIN_AFTER seconds: who is back
-        within minutes may not register again for an hour."""
-        record = _address_of(request)
+    def _seen(self, record: bytes, network: str) -> tuple[str, float]:
+        """The network that a phone was noted on last, and when it was noted on this one."""
         last = self._registered.get((record, b""), (network, 0.0))[0]
-        key = record, network.encode()
-        if key in self._registered and now < self._registered[key][1] + (
-            AGAIN_AFTER if network == last else MOVED_AFTER
-        ):
-            return False
+        return last, self._registered.get((record, network.encode()), (network, -AGAIN_AFTER))[1]
+
+    def _remember(self, record: bytes, network: str, now: float) -> None:
         if len(self._registered) >= MOST_PHONES:
             self._registered.clear()
         if len(record) <= _LONGEST:
-            self._registered[key] = self._registered[record, b""] = network, now
-        return True
+            self._registered[record, network.encode()] = self._registered[record, b""] = network, now
 
     def _address(self, request: Request, source: Source, flow: Flow) -> str:
         """The phone's own address; empty where a PBX in between hides it."""
@@ -196,7 +212,7 @@ class PhoneNotes:
             return
         self._written += 1
         user, host = _who(request, source)
-        values: Mapping[str, Any] = {
+        values: dict[str, Any] = {
             "kind": kind,
             "at": at,
             "phone": f"{canonical_user(user)}@{host.lower()}" if host else canonical_user(user),
@@ -209,6 +225,8 @@ class PhoneNotes:
             "is_direct": not source.is_trunk_address,
             "node": self.router.node,
         }
+        if kind == "moving" and not source.is_trunk_address:
+            values |= way_to_phone(self.router.paths, request, flow)
         is_named = user and user.lower() != "anonymous"
         if is_named and not self._writer.put(orjson.dumps(values, default=str) + b"\n"):
             self.router.counts["phone_notes_not_queued"] += 1
@@ -224,6 +242,24 @@ def _who(request: Request, source: Source) -> tuple[str, str]:
         return printable(uri.user.decode("utf-8", "replace"))[:_LONGEST], printable(uri.host)[:_LONGEST]
     identity, _ = identify(request, source)
     return printable(identity.user)[:_LONGEST], printable(identity.host)[:_LONGEST]
+
+
+def way_to_phone(paths: Paths, request: Request, flow: Flow) -> dict[str, str]:
+    """How a process beside ours sends to the phone that a REGISTER is of: through us, as its registrar does, by the
+    flow that the phone keeps open, for a NAT lets nobody else in. Contact, Route, and where we listen; empty where we
+    have no point for that, or the Contact is no SIP URI."""
+    point = next((point for name in ("udp", "tcp") for point in paths.points.points if point.transport == name), None)
+    try:
+        uri = parse_name_addr(next(iter(request.values("contact")), b"")).uri
+        parse_sip_uri(uri)
+    except RemoteError:
+        return {}
+    if point is None:
+        return {}
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(point.host, point.host)
+    proxy = f"{bracketed(host)}:{point.port};transport={point.transport}"
+    route = f"<sip:{paths.tokens.make(flow).decode()}@{proxy};lr>"
+    return {"contact": uri.decode("utf-8", "replace"), "route": route, "proxy": proxy}
 
 
 def _is_turn(turns: dict[tuple[str, bytes], float], request: Request, flow: Flow, now: float) -> bool:

@@ -78,6 +78,10 @@ class ListeningPoints:
             return True
         return port in self._wildcard_ports and self._addresses.is_ours(host)
 
+    def is_local(self, host: str) -> bool:
+        """True where an address is one of this machine's."""
+        return self._addresses.is_ours(host)
+
     def find(self, transport: str, host: str, port: int) -> ListeningPoint | None:
         """The point with this very address, as bound or as advertised; a wildcard's where it covers it."""
         for point in self.points:

@@ -166,7 +166,9 @@ class SipAgent:
 
     async def _message(self, receiver: SipReceiver, text: str) -> Attempt:
         body = _cut(text, MESSAGE_BYTES)
-        lines = (b"Content-Type: text/plain;charset=UTF-8",)
+        lines = [b"Content-Type: text/plain;charset=UTF-8"]
+        if receiver.route:
+            lines.insert(0, b"Route: " + receiver.route.encode())
         try:
             async with asyncio.timeout(MESSAGE_SECONDS):
                 way = await self.reach(receiver)

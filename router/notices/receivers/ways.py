@@ -61,6 +61,10 @@ class Ways:
         agent, calls = self._phones()
         return _CallWay(calls, receiver) if receiver.is_call else _MessageWay(agent, receiver)
 
+    def open_phone(self, receiver: SipReceiver) -> Way:
+        """The way to a phone that is sent messages."""
+        return _MessageWay(self._phones()[0], receiver)
+
     def patience(self, url: str) -> float:
         """Seconds that an attempt may take at least before it counts as failed: a phone may ring for long."""
         if not is_sip_call(url):

@@ -18,7 +18,7 @@ from config.schema import Config
 from e911.location import CivicAddress, Device, DeviceKind
 from router.journal.queued_lines import QueuedLines
 from router.journal.segments import START, LineReader, LineWriter
-from router.locations.invitations import urls_for
+from router.locations.invitations import through_us, urls_for
 from router.locations.phone_keeper import Invitation, PhoneKeeper
 from router.locations.phone_notes import AGAIN_AFTER, DIRECTORY, NOTES_A_SECOND, PhoneNotes, network_name
 from router.store.devices import get_device, upsert_devices
@@ -174,6 +174,72 @@ def test_who_is_back_on_another_network_within_minutes_is_noted_again(tmp_path: 
     assert moves(tmp_path) == seen[:3], "and on the same network not before five minutes are over"
 
 
+def test_who_is_on_a_network_and_back_within_a_minute_is_noted_there(tmp_path: Path) -> None:
+    """It may not register again for an hour, and would be believed to be where it was for a moment."""
+    world = world_of(tmp_path, NORA)
+    elsewhere = ("10.9.9.9", 5060)
+
+    def registers(number: int, source: tuple[str, int]) -> None:
+        sent = one(world.receive(register("4150", source=source, number=number), source), "REGISTER")
+        world.receive(registrar(sent, 200, f"<sip:4150@{source[0]}:{source[1]}>;expires=3600"), sent.to)
+
+    def seen(*sources: tuple[str, int]) -> bool:
+        world.router.phones.look(world.router.now())
+        return moves(tmp_path) == [("4150", f"{host}:{port}") for host, port in sources]
+
+    for number, source in enumerate((elsewhere, PHONE, elsewhere), 1):
+        registers(number, source)
+        world.advance(2)
+    assert seen(elsewhere, PHONE), "two phones of one user that register in turn are no news each time"
+    world.advance(60)
+    assert seen(elsewhere, PHONE, elsewhere)
+    world.advance(600)
+    assert seen(elsewhere, PHONE, elsewhere)
+    registers(4, PHONE)
+    world.advance(2)
+    registers(5, elsewhere)
+    world.advance(2)
+    registers(6, PHONE)
+    world.advance(2)
+    registers(7, elsewhere)
+    assert seen(elsewhere, PHONE, elsewhere, PHONE, elsewhere)
+    world.advance(120)
+    assert seen(elsewhere, PHONE, elsewhere, PHONE, elsewhere), "in the end it is where it was noted last"
+
+
+def test_a_registrar_that_lists_the_address_behind_the_nat_took_the_phone(tmp_path: Path) -> None:
+    world = world_of(tmp_path, NORA)
+    raw = register("4150").replace(b"Contact: <sip:4150@10.1.3.7:5060>", b"Contact: <sip:4150@192.168.1.9:5060>")
+    sent = one(world.receive(raw), "REGISTER")
+    world.receive(registrar(sent, 200, f"<sip:4150@{PHONE[0]}:{PHONE[1]}>;expires=60"), sent.to)
+    assert moves(tmp_path) == [("4150", f"{PHONE[0]}:{PHONE[1]}")]
+    (note,) = [one for one in notes(tmp_path) if one["kind"] == "moving"]
+    assert note["contact"] == "sip:4150@192.168.1.9:5060"
+    to_phone = MESSAGE.format(contact=note["contact"], route=note["route"]).encode()
+    assert one(world.receive(to_phone, ("198.51.100.77", 40_000)), 403)
+    carried = one(world.receive(to_phone, ("127.0.0.1", 40_000)), "MESSAGE", PHONE)
+    assert carried.message.raw.startswith(b"MESSAGE sip:4150@192.168.1.9:5060 SIP/2.0\r\n")
+    forged = to_phone.replace(b"Route: <sip:", b"Route: <sip:A").replace(b"m1", b"m2")
+    assert one(world.receive(forged, ("127.0.0.1", 40_000)), 403)
+
+
+MESSAGE = "\r\n".join(
+    (
+        "MESSAGE {contact} SIP/2.0",
+        "Via: SIP/2.0/UDP 10.0.0.1:40000;branch=z9hG4bKm1",
+        "Max-Forwards: 70",
+        "Route: {route}",
+        "From: <sip:edge911@10.0.0.1>;tag=m1",
+        "To: <{contact}>",
+        "Call-ID: m1",
+        "CSeq: 1 MESSAGE",
+        "Content-Length: 0",
+        "",
+        "",
+    )
+)
+
+
 def test_a_registrar_of_the_strangers_own_says_nothing(tmp_path: Path) -> None:
     world = world_of(tmp_path, NORA)
     raw = register("4150", source=STRANGER).replace(b"sip:pbx.example.com SIP", b"sip:10.66.6.7:5060 SIP")
@@ -237,8 +303,8 @@ def test_a_disk_that_takes_nothing_costs_counted_notes_only(tmp_path: Path) -> N
     world = world_of(tmp_path)
     assert of(world.receive(invite(user="4197")), "INVITE")
     assert notes(tmp_path) == []
-    world.router.phones.count_lost()
-    world.router.phones.count_lost()
+    world.router.phones.look(world.router.now())
+    world.router.phones.look(world.router.now())
     assert world.router.counts["phone_notes_not_written"] == 1
 
 
@@ -377,6 +443,12 @@ def test_a_phone_behind_a_pbx_is_told_by_mail_alone(keeper: Keeper) -> None:
         ("mail", "mailto://smtp.example.com?from=edge@example.com&to=n%40example.com"),
     ]
     assert urls_for(keeper.config, keeper.sent[0])[1:] == []
+    assert through_us(keeper.sent[0]) is None
+    ways = {"contact": "sip:4150@192.168.1.9", "route": "<sip:token@127.0.0.1:5060;lr>", "proxy": "127.0.0.1:5060"}
+    keeper.see("203.0.113.0/24", 90_000.0, **ways)
+    receiver = through_us(keeper.sent[1])
+    assert receiver is not None
+    assert (receiver.uri.decode(), receiver.route, receiver.proxy) == tuple(ways.values())
 
 
 def test_a_phone_given_a_location_leaves_the_list_whatever_name_it_is_given_by(keeper: Keeper) -> None:
