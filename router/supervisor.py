@@ -29,7 +29,9 @@ START_SILENT_SECONDS = 120.0
 CALLS_SILENT_SECONDS = 10.0
 """So long the call process may give no sign of life (it gives one a second) before it counts as hung. A phone goes on
 sending its INVITE for 32 s: time enough for a new process to take it."""
-NOTICES_SILENT_SECONDS = 60.0
+NOTICES_SILENT_SECONDS = 30.0
+"""Nobody is told of a call meanwhile. A new process finds what is owed in the journal and in the notice log."""
+EXPORT_SILENT_SECONDS = 60.0
 REFERENCES_SILENT_SECONDS = 30.0
 SELF_TEST_SILENT_SECONDS = 240.0
 """A test call may take so long that shows no sign of life."""
@@ -318,7 +320,7 @@ def main() -> int:
         Child(
             "trace",
             [*python, "router.trace.export", "--config", options.config, "--parent", parent],
-            silent_seconds=NOTICES_SILENT_SECONDS,
+            silent_seconds=EXPORT_SILENT_SECONDS,
             wanted=options.trace,
             may_end=True,
         ),

@@ -93,7 +93,13 @@ class Intake:
             self._open(call, line.encode())
         for data in self.restored.watches:
             with suppress(KeyError, TypeError, ValueError):  # one of another version: its call was told all the same
-                self.watches.begin(watch_from(data))
+                watch = watch_from(data)
+                # The clock may have been set back meanwhile: nobody waits for longer than if it had begun now.
+                watch.at = min(watch.at, at)
+                for name, deadline in watch.deadlines.items():
+                    after = self.config.contacts[name].escalate_after if name in self.config.contacts else None
+                    watch.deadlines[name] = min(deadline, at + after) if after is not None else deadline
+                self.watches.begin(watch)
         for call, kind, contact in self.restored.seen:
             self.outbox.is_new(call, kind, contact)
         for entry in self.restored.entries.values():

@@ -123,6 +123,8 @@ class Attempt:
     """The receiver said no for good (an SMTP 5xx, an HTTP 4xx); tried again all the same, but slower."""
     unusable: bool = False
     """No attempt can ever help: there is no such channel."""
+    partly: bool = False
+    """Some of the receivers behind the URL have it; only the others are tried again."""
     reason: str = ""
     words: str = ""
 

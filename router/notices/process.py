@@ -63,6 +63,8 @@ HOLD_SECONDS = 10.0
 NOT_OPEN = "database-not-open"
 UNSTORED_LIMIT = 50_000
 """Settled notices kept in memory while the database cannot be written; the oldest are dropped beyond it."""
+CLOCK_SET_SECONDS = 1.0
+"""A difference between the clocks that changes by more at once: somebody has set the time. Slewing changes less."""
 COLLECT_AFTER = 50_000
 """Objects made and not freed before the collector looks for cycles."""
 
@@ -121,6 +123,7 @@ class NoticesProcess:
         self._told_unusable: set[str] = set()
         self._proofs = Proofs()
         self._unconfirmed: list[str] = []
+        self._clocks_apart = time.time() - time.monotonic()
         self._next_second = 0.0
         self._next_store = 0.0
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
@@ -189,6 +192,7 @@ class NoticesProcess:
                 self._do("trying a notice again later", self._settle, entry.key, attempt, at)
         if is_store_due:
             self._next_store = now + STORE_SECONDS
+            self._do("looking at the clock", self._look_at_the_clock, at - now)
             self._do("taking keys", self._confirming.take_keys)
             self._do("taking requests", self._take_requests)
             if self._is_replayed and (not self._is_holding or now >= self._hold_until):
@@ -199,6 +203,14 @@ class NoticesProcess:
             self._next_second = now + 1.0
             self._do("looking after notices", self._every_second, now)
         return len(lines)
+
+    def _look_at_the_clock(self, apart: float) -> None:
+        """Deadlines are by the time of day, so that they outlive a restart: where that is set, they go with it."""
+        set_by = apart - self._clocks_apart
+        self._clocks_apart = apart
+        if abs(set_by) > CLOCK_SET_SECONDS:
+            self._intake.watches.shift(set_by)
+            _say(logging.WARNING, "clock-set", by_seconds=round(set_by, 1))
 
     def _do(self, doing: str, job: Callable[..., object], *arguments: object) -> None:
         """One thing to be done; a fault in it stops no other."""
@@ -282,7 +294,7 @@ class NoticesProcess:
             self._log.forget_delivered(key)
             return
         self._log.note(entry)
-        self._intake.watches.settled(key, delivered=entry.state is NoticeState.DELIVERED)
+        self._intake.watches.settled(key, delivered=entry.state is NoticeState.DELIVERED or attempt.partly)
         self._proofs.note(entry, self._intake.config.contacts.get(entry.contact), started_at)
         fields: dict[str, Any] = {
             "call": entry.call,

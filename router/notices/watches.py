@@ -163,6 +163,14 @@ class Watches:
             watch.deadlines.clear()
             watch.is_alarmed = True
 
+    def shift(self, seconds: float) -> None:
+        """The clock was set by so much: what was to come in a minute still comes in a minute."""
+        for watch in self._found.values():
+            watch.at += seconds
+            watch.deadlines = {contact: deadline + seconds for contact, deadline in watch.deadlines.items()}
+            self._changed.add(watch.call)
+        self._next = 0.0
+
     def expire(self, at: float) -> None:
         """End what is old."""
         for call, watch in list(self._found.items()):

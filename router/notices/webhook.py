@@ -14,6 +14,7 @@ import orjson
 from apprise.plugins.custom_json import NotifyJSON
 from requests.utils import get_environ_proxies, get_netrc_auth
 
+from router.network import http_answers
 from router.notices.outbox import Attempt
 
 TRY_LATER = frozenset({408, 421, 423, 425, 429})
@@ -65,15 +66,16 @@ class KeepAliveWebhook:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             return Attempt(delivered=False, reason="unreachable", words=_words_of(error))
-        if 300 <= response.status < 400 and self._plugin.redirects:
+        is_lost = response.status in http_answers.TURNS_TO_GET
+        if 300 <= response.status < 400 and self._plugin.redirects and not is_lost:
             return None
-        words = f"HTTP {response.status} {response.reason}".strip()
+        words = http_answers.words_of(response.status, response.reason, response.headers.get("location", ""))
         if 200 <= response.status < 300:
             return Attempt(delivered=True, words=words)
         text = " ".join(answer.decode("utf-8", "replace").split())[:300]
         return Attempt(
             delivered=False,
-            permanent=400 <= response.status < 500 and response.status not in TRY_LATER,
+            permanent=is_lost or (400 <= response.status < 500 and response.status not in TRY_LATER),
             reason="refused",
             words=f"{words}: {text}" if text else words,
         )

@@ -8,11 +8,20 @@ from types import TracebackType
 from typing import Any
 
 
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(body)
+    except ValueError:  # a form, or none
+        return {}
+    return found
+
+
 class RawReceiver:
     """Listens on 127.0.0.1. `behaviours` are used up one per request, the last one stays.
 
     A behaviour is an HTTP status line with reason (`200 OK`, `503 Busy`), or `reset`, `close`, `garbage`,
-    `redirect` (to /moved), `hang`, `silent-close-after` (200, then closes without saying so).
+    `redirect` (to /moved; so are `301 …` and `302 …`), `hang`,
+    `silent-close-after` (200, then closes without saying so).
     """
 
     def __init__(self, *behaviours: str) -> None:
@@ -71,7 +80,7 @@ class RawReceiver:
         if len(body) < length:
             return False  # the sender was ended, or gave up, in the middle of it
         with self._lock:
-            self.requests.append((start.strip(), headers, json.loads(body)))
+            self.requests.append((start.strip(), headers, _document(body)))
             behaviour = self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
         if behaviour == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -86,8 +95,9 @@ class RawReceiver:
             self._closing.wait(60)
             behaviour = "200 OK"
         extra = ""
-        if behaviour == "redirect":
-            behaviour, extra = "307 Moved", f"Location: http://127.0.0.1:{self.port}/moved\r\n"
+        if behaviour == "redirect" or behaviour.startswith(("301 ", "302 ")):
+            behaviour = "307 Moved" if behaviour == "redirect" else behaviour
+            extra = f"Location: http://127.0.0.1:{self.port}/moved\r\n"
         ends = behaviour == "silent-close-after"
         if ends:
             behaviour = "200 OK"

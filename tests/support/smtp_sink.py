@@ -40,11 +40,22 @@ class SmtpSink:
     def __init__(self, address: str) -> None:
         self.endpoint: Endpoint = endpoint(address)
         self.refuse = False
+        self.unknown: set[str] = set()
+        """Mailboxes that there are not."""
         self.attempts = 0
         self._mails: list[Mail] = []
         self._arrived = threading.Condition()
         self._controller = Controller(self, hostname=address, port=self.endpoint.port)
         self._controller.start()
+
+    async def handle_RCPT(  # noqa: N802, aiosmtpd's name
+        self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """aiosmtpd's hook: one recipient."""
+        if address in self.unknown:
+            return "550 5.1.1 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:  # noqa: N802, aiosmtpd's name
         """aiosmtpd's hook: one mail."""

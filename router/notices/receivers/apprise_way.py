@@ -6,22 +6,28 @@ import os
 import re
 import socket
 import threading
+from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import apprise
 
 from config.channel_urls import is_ours, is_sip
-from router.network import mail_tls
+from router.network import http_answers, mail_tls
 from router.notices.apprise_plugins import plugin_of
 from router.notices.outbox import Attempt
 from router.notices.receivers.job import Job
 from router.notices.webhook import TRY_LATER, KeepAliveWebhook
 
 SOCKET_SECONDS = 12
+TAKEN_LIMIT = 5_000
+"""Notices of which it is known that some of a channel's receivers have them; beyond it, the oldest are forgotten."""
 THREAD_ROOTS = frozenset({"call", "test", "refused", "folded-call", "folded-test", "folded-refused", "alarm"})
 """Kinds of notices that are the first of their call."""
+_KEYS = ("dedup", "alias")
+"""Attributes of plugins that put what is sent under one incident."""
 _LINK = re.compile(r"(https?://[^\s<>]+)")
 _LOOKALIKES = str.maketrans(
     {"<": "‹", ">": "›", "[": "⁅", "]": "⁆", "*": "∗", "`": "'", "~": "∼", "|": "¦", "@": "＠", "\\": "∖", "!": "！"}
@@ -31,6 +37,31 @@ _SMTP_STATUS = re.compile(r"(?:refused: |\()([245]\d\d)\b")
 _SKIPPED_WORDS = ("Sent ", "Sending email to", "Connection error while submitting")
 
 log = logging.getLogger(__name__)
+
+
+class _Taken:
+    """Who behind a URL has a notice already, while others have not: a retry leaves them alone. For any thread."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[str, Any], set[str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, job: Job) -> set[str]:
+        """Those of a notice, to be added to."""
+        with self._lock:
+            return set(self._found.get((job.url, job.token), ()))
+
+    def keep(self, job: Job, taken: set[str]) -> None:
+        """They have it; empty: nobody is left, or nobody has it."""
+        with self._lock:
+            self._found.pop((job.url, job.token), None)
+            if taken:
+                self._found[job.url, job.token] = taken
+            while len(self._found) > TAKEN_LIMIT:
+                self._found.popitem(last=False)
+
+
+_taken = _Taken()
 
 
 class AppriseWay:
@@ -45,7 +76,10 @@ class AppriseWay:
         if self._is_mail:
             mail_tls.keep_contexts()
         self._is_chat = not (self._is_mail or module.startswith("custom_") or self._plugin is None)
-        self._given = {name for name in ("dedup", "alias") if getattr(self._plugin, name, None)}
+        self._given = {name for name in _KEYS if getattr(self._plugin, name, None)}
+        self._each = (
+            None if self._is_mail or any(hasattr(self._plugin, name) for name in _KEYS) else _targets_of(self._plugin)
+        )
         self._headers: dict[str, str] = dict(getattr(self._plugin, "headers", None) or {}) if self._is_mail else {}
 
     def send(self, job: Job) -> Attempt:
@@ -67,7 +101,18 @@ class AppriseWay:
             if attempt is not None:
                 return attempt
         _heard.lines = []
-        delivered = bool(
+        taken = _taken.of(job)
+        mail_tls.begin(taken)
+        http_answers.forget()
+        delivered = self._notify_each(job, subject, body, taken) if self._each else self._notify(job, subject, body)
+        _taken.keep(job, set() if delivered else taken)
+        lines: list[str] = _heard.lines
+        answer = mail_tls.words() if self._is_mail else http_answers.words()
+        attempt = attempt_from_words(delivered, lines, answer)
+        return replace(attempt, partly=bool(taken)) if not delivered else attempt
+
+    def _notify(self, job: Job, subject: str, body: str) -> bool:
+        return bool(
             self._plugin.notify(
                 body=body,
                 title=subject,
@@ -75,8 +120,16 @@ class AppriseWay:
                 body_format=apprise.NotifyFormat.TEXT,
             )
         )
-        lines: list[str] = _heard.lines
-        return attempt_from_words(delivered, lines)
+
+    def _notify_each(self, job: Job, subject: str, body: str, taken: set[str]) -> bool:
+        """One after the other, but for those who have it: Apprise only says whether all of them took it."""
+        found = self._each or []
+        for number, target in enumerate(found):
+            if str(number) not in taken:
+                self._plugin.targets = [target]
+                if self._notify(job, subject, body):
+                    taken.add(str(number))
+        return len(taken) == len(found)
 
     def _put_in_thread(self, job: Job) -> None:
         """Mails about one call to one mailbox are a thread: the first has a Message-ID that the others name."""
@@ -91,7 +144,7 @@ class AppriseWay:
 
     def _put_under_key(self, job: Job) -> None:
         """What is about one call is one incident, where the service knows such a thing and the URL names none."""
-        for name in ("dedup", "alias"):
+        for name in _KEYS:
             if job.call and hasattr(self._plugin, name) and name not in self._given:
                 setattr(self._plugin, name, f"edge911-{job.call}")
 
@@ -114,16 +167,18 @@ def harmless(text: str) -> str:
     return "".join(piece if number % 2 else piece.translate(_LOOKALIKES) for number, piece in enumerate(pieces))
 
 
-def attempt_from_words(delivered: bool, lines: list[str]) -> Attempt:
-    """What came of an attempt, from Apprise's yes or no and the lines it logged meanwhile."""
+def attempt_from_words(delivered: bool, lines: list[str], answer: str = "") -> Attempt:
+    """What came of an attempt, from Apprise's yes or no, the lines it logged, and the receiver's last answer."""
     telling = [line for line in lines if not line.startswith(_SKIPPED_WORDS)] or lines
+    if answer and (delivered or not telling or "; write that" in answer):
+        telling = [answer] if delivered else [answer, *telling]
     words = " | ".join(dict.fromkeys(telling))[:500]
     if delivered:
         return Attempt(delivered=True, words=words)
     http = [int(first or second) for first, second in _HTTP_STATUS.findall(words)]
     smtp = [int(code) for code in _SMTP_STATUS.findall(words)]
     if http:
-        permanent = 400 <= http[-1] < 500 and http[-1] not in TRY_LATER
+        permanent = http[-1] in http_answers.TURNS_TO_GET or (400 <= http[-1] < 500 and http[-1] not in TRY_LATER)
     else:
         permanent = bool(smtp) and smtp[-1] >= 500
     reason = "refused" if http or smtp else "unreachable"
@@ -152,6 +207,7 @@ def shown_url(url: str) -> str:
 
 def prepare_process() -> None:
     """Set up what plugins share in this process: their log, and how they see the network. Call it once."""
+    http_answers.keep_answers()
     logger = logging.getLogger("apprise")
     logger.handlers = [_Listener(level=logging.DEBUG)]
     logger.setLevel(logging.DEBUG)
@@ -177,6 +233,17 @@ def _plugin(url: str) -> Any:
     if "cto=" not in url:
         plugin.socket_connect_timeout = min(plugin.socket_connect_timeout, SOCKET_SECONDS)
     return plugin
+
+
+def _targets_of(plugin: Any) -> list[Any] | None:
+    """The several receivers of a plugin that sends to each by itself; None for any other."""
+    targets = getattr(plugin, "targets", None)
+    if not isinstance(targets, list) or len(targets) < 2 or len(plugin) != len(targets):
+        return None
+    plugin.targets = targets[:1]
+    is_counted = len(plugin) == 1
+    plugin.targets = targets
+    return list(targets) if is_counted else None
 
 
 def _asset() -> Any:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import apprise
 import pytest
@@ -149,6 +150,59 @@ def test_a_redirect_is_followed() -> None:
     with RawReceiver("redirect", "redirect", "200 OK") as receiver:
         assert send(receiver.url()).attempt.delivered
         assert receiver.requests[-1][0] == "POST /moved HTTP/1.1"
+
+
+@pytest.mark.parametrize("redirect", ["301 Moved Permanently", "302 Found"])
+@pytest.mark.parametrize("extra", ["", "?redirect=yes&+x=y"])
+def test_a_redirect_that_would_lose_the_notice_is_a_no(redirect: str, extra: str) -> None:
+    with RawReceiver(redirect, "200 Please log in") as receiver:
+        attempt = send(receiver.url() + extra).attempt
+        assert [request[0].split()[0] for request in receiver.requests] == ["POST"]
+        moved = f"http://127.0.0.1:{receiver.port}/moved"
+    assert (attempt.delivered, attempt.reason, attempt.permanent) == (False, "refused", True)
+    assert redirect in attempt.words
+    assert moved in attempt.words
+
+
+def test_what_the_receiver_said_when_it_took_the_notice_is_kept() -> None:
+    with SmtpSink("127.0.0.1") as sink:
+        assert send(sink.url("desk@example.com")).attempt.words == "SMTP 250 OK"
+    with RawReceiver("202 Accepted") as receiver:
+        assert send(receiver.url().replace("json:", "form:")).attempt.words == "HTTP 202 Accepted"
+
+
+def test_of_several_mailboxes_only_those_that_refused_are_tried_again() -> None:
+    with SmtpSink("127.0.0.1") as sink:
+        sink.unknown.add("gone@example.com")
+        url = sink.url("desk@example.com,gone@example.com") + "&cc=boss@example.com"
+        channels = Channels()
+        for is_retry in (False, True):
+            channels.send(replace(job(url), is_retry=is_retry))
+            attempt = channels.reports.get(timeout=20).attempt
+            assert (attempt.delivered, attempt.partly) == (False, True)
+            assert "550" in attempt.words
+            assert "gone@example.com" in attempt.words
+        sink.unknown.clear()
+        channels.send(replace(job(url), is_retry=True))
+        assert channels.reports.get(timeout=20).attempt.delivered
+        found = sorted(name for mail in sink.mails() for name in mail.recipients)
+        assert found == ["boss@example.com", "desk@example.com", "gone@example.com"]
+        channels.send(job(url, "n2"))
+        assert channels.reports.get(timeout=20).attempt.delivered
+        assert len(sink.mails("desk@example.com")) == 2
+
+
+def test_of_several_numbers_only_those_that_were_refused_are_tried_again() -> None:
+    with RawReceiver("200 OK", "503 Busy", "200 OK") as receiver:
+        url = f"signal://127.0.0.1:{receiver.port}/12125550123/12125550124/12125550125"
+        channels = Channels()
+        channels.send(job(url))
+        first = channels.reports.get(timeout=20).attempt
+        channels.send(replace(job(url), is_retry=True))
+        assert channels.reports.get(timeout=20).attempt.delivered
+        assert (first.delivered, first.partly) == (False, True)
+        told = [request[2]["recipients"] for request in receiver.requests]
+    assert told == [["+12125550124"], ["+12125550125"], ["+12125550125"]]
 
 
 def test_a_closed_port_is_unreachable() -> None:

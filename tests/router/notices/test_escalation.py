@@ -117,6 +117,40 @@ def test_escalation_outlives_kills(tmp_path: Path, web: WebhookSink) -> None:
         runner.wait_for_record("call-2", is_acknowledged)
 
 
+CLOCK = """
+import time
+REAL = time.time
+def set_clock():
+    try:
+        return REAL() + float(open({file!r}).read())
+    except (OSError, ValueError):
+        return REAL()
+time.time = set_clock
+"""
+
+
+def test_a_clock_that_is_set_back_puts_no_escalation_off(
+    tmp_path: Path, web: WebhookSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CLOCK.format(file=str(tmp_path / "set-by")))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    contacts = contacts_of(web, front_desk={"escalate_after": "2s", "escalate_to": ["boss"]})
+    with NoticesRunner(tmp_path, contacts) as runner:
+        runner.start_and_wait()
+        runner.append(intent("call-1", contacts=("front-desk",), at=time.time()))
+        web.wait_for("front-desk")
+        (tmp_path / "set-by").write_text("-3600")
+        web.wait_for("boss")
+        # Set back while nothing ran: what was due in an hour and two seconds is due in two.
+        runner.append(intent("call-2", contacts=("front-desk",), at=time.time() - 3600))
+        web.wait_for("front-desk", 2)
+        wait_until(lambda: runner.status().get("unacknowledged") == 2, "it is watched")
+        runner.kill()
+        (tmp_path / "set-by").write_text("-7200")
+        runner.start()
+        web.wait_for("boss", 2)
+
+
 def test_a_key_on_the_phone_acknowledges_also_without_a_database(tmp_path: Path, web: WebhookSink) -> None:
     (tmp_path / "edge911.db").write_bytes(b"this is no database" * 1000)
     with DeskPhone() as phone:
@@ -163,6 +197,23 @@ def test_where_nobody_can_be_reached_everybody_else_is_told(tmp_path: Path, web:
 
 def basic(call: str, route: str = "relay-centre") -> RouteEvent:
     return RouteEvent(id=call, at=time.time(), route=route, kind="basic", attempt=0, outcome=RouteOutcome.STARTED)
+
+
+def test_a_channel_that_one_of_two_mailboxes_took_has_reached_somebody(
+    tmp_path: Path, web: WebhookSink, mail: SmtpSink
+) -> None:
+    mail.unknown.add("gone@example.com")
+    contacts = {
+        "front-desk": {"send": [mail.url("desk@example.com,gone@example.com")]},
+        "boss": {"send": [web.url("boss")]},
+    }
+    with NoticesRunner(tmp_path, contacts) as runner:
+        runner.start_and_wait()
+        runner.append(intent("call-1", contacts=("front-desk",), at=time.time()))
+        wait_until(lambda: runner.status().get("failed_total", 0) >= 2, "the other mailbox is tried again")
+        assert runner.status()["nobody_told_total"] == 0
+        assert not web.posts("boss")
+        assert len(mail.mails()) == 1
 
 
 def test_what_becomes_of_a_call_is_told_in_the_thread_of_its_mail(

@@ -40,6 +40,17 @@ def test_an_acknowledgement_ends_it_also_where_it_comes_first() -> None:
     assert all(due.contact is None for due in watches.due(100.0))
 
 
+@pytest.mark.parametrize("set_by", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_puts_nothing_off_and_nothing_forward(set_by: float) -> None:
+    watches = Watches()
+    watched(watches, at=10_000.0, deadline=10_060.0)
+    watches.settled(("c1", "call", "desk", 0), delivered=True)
+    assert watches.due(10_020.0) == []
+    watches.shift(set_by)
+    assert watches.due(10_059.9 + set_by) == []
+    assert [due.contact for due in watches.due(10_060.0 + set_by)] == ["desk"]
+
+
 def test_nobody_reached_is_due_when_all_have_failed_or_the_time_is_over() -> None:
     watches = Watches()
     failed = watched(watches, "c1", deadline=None)
