@@ -1,6 +1,7 @@
 """The registered devices in memory: which device is calling, by address of record or by user part alone."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ class DeviceMatch(NamedTuple):
 
     devices: tuple[Device, ...]
     exact: bool
+    is_of_another_domain: bool = False
+    """Nobody fits, for who has that user part is of another domain than the caller."""
 
 
 NO_DEVICE = DeviceMatch((), False)
@@ -67,13 +70,15 @@ class DeviceTable:
     For one thread (the call process's event loop). 100,000 devices are some tens of megabytes.
     """
 
-    __slots__ = ("_by_aor", "_by_key", "_by_mac", "_by_user")
+    __slots__ = ("_by_aor", "_by_key", "_by_mac", "_by_user", "_domains")
 
     def __init__(self) -> None:
         self._by_key: dict[str, Device] = {}
         self._by_user: dict[str, _Entry] = {}
         self._by_aor: dict[str, _Entry] = {}
         self._by_mac: dict[str, _Entry] = {}
+        self._domains: Counter[str] = Counter()
+        """The domains that devices are registered in, and how many are in each."""
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -93,6 +98,8 @@ class DeviceTable:
         self._by_key[key] = device
         for index, at in self._entries(device):
             _add(index, at, key, device)
+        if "@" in device.device or device.aor:
+            self._domains.update(_domains_of(device))
 
     def remove(self, device_name: str) -> bool:
         """Forget the device of this text (any spelling with the same key); False where there was none."""
@@ -104,6 +111,10 @@ class DeviceTable:
             return False
         for index, at in self._entries(device):
             _discard(index, at, key)
+        for domain in _domains_of(device) if self._domains else ():
+            self._domains[domain] -= 1
+            if not self._domains[domain]:
+                del self._domains[domain]
         return True
 
     def _entries(self, device: Device) -> list[tuple[dict[str, _Entry], str]]:
@@ -134,7 +145,9 @@ class DeviceTable:
         """The devices a caller with this user part and host may be; the address of record first.
 
         Where no device has that address of record: every device with that user part, whatever its host,
-        for a host is often only the address of the PBX or of this router. Never raises.
+        for a host is often only the address of the PBX or of this router. But not of another domain than the
+        caller's, where that is a domain of other devices: alice@a is nobody where alice@b and bob@a are
+        registered. A +number is the same everywhere. Never raises.
         """
         return self.match_canonical(canonical_user(user), host)
 
@@ -147,12 +160,32 @@ class DeviceTable:
             exact = self._by_aor.get(f"{user}@{canonical_host(host)}")
             if exact is not None:
                 return DeviceMatch(_devices(exact), True)
-        return DeviceMatch(_devices(entry), False)
+        found = _devices(entry)
+        if self._domains and user[0] != "+" and (domain := canonical_host(host)) in self._domains:
+            found = tuple(device for device in found if not _is_of_another(device, user, domain))
+        return DeviceMatch(found, False, not found)
 
     def with_hardware(self, mac: str) -> tuple[Device, ...]:
         """The devices (lines) of the phone with this hardware address, 12 lower-case hexadecimal digits."""
         entry = self._by_mac.get(mac)
         return _devices(entry) if entry is not None else ()
+
+
+def _domains_of(device: Device) -> set[str]:
+    """The domain names of a device's addresses of record; an IP address is none, for it says where, not who."""
+    hosts = {canonical_host(_split(text)[1]) for text in (device.device, device.aor) if "@" in text}
+    return {host for host in hosts if host and ":" not in host and not host.replace(".", "").isdigit()}
+
+
+def _is_of_another(device: Device, user: str, domain: str) -> bool:
+    """True for a device whose domains are others, neither above nor below this one; registered by the user part alone
+    it is of none."""
+    if _split(device.device) == (user, ""):
+        return False
+    own = _domains_of(device)
+    return bool(own) and not any(
+        one == domain or one.endswith(f".{domain}") or domain.endswith(f".{one}") for one in own
+    )
 
 
 def _devices(entry: _Entry) -> tuple[Device, ...]:

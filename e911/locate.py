@@ -105,7 +105,7 @@ class LocationDecision:
     device: Device | None
     device_reason: str
     """How the device was matched (`address-of-record`, `user`, `network`, `same-place`, `mac-address`), or why none
-    was (`unknown-device`, `ambiguous-device`, `no-identity`)."""
+    was (`unknown-device`, `other-domain`, `ambiguous-device`, `no-identity`)."""
     site: Site | None
     site_reason: str
     """`device`, `number`, `network` (also of a visitor from another site), `default-site` or `no-site`."""
@@ -205,7 +205,7 @@ def _choose_device(match: DeviceMatch, network: SitePlace | None) -> tuple[Devic
     """
     found = match.devices
     if not found:
-        return None, "unknown-device", ""
+        return None, "other-domain" if match.is_of_another_domain else "unknown-device", ""
     if len(found) == 1:
         return found[0], "address-of-record" if match.exact else "user", found[0].site
     if network:

@@ -16,6 +16,7 @@ NOTICES_SILENT_SECONDS = 60.0
 
 _PHONES = {
     "unknown-device": "it is not registered under the name it uses; `edge911 locations set`",
+    "other-domain": "another device is registered by that user part in its own domain; register it as NAME@HOST",
     "ambiguous-device": "several registered devices have this name; register them as NAME@HOST",
     "no-address": "give it a street and city, or a site: `edge911 locations set`",
     "no-floor-or-room": "the site has several storeys; give floor, room or unit",

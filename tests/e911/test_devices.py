@@ -64,6 +64,30 @@ def test_address_of_record_comes_before_user_part() -> None:
     assert matched(devices, "", "") == []
 
 
+def test_who_calls_from_the_domain_of_others_is_nobody_of_another_domain() -> None:
+    devices = table(
+        "alice@a.example", "bob@b.example", "carol@sip.c.example", "dave@c.example", "4102", "erin@10.0.0.5"
+    )
+    devices.put(Device(device="4103@a.example", number="+12125550103", username="frank"))
+    assert matched(devices, "alice", "b.example") == []
+    assert devices.match("alice", "B.example:5070").is_of_another_domain
+    assert matched(devices, "4103", "b.example") == matched(devices, "frank", "b.example") == []
+    assert not devices.match("nobody", "b.example").is_of_another_domain, "nobody has that user part"
+    assert matched(devices, "alice", "192.0.2.7") == ["alice@a.example"], "an address says nothing of who calls"
+    assert matched(devices, "alice", "pbx.example") == ["alice@a.example"], "nor does a name that no device has"
+    assert matched(devices, "alice", "") == ["alice@a.example"]
+    assert matched(devices, "carol", "c.example") == ["carol@sip.c.example"], "a domain within the other"
+    assert matched(devices, "dave", "sip.c.example") == ["dave@c.example"]
+    assert matched(devices, "4102", "b.example") == ["4102"], "registered by the user part alone"
+    assert matched(devices, "erin", "b.example") == ["erin@10.0.0.5"], "of no domain"
+    assert matched(devices, "2125550103", "b.example") == ["4103@a.example"], "a number is one everywhere"
+    devices.put(Device(device="alice", aor="alice@b.example"))
+    assert matched(devices, "alice", "b.example") == ["alice"]
+    assert devices.remove("alice")
+    assert devices.remove("bob@b.example")
+    assert matched(devices, "alice", "b.example") == ["alice@a.example"], "the domain of nobody any more"
+
+
 def test_every_spelling_of_a_number_finds_the_device() -> None:
     devices = table("tel:+12125550123")
     for user in ("2125550123", "+1-212-555-0123", "1(212)5550123", "%2B12125550123;ext=1"):
@@ -133,4 +157,7 @@ def test_indexes_agree_with_what_was_put(changes: list[tuple[str, str]]) -> None
         assert set(devices.match(user, "nowhere").devices) == set(of_user.values())
         for host in ("a", "b"):
             exact = {d for key, d in of_user.items() if canonical_host(key.partition("@")[2]) == host}
-            assert set(devices.match(user, host).devices) == (exact or set(of_user.values()))
+            fitting = set(of_user.values())
+            if any(canonical_host(key.partition("@")[2]) == host for key in expected):
+                fitting = {d for key, d in of_user.items() if "@" not in key}
+            assert set(devices.match(user, host).devices) == (exact or fitting)
