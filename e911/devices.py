@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from e911.location import Device
-from e911.numbers import canonical_user
+from e911.numbers import canonical_user, dialable
 
 _SCHEME = re.compile(r"(?:sips?|tel):(?://)?", re.IGNORECASE)
 
@@ -48,6 +48,16 @@ def canonical_host(host: str) -> str:
         if host.count(":") == 1:
             host = host.partition(":")[0]
     return host.rstrip(".")
+
+
+def shown_numbers(device: Device) -> tuple[str, ...]:
+    """The numbers, +E.164, that a PSAP is shown for 911 calls of a device: its callback number, else each number that
+    it calls by (e911.locate). Empty where it has none, and shows an ELIN or its site's."""
+    own = dialable(device.callback)
+    if own:
+        return (own,)
+    users = (_split(device.device)[0], device.number, _split(device.aor)[0], device.username)
+    return tuple(dict.fromkeys(number for user in users if user and (number := dialable(user))))
 
 
 def _split(device: str) -> tuple[str, str]:

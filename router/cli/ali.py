@@ -53,7 +53,7 @@ def _export(
     import time
     from collections import Counter
 
-    from e911.ali import AliError, AliHeader, format_file
+    from e911.ali import AliError, AliHeader, ali_text, format_file
     from router.provisioning.ali_records import wanted_records
     from router.store import ali as store
     from router.store.devices import all_devices
@@ -68,13 +68,13 @@ def _export(
                 conn, section.company, wanted.records, wanted.problems, now, again=again, cycle=cycle
             )
             header = AliHeader(
-                company=section.company.upper(),
+                company=ali_text(section.company),
                 cycle=number,
                 date=time.strftime("%Y%m%d", time.localtime(now)),
-                county_id=section.county_id,
-                general_use=section.general_use,
-                release=section.release,
-                format_version=section.format_version,
+                county_id=ali_text(section.county_id),
+                general_use=ali_text(section.general_use),
+                release=ali_text(section.release),
+                format_version=ali_text(section.format_version),
             )
             text = ""
             if entries:

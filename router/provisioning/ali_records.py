@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from config.schema import Ali, Config, SiteConfig, ZoneConfig
 from e911.ali import AliError, AliRecord, ali_text, check_record
+from e911.devices import shown_numbers
 from e911.locate import registered_location
 from e911.location import FINER_FIELDS, CivicAddress, Device, GeoPoint
 from e911.numbers import dialable
@@ -21,6 +22,12 @@ _LOCATION_WORDS = (
     ("landmark", ""),
     ("additional", ""),
 )
+_SAY_THEMSELVES = {
+    "BLDG ": ("BLDG", "BUILDING"),
+    "FLR ": ("FLR", "FL", "FLOOR", "ETAGE"),
+    "UNIT ": ("UNIT", "UNITE", "STE", "SUITE", "APT", "BUREAU"),
+    "RM ": ("RM", "ROOM", "SALLE", "PIECE"),
+}
 _CANADIAN = re.compile(r"[A-Z]\d[A-Z] ?\d[A-Z]\d")
 
 
@@ -45,8 +52,8 @@ class Place:
 
 
 def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
-    """The records for the callback numbers of sites and devices, and for ELINs. Numbers as they are dialled in North
-    America, ten digits. A number that several devices show belongs to their site."""
+    """The records for the callback numbers of sites, for ELINs, and for what devices show: their callback number,
+    else the number that they call by. Ten digits each. A number that several devices show belongs to their site."""
     ali = config.ali
     assert ali is not None  # whoever calls has looked
     places: dict[str, Place] = {}
@@ -54,8 +61,7 @@ def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
     registered = places_of(config)
     by_number: dict[str, list[Device]] = {}
     for device in devices:
-        number = dialable(device.callback)
-        if number:
+        for number in shown_numbers(device):
             by_number.setdefault(number, []).append(device)
     for number, found in by_number.items():
         places[number] = place_of(found[0], registered) if len(found) == 1 else _of_many(found, sites, registered)
@@ -135,7 +141,7 @@ def _record(ali: Ali, number: str, place: Place) -> AliRecord:
         directional_form(country, state, text) or text for text in (civic.pre_directional, civic.post_directional)
     )
     postal_code, extension = _postal_code(civic)
-    words = [f"{word}{ali_text(getattr(civic, name))}" for name, word in _LOCATION_WORDS if getattr(civic, name)]
+    words = [_worded(word, ali_text(getattr(civic, name))) for name, word in _LOCATION_WORDS if getattr(civic, name)]
     record = AliRecord(
         number=number,
         house_number=ali_text(civic.house_number),
@@ -164,6 +170,12 @@ def _record(ali: Ali, number: str, place: Place) -> AliRecord:
         raise AliError(f"{number}: street and city have no letters that an ALI record can hold")
     check_record(record)
     return record
+
+
+def _worded(word: str, text: str) -> str:
+    """The text with the word that says what it is, unless it says that itself (Bldg A, Room 12)."""
+    first = text.partition(" ")[0].rstrip(".")
+    return text if first in _SAY_THEMSELVES.get(word, ()) else f"{word}{text}"
 
 
 def _postal_code(civic: CivicAddress) -> tuple[str, str]:

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Engine
 
 from config.schema import Config, ProvisioningTarget
 from e911.bandwidth import LONGEST_LINE, line_two
+from e911.devices import shown_numbers
 from e911.location import CIVIC_FIELDS, CivicAddress, Device
-from e911.numbers import dialable
 from router.emergency.rules import places_of
 from router.provisioning.ali_records import place_of
 from router.provisioning.provisioning_calls import Outcome, TargetCalls
@@ -356,7 +356,7 @@ class Teller:
             "device": device.device,
             "name": device.name or device.device,
             "kind": device.kind.value,
-            "callback": dialable(device.callback),
+            "callback": next(iter(shown_numbers(device)), ""),
             "language": device.language,
             "site": device.site,
             "zone": device.zone,

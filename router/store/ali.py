@@ -88,8 +88,8 @@ def export(
     again: bool = False,
     cycle: int | None = None,
 ) -> tuple[int, list[AliEntry]]:
-    """What to send and the cycle counter to send it with; it is pending from now on. Nothing to send: no entry, and
-    nothing changes.
+    """What to send and the cycle counter to send it with; it is pending from now on. Nothing to send: no
+    entry, and nothing changes, but that a refused record which is wanted no more is as the operator has it.
 
     kept: numbers whose record stays as the operator has it, whatever is wanted. again: refused records too, though
     they did not change. cycle: another counter than the next one. Raises AliError where that is none.
@@ -108,6 +108,9 @@ def export(
         for entry in changes(target, accepted, ported_in=ported_in, ported_out=ported_out)
         if again or not _was_refused(known.get(entry.record.number), entry)
     ]
+    for number, one in known.items():
+        if one.state == REFUSED and not one.ported and target.get(number) == one.accepted:
+            _as_accepted(conn, one)  # what was refused is wanted no more
     if not entries:
         return 0, []
     counter = cycle_of(conn, company)
@@ -141,14 +144,19 @@ def _was_refused(one: AliState | None, entry: AliEntry) -> bool:
 def _withdraw(conn: Connection, known: Mapping[str, AliState], sent_now: set[str]) -> None:
     """Records that an earlier, unanswered file said and this one does not are as they were before it."""
     for number, one in known.items():
-        if one.state != PENDING or number in sent_now:
-            continue
-        if one.accepted is None and not one.ported:
-            conn.execute(delete(ali_records).where(ali_records.c.number == number))
-        else:
-            state = ACTIVE if one.accepted is not None else ""
-            values = {"sent": "", "function": "", "state": state, "cycle": 0}
-            conn.execute(update(ali_records).where(ali_records.c.number == number).values(values))
+        if one.state == PENDING and number not in sent_now:
+            _as_accepted(conn, one)
+
+
+def _as_accepted(conn: Connection, one: AliState) -> None:
+    """What the operator has of a number is all there is to say of it."""
+    row = ali_records.c.number == one.number
+    if one.accepted is None and not one.ported:
+        conn.execute(delete(ali_records).where(row))
+    else:
+        state = ACTIVE if one.accepted is not None else ""
+        values = {"sent": "", "function": "", "state": state, "words": "", "cycle": 0}
+        conn.execute(update(ali_records).where(row).values(values))
 
 
 def accept(

@@ -157,6 +157,52 @@ def test_what_the_operator_refuses_is_kept_with_its_words(office: Office) -> Non
     assert (found, cycle) == ({"2125550142": (FunctionCode.INSERT, "FLR 3 RM 400")}, 3)
 
 
+def test_what_was_refused_and_is_wanted_no_more_is_as_the_operator_has_it(office: Office) -> None:
+    office.export()
+    office.accept("--refused", "2125550191=NOT YOURS")
+    office.put({**DESK, "room": "400"}, {**DESK, "device": "4103", "callback": "+12125550143"})
+    office.export()
+    office.accept("--refused", "2125550142=BAD ROOM", "--refused", "2125550143=BAD NUMBER")
+    office.put(DESK)
+    office.remove("4103")
+    assert office.export() == ({}, 0)
+    assert office.states() == {
+        "2125550100": ("active", ""),
+        "2125550142": ("active", ""),
+        "2125550191": ("refused", "NOT YOURS"),
+        "2125550192": ("active", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        {"device": "+12125550160"},
+        {"device": "sip:+1-212-555-0160@pbx.example.com"},
+        {"device": "desk-7", "number": "2125550160"},
+        {"device": "desk-7", "aor": "sip:12125550160@pbx.example.com"},
+    ],
+)
+def test_a_phone_that_shows_its_own_number_has_a_record_without_a_callback_of_its_own(
+    office: Office, device: dict[str, str]
+) -> None:
+    """It is what the PSAP sees of it, and asks the operator for."""
+    office.put({**DESK, "callback": "", "room": "7", **device})
+    assert office.export()[0]["2125550160"] == (FunctionCode.INSERT, "FLR 3 RM 7")
+
+
+def test_a_company_whose_name_is_french(office: Office) -> None:
+    office.configure(ali={**ALI, "company": "Société d'œuvres", "general_use": "Montréal"})
+    assert office.export()[0] == FIRST
+    header = read_file((office.folder / "out.ali").read_bytes().decode("ascii")).header
+    assert (header.company, header.general_use) == ("SOCIETE D'OEUVRES", "MONTREAL")
+
+
+def test_a_word_that_says_what_it_is_stands_once(office: Office) -> None:
+    office.put({**DESK, "building": "Bldg. A", "floor": "Étage 3", "room": "Room 312", "unit": "4B"})
+    assert office.export()[0]["2125550142"] == (FunctionCode.INSERT, "BLDG. A ETAGE 3 UNIT 4B ROOM 312")
+
+
 def test_numbers_that_are_ported(office: Office) -> None:
     assert office.run("ported", "+12125550142", "in").exit_code == 0
     assert office.export()[0]["2125550142"][0] is FunctionCode.MIGRATE

@@ -279,6 +279,12 @@ def test_another_address_of_the_site_is_said_for_its_devices(office: Office) -> 
     assert [one["address"]["house_number"] for one in office.said] == ["350", "351"]
 
 
+def test_a_phone_that_calls_by_its_own_number_is_told_with_it(office: Office) -> None:
+    office.put(callback="", number="2125550160")
+    office.look()
+    assert [one["callback"] for one in office.said] == ["+12125550160"]
+
+
 def test_who_has_no_address_is_not_said(office: Office) -> None:
     office.put(site="", callback="+12125550142")
     office.look()
