@@ -20,7 +20,6 @@ from router.records.psap_view import ali_lines, location_part, read_ali
 from router.records.record import CallRecord
 from router.reports.document import Block, Facts, Grid, Heading, Paragraph, Preformatted, Report
 from router.reports.ladder import ladder_of, ladder_text
-from router.reports.pdf import pdf_of
 from router.trace.messages import Traced
 from router.trace.pcap import PcapEncoder, file_header
 from router.trace.redaction import Redaction
@@ -180,6 +179,8 @@ def bundle(
     if redacted:
         hide = Redaction(numbers)
         messages = [(traced.replaced(hide.message(traced.data)), trunk) for traced, trunk in messages]
+    from router.reports.pdf import pdf_of  # a sixth of a second, which the start of the console does without
+
     document = redacted_record(record.as_document()) if redacted else record.as_document()
     report = summary(record, messages, zone=zone, language=language, redacted=redacted, now=now, site_name=site_name)
     encoder = PcapEncoder()
