@@ -250,6 +250,15 @@ def _print(decision: dict[str, Any]) -> None:
         line("At worst", "no route is left for this call: 503 at once, and an alarm", "bold red")
     elif "worst_case_seconds" in decision:
         line("At worst", f"{decision['worst_case_seconds']:g} s to the end of the ladder, then 503 and an alarm")
+    if "second_round" in decision:
+        again = decision["second_round"]
+        statuses = ", ".join(map(str, again["statuses"]))
+        line(
+            "Once more",
+            f"{again['after_seconds']:g} s later, "
+            f"where all fail within {again['where_all_failed_within_seconds']:g} s: "
+            f"those that refuse with {statuses} or cannot be reached",
+        )
     line(
         "Told", ", ".join(decision["told"]) or "nobody: no contacts are configured", "" if decision["told"] else "red"
     )

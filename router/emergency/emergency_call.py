@@ -26,6 +26,7 @@ from router.emergency.route_target import (
     sent_to,
     was_asked_again,
 )
+from router.emergency.second_round import SECOND_ROUND
 from router.network.credentials import CHALLENGES, with_credentials
 from router.network.media import PRIVATE_MEDIA, warns_of_media
 from sip.branch import Branch, Target
@@ -291,6 +292,8 @@ class EmergencyCall(RouteLadder):
         ):
             self.route = None  # the provider has seen the call: not another of its servers, but the next route
         reason = target.hop.reason if outcome is _STARTED else reason_of(branch)
+        if outcome is _STARTED and target.route.mark:
+            reason = f"{reason}, {SECOND_ROUND}" if reason else SECOND_ROUND
         if target.shortfalls and outcome is _STARTED:
             reason = ", ".join(filter(None, (reason, *target.shortfalls)))
             for shortfall in target.shortfalls:
@@ -312,6 +315,7 @@ class EmergencyCall(RouteLadder):
         else:
             outcome = _FAILED
         self.awaiting = self.name_wait = None
+        self.is_pausing = False
         cancel_timer(self.wait)
         self.router.set_up(self.setup_key)
         copies, self.copies = self.copies, []

@@ -22,6 +22,7 @@ from router.emergency.call_routes import RouteStep
 from router.emergency.decision import CallPlan, plan_call
 from router.emergency.provider_invite import NO_SERVER, Reference, request_for
 from router.emergency.rules import Rules
+from router.emergency.second_round import PASSING_STATUSES, PAUSE_SECONDS, WITHIN_SECONDS
 from router.network.listening import ListeningPoints, is_public
 from router.network.media import PRIVATE_MEDIA
 from router.network.sources import Side, Source, Sources
@@ -180,6 +181,12 @@ def explain(
             "routes": _routes(rules, sources, plan, request, interfaces),
             "worst_case_seconds": round(plan.worst_case_seconds, 3),
         }
+        if kind is CallKind.EMERGENCY and plan.ladder:
+            found["second_round"] = {
+                "after_seconds": PAUSE_SECONDS,
+                "where_all_failed_within_seconds": WITHIN_SECONDS,
+                "statuses": list(PASSING_STATUSES),
+            }
     return found
 
 

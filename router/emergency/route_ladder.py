@@ -10,7 +10,7 @@ from dataclasses import replace
 from e911.numbers import CallKind
 from e911.record import RouteEvent, RouteOutcome
 from router.calls.surroundings import Surroundings
-from router.emergency import leg_doubt
+from router.emergency import leg_doubt, second_round
 from router.emergency.call_routes import RouteStep
 from router.emergency.decision import CallPlan
 from router.emergency.provider_invite import Outgoing, Reference, request_for
@@ -42,10 +42,15 @@ class RouteLadder(NamedRoutes):
     __slots__ = (
         "awaiting",
         "began_at",
+        "ends",
+        "is_pausing",
+        "is_second_round",
         "ladder",
         "plan",
         "position",
         "rules",
+        "second_round_until",
+        "tries",
     )
 
     def __init__(self, router: Surroundings, server: ServerTransaction, request: Request, plan: CallPlan) -> None:
@@ -60,6 +65,18 @@ class RouteLadder(NamedRoutes):
         """The target whose connection is awaited."""
         self.began_at = 0.0
         """When the call came in first, seconds since 1970; what it carries is dated so."""
+        self.ends: dict[str, tuple[RouteOutcome, int]] = {}
+        """By route: what became of it last, and the status of its refusal."""
+        self.tries: list[RouteTry] = []
+        """The routes begun, for a second round."""
+        self.is_second_round = False
+        self.is_pausing = False
+        """True while the second round is awaited."""
+        self.second_round_until = 0.0
+
+    def start(self, now: float) -> None:
+        self.second_round_until = now + second_round.WITHIN_SECONDS
+        super().start(now)
 
     @property
     def first_route(self) -> str:
@@ -86,7 +103,7 @@ class RouteLadder(NamedRoutes):
         while not (self.cancelled or self.final_status or self.routes_ended):
             target = self._next_target(now)
             if target is None:
-                if self._is_waiting():
+                if self._is_waiting() or second_round.is_due(self, now):
                     return True
                 self.routes_ended = True
                 break
@@ -95,8 +112,8 @@ class RouteLadder(NamedRoutes):
         return False
 
     def _is_waiting(self) -> bool:
-        """True while a connection or a name is awaited."""
-        return self.awaiting is not None or self.name_wait is not None
+        """True while a connection, a name or the second round is awaited."""
+        return self.awaiting is not None or self.name_wait is not None or self.is_pausing
 
     def _next_target(self, now: float) -> RouteTarget | None:
         while True:
@@ -111,16 +128,24 @@ class RouteLadder(NamedRoutes):
                 return None
             index, step = self.ladder[self.position]
             self.position += 1
-            hops = self._hops(step)
+            hops = self.hops_of(step)
             if self.trunks.health.down:
                 step = self._hurried(step, hops)
-            self.route = RouteTry(step, index, hops, now)
+            self.route = self._try(step, index, hops, now)
             if not hops and self._ask_names(
                 (self.route,), self.trunks.names_never_asked(step.trunk), now, step.timeout
             ):
                 return None
             if not hops:
                 self._pass_over(self.route)
+
+    def _try(self, step: RouteStep, index: int, hops: Sequence[Hop], now: float) -> RouteTry:
+        route = RouteTry(step, index, hops, now)
+        if self.is_second_round:
+            route.mark = second_round.MARK
+            route.attempts = sum(tried.attempts for tried in self.tries if tried.index == index)
+        self.tries.append(route)
+        return route
 
     def _hurried(self, step: RouteStep, hops: Sequence[Hop]) -> RouteStep:
         """A route known to be down, while one comes after it that is not: T1 to show that it lives after all, and
@@ -298,7 +323,11 @@ class RouteLadder(NamedRoutes):
         branch.given_up = not is_current
 
     def on_timer(self, name: str, now: float) -> None:
-        """A connection, or DNS, was waited for long enough; it goes on being opened, or asked, for the next call."""
+        """A connection, or DNS, was waited for long enough; it goes on being opened, or asked, for the next call.
+        Or the pause before the second round is over."""
+        if self.is_pausing:
+            second_round.begin(self, now)
+            return
         if self.name_wait is not None:
             super().on_timer(name, now)
             return
@@ -445,6 +474,7 @@ class RouteLadder(NamedRoutes):
     ) -> None:
         """Journal what became of a route, or of one INVITE to it, and count it."""
         is_started = target is not None and outcome is _STARTED
+        self.ends[step.name] = (outcome, status)
         self.router.counts[_COUNTED[outcome]] += 1
         self.router.write_later(
             RouteEvent(

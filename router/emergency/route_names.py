@@ -77,7 +77,7 @@ class NamedRoutes(ResponseContext):
         if self.name_wait is not None:
             self._on_names(self.name_wait, now)
 
-    def _hops(self, step: RouteStep) -> list[Hop]:
+    def hops_of(self, step: RouteStep) -> list[Hop]:
         """Where a route's trunk is reached now."""
         return self.trunks.hops(step.trunk, self.server.flow.point, self.request.call_id)
 
@@ -96,7 +96,7 @@ class NamedRoutes(ResponseContext):
     def _new_hops(self, route: RouteTry) -> list[Hop]:
         """Places of a route that it has not had yet."""
         had = {hop.flow[:3] for hop in route.hops}
-        found = self._hops(route.step)
+        found = self.hops_of(route.step)
         if not had:
             return found
         new = [hop for hop in found if hop.flow[:3] not in had]

@@ -38,6 +38,8 @@ class RouteTry:
     """How many INVITEs were made for it."""
     is_named: bool = False
     """True once DNS was asked for those of its names that had no address."""
+    mark: bytes = b""
+    """What tells it from an earlier try of the same route, in the derived branch."""
 
     def take(self, now: float) -> tuple[Hop, float, float] | None:
         """The next hop with its seconds to a first answer and to progress; None where none is left, or no time."""
@@ -78,7 +80,8 @@ class RouteTry:
 
     def label(self, hop: Hop, mark: bytes = b"") -> bytes:
         """What names route, hop and kind of attempt in the derived branch."""
-        return b"%d%b%b" % (self.index, b"h%d" % hop.position if hop.position else b"", mark)
+        place = b"h%d" % hop.position if hop.position else b""
+        return b"%d%b%b%b" % (self.index, place, self.mark, mark)
 
 
 @lru_cache(maxsize=256)

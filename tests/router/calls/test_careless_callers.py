@@ -128,7 +128,7 @@ def test_request_uris(tmp_path: Path, uri: str) -> None:
 def test_every_route_failed(tmp_path: Path) -> None:
     world = CallWorld(tmp_path, emergency={"routes": [{"name": "a", "trunk": "ers-a"}], "default": {"site": "hq"}})
     sent = one(world.receive(raw(ODD, SDP)), "INVITE").message
-    failed = one(world.receive(response(sent, 503), PROVIDER_A), 503)
+    failed = one(world.receive(response(sent, 404), PROVIDER_A), 503)
     assert failed.to == PHONE
     tag = failed.message.get("to").partition("tag=")[2]
     assert not world.receive(
@@ -159,7 +159,7 @@ def test_a_phone_whose_branch_is_always_the_same_dials_911_again(tmp_path: Path,
     assert not of(world.receive(with_one_branch(2)), "INVITE"), "a retransmission is one still"
 
 
-@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("status", [200, 404])
 def test_and_again_in_the_same_call(tmp_path: Path, status: int) -> None:
     world = CallWorld(tmp_path, emergency={"routes": [{"name": "a", "trunk": "ers-a"}], "default": {"site": "hq"}})
     sent = one(world.receive(with_one_branch(1)), "INVITE").message

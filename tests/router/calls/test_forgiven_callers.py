@@ -111,7 +111,7 @@ def test_a_refusal_of_ours_is_acknowledged_by_such_a_phone(tmp_path: Path) -> No
     world = CallWorld(tmp_path, emergency={"routes": [{"name": "a", "trunk": "ers-a"}], "default": {"site": "hq"}})
     raw = both_small(invite(number=1))
     sent = one(world.receive(raw), "INVITE")
-    failed = one(world.receive(response(sent.message, 503), PROVIDER_A), 503)
+    failed = one(world.receive(response(sent.message, 404), PROVIDER_A), 503)
     assert failed.message.get("cseq") == "1 invite"
     ack = cancel_of(invite(number=1)).replace(b"CANCEL", b"ACK")
     to = failed.message.get("to").encode()

@@ -116,7 +116,7 @@ def test_both_given_up_cancel_the_call(tmp_path: Path) -> None:
 def test_every_route_failed(tmp_path: Path) -> None:
     world = CallWorld(tmp_path)
     first = two(world)
-    second = one(world.receive(response(first.message, 503), PROVIDER_A), "INVITE", PROVIDER_B)
+    second = one(world.receive(response(first.message, 603), PROVIDER_A), "INVITE", PROVIDER_B)
     third = one(world.receive(response(second.message, 486), PROVIDER_B), "INVITE", RELAY)
     failed = world.receive(response(third.message, 404), RELAY)
     assert {answer.to for answer in of(failed, 503)} == {PBX, SECOND}

@@ -88,7 +88,7 @@ def test_a_cancel_of_nothing_that_is_under_way_is_481(world: CallWorld, state: s
         answer(world, first, 200)
     elif state == "refused":
         for step in range(3):
-            first = (of(answer(world, first, 503), "INVITE") or [first])[0]
+            first = (of(answer(world, first, 603), "INVITE") or [first])[0]
             assert step < 2 or ended(world)
     elif state == "cancelled":
         world.receive(cancel_of(raw))

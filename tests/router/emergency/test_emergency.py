@@ -123,7 +123,10 @@ def test_everything_failed_is_503_without_retry_after_and_an_alarm(world: CallWo
     _, first = dial(world)
     second = one(answer(world, first, 503, extra=("Retry-After: 30",)), "INVITE")
     third = one(answer(world, second, 486), "INVITE")
-    out = answer(world, third, 500)
+    out = answer(world, third, 603)
+    assert not of(out, 503), "the first is asked again"
+    first = one(world.advance(1.0), "INVITE", PROVIDER_A)
+    out = answer(world, first, 503, extra=("Retry-After: 30",))
     final = one(out, 503)
     assert final.to == PHONE
     assert not final.message.all("retry-after")

@@ -132,7 +132,12 @@ def test_after_all_others_it_is_asked_for_once_more(tmp_path: Path, names: Names
     names.end(B, PROVIDER_B[0])
     backup = one(world.sent(), "INVITE")
     assert backup.to == PROVIDER_B
-    assert of(world.unreachable(backup), 503), "and not once more"
+    assert not world.unreachable(backup)
+    again = one(world.advance(1.0), "INVITE")
+    assert not names.waiting, "DNS is not asked once more"
+    backup = one(world.unreachable(again), "INVITE")
+    assert [sent.to for sent in (again, backup)] == [PROVIDER_B, RELAY]
+    assert of(world.unreachable(backup), 503)
 
 
 RELAY_NAME = Where("relay.example", 5060)
@@ -286,7 +291,7 @@ def test_where_it_leads_to_the_address_that_failed_the_call_goes_on_at_once(tmp_
     relay = one(world.unreachable(backup), "INVITE", RELAY)
     world.unreachable(relay)
     names.end(A, PROVIDER_A[0])
-    assert of(world.sent(), 503)
+    assert one(world.advance(1.0), "INVITE", PROVIDER_A), "all have been tried: the second round begins"
 
 
 # ---- requests other than 911 ----
