@@ -38,6 +38,17 @@ def device_key(device: str) -> str:
     return f"{user}@{host}" if host else user
 
 
+def names_of(device: str, aor: str, number: str, username: str) -> list[tuple[str, str]]:
+    """(canonical user part, host or empty) of each name that such a device is found by, each once."""
+    if not (aor or number or username):
+        return [_split(device)]
+    names = [_split(device)]
+    if aor:
+        names.append(_split(aor))
+    names += [(canonical_user(text), "") for text in (number, username) if text]
+    return [name for name in dict.fromkeys(names) if name[0]]
+
+
 def canonical_host(host: str) -> str:
     """A host as compared: lower-cased, without port, brackets, parameters and trailing dot."""
     host = host.lower()

@@ -7,6 +7,7 @@ knows, and given a number to be called back on. Every source says why it did or 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Final
 
 from e911.attached import attached_at
 from e911.attachment import Attachment
@@ -37,6 +38,9 @@ _HELD = LocationSource.HELD
 _WON = SourceOutcome.WON
 _KNEW = SourceOutcome.KNEW
 _FIXED = DeviceKind.FIXED
+
+AMBIGUOUS_DEVICE: Final = "ambiguous-device"
+"""Why nobody is taken for the caller: several devices at different places have that name."""
 
 __all__ = [
     "CallerIdentity",
@@ -146,7 +150,7 @@ def locate(
             at_network = None, None, reason
 
     match = devices.match_canonical(user, query.identity.host)
-    device, device_reason, device_site = _choose_device(match, network)
+    device, device_reason, device_site = choose_device(match, network)
     if not user:
         device_reason = "no-identity"
     owner = device
@@ -196,7 +200,7 @@ def locate(
     )
 
 
-def _choose_device(match: DeviceMatch, network: SitePlace | None) -> tuple[Device | None, str, str]:
+def choose_device(match: DeviceMatch, network: SitePlace | None) -> tuple[Device | None, str, str]:
     """The one device that the caller must be, the reason, and the site (id) that all candidates share.
 
     Several candidates are narrowed to those of the site, then of the zone, in whose network the caller is.
@@ -223,18 +227,18 @@ def _choose_device(match: DeviceMatch, network: SitePlace | None) -> tuple[Devic
             first = replace(first, callback="")
         return first, "same-place", first.site
     sites = {device.site for device in found}
-    return None, "ambiguous-device", sites.pop() if len(sites) == 1 else ""
+    return None, AMBIGUOUS_DEVICE, sites.pop() if len(sites) == 1 else ""
 
 
 def _at_phone(
     here: tuple[Device, ...], match: DeviceMatch, network: SitePlace | None
 ) -> tuple[Device | None, str, str]:
-    """As _choose_device, among the lines of the very phone that calls: the caller's own line where it has one.
+    """As choose_device, among the lines of the very phone that calls: the caller's own line where it has one.
 
     A phone is where it stands, whoever has logged in to it.
     """
     own = tuple(device for device in here if device in match.devices)
-    device, reason, site = _choose_device(DeviceMatch(own or here, False), network)
+    device, reason, site = choose_device(DeviceMatch(own or here, False), network)
     return device, "mac-address" if device else reason, site
 
 

@@ -115,6 +115,7 @@ def _import(
     from router.locations.location_plan import KEPT_BY_US, import_plan
     from router.locations.locations_csv import merged_problems, read_rows
     from router.locations.locations_yaml import read_yaml_rows
+    from router.locations.shared_names import with_shared_names
     from router.process.csv_table import CsvError
     from router.store.devices import (
         COLUMNS,
@@ -143,6 +144,9 @@ def _import(
         except CsvError as error:
             refuse_file(name, error)
 
+        def judged(device: "Device") -> tuple[str, ...]:
+            return device_problems(device, sites, now)
+
         def compared(conn: "Connection") -> "ImportPlan[Device]":
             if replace:
                 known = {device.device: device for device in all_devices(conn)}
@@ -150,15 +154,8 @@ def _import(
                 known = get_devices(conn, (row.device for row in rows))
             if problems := merged_problems(rows, known, places):
                 refuse_file(name, CsvError(problems))
-            return import_plan(
-                rows,
-                known,
-                lambda device: device_problems(device, sites, now),
-                replace=replace,
-                now=now,
-                by=by,
-                progress=shown("comparing"),
-            )
+            found = import_plan(rows, known, judged, replace=replace, now=now, by=by, progress=shown("comparing"))
+            return with_shared_names(conn, found, judged) if plan or as_json else found
 
         with open_or_exit(loaded.database_url) as engine:
             # Before others have to wait, for it takes as long as to store; again where they changed something.

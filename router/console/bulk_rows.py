@@ -25,6 +25,7 @@ from router.locations.location_cells import unfitting_after
 from router.locations.location_plan import import_plan
 from router.locations.locations_csv import LocationRow, merged_problems, read_rows, written_rows
 from router.locations.locations_yaml import read_yaml_rows, written_yaml
+from router.locations.shared_names import with_shared_names
 from router.locations.wiremap_csv import WiremapRow, read_wiremap, written_wiremap
 from router.locations.wiremap_csv import merged_problems as wiremap_merged_problems
 from router.locations.wiremap_edit import write_trail
@@ -81,7 +82,7 @@ def plan_in_turn(
 def plan_digest(plan: ImportPlan[Any]) -> str:
     """Another one where the same file would change something else: what was shown is what is applied."""
     found = hashlib.blake2b(digest_size=16)
-    for item in plan.changes:
+    for item in (*plan.changes, *plan.others):
         was = item.was
         stored: list[Any] = []
         if isinstance(was, Device):
@@ -115,14 +116,12 @@ def plan_devices(
         known = {device.device: device for device in devices.all_devices(conn) if editor.may_see(device.site)}
     known |= devices.get_devices(conn, (row.device for row in rows))
     _check_devices(rows, known, console, editor)
-    return import_plan(
-        rows,
-        known,
-        lambda device: device_problems(device, sites, now),
-        replace=replace,
-        now=now,
-        by=editor.who,
-    )
+
+    def judged(device: Device) -> tuple[str, ...]:
+        return device_problems(device, sites, now)
+
+    plan = import_plan(rows, known, judged, replace=replace, now=now, by=editor.who)
+    return with_shared_names(conn, plan, judged, editor.may_see)
 
 
 def _check_devices(

@@ -20,7 +20,7 @@ class PlannedChange(Generic[RowT]):
 
     name: str
     change: str
-    """`added`, `changed` or `removed`."""
+    """`added`, `changed` or `removed`; `none` of a row that stays as it is."""
     was: RowT | None
     becomes: RowT | None
     dispatchable_before: tuple[str, ...] | None
@@ -49,6 +49,8 @@ class ImportPlan(Generic[RowT]):
 
     changes: list[PlannedChange[RowT]] = field(default_factory=list)
     unchanged: int = 0
+    others: list[PlannedChange[RowT]] = field(default_factory=list)
+    """Rows that stay as they are, and gain or lose a dispatchable location by what becomes of others."""
     lacking: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Rows of the file that help could not be sent to by their location, and why."""
 
@@ -59,12 +61,12 @@ class ImportPlan(Generic[RowT]):
     @property
     def gains(self) -> list[PlannedChange[RowT]]:
         """Those that gain a dispatchable location."""
-        return [item for item in self.changes if item.gains]
+        return [item for item in (*self.changes, *self.others) if item.gains]
 
     @property
     def loses(self) -> list[PlannedChange[RowT]]:
         """Those that lose theirs."""
-        return [item for item in self.changes if item.loses]
+        return [item for item in (*self.changes, *self.others) if item.loses]
 
     @property
     def writes(self) -> list[tuple[RowT | None, RowT]]:
@@ -127,6 +129,10 @@ def plan_lines(
             yield f"{mark} {item.name}{_columns(item, columns, own)}{_effect(item)}"
         if len(items) > most:
             yield f"{mark} … {len(items) - most:,} more {change} (--json shows all)"
+    for item in plan.others[:most]:
+        yield f"= {item.name}{_effect(item)}"
+    if len(plan.others) > most:
+        yield f"= … {len(plan.others) - most:,} more that stay as they are (--json shows all)"
 
 
 def _columns(item: PlannedChange[RowT], columns: Sequence[str], own: frozenset[str]) -> str:

@@ -1,10 +1,11 @@
 """What an import of registered devices would do, before it does it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from e911.location import Device
-from router.locations.import_plan import ImportPlan, Texts, planned_change
+from router.locations.import_plan import ImportPlan, PlannedChange, Texts, planned_change
 from router.locations.locations_csv import LocationRow, written_cell
 from router.store.devices import COLUMNS, Value, columns_of, overlaid, settled
 
@@ -46,6 +47,11 @@ def import_plan(
             planned_change(name, known[name], None, judged, _texts) for name in sorted(known.keys() - named)
         ]
     return plan
+
+
+def unwritten(device: Device, judged: Judged) -> PlannedChange[Device]:
+    """A device that stays as it is."""
+    return replace(planned_change(device.device, device, device, judged, _texts), change="none")
 
 
 def _texts(was: Device | None, becomes: Device | None) -> Texts:

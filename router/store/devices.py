@@ -142,6 +142,13 @@ def get_device(conn: Connection, device: str) -> Device | None:
     return _device(found[0]) if found else None
 
 
+def device_names(conn: Connection) -> Iterator[tuple[str, str, str, str]]:
+    """Of every device what it is found by: itself, address of record, number, user."""
+    for row in rows_of(conn, select(*(devices.c[name] for name in ("device", "aor", "number", "username")))):
+        device, aor, number, username = map(str, row)
+        yield device, aor, number, username
+
+
 def get_devices(conn: Connection, names: Iterable[str]) -> dict[str, Device]:
     """Those of the named devices that exist, by their canonical name."""
     return _present(conn, sorted({device_key(name) for name in names}), _BATCH, _no_pause)

@@ -379,6 +379,40 @@ def test_a_plan_shows_what_would_change_and_changes_nothing(locations: Locations
     assert [device["device"] for device in locations.all()] == ["4001", "4003"]
 
 
+def at(*rows: tuple[str, str, str, str]) -> str:
+    """Devices as (device, number, address of record, house)."""
+    header = "device,number,aor,house_number,country,state,city,street,street_suffix,postal_code\n"
+    return header + "".join(f"{','.join(row)},US,NY,Albany,Example,ST,12207\n" for row in rows)
+
+
+def test_a_plan_says_who_loses_a_location_to_a_name_that_two_devices_would_have(locations: Locations) -> None:
+    known = ("4001", "+12125550123", "", "1"), ("4002", "+12125550124", "", "1"), ("a@b.example", "", "", "1")
+    locations("import", locations.file(at(*known)))
+    taken = at(
+        ("4005", "+12125550123", "", "2"),
+        ("4006", "+12125550199", "a@b.example", "2"),
+        ("4007", "4002", "", "1"),
+        ("4008", "", "a@elsewhere.example", "2"),
+    )
+    lines = locations("import", locations.file(taken), "--plan").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:6]] == [
+        *(["+", name] for name in ("4005", "4006", "4007", "4008")),
+        *(["=", name] for name in ("4001", "a@b.example")),
+    ]
+    # At the same place any of them will do, and an address of record that is another's is another name.
+    assert ["gains" in line for line in lines[:4]] == [False, False, True, True]
+    assert lines[4] == "= 4001  [LOSES its dispatchable location: ambiguous-device]"
+    assert "dispatchable locations: 2 gained, 2 lost; nothing was changed (--plan)" in lines
+    document = json.loads(locations("import", locations.file(taken), "--json").stdout)
+    assert document["loses_dispatchable_location"] == ["4001", "a@b.example"]
+    assert document["not_dispatchable"] == {"4005": ["ambiguous-device"], "4006": ["ambiguous-device"]}
+    given = locations.file(at(("4001", "", "", "1")), "given.csv")
+    document = json.loads(locations("import", given, "--plan", "--json").stdout)
+    assert document["gains_dispatchable_location"] == ["4001", "4005"], "the number is of one device again"
+    document = json.loads(locations("import", given, "--plan", "--json", "--replace").stdout)
+    assert document["gains_dispatchable_location"] == ["4001"]
+
+
 def test_yaml_says_the_same_as_csv_and_reads_back(locations: Locations) -> None:
     locations("import", locations.file(HOME + '"a@b.example",softphone,CA,QC,"L\'Île ""x"": #1",1,Côte,CH,H3B 2Y5\n'))
     exported = locations("export", "--format", "yaml").stdout
