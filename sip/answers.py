@@ -39,6 +39,7 @@ REASON_PHRASES = {
     482: b"Loop Detected",
     483: b"Too Many Hops",
     487: b"Request Terminated",
+    488: b"Not Acceptable Here",
     500: b"Server Internal Error",
     501: b"Not Implemented",
     502: b"Bad Gateway",

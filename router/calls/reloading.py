@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from config.load import ConfigError, load_config
 from router.network.certificates import files_of
+from router.notices.confirmations import request_alarm
 from router.notices.contact_urls import unusable_urls_apart
 
 if TYPE_CHECKING:
@@ -15,7 +16,23 @@ if TYPE_CHECKING:
 RELOAD_RESOLVE_SECONDS = 2.0
 """So long a reload waits for the addresses of trunks that are given by name."""
 
+PROBLEMS_TOLD = 5
+
 log = logging.getLogger("edge911.calls")
+
+
+def refused_words(node: str, file: str, problems: Sequence[str]) -> tuple[str, str]:
+    """Subject and text of the alarm, in both languages: whoever it concerns may read either."""
+    shown = [*problems[:PROBLEMS_TOLD], *(["…"] if len(problems) > PROBLEMS_TOLD else [])]
+    return (
+        f"edge911 {node}: new configuration refused / nouvelle configuration refusée",
+        "The new configuration was refused when it was reloaded. Calls go on by the old one; after a restart edge911 "
+        "does not start with the new one. Mend it and reload: edge911 check says the same.\n\n"
+        "La nouvelle configuration a été refusée au rechargement. Les appels continuent avec l’ancienne; edge911 ne "
+        "redémarrerait pas avec la nouvelle. Corrigez-la et rechargez : edge911 check dit la même chose.\n\n"
+        + "\n".join([file, *shown])
+        + "\n",
+    )
 
 
 class Reloading:
@@ -27,10 +44,22 @@ class Reloading:
         """One Setup is made at a time."""
         self.is_readdressing = False
 
-    def _refuse(self, problems: Iterable[str]) -> None:
+    async def _refuse(self, problems: Sequence[str]) -> None:
         for problem in problems:
             log.error("configuration refused, the old one stays: %s", problem)
-        self._app.router.counts["reloads_refused"] += 1
+        await self._count_refused(problems)
+
+    async def _count_refused(self, problems: Sequence[str]) -> None:
+        """Counted and told: whoever had it reloaded believes that 911 calls go by what is written there."""
+        app = self._app
+        app.router.counts["reloads_refused"] += 1
+        subject, body = refused_words(app.loaded.config.node, str(app.path), problems)
+        try:
+            await asyncio.to_thread(
+                request_alarm, app.loaded.state_directory, name="configuration-refused", subject=subject, body=body
+            )
+        except OSError as error:
+            log.error("nobody is told that the configuration was refused: %s", error)
 
     async def reload(self) -> None:
         """Take the new configuration, or keep the old one and say what is wrong with the new."""
@@ -44,15 +73,15 @@ class Reloading:
                 await app.renewal.read(files_of(loaded))
                 unusable = await asyncio.to_thread(unusable_urls_apart, app.path)
             except ConfigError as error:
-                self._refuse(map(str, error.problems))
+                await self._refuse([str(problem) for problem in error.problems])
                 return
             except Exception:
                 app.router.counts["faults"] += 1
-                app.router.counts["reloads_refused"] += 1
                 log.exception("fault in edge911 itself, while the configuration was read; the old one stays")
+                await self._count_refused(["fault in edge911 itself; see its log"])
                 return
             if unusable:
-                self._refuse(unusable)
+                await self._refuse(unusable)
                 return
             old = app.loaded
             app.use(loaded, setup, addresses)

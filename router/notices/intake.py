@@ -15,6 +15,7 @@ import orjson
 
 from config.schema import Config, Contact
 from e911.notice import Notice, NoticeKind
+from e911.notice_forms import short_form
 from router.journal.brief import brief_of
 from router.notices import callback_notices
 from router.notices.links import Links
@@ -144,7 +145,11 @@ class Intake:
                 continue
             told += 1
             until = quiet_until(contact.quiet_hours, self.timezone_of(""), at) or at
-            for channel in range(len(contact.send)):
+            for channel, url in enumerate(contact.send):
+                form = form_of(url)
+                if form is Form.SPOKEN:
+                    continue  # no telephone rings for what is no call
+                short = short_form(Notice(subject=subject, body=body), None, contact.language)
                 entry = Entry(
                     call=f"{call}-{at:.3f}",
                     kind=ALARM,
@@ -153,7 +158,7 @@ class Intake:
                     queued_at=at,
                     next_attempt_at=until,
                     subject=subject,
-                    body=body,
+                    body=short if form is Form.SHORT else body,
                 )
                 self.outbox.add(entry, now + until - at)
                 self.notice_log.note(entry, whole=True)

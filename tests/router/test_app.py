@@ -28,6 +28,7 @@ from router.locations.device_source import Source as DeviceSource
 from router.locations.last_known_good import LastKnownGood
 from router.network import dns_client, lookups
 from router.network.trunks import Way
+from router.notices.confirmations import Requests
 from router.process import garbage
 from router.process.signs_of_life import hold_signals
 from router.process.state_directory import claim
@@ -277,6 +278,14 @@ def test_a_reload_that_fails_keeps_everything_and_is_loud(
         await app.reloading.reload()
         assert (app.loaded, app.router.setup) == (loaded, setup)
         assert app.router.counts["reloads_refused"] == 3
+        alarms = Requests(app.loaded.state_directory).take()
+        assert [(one["type"], one["name"], one["contacts"]) for one in alarms] == [
+            ("alarm", "configuration-refused", None)
+        ] * 3
+        assert "fault in edge911" in alarms[0]["body"]
+        assert f"{site.file}:1:" in alarms[1]["body"]
+        assert "contacts.desk.send[0]" in alarms[2]["body"]
+        assert "secret" not in alarms[2]["body"]
         assert "contacts.desk.send[0]" in caplog.text
         assert "secret" not in caplog.text
         site.write(node="other")

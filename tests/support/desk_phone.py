@@ -76,9 +76,10 @@ class DeskPhone:
             event = struct.pack("!BBH", key, end | 10, 160 * min(number + 1, 3))
             self._rtp.sendto(head + event, (host[1], int(port[1])))
 
-    def ask(self, method: str, content_type: str = "", body: str = "") -> None:
-        """A request in the dialog: BYE, INFO."""
+    def ask(self, method: str, content_type: str = "", body: str = "", number: int | None = None) -> int:
+        """A request in the dialog: BYE, INFO, INVITE, ACK; the number in its CSeq."""
         assert self.peer is not None
+        number = len(self.requests) if number is None else number
         contact = self._field(self.invite, "Contact").strip("<>")
         lines = [
             f"{method} {contact} SIP/2.0",
@@ -87,11 +88,30 @@ class DeskPhone:
             f"From: {self._field(self.invite, 'To')};tag=desk",
             f"To: {self._field(self.invite, 'From')}",
             f"Call-ID: {self._field(self.invite, 'Call-ID')}",
-            f"CSeq: {len(self.requests)} {method}",
+            f"CSeq: {number} {method}",
+            *([f"Contact: <sip:100@{self.endpoint}>"] if method == "INVITE" else []),
             *([f"Content-Type: {content_type}"] if content_type else []),
             f"Content-Length: {len(body)}",
         ]
         self._sip.sendto(("\r\n".join(lines) + "\r\n\r\n" + body).encode(), self.peer)
+        return number
+
+    def hold(self, direction: str, address: str = "") -> str:
+        """A re-INVITE with this direction (and address, where not its own); the answer to it."""
+        host, port = self._rtp.getsockname()
+        body = (
+            f"v=0\r\no=- 1 2 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {address or host}\r\nt=0 0\r\n"
+            f"m=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na={direction}\r\n"
+        )
+        number = self.ask("INVITE", "application/sdp", body)
+        deadline = time.monotonic() + 20
+        while not (
+            found := [one for one in self.requests if f"\nCSeq: {number} INVITE" in one and " 100 " not in one]
+        ):
+            assert time.monotonic() < deadline, "no answer to a re-INVITE"
+            time.sleep(0.02)
+        self.ask("ACK", number=number)
+        return found[0]
 
     def _serve(self) -> None:
         while not self._stop:

@@ -127,6 +127,11 @@ class RtpSender:
         self.timestamp += FRAME
         return head + frame
 
+    def skip(self, seconds: float) -> None:
+        """Nothing is sent for so long: the next packet begins anew what is heard (RFC 3551 section 4.1)."""
+        self.timestamp += round(seconds * RATE)
+        self.is_first = True
+
 
 def payload_of(packet: bytes, payload_type: int) -> tuple[int, bytes] | None:
     """Sequence number and sound of a packet, where it is RTP of this payload type (RFC 3550 section 5.1)."""

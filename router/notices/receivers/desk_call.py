@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from config.channel_urls import SipReceiver
@@ -39,6 +39,9 @@ ANSWER_SECONDS = 32.0
 """So long a phone may be silent before its first provisional answer (64*T1)."""
 LATE_SECONDS = 1.0
 """A machine that slept does not send what it missed."""
+HELD_TURN_SECONDS = 0.1
+HELD_SECONDS = 120.0
+"""A desk that puts us on hold is talked to again when it comes back; who stays away so long is called anew."""
 SAID_TEXTS = 5
 """Texts said in one round, unless more are new."""
 _INFO_KEYS = b"0123456789*#"
@@ -80,7 +83,7 @@ class DeskCalls:
 
     def _begin(self, receiver: SipReceiver, said: _Said) -> None:
         call = self.calls.get(receiver.uri)
-        if call is not None and call.takes_more and not call.over.is_set():
+        if call is not None and call.takes_more and not call.is_held and not call.over.is_set():
             call.add(said)
             return
         call = self.calls[receiver.uri] = DeskCall(self, receiver)
@@ -109,6 +112,12 @@ class DeskCall(OutgoingCall):
         self._making: set[asyncio.Task[None]] = set()
         self._audio: Audio | None = None
         self._heard: set[int] = set()
+        self._version = 1
+
+    @property
+    def is_held(self) -> bool:
+        """Nobody listens: the desk has put us on hold."""
+        return self._audio is not None and self._audio.is_held
 
     def add(self, said: _Said) -> None:
         """Say this too. In a call that is up it counts as told when it begins to be said."""
@@ -154,7 +163,9 @@ class DeskCall(OutgoingCall):
         if not 200 <= response.status < 300:
             return attempt_of(response)
         self._take_answer(response)
-        self._audio = read_audio(response.body)
+        audio = read_audio(response.body)
+        # Who has just picked up is listening, whatever its answer says of its own microphone.
+        self._audio = replace(audio, direction="sendrecv") if audio is not None else None
         if self._audio is None:
             await self._bye()
             return Attempt(delivered=False, reason="no-common-codec", words="it takes no µ-law (PCMU)")
@@ -222,13 +233,16 @@ class DeskCall(OutgoingCall):
 
     def _renegotiate(self, server: ServerTransaction, request: Request) -> None:
         assert self._way is not None
+        audio = None
         if request.body:
             audio = read_audio(request.body)
             if audio is None:
                 self.agent.reply(server, 488)
                 return
             self._audio = audio
-        body = offer(self._way.host, self._port, self._session, 2)
+        self._version += 1
+        direction = audio.answer if audio is not None else "sendrecv"
+        body = offer(self._way.host, self._port, self._session, self._version, direction)
         lines = (self._contact(), ALLOW, b"Content-Type: application/sdp")
         if request.method == b"INVITE" or request.body:
             self.agent.reply(server, 200, lines, body)
@@ -266,12 +280,25 @@ class DeskCall(OutgoingCall):
         )
         sound, position, rounds = b"", 0, 0
         is_thanking = False
+        held = 0.0
         due = loop.time()
         while not self.over.is_set():
             if self.pressed and not is_thanking:
                 sound, position, is_thanking = thanks(), 0, True
             if self._has_news and not is_thanking:
                 sound, position = b"", 0
+            if self.is_held:
+                # What was being said is said from its beginning when they are back.
+                held += HELD_TURN_SECONDS
+                if self.pressed or held > HELD_SECONDS:
+                    return
+                sound, position = b"", 0
+                stream.skip(HELD_TURN_SECONDS)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.over.wait(), HELD_TURN_SECONDS)
+                due = loop.time()
+                continue
+            held = 0.0
             if position >= len(sound):
                 if is_thanking or rounds >= self.receiver.repeat:
                     return

@@ -6,6 +6,9 @@ KEYS_TYPE = 101
 """Payload type we offer for telephone-events."""
 
 
+_DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audio:
     """Where the other end wants its audio, and as what."""
@@ -15,9 +18,21 @@ class Audio:
     payload_type: int
     keys_type: int | None
     """Payload type of its telephone-events; None where it has none."""
+    direction: str = "sendrecv"
+    """What it does: `sendrecv`, `sendonly`, `recvonly` or `inactive`."""
+
+    @property
+    def is_held(self) -> bool:
+        """True where it wants no audio of ours: RFC 3264 section 8.4, and the address 0.0.0.0 of older phones."""
+        return self.direction in ("sendonly", "inactive") or self.host in ("0.0.0.0", "::")
+
+    @property
+    def answer(self) -> str:
+        """Our direction where this one is offered (RFC 3264 section 6.1)."""
+        return {"sendonly": "recvonly", "recvonly": "sendonly"}.get(self.direction, self.direction)
 
 
-def offer(host: str, port: int, session: int, version: int = 1) -> bytes:
+def offer(host: str, port: int, session: int, version: int = 1, direction: str = "sendrecv") -> bytes:
     """What we say of ourselves: µ-law and telephone-events, 20 ms."""
     family = "IP6" if ":" in host else "IP4"
     lines = (
@@ -31,7 +46,7 @@ def offer(host: str, port: int, session: int, version: int = 1) -> bytes:
         f"a=rtpmap:{KEYS_TYPE} telephone-event/8000",
         f"a=fmtp:{KEYS_TYPE} 0-15",
         "a=ptime:20",
-        "a=sendrecv",
+        f"a={direction}",
     )
     return "".join(f"{line}\r\n" for line in lines).encode()
 
@@ -39,6 +54,7 @@ def offer(host: str, port: int, session: int, version: int = 1) -> bytes:
 def read_audio(body: bytes) -> Audio | None:
     """The first audio stream of an SDP body that takes µ-law; None where there is none."""
     host, stream_host, port = "", "", 0
+    direction, stream_direction = "sendrecv", ""
     formats: list[str] = []
     names: dict[str, str] = {}
     in_audio = in_media = False
@@ -58,6 +74,11 @@ def read_audio(body: bytes) -> Audio | None:
                 stream_host = address
             else:
                 host = address
+        elif kind == "a" and value in _DIRECTIONS and (in_audio or not in_media):
+            if in_audio:
+                stream_direction = value
+            else:
+                direction = value
         elif kind == "a" and in_audio and value.lower().startswith("rtpmap:") and len(words) > 1:
             names[words[0].partition(":")[2]] = words[1].lower()
     host = stream_host or host
@@ -68,7 +89,11 @@ def read_audio(body: bytes) -> Audio | None:
     if mulaw is None:
         return None
     return Audio(
-        host=host, port=port, payload_type=_number(mulaw), keys_type=_number(keys) if keys is not None else None
+        host=host,
+        port=port,
+        payload_type=_number(mulaw),
+        keys_type=_number(keys) if keys is not None else None,
+        direction=stream_direction or direction,
     )
 
 

@@ -159,6 +159,15 @@ def test_a_storm_of_alarms_keeps_what_they_say_in_bounds(desk: Desk) -> None:
         assert words in body
 
 
+def test_an_alarm_of_no_call_rings_no_telephone_and_is_short_where_messages_are(desk: Desk) -> None:
+    sms = "twilio://AC735c307c62944b5a82c6a1b2c3d4e5f6:e2f9a4b2c3d4e5f6a7b8c9d0e1f2a3b4@12125550123/12125550124"
+    send = ["sip-call:100@192.0.2.1", sms, "json://192.0.2.1/911"]
+    desk.intake.config = desk.config.model_copy(update={"contacts": {"desk": Contact(send=send)}})
+    assert desk.intake.tell_alarm("self-test", "933 FAILED: hq", "a long story\n" * 50, ["desk"], NOW, AT) == 1
+    told = {entry.channel: entry.body for entry in desk.outbox.entries.values()}
+    assert told == {1: "933 FAILED: hq", 2: "a long story\n" * 50}
+
+
 def test_damaged_lines_are_counted_and_fill_no_log(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(1000):
         desk.intake.take_line(b'{"type":"intent","id":', NOW, AT)

@@ -151,6 +151,43 @@ def test_a_second_notice_is_said_in_the_call_that_is_up(desk: Desk) -> None:
     assert reports == {"n1", "n2"}
 
 
+@pytest.mark.parametrize(
+    ("direction", "address", "answer"),
+    [("sendonly", "", "recvonly"), ("inactive", "", "inactive"), ("sendrecv", "0.0.0.0", "sendrecv")],
+)
+def test_a_desk_that_holds_hears_it_from_the_beginning_when_it_is_back(
+    desk: Desk, direction: str, address: str, answer: str
+) -> None:
+    with DeskPhone() as phone:
+        desk.send(f"sip-call:100@{phone.endpoint}")
+        assert desk.key() == ("n1", "")
+        phone.wait_for("ACK")
+        phone.wait_for_sound(5)
+        held = phone.hold(direction, address)
+        assert f"a={answer}\r\n" in held
+        # What comes meanwhile rings anew: nobody hears this call.
+        desk.send(f"sip-call:100@{phone.endpoint}", "n2")
+        phone.invite = ""
+        phone.wait_for("INVITE", 2)
+        assert desk.key() == ("n2", "")
+
+
+def test_a_desk_that_holds_is_sent_nothing_and_hung_up_on_when_it_does_not_come_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DeskPhone() as phone:
+        desk.send(f"sip-call:100@{phone.endpoint}")
+        phone.wait_for_sound(5)
+        phone.hold("sendonly")
+        before = len(phone.packets)
+        assert "a=sendrecv\r\n" in phone.hold("sendrecv")
+        sound = phone.wait_for_sound(before + 60)[160 * (before + 5) :]
+        assert best([linear(code) for code in sound], 853, 1600) > 0.2, "the attention tone again"
+        monkeypatch.setattr(desk_call, "HELD_SECONDS", 0.2)
+        phone.hold("inactive")
+        phone.wait_for("BYE")
+
+
 def test_busy_is_a_temporary_no(desk: Desk) -> None:
     with DeskPhone(behaviour="busy") as phone:
         desk.send(f"sip-call:100@{phone.endpoint}")
