@@ -32,11 +32,14 @@ _AGES = frozenset({"conveyed-by-value", "conveyed-by-reference", "held-kept"})
 """Reasons of answers that were made elsewhere, and may be old."""
 
 
-def confidence_of(reason: str, as_of: float, now: float, *, moves: bool = False) -> str:
+def confidence_of(reason: str, as_of: float, now: float, *, moves: bool = False, is_doubtful: bool = False) -> str:
     """The confidence of an answer with this reason, from `as_of` (0: not known), at `now`.
 
-    moves: it is the registration of a device that is carried about.
+    moves: it is the registration of a device that is carried about. is_doubtful: it is in doubt, or
+    the location validation function knows no such address.
     """
+    if is_doubtful:
+        return LOW
     found = _BY_REASON.get(reason, MEDIUM)
     if found is HIGH and moves:
         found = MEDIUM

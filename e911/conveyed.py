@@ -57,6 +57,8 @@ class ConveyedValue:
     """Of the part it names."""
     document: bytes = b""
     """What a reference gave, fit to go along by value."""
+    expires_at: float = 0.0
+    """Until when it may be kept (RFC 4119 section 2.2.2), seconds since 1970; 0 where it does not say."""
 
     @property
     def is_unasked(self) -> bool:
@@ -82,6 +84,16 @@ class Conveyed:
         """The caller's location; None where there is none that could be used."""
         best = self.best
         return best.location if best else None
+
+    def location_at(self, now: float) -> DispatchableLocation | None:
+        """The same at `now`: in doubt where the document says that it was to be kept no longer than until then."""
+        location = self.location
+        return replace(location, doubt="location-expired") if location is not None and self.is_over(now) else location
+
+    def is_over(self, now: float) -> bool:
+        """True where the value that decides says itself that it counted until before `now`."""
+        best = self.best
+        return best is not None and 0 < best.expires_at <= now
 
     @property
     def reason(self) -> str:
@@ -148,10 +160,15 @@ def read_conveyed(geolocation: Sequence[str], documents: Sequence[LocationDocume
 def judge(document: bytes) -> DispatchableLocation:
     """The place in a document: of its locations the first that is fit. Raises UnreadableError where help could not be
     sent to any of them, with the reason."""
+    return _judged(document)[0]
+
+
+def _judged(document: bytes) -> tuple[DispatchableLocation, float]:
+    """As judge, and until when it may be kept."""
     for found in read_locations(document):
         location = _fit(found)
         if location is not None:
-            return location
+            return location, found.expires_at
     raise UnreadableError("location-too-coarse")
 
 
@@ -189,20 +206,28 @@ def _by_value(uri: str, part: LocationDocument | None) -> ConveyedValue:
     if part is None:
         return ConveyedValue(uri=uri, reason="location-part-missing")
     try:
-        location = judge(part.data)
+        location, expires_at = _judged(part.data)
     except UnreadableError as error:
         return ConveyedValue(uri=uri, reason=error.reason, content_id=part.content_id)
-    return ConveyedValue(uri=uri, location=location, reason="conveyed-by-value", content_id=part.content_id)
+    return ConveyedValue(
+        uri=uri, location=location, reason="conveyed-by-value", content_id=part.content_id, expires_at=expires_at
+    )
 
 
 def _answered(value: ConveyedValue, answer: ReferenceAnswer) -> ConveyedValue:
     if not answer.document:
         return replace(value, reason=answer.reason or "reference-unreachable")
     try:
-        location = judge(answer.document)
+        location, expires_at = _judged(answer.document)
     except UnreadableError as error:
         return replace(value, reason=error.reason)
-    return replace(value, location=location, reason="conveyed-by-reference", document=answer.document)
+    return replace(
+        value,
+        location=location,
+        reason="conveyed-by-reference",
+        document=answer.document,
+        expires_at=expires_at,
+    )
 
 
 def uri_of(value: str) -> str:

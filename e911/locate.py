@@ -159,7 +159,7 @@ def locate(
     site, site_reason = _claim(device_site, user, network, places)
 
     found: dict[LocationSource, _Found] = {
-        _CONVEYED: (query.conveyed.location, None, query.conveyed.reason),
+        _CONVEYED: (query.conveyed.location_at(query.now), None, query.conveyed.reason),
         _NETWORK: at_network,
         _REGISTERED: registered_location(device, device_reason, places, query.now),
         _SITE_ADDRESS: _at_site(site, places),
@@ -351,7 +351,13 @@ def _answers(
                 outcome=_WON if source is winner else _KNEW,
                 reason=reason,
                 lost=lost,
-                confidence=confidence_of(reason, location.updated_at, query.now, moves=moves),
+                confidence=confidence_of(
+                    reason,
+                    location.updated_at,
+                    query.now,
+                    moves=moves,
+                    is_doubtful=bool(location.doubt) or location.validation.startswith("invalid"),
+                ),
                 as_of=location.updated_at,
                 detail=detail,
                 location=location,

@@ -12,7 +12,7 @@ from datetime import datetime
 from lxml import etree
 
 from e911.location import CivicAddress, GeoPoint
-from e911.pidf_lo import CIVIC, CIVIC_ELEMENTS, CIVIC_RFC4119, DATA_MODEL, GEOPRIV, PIDF
+from e911.pidf_lo import BASIC_POLICY, CIVIC, CIVIC_ELEMENTS, CIVIC_RFC4119, DATA_MODEL, GEOPRIV, PIDF
 from e911.pidf_shapes import read_point as read_shape
 
 LARGEST_READ = 65_536
@@ -53,6 +53,8 @@ class PidfLocation:
     device_id: str = ""
     updated_at: float = 0.0
     """The document's timestamp, seconds since 1970; 0 where it has none."""
+    expires_at: float = 0.0
+    """Its retention-expiry (RFC 4119 section 2.2.2), likewise."""
 
 
 def parse_document(data: bytes) -> etree._Element:
@@ -113,6 +115,7 @@ def read_locations(data: bytes) -> list[PidfLocation]:
                     entity=str(presence.get("entity", "")),
                     device_id=_content(element.find(f"{{{DATA_MODEL}}}deviceID")),
                     updated_at=_timestamp(element),
+                    expires_at=_seconds(geopriv.find(f".//{{{BASIC_POLICY}}}retention-expiry")),
                 )
             )
             if len(found) >= MOST_LOCATIONS:
@@ -205,13 +208,16 @@ def _put_together(found: dict[str, str]) -> None:
 
 
 def _timestamp(element: etree._Element) -> float:
-    for name in (f"{{{DATA_MODEL}}}timestamp", f"{{{PIDF}}}timestamp"):
-        found = element.find(name)
-        match = _DATE_TIME.fullmatch((found.text or "").strip()) if found is not None else None
-        if match:
-            try:
-                zone = match[7] or "Z"
-                return datetime.fromisoformat(f"{match[0][:19]}{'+00:00' if zone == 'Z' else zone}").timestamp()
-            except (ValueError, OverflowError):
-                return 0.0
-    return 0.0
+    return _seconds(element.find(f"{{{DATA_MODEL}}}timestamp")) or _seconds(element.find(f"{{{PIDF}}}timestamp"))
+
+
+def _seconds(element: etree._Element | None) -> float:
+    """A dateTime as seconds since 1970; 0 where there is none that can be read."""
+    match = _DATE_TIME.fullmatch((element.text or "").strip()) if element is not None else None
+    if match is None:
+        return 0.0
+    try:
+        zone = match[7] or "Z"
+        return datetime.fromisoformat(f"{match[0][:19]}{'+00:00' if zone == 'Z' else zone}").timestamp()
+    except (ValueError, OverflowError):
+        return 0.0

@@ -203,7 +203,7 @@ def provider_request(
         geolocation = ("Geolocation", value)
         if profile.caller_location is _WINNER_ONLY:
             fields_set.append(geolocation)
-        elif profile.location_position is _TOP_MOST and conveyed.location is None:
+        elif profile.location_position is _TOP_MOST and (conveyed.location is None or conveyed.is_over(timestamp)):
             fields_first.append(geolocation)
         else:
             _put_best_first(profile, conveyed, existing, fields_set, fields_added)

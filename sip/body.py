@@ -3,6 +3,7 @@
 import binascii
 import quopri
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,6 +44,9 @@ class LeafPart(NamedTuple):
 
 
 PARTS_LIMIT = 32
+LARGEST_UNPACKED = 131_072
+"""Bytes that a packed part is unpacked to at the most."""
+_FULL_NAMES = {b"c": b"content-type", b"e": b"content-encoding"}
 DEEPEST_PARTS = 4
 
 
@@ -152,19 +156,30 @@ def _insert_before_close(body: bytes, boundary: bytes, part: bytes) -> bytes | N
 
 
 def split_parts(body: bytes, boundary: bytes) -> list[tuple[list[bytes], bytes]]:
-    """Header lines and bytes of each part of a multipart body; preamble and epilogue are left out."""
-    delimiter = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?:\r\n|\Z)")
+    """Header lines and bytes of each part of a multipart body; preamble and epilogue are left out.
+
+    A body that ends without its closing delimiter has its last part all the same; one whose lines all end with a bare
+    line feed is read so.
+    """
+    return _split(body, boundary, b"\r\n") or _split(body, boundary, b"\n")
+
+
+def _split(body: bytes, boundary: bytes, end: bytes) -> list[tuple[list[bytes], bytes]]:
+    delimiter = re.compile(rb"(?:\A|" + end + rb")--" + re.escape(boundary) + rb"(--)?[ \t]*(?=" + end + rb"|\Z)")
     marks = list(delimiter.finditer(body))
     parts: list[tuple[list[bytes], bytes]] = []
-    for mark, following in pairwise(marks):
-        if mark[1]:
+    for mark, following in pairwise([*marks, None]):
+        if mark is None or mark[1]:
             break
-        content = body[mark.end() : following.start()]
-        if content.startswith(b"\r\n"):
-            parts.append(([], content[2:]))
+        # The line break after a delimiter may also begin the next one: between them is an empty part.
+        content = body[mark.end() + len(end) : following.start() if following is not None else len(body)]
+        if following is None and not content:
+            break
+        if content.startswith(end):
+            parts.append(([], content[len(end) :]))
             continue
-        head, separator, data = content.partition(b"\r\n\r\n")
-        parts.append((head.split(b"\r\n") if head else [], data if separator else b""))
+        head, separator, data = content.partition(end + end)
+        parts.append((head.split(end) if head else [], data if separator else b""))
     return parts
 
 
@@ -183,6 +198,7 @@ def leaf_parts(message: Message) -> list[LeafPart]:
 def _leaves(lines: Sequence[bytes], data: bytes, depth: int) -> Iterator[LeafPart]:
     described = _described(lines)
     content_type = described.get(b"content-type", b"text/plain")
+    data = _unpacked(data, described.get(b"content-encoding", b""))
     boundary = boundary_of(content_type) if media_type(content_type).startswith(b"multipart/") else None
     if boundary is None:
         content_id = described.get(b"content-id", b"").strip(b"<> \t")
@@ -206,8 +222,20 @@ def _described(lines: Sequence[bytes]) -> dict[bytes, bytes]:
         name, colon, _ = line.partition(b":")
         if colon:
             name = name.strip().lower()
-            found.setdefault({b"c": b"content-type"}.get(name, name), value_of(line))
+            found.setdefault(_FULL_NAMES.get(name, name), value_of(line))
     return found
+
+
+def _unpacked(data: bytes, encoding: bytes) -> bytes:
+    """What was packed (RFC 3261 section 20.12); as it came where it cannot be unpacked, or is larger than we read."""
+    if encoding.lower() not in (b"gzip", b"x-gzip", b"deflate"):
+        return data
+    unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib, as its beginning says
+    try:
+        unpacked = unpacking.decompress(data, LARGEST_UNPACKED)
+    except zlib.error:
+        return data
+    return unpacked if unpacking.eof else data
 
 
 def _decoded(data: bytes, encoding: bytes) -> bytes:

@@ -40,23 +40,34 @@ class PhoneAddress(NamedTuple):
 NO_PHONE_ADDRESS: Final = PhoneAddress()
 _MISSING: Final = PhoneAddress(reason="phone-address-missing")
 _UNREADABLE: Final = PhoneAddress(reason="phone-address-unreadable")
+_AMBIGUOUS: Final = PhoneAddress(reason="phone-address-ambiguous")
 _OF_PBX: Final = PhoneAddress(reason="phone-address-of-pbx")
 
 
 def phone_address(request: Request, location_from: str, pbx_address: str) -> PhoneAddress:
     """The phone's address that a request from this PBX shows where `location_from` says. Never raises.
 
-    Reasons: `phone-address-missing`, `phone-address-unreadable` (a name, no address, or one that is nobody's), and
-    `phone-address-of-pbx`, where the PBX shows its own there after all.
+    Reasons: `phone-address-missing`, `phone-address-unreadable` (a name, no address, or one that is nobody's),
+    `phone-address-of-pbx`, where the PBX shows its own there after all, and `phone-address-ambiguous`, where the
+    field stands several times with different addresses: a phone may have written one, and the PBX let it pass.
     """
     if location_from == SAYS_NOTHING:
         return NO_PHONE_ADDRESS
+    if location_from.startswith(HEADER):
+        lines = request.all(location_from.removeprefix(HEADER))
+        if len(lines) > 1:
+            shown = {_shown(_in_text(line[:LONGEST]), pbx_address) for line in lines}
+            addresses = {found for found in shown if found.address}
+            return _AMBIGUOUS if len(addresses) > 1 else (addresses or shown).pop()
     try:
         written = list(_written(request, location_from))
     except (RemoteError, ValueError):
         return _UNREADABLE
-    if not written:
-        return _MISSING
+    return _shown(written, pbx_address) if written else _MISSING
+
+
+def _shown(written: Iterable[bytes], pbx_address: str) -> PhoneAddress:
+    """The first phone's address among these texts."""
     is_of_pbx = False
     for text in written:
         address = parse_address(text[:LONGEST].decode("latin-1").strip().strip("[]"))

@@ -153,7 +153,14 @@ class Sources:
                 return Source(side, True, trusted, is_distrusted=distrusted, location_from=_location_from(trunks))
         if self._trusted and not trusted:
             distrusted = True  # networks that are trusted were named, and this is none of them
-        return Source(listed, bool(trunks), trusted, is_distrusted=distrusted)
+        # A PBX on this machine comes from ports of its own choosing by TCP, and shows phones' addresses all the same.
+        return Source(
+            listed,
+            bool(trunks),
+            trusted,
+            is_distrusted=distrusted,
+            location_from=_location_from(trunks) if trunks else "none",
+        )
 
     def _network_side(self, address: IPv4Address | IPv6Address) -> Side:
         for network, side in self._networks:

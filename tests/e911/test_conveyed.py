@@ -26,6 +26,7 @@ from tests.e911.pidf_documents import (
     in_tuple,
     presence,
 )
+from tests.e911.worlds import decide, reasons
 
 LAKE = CivicAddress(country="US", state="NY", city="Albany", street="Lake", street_suffix="AVE", house_number="7")
 PIDF = "application/pidf+xml"
@@ -317,3 +318,26 @@ def test_reading_never_raises(values: list[str], documents: list[bytes]) -> None
     found = read_conveyed(values, [part(data, content_id=f"{number}@x") for number, data in enumerate(documents)])
     assert found.reason
     found.answered({uri: ReferenceAnswer() for uri in found.references})
+
+
+def held_until(moment: str) -> Conveyed:
+    rules = f"<gp:usage-rules><gbp:retention-expiry>{moment}</gbp:retention-expiry></gp:usage-rules>"
+    policy = 'xmlns:gbp="urn:ietf:params:xml:ns:pidf:geopriv10:basicPolicy" entity="pres:caller@example.com"'
+    return by_value(presence(in_device(geopriv(civic())).replace("<gp:usage-rules/>", rules), entity=policy))
+
+
+def test_a_location_that_says_it_is_over_decides_only_where_nobody_sees_the_phone() -> None:
+    over = held_until("2030-01-01T00:00:00Z")
+    before, after = 1_893_455_999.0, 1_893_456_000.0
+    assert over.location_at(before) == over.location
+    seen = decide(address="10.1.3.7", conveyed=over, now=after)
+    assert reasons(seen)["network"] == "won zone-network"
+    lost = next(answer for answer in seen.answers if answer.source == "conveyed")
+    assert (lost.outcome, lost.reason, lost.lost, lost.confidence) == ("knew", "conveyed-by-value", "in-doubt", "low")
+    assert reasons(decide(address="10.1.3.7", conveyed=over, now=before))["conveyed"] == "won conveyed-by-value"
+    alone = decide(conveyed=over, now=after)
+    assert reasons(alone)["conveyed"] == "won conveyed-by-value", "better than the site's own address"
+    assert alone.location
+    assert alone.location.doubt == "location-expired"
+    for nothing in ("", "tomorrow", "2030-13-01T00:00:00Z"):
+        assert held_until(nothing).location_at(after) == over.location

@@ -606,3 +606,15 @@ def test_a_phone_of_several_lines_is_the_line_that_calls() -> None:
     ]
     assert decide(*lines, user="42", hardware="000b821a2b3c").device == lines[1]
     assert decide(*lines, user="43", hardware="000b821a2b3c").device_reason == "ambiguous-device"
+
+
+def test_an_address_that_the_validation_function_does_not_know_is_not_relied_on() -> None:
+    def confidence(validation: str) -> str:
+        home = CivicAddress(country="US", state="NY", city="Albany", street="Lake", house_number="1")
+        device = Device(device="4102", civic=home, validation=validation, confirmed_at=1.0)
+        found = decide(device, user="4102", now=2.0)
+        return next(answer.confidence for answer in found.answers if answer.source == "registered")
+
+    assert [confidence(said) for said in ("", "valid", "unknown: HNO", "invalid: HNO", "invalid")] == [
+        "high", "high", "high", "low", "low",
+    ]  # fmt: skip

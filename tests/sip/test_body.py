@@ -3,6 +3,8 @@ RFC 3261 20.11 to 20.15 moving into the part; every part that was there byte-ide
 
 import email
 import email.policy
+import gzip
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -254,6 +256,42 @@ def test_a_body_that_is_no_multipart_is_its_only_part() -> None:
         (b"application/sdp", b"x@y", b"v=0\r\n")
     ]
     assert leaf_parts(message("application/sdp", b"")) == []
+
+
+def test_parts_as_careless_products_write_them() -> None:
+    two = b"--o\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--o\r\nContent-Type: application/pidf+xml\r\n\r\n<p/>"
+    found = [(b"application/sdp", b"", b"v=0"), (b"application/pidf+xml", b"", b"<p/>")]
+    whole = two + b"\r\n--o--\r\n"
+    assert leaf_parts(message("multipart/mixed;boundary=o", whole)) == found
+    assert leaf_parts(message("multipart/mixed;boundary=o", two)) == found, "no closing delimiter"
+    assert leaf_parts(message("multipart/mixed;boundary=o", whole.replace(b"\r\n", b"\n"))) == found
+    assert leaf_parts(message("multipart/mixed;boundary=o", b"--o\r\n")) == [], "a delimiter alone is no part"
+
+
+def test_an_empty_part_before_the_end_is_one() -> None:
+    request = with_part(b"Content-Type: multipart/mixed;boundary=c", body=b"--c\r\n--c--")
+    first, second = split_parts(request.body, b"c")
+    assert first == ([], b"")
+    assert_our_part(second)
+
+
+@pytest.mark.parametrize("name", ["Content-Encoding: gzip", "e: GZIP", "Content-Encoding: deflate"])
+def test_what_is_packed_is_unpacked(name: str) -> None:
+    packed = zlib.compress(b"<p/>") if name.endswith("deflate") else gzip.compress(b"<p/>")
+    part = b"--o\r\nContent-Type: application/pidf+xml\r\n" + name.encode() + b"\r\n\r\n" + packed + b"\r\n--o--"
+    assert leaf_parts(message("multipart/mixed;boundary=o", part)) == [(b"application/pidf+xml", b"", b"<p/>")]
+
+
+def test_a_whole_body_that_is_packed_is_unpacked() -> None:
+    packed = gzip.compress(NESTED)
+    found = leaf_parts(message("multipart/mixed;boundary=o", packed, "Content-Encoding: gzip"))
+    assert [part.data for part in found] == [b"v=0", b"hello", b"<p/>"]
+
+
+def test_what_cannot_be_unpacked_or_is_too_large_stays_as_it_came() -> None:
+    for data in (b"no gzip", gzip.compress(bytes(1_000_000)), gzip.compress(b"<p/>")[:-9]):
+        (found,) = leaf_parts(message("application/pidf+xml", data, "Content-Encoding: gzip"))
+        assert found.data == data
 
 
 def test_leaf_parts_are_bounded() -> None:

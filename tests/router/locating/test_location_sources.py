@@ -103,6 +103,8 @@ LET_THROUGH = {
     ),
     "header": ("header:X-Phone-IP", from_pbx(extra=(f"X-Phone-IP: {ON_FLOOR}",))),
     "header, with port": ("header:x-phone-ip", from_pbx(extra=(f"x-PHONE-ip:{ON_FLOOR}:5060",))),
+    "header, twice the same": ("header:X-Orig", from_pbx(extra=(f"X-Orig: {ON_FLOOR}", f"X-Orig: {ON_FLOOR}:5060"))),
+    "header, the PBX's own too": ("header:X-Orig", from_pbx(extra=("X-Orig: 10.0.0.10", f"X-Orig: {ON_FLOOR}"))),
     "header, a URI": ("header:X-Orig", from_pbx(extra=(f'X-Orig: "Phone" <sip:4999@{ON_FLOOR}:5060>;expires=60',))),
     "header, mapped": ("header:X-Orig", from_pbx(extra=(f"X-Orig: [::ffff:{ON_FLOOR}]:5060",))),
 }  # fmt: skip
@@ -133,6 +135,11 @@ HIDDEN = {
     "no such field": ("header:X-Phone-IP", from_pbx(), "phone-address-missing"),
     "an empty field": ("header:X-Phone-IP", from_pbx(extra=("X-Phone-IP:",)), "phone-address-unreadable"),
     "rubbish": ("header:X-Phone-IP", from_pbx(extra=("X-Phone-IP: 10.1.3.400 \x00",)), "phone-address-unreadable"),
+    "two of them": (
+        "header:X-Phone-IP",
+        from_pbx(extra=(f"X-Phone-IP: {ON_FLOOR}", "X-Phone-IP: 10.2.0.9")),
+        "phone-address-ambiguous",
+    ),
     "a group": ("header:X-Phone-IP", from_pbx(extra=("X-Phone-IP: 224.0.0.1",)), "phone-address-unreadable"),
     "nowhere of ours": ("header:X-Phone-IP", from_pbx(extra=("X-Phone-IP: 10.9.9.9",)), "no-network"),
     "not configured": ("none", from_pbx(body=sdp(ON_FLOOR)), "behind-pbx"),
@@ -147,6 +154,18 @@ def test_what_a_pbx_hides_has_a_name(tmp_path: Path, name: str) -> None:
     assert "FLR" not in found, "the site's own address"
     assert (network_answer(world).outcome, network_answer(world).reason) == ("missed", reason)
     assert world.router.location_answers[f"network missed {reason}"] == 1
+
+
+def test_a_pbx_on_this_machine_is_believed_from_any_of_its_ports(tmp_path: Path) -> None:
+    beside = ("127.0.0.50", 41234)
+    pbx = {"target": "sip:127.0.0.50:5060;transport=tcp", "side": "inside", "location_from": "header:X-Phone-IP"}
+    world = world_of(
+        tmp_path,
+        networks={"inside": ["10.0.0.0/8", "127.0.0.0/8"], "outside": ["203.0.113.0/24"]},
+        trunks={**CONFIG["trunks"], "pbx": pbx},
+    )
+    raw = invite(user="4999", source=beside, extra=(f"X-Phone-IP: {ON_FLOOR}",))
+    assert place(arrived(world, raw, beside))["FLR"] == "3"
 
 
 def test_a_phone_that_calls_itself_says_nothing_so(tmp_path: Path) -> None:
