@@ -19,6 +19,8 @@ REFERENCES_LIMIT = 2
 """Of these, references that are asked for one call."""
 COARSEST_METRES = 10_000.0
 """A point that the caller may be further away from says no more than the name of a town."""
+LARGEST_COPY = 32_768
+"""Bytes of a document that goes along once more, for those who cannot read it where it stands."""
 LONGEST_TEXT = 200
 """Characters of one civic element that are kept for records and notices; the document itself goes on whole."""
 
@@ -33,6 +35,8 @@ class LocationDocument:
     content_type: str
     content_id: str
     data: bytes
+    is_plain: bool = True
+    """False where others may not find it as it stands: packed, encoded, in a broken multipart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +60,14 @@ class ConveyedValue:
     content_id: str = ""
     """Of the part it names."""
     document: bytes = b""
-    """What a reference gave, fit to go along by value."""
+    """What a reference gave, or a part that others may not be able to read, fit to go along by value."""
     expires_at: float = 0.0
     """Until when it may be kept (RFC 4119 section 2.2.2), seconds since 1970; 0 where it does not say."""
+
+    @property
+    def needs_copy(self) -> bool:
+        """True for a part that others may not be able to read where it stands."""
+        return bool(self.document and self.content_id)
 
     @property
     def is_unasked(self) -> bool:
@@ -210,7 +219,12 @@ def _by_value(uri: str, part: LocationDocument | None) -> ConveyedValue:
     except UnreadableError as error:
         return ConveyedValue(uri=uri, reason=error.reason, content_id=part.content_id)
     return ConveyedValue(
-        uri=uri, location=location, reason="conveyed-by-value", content_id=part.content_id, expires_at=expires_at
+        uri=uri,
+        location=location,
+        reason="conveyed-by-value",
+        content_id=part.content_id,
+        document=b"" if part.is_plain or len(part.data) > LARGEST_COPY else part.data,
+        expires_at=expires_at,
     )
 
 

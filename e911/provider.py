@@ -120,7 +120,8 @@ class ExistingFields:
 
 def adds_location(profile: ProviderProfile, decision: LocationDecision, conveyed: Conveyed) -> bool:
     """True where a location of ours goes along, in whatever form: the place that we decided on, or the document that
-    a caller's reference gave. A location that the caller sent by value goes along by itself."""
+    a caller's reference gave. A location that the caller sent by value goes along by itself, and once more where
+    others may not be able to read it where it stands."""
     location = decision.location
     if location is None or profile.location is _NONE:
         return False
@@ -129,7 +130,7 @@ def adds_location(profile: ProviderProfile, decision: LocationDecision, conveyed
     if location.source is not _CONVEYED:
         return True
     best = conveyed.best
-    return profile.resolve_reference and best is not None and bool(best.document)
+    return best is not None and bool(best.document) and (profile.resolve_reference or best.needs_copy)
 
 
 def provider_request(

@@ -195,6 +195,11 @@ def leaf_parts(message: Message) -> list[LeafPart]:
     return list(_leaves(lines, message.body, DEEPEST_PARTS))[:PARTS_LIMIT]
 
 
+def stands_plainly(message: Message, part: LeafPart) -> bool:
+    """False for a part that only lenient readers find as it is here: packed, encoded, or not between delimiters."""
+    return part.data == message.body or b"\r\n\r\n" + part.data + b"\r\n--" in message.body
+
+
 def _leaves(lines: Sequence[bytes], data: bytes, depth: int) -> Iterator[LeafPart]:
     described = _described(lines)
     content_type = described.get(b"content-type", b"text/plain")

@@ -29,7 +29,7 @@ from router.emergency.rules import Rules
 from router.locating.hardware import hardware_address
 from router.locating.phone_address import NO_PHONE_ADDRESS, SAYS_NOTHING, phone_address
 from router.network.sources import Source
-from sip.body import leaf_parts, media_type
+from sip.body import leaf_parts, media_type, stands_plainly
 from sip.message import Request
 
 
@@ -73,6 +73,7 @@ def conveyed_by(request: Request) -> Conveyed:
             content_type=part.content_type.decode("latin-1"),
             content_id=part.content_id.decode("latin-1"),
             data=part.data,
+            is_plain=stands_plainly(request, part),
         )
         for part in leaf_parts(request)
         if part.content_type != b"application/sdp"

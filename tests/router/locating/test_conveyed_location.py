@@ -1,5 +1,7 @@
 """A caller's own location, towards an ESInet and towards other providers: what the next hop receives."""
 
+import base64
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,38 @@ def test_a_good_one_stays_top_most_and_nothing_is_added(tmp_path: Path) -> None:
     assert intent.location.civic.street == "Lake"
     assert intent.location_sent
     assert (intent.sources[0].source, intent.sources[0].reason) == ("conveyed", "conveyed-by-value")
+
+
+def as_it_stands(end: str, part: bytes) -> bytes:
+    """A body of SDP and one more part, whose closing delimiter is `end`."""
+    return b"--c\r\nContent-Type: application/sdp\r\n\r\n" + SDP + b"\r\n--c\r\n" + part + end.encode()
+
+
+NAMED = b"Content-Type: application/pidf+xml\r\nContent-ID: <caller@phone.example.com>\r\n"
+HARD_TO_READ = {
+    "packed": as_it_stands("\r\n--c--\r\n", NAMED + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(GOOD)),
+    "encoded": as_it_stands(
+        "\r\n--c--\r\n", NAMED + b"Content-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(GOOD)
+    ),
+    "not closed": as_it_stands("", NAMED + b"\r\n" + GOOD),
+    "bare line feeds": as_it_stands("\r\n--c--\r\n", NAMED + b"\r\n" + GOOD).replace(b"\r\n", b"\n"),
+}
+
+
+@pytest.mark.parametrize("profile", ["i3", "pidf-lo"])
+@pytest.mark.parametrize("name", HARD_TO_READ)
+def test_what_the_provider_may_not_be_able_to_read_goes_along_once_more(
+    tmp_path: Path, name: str, profile: str
+) -> None:
+    world, _ = world_of(tmp_path, emergency=emergency(profile))
+    body = HARD_TO_READ[name]
+    raw = invite(extra=(f"Geolocation: {CALLER_CID}",), body=body, content_type="multipart/mixed;boundary=c")
+    sent = one(world.receive(raw), "INVITE").message
+    assert world.events(CallIntent)[0].sources[0].reason == "conveyed-by-value"
+    assert body.removesuffix(b"--c--\r\n") in body_of(sent.raw), "as it came"
+    shown = geolocations(sent)
+    assert shown[0] == CALLER_CID
+    assert part_named(sent, shown[1].removeprefix("<cid:").removesuffix(">")) == GOOD
 
 
 @pytest.mark.parametrize(
