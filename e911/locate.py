@@ -177,6 +177,7 @@ def locate(
             if desk is not None and ((place is not None and desk.site) or _is_seen_elsewhere(desk, network, places)):
                 desk = None
             location, place = _refined(location, place, found, sources, desk)
+        location = _as_validated(location, found[_REGISTERED][0])
     answers = _answers(found, sources, winner, query, device, location.finer_from if location else "")
     if place is None:
         place = network  # nobody knows, or the caller does: the network still says in which zone they were seen
@@ -307,6 +308,13 @@ def _refined(
         if finer is not None:
             return finer, place if place is not None and place.zone is not None else other_place or place
     return location, place
+
+
+def _as_validated(location: DispatchableLocation, registered: DispatchableLocation | None) -> DispatchableLocation:
+    """The location with what the location validation function said of the very same address as it is registered."""
+    if registered is None or not registered.validation or location.validation or location.civic != registered.civic:
+        return location
+    return replace(location, validation=registered.validation, validated_at=registered.validated_at)
 
 
 def _is_seen_elsewhere(device: Device, seen: SitePlace | None, places: Places) -> bool:

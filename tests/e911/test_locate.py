@@ -618,3 +618,16 @@ def test_an_address_that_the_validation_function_does_not_know_is_not_relied_on(
     assert [confidence(said) for said in ("", "valid", "unknown: HNO", "invalid: HNO", "invalid")] == [
         "high", "high", "high", "low", "low",
     ]  # fmt: skip
+
+
+def test_what_was_said_of_the_registered_address_counts_for_the_same_address_seen() -> None:
+    desk = Device(
+        device="4102", site="hq", zone="hq-3e", civic=CivicAddress(room="317"), validation="valid", validated_at=7.0
+    )
+    seen = decide(desk, user="4102", address="10.1.3.7")
+    assert reasons(seen)["network"] == "won zone-network"
+    assert seen.location
+    assert (seen.location.civic.room, seen.location.validation, seen.location.validated_at) == ("317", "valid", 7.0)
+    elsewhere = decide(desk, user="4102", address="10.1.9.7").location
+    assert elsewhere
+    assert (elsewhere.civic.room, elsewhere.validation) == ("", ""), "another address than was asked about"
