@@ -6,7 +6,9 @@ dial tone 350 + 440 Hz; special information tones (E.180 section 7) 950, 1400 an
 that North America uses.
 
 What is no tone is not yet a voice: noise, hum, a tone with lost packets or of another country's plan are none.
-The sound of a voice changes several times a second; all the others go on as they are.
+The sound of a voice changes several times a second; all the others go on as they are. Music changes too, but hardly
+ever stops: who speaks is next to silent a quarter of the time, between words and syllables. Music that pauses as
+speech does (sparse notes, drums alone) is taken for a voice.
 """
 
 import math
@@ -37,6 +39,17 @@ CHANGES = 4
 """So many changes within SPAN windows make a voice: speech has 15 to 30, through a fifth of lost packets still 9."""
 SPAN = 40
 """Windows: two seconds."""
+PAUSE_SPAN = 60
+"""Windows: three seconds, in which speech pauses."""
+PAUSE_SHARE = 4
+"""One in so many windows of speech is a pause."""
+PAUSE = 0.28
+"""A pause is quieter than this share of the loud parts around it. Of 92 prompts and read-backs, spoken and synthetic,
+the quietest quarter of some three seconds came down to 0.17 in each, on a line with noise 15 dB below them to 0.21,
+with noise 10 dB below to 0.27; three quarters of 120 pieces of music on hold never came to 0.28."""
+PAUSE_STEP = 10
+LOUD_SHARE = 10
+"""One in so many windows is louder than what counts as loud."""
 
 
 class Heard(StrEnum):
@@ -52,6 +65,7 @@ class Heard(StrEnum):
     INFORMATION_TONE = "special-information-tone"
     TONE = "steady-tone"
     NOISE = "noise"
+    MUSIC = "music"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +121,7 @@ def judge(samples: Sequence[int]) -> ReadBack:
         and time_of.get("information", 0.0) < INFORMATION_SECONDS
         and _changes_like_a_voice(windows, kinds)
     ):
-        heard = Heard.VOICE
+        heard = Heard.VOICE if _pauses_like_speech(windows) else Heard.MUSIC
     elif time_of.get("information", 0.0) >= TONE_SECONDS:
         heard = Heard.INFORMATION_TONE
     elif time_of.get("busy", 0.0) >= TONE_SECONDS:
@@ -170,6 +184,24 @@ def _changes_like_a_voice(windows: Sequence[Sequence[int]], kinds: Sequence[str]
             changed[number] = all(_distance(old, new) > CHANGE for old, new in zip(before, sound, strict=True))
         before = sound
     return any(sum(changed[first : first + SPAN]) >= CHANGES for first in range(len(changed)))
+
+
+def _pauses_like_speech(windows: Sequence[Sequence[int]]) -> bool:
+    """True where some three seconds of it have the pauses of speech; of less than that nobody can say."""
+    if len(windows) < PAUSE_SPAN:
+        return True
+    levels = [math.sqrt(sum(sample * sample for sample in window) / len(window)) for window in windows]
+    enough = max(QUIET, PAUSE * _loud(levels))  # what is far quieter than the rest is no speech of its own
+    for first in range(0, len(levels) - PAUSE_SPAN + 1, PAUSE_STEP):
+        some = levels[first : first + PAUSE_SPAN]
+        loud = _loud(some)
+        if loud >= enough and sorted(some)[len(some) // PAUSE_SHARE] < PAUSE * loud:
+            return True
+    return False
+
+
+def _loud(levels: Sequence[float]) -> float:
+    return sorted(levels)[len(levels) - 1 - len(levels) // LOUD_SHARE]
 
 
 def _correlations(window: Sequence[float]) -> list[float]:

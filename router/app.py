@@ -208,7 +208,7 @@ class App:
             (50, "keeping what DNS said of trunks", self.trunk_names.keep),
             (50, "keeping leases of callback numbers", lambda: self.leases.keep()),
             (10, "keeping the addresses of desks", self.router.callbacks.keep_desks),
-            (20, "telling the console how trunks fare", self._tell_console),
+            (20, "telling how trunks fare", self._tell_state),
             (100, "holding connections to emergency trunks", self.standing.look),
             (100, "forgetting the addresses that peers see of us", self.edge.forget_sources),
             (300, "closing idle connections", self.edge.streams.close_idle),
@@ -295,17 +295,16 @@ class App:
         """SIGHUP: read the configuration beside the calls."""
         self.begin(self.reloading.reload())
 
-    def _tell_console(self) -> None:
-        """Where there is a console: write down how trunks fare, for it asks nothing of us."""
-        if self.loaded.config.console is not None:
-            self.state_file.write(
-                {
-                    "serving": self._is_serving and not self.router.draining,
-                    "database": self.database_health,
-                    "devices": len(self.devices),
-                    "trunks": self.probes.report(time.time() - self.loop.time()),
-                }
-            )
+    def _tell_state(self) -> None:
+        """Write down that we live and how trunks fare: console and `edge911 doctor` ask nothing of us."""
+        self.state_file.write(
+            {
+                "serving": self._is_serving and not self.router.draining,
+                "database": self.database_health,
+                "devices": len(self.devices),
+                "trunks": self.probes.report(time.time() - self.loop.time()),
+            }
+        )
 
     def log_warnings(self) -> None:
         """Those of the configuration in use."""

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.common import ConfigOption, load_or_exit
+from router.cli.common import ConfigOption, choose_config, fail
 from router.cli.table import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from config.problem import Problem
     from router.readiness.findings import Finding
     from router.readiness.phones import SitePhones
 
@@ -32,15 +33,24 @@ def register(app: typer.Typer) -> None:
         Exit codes, as monitoring systems read them:
           0  nothing to do
           1  warnings
-          2  critical: a 911 call may fail, or nobody be told
+          2  critical: a 911 call may fail, or nobody be told; a configuration that cannot be used; no such site
         """
         import structlog
 
-        from router.readiness.findings import worst
+        from config.load import ConfigError, load_config
+        from router.readiness.findings import Severity, worst
         from router.readiness.judge import findings_of
         from router.readiness.look import look
 
-        loaded = load_or_exit(config)
+        try:
+            loaded = load_config(choose_config(config))
+        except ConfigError as error:
+            wrong = _wrong_configuration(error.problems)
+            (_print_json if as_json else _print)("critical", [], wrong)
+            raise typer.Exit(worst(wrong).exit_code) from None
+        if site and site not in {one.id for one in loaded.config.sites}:
+            ids = ", ".join(one.id for one in loaded.config.sites)
+            fail(f"--site {site}: there is no such site; `sites` has {ids}", Severity.CRITICAL.exit_code)
         structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
         seen = look(loaded, _progress(as_json))
         findings = [one for one in findings_of(seen) if not site or one.site in ("", site)]
@@ -51,6 +61,22 @@ def register(app: typer.Typer) -> None:
         else:
             _print(severity.value, phones, findings)
         raise typer.Exit(severity.exit_code)
+
+
+def _wrong_configuration(problems: "list[Problem]") -> "list[Finding]":
+    """A start would fail, and a running router takes up no change."""
+    from router.readiness.findings import Finding, Severity
+
+    return [
+        Finding(
+            severity=Severity.CRITICAL,
+            name="configuration-wrong",
+            subject=problem.path,
+            message=f"{problem.message}; it cannot be started with, a running router goes on with the last good one",
+            remedy=f"mend {problem.file}:{problem.line}; `edge911 check` tries it",
+        )
+        for problem in problems
+    ]
 
 
 def _progress(as_json: bool) -> "Callable[[int], None]":

@@ -203,7 +203,8 @@ class EmergencyRequests:
         for answer in plan.decision.answers:
             router.location_answers[f"{answer.source} {answer.outcome} {answer.reason}"] += 1
         first_route = self._start(server, request, plan, key, now, is_cancelled=is_cancelled)
-        router.phones.note(request, source, server.flow, now)
+        if asked is None:  # a test call of our own is of no phone
+            router.phones.note(request, source, server.flow, now)
         router.note(
             logging.INFO,
             "emergency call" if kind is _EMERGENCY else "test call",

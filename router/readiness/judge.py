@@ -196,7 +196,12 @@ def _tests(look: Look) -> Iterator[Finding]:
     config = look.loaded.config
     sites: dict[str, SiteConfig] = {site.id: site for site in config.sites}
     for (site, route), test in sorted(look.tests.items()):
-        if site in sites and not test.has_passed and _is_current(look, site, route):
+        if (
+            site in sites
+            and not test.has_passed
+            and (site, route) not in look.tested_elsewhere
+            and _is_current(look, site, route)
+        ):
             yield Finding(
                 severity=Severity.CRITICAL,
                 name="self-test-failed",
@@ -209,13 +214,17 @@ def _tests(look: Look) -> Iterator[Finding]:
         return
     for tested, route in routes_of(config, config.self_test.sites if config.self_test else []):
         last = look.tests.get((tested.id, route))
-        if last is None or look.now - last.started_at > OLD_TEST_SECONDS:
+        elsewhere = look.tested_elsewhere.get((tested.id, route), "")
+        if last is None or elsewhere or look.now - last.started_at > OLD_TEST_SECONDS:
+            when = "yet" if last is None else "for more than a month"
+            if elsewhere:
+                when = f"since the route leads elsewhere: the last one went to {elsewhere}"
             yield Finding(
                 severity=Severity.WARNING,
                 name="route-not-tested",
                 site=tested.id,
                 subject=route,
-                message="no 933 test call " + ("yet" if last is None else "for more than a month"),
+                message=f"no 933 test call {when}",
                 remedy="`edge911 self-test run`, or `self_test:` in the configuration for one every night",
             )
 

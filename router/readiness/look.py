@@ -18,9 +18,11 @@ from router.network.sources import Sources
 from router.network.trunks import known_addresses, names_of
 from router.process.telemetry import read_status
 from router.readiness.phones import SitePhones, phones_of_sites
+from router.self_test.schedule import routes_of, went_elsewhere
 from router.store.engine import open_store, reading
 from router.store.errors import StoreError
 from router.store.proofs import last_delivered
+from router.store.records import call_events
 from router.store.self_tests import SelfTest, latest
 
 
@@ -41,6 +43,8 @@ class Look:
     """(contact, channel) → when it took a notice last."""
     tests: dict[tuple[str, str], SelfTest] = field(default_factory=dict)
     """(site, route) → the last test call."""
+    tested_elsewhere: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(site, route) → where that call went, where the route leads elsewhere by now."""
     not_validated: dict[str, int] = field(default_factory=dict)
     """Site → devices whose address is not known to be valid; empty where no LVF is configured."""
 
@@ -68,11 +72,18 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
     database = health[-1] if health else "ok"
     proven: dict[tuple[str, str], float] = {}
     tests: dict[tuple[str, str], SelfTest] = {}
+    elsewhere: dict[tuple[str, str], str] = {}
     try:
         engine = open_store(loaded.database_url, create=False)
         try:
             with reading(engine) as conn:
                 proven, tests = last_delivered(conn), latest(conn)
+                for site, route in routes_of(config, []):
+                    test = tests.get((site.id, route))
+                    if test is not None and (
+                        sent := went_elsewhere(config, site, route, call_events(conn, test.call))
+                    ):
+                        elsewhere[site.id, route] = sent
         finally:
             engine.dispose()
     except StoreError as error:
@@ -87,6 +98,7 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
         database=database,
         proven=proven,
         tests=tests,
+        tested_elsewhere=elsewhere,
         not_validated=dict(not_validated(devices, places_of(config), due_seconds(config), now))
         if config.locations.lvf is not None
         else {},

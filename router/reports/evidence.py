@@ -5,7 +5,7 @@ A report of facts, no legal advice: what is configured, what was tried, what was
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from router.notices.outbox import Entry, NoticeState
 from router.readiness.phones import SitePhones
 from router.records.record import CallSummary
 from router.reports.document import Block, Grid, Heading, Item, Paragraph, Report, Verdict
+from router.self_test.call import CALLER
 from router.self_test.schedule import routes_of
 from router.store.self_tests import SelfTest
 
@@ -45,6 +46,8 @@ class Evidence:
     tests: Mapping[tuple[str, str], SelfTest]
     self_placed: Set[str] = frozenset()
     """Record ids of test calls that the router placed itself: they say nothing of what phones can dial."""
+    tested_elsewhere: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(site, route) → where its last test went, where the route leads elsewhere by now: it proves nothing."""
 
 
 LANGUAGES = ("en", "fr")
@@ -107,6 +110,7 @@ def _dialling(evidence: Evidence, words: Mapping[str, str], when: When) -> list[
         if call.outcome == "answered"
         and evidence.now - call.started_at < PROVEN_SECONDS
         and call.id not in evidence.self_placed
+        and call.number != CALLER
     ]
     proofs = [words["dial_proof"].format(numbers=numbers)]
     proofs += [
@@ -204,7 +208,9 @@ def _routes(evidence: Evidence, words: Mapping[str, str], when: When) -> list[Bl
         test = evidence.tests.get((site.id, route))
         recent = test is not None and evidence.now - test.started_at < RECENT_SECONDS
         verdict, key = Verdict.CONFIGURED, "route_old"
-        if test is not None and recent:
+        if (site.id, route) in evidence.tested_elsewhere:
+            key = "route_elsewhere"
+        elif test is not None and recent:
             verdict, key = (Verdict.PROVEN, "route_ok") if test.has_passed else (Verdict.MISSING, "route_bad")
         proofs: tuple[str, ...] = ()
         if test is not None:
@@ -213,7 +219,11 @@ def _routes(evidence: Evidence, words: Mapping[str, str], when: When) -> list[Bl
         blocks.append(
             Item(
                 verdict=verdict,
-                text=words[key].format(route=route, reason=test.reason if test else ""),
+                text=words[key].format(
+                    route=route,
+                    reason=test.reason if test else "",
+                    place=evidence.tested_elsewhere.get((site.id, route), ""),
+                ),
                 proofs=proofs,
                 remedy="" if key == "route_ok" else words["route_remedy"].format(site=site.id, route=route),
             )

@@ -14,7 +14,10 @@ from router.store.outbox import notices_of
 from router.store.records import list_calls
 from router.store.self_tests import list_tests
 
-CALLS = 100
+CALLS = 2000
+"""Enough that 90 days of nightly tests do not hide the call of a person."""
+TOLD_CALLS = 100
+"""The newest, whose notices are looked at."""
 SELF_TESTS = 1000
 """More than there can be among so many calls."""
 
@@ -29,7 +32,7 @@ def gather(look: Look, site: SiteConfig) -> Evidence:
         try:
             with reading(engine) as conn:
                 calls = list_calls(conn, limit=CALLS, site=site.id)
-                notices = [notice for call in calls for notice in notices_of(conn, call.id)]
+                notices = [notice for call in calls[:TOLD_CALLS] for notice in notices_of(conn, call.id)]
                 self_placed = frozenset(test.call for test in list_tests(conn, site=site.id, limit=SELF_TESTS))
         finally:
             engine.dispose()
@@ -44,4 +47,5 @@ def gather(look: Look, site: SiteConfig) -> Evidence:
         proven=look.proven,
         tests=look.tests,
         self_placed=self_placed,
+        tested_elsewhere=look.tested_elsewhere,
     )

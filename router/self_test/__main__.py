@@ -21,9 +21,9 @@ from router.process.signs_of_life import Heartbeat, release_signals
 from router.process.telemetry import DeferredLog, configure_logging, say
 from router.self_test.run import NotPossibleError, run_test
 from router.self_test.schedule import Due, due_tests
-from router.store.engine import open_store, reading
+from router.store.engine import open_store, reading, writing
 from router.store.errors import StoreError
-from router.store.self_tests import SelfTest, last_begun
+from router.store.self_tests import ABANDONED_SECONDS, SCHEDULE, SelfTest, abandoned, forget, last_begun
 
 LOOK_SECONDS = 10.0
 NICENESS = 10
@@ -42,6 +42,7 @@ class Tester:
         self._logs: DeferredLog = configure_logging(loaded.config.log, process="self-test", node=loaded.config.node)
         self._placed: dict[tuple[str, str], float] = {}
         """When each site and route was tested by this process: the database may be away."""
+        self._began = time.time()
         self._wake = threading.Event()
         self._signals: set[str] = set()
         """`stop` and `reload`, as they were asked for."""
@@ -76,6 +77,14 @@ class Tester:
         try:
             engine = open_store(self._loaded.database_url)
             try:
+                now = time.time()
+                with reading(engine) as conn:
+                    given_up = abandoned(conn, now, self._loaded.config.node, self._began)
+                if given_up:
+                    # Ended in the middle, with the process or the node that placed them: they are due once more.
+                    with writing(engine) as conn:
+                        forget(conn, given_up, max(self._began, now - ABANDONED_SECONDS))
+                    _say(logging.WARNING, "self-tests-interrupted", count=len(given_up))
                 with reading(engine) as conn:
                     last |= {key: max(at, last.get(key, 0.0)) for key, at in last_begun(conn).items()}
             finally:
@@ -91,7 +100,7 @@ class Tester:
         now = time.time()
         self._placed[due.site, due.route] = now
         node = self._loaded.config.node
-        test = SelfTest(id=due.id, node=node, site=due.site, route=due.route, by="schedule", started_at=now)
+        test = SelfTest(id=due.id, node=node, site=due.site, route=due.route, by=SCHEDULE, started_at=now)
         agent = SipAgent(name=node)
         try:
             run_test(self._loaded, agent, test)

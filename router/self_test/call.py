@@ -24,6 +24,8 @@ ANSWER_SECONDS = 90.0
 QUIET_END_SECONDS = 4.0
 """After a voice, so much silence ends the recording."""
 _SILENT_PEAK = 200
+CALLER = "edge911-test"
+"""User part of whom these calls are from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,8 @@ class TestCall(OutgoingCall):
             way = self._way = await self.agent.reach(self.receiver)
             await self._open_some_media(way)
             self._call_id, tag = new_id(way.host), new_tag()
-            self._from = b'From: "edge911 self-test" <sip:edge911-test@%b>;tag=%b' % (
+            self._from = b'From: "edge911 self-test" <sip:%b@%b>;tag=%b' % (
+                CALLER.encode(),
                 bracketed(way.host).encode(),
                 tag,
             )
@@ -168,6 +171,7 @@ class TestCall(OutgoingCall):
                 words=words,
             )
         answered = time.time()
+        self._heard = _Heard()  # what was played before, ringing or an announcement, is not the answer
         self._take_answer(response)
         audio = read_audio(response.body)
         if audio is not None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from config.load import LoadedConfig
+from e911.record import RouteEvent, RouteOutcome
 from router.journal.event_lines import decode_event
 from router.journal.segments import Cursor, LineReader
 from router.network.sources import parse_address
@@ -25,6 +26,8 @@ from router.store.self_tests import FAILED, PASSED, SelfTest, claim, finish, lat
 
 RECORD_SECONDS = 5.0
 """So long the journal may take to say how the call went."""
+
+_NO_REFUSALS = (RouteOutcome.STARTED, RouteOutcome.RINGING, RouteOutcome.ANSWERED, RouteOutcome.CONFIRMED)
 
 log = logging.getLogger("router.self_test")
 
@@ -65,8 +68,8 @@ def run_test(loaded: LoadedConfig, agent: SipAgent, test: SelfTest) -> SelfTest 
         seconds=section.listen_seconds if section else 15.0,
     )
     placed = asyncio.run_coroutine_threadsafe(call.run(), agent.loop).result()
-    record, route = _as_recorded(reader, cursor, placed.call_id)
-    done = judged(test, placed, record, route)
+    record, route, said = _as_recorded(reader, cursor, placed.call_id, test.route)
+    done = judged(test, placed, record, route, said)
     if is_stored:
         try:
             with _writing(loaded.database_url) as conn:
@@ -88,8 +91,9 @@ def _writing(url: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-def judged(test: SelfTest, placed: Placed, call: str, route: str) -> SelfTest:
-    """The verdict: answered, by the route that was tried, and a voice was heard."""
+def judged(test: SelfTest, placed: Placed, call: str, route: str, said: str = "") -> SelfTest:
+    """The verdict: answered, by the route that was tried, and a voice was heard. said: what the provider answered,
+    where the router, for want of another route, answered something else."""
     reason = placed.reason
     heard = placed.read_back
     if not reason and placed.answered_at is None:
@@ -103,7 +107,7 @@ def judged(test: SelfTest, placed: Placed, call: str, route: str) -> SelfTest:
         ended_at=placed.ended_at,
         verdict=FAILED if reason else PASSED,
         reason=reason,
-        words=placed.words[:300],
+        words=(f"{said} ({test.route}); {placed.words}" if said and reason == "refused" else placed.words)[:300],
         answered_route=route,
         heard=heard.heard.value if heard else "",
         call_id=placed.call_id,
@@ -136,9 +140,10 @@ def _tell(loaded: LoadedConfig, done: SelfTest, before: SelfTest | None) -> None
         log.error("self-test-not-told", extra={"event_fields": {"problem": str(error)}})
 
 
-def _as_recorded(reader: LineReader, cursor: Cursor, call_id: str) -> tuple[str, str]:
-    """Record id and answering route of the call with this SIP Call-ID, as the journal has it."""
-    call = route = ""
+def _as_recorded(reader: LineReader, cursor: Cursor, call_id: str, tried: str) -> tuple[str, str, str]:
+    """Record id and answering route of the call with this SIP Call-ID, and what the route that is tried said last
+    that was no success, as the journal has it."""
+    call = route = said = ""
     end = time.monotonic() + RECORD_SECONDS
     while call_id and time.monotonic() < end:
         lines, cursor = reader.read_lines(cursor, 1000)
@@ -149,13 +154,16 @@ def _as_recorded(reader: LineReader, cursor: Cursor, call_id: str) -> tuple[str,
                 continue
             if getattr(event, "call_id", "") == call_id and event.type == "intent":
                 call = event.id
+            elif isinstance(event, RouteEvent) and event.id == call and event.route == tried:
+                if event.outcome not in _NO_REFUSALS:
+                    said = f"{event.status} {event.reason}".strip() if event.status else event.outcome.value
             elif event.type == "ended" and event.id == call and call:
                 reader.close()
-                return call, str(getattr(event, "route", ""))
+                return call, str(getattr(event, "route", "")), said
         if not lines:
             time.sleep(0.05)
     reader.close()
-    return call, route
+    return call, route, said
 
 
 def test_number(loaded: LoadedConfig) -> str:

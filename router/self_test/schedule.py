@@ -1,11 +1,13 @@
 """Which test calls are due. Pure: configuration, what was tested when, and the time in; what to test out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from config.schema import Config, SiteConfig
+from config.values import hostport_of
+from e911.record import JournalEvent, RouteEvent
 
 LATE_SECONDS = 6 * 3600.0
 """A test that could not be placed when it was due is placed up to so much later, then left out."""
@@ -35,6 +37,19 @@ def routes_of(config: Config, sites: Sequence[str]) -> Iterator[tuple[SiteConfig
         for route in routes:
             if covers_site(route.covers, site):
                 yield site, route.name
+
+
+def went_elsewhere(config: Config, site: SiteConfig, route: str, events: Iterable[JournalEvent]) -> str:
+    """Where a test of a route went, by the events of its record, if that is no place of the route's trunk (any more):
+    it says nothing of the route as it is now. Empty where it went there, or nobody knows."""
+    routes = site.routes if site.routes is not None else config.emergency.routes
+    trunk = next((one.trunk for one in routes if one.name == route), "")
+    if trunk not in config.trunks:
+        return ""
+    uris = [event.request_uri for event in events if isinstance(event, RouteEvent) and event.route == route]
+    sent = next((uri for uri in reversed(uris) if uri), "")
+    here = {peer.hostport.lower() for peer in config.trunks[trunk].addresses}
+    return sent if sent and hostport_of(sent).lower() not in here else ""
 
 
 def covers_site(areas: list[str], site: SiteConfig) -> bool:

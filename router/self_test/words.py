@@ -21,6 +21,7 @@ REASONS = {
     "dial-tone": ("a dial tone was heard", "tonalité d’invitation à numéroter"),
     "special-information-tone": ("an information tone was heard", "tonalité spéciale d’information"),
     "steady-tone": ("a steady tone was heard", "tonalité continue"),
+    "music": ("answered, and only music was heard", "répondu, mais seulement de la musique"),
     "noise": ("answered, and only noise was heard", "répondu, mais seulement du bruit"),
 }
 

@@ -14,6 +14,8 @@ KEPT_OF_EACH: Final = 100
 """Tests of one site and route that are kept."""
 RECORDINGS_OF_EACH: Final = 10
 """…and recordings."""
+ABANDONED_SECONDS: Final = 900.0
+"""A test that has not ended so long after it began does so no more: who placed it has ended."""
 
 self_tests = Table(
     "self_tests",
@@ -32,6 +34,8 @@ self_tests = Table(
 )
 Index("ix_self_tests_started_at", self_tests.c.started_at)
 
+SCHEDULE: Final = "schedule"
+"""Who asks for a scheduled test."""
 RUNNING: Final = ""
 PASSED: Final = "passed"
 FAILED: Final = "failed"
@@ -86,6 +90,21 @@ def claim(conn: Connection, test: SelfTest) -> bool:
         for column in self_tests.columns
     )
     return insert_new(conn, self_tests, [row]) == 1
+
+
+def abandoned(conn: Connection, now: float, node: str = "", since: float = 0.0) -> list[str]:
+    """Ids of tests that nobody will finish: those of long ago, and scheduled ones that this node began before it was
+    started (`since`, seconds since 1970)."""
+    is_ours = (self_tests.c.node == node) & (self_tests.c.by == SCHEDULE) & (self_tests.c.started_at < since)
+    is_old = self_tests.c.started_at < now - ABANDONED_SECONDS
+    query = select(self_tests.c.id).where(self_tests.c.verdict == RUNNING, is_ours | is_old)
+    return list(conn.execute(query).scalars())
+
+
+def forget(conn: Connection, ids: Sequence[str], before: float) -> None:
+    """Take away these tests where they have not ended and began before a time, so that they can be placed anew."""
+    chosen = self_tests.c.id.in_(list(ids)) & (self_tests.c.verdict == RUNNING) & (self_tests.c.started_at < before)
+    conn.execute(delete(self_tests).where(chosen))
 
 
 def finish(conn: Connection, test: SelfTest, recording: bytes) -> None:
@@ -143,7 +162,7 @@ def last_begun(conn: Connection) -> dict[tuple[str, str], float]:
     """When each site and route was tested by schedule last."""
     query = (
         select(self_tests.c.site, self_tests.c.route, func.max(self_tests.c.started_at))
-        .where(self_tests.c.by == "schedule")
+        .where(self_tests.c.by == SCHEDULE)
         .group_by(self_tests.c.site, self_tests.c.route)
     )
     return {(site, route): at for site, route, at in conn.execute(query)}

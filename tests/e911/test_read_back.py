@@ -155,3 +155,31 @@ def test_a_voice_after_special_information_tones_says_that_the_call_failed() -> 
     found = judge(silence(0.3) + tones + voice(4))
     assert found.heard is Heard.INFORMATION_TONE
     assert not found.is_good
+
+
+def music(seconds: float, seed: int = 1) -> list[int]:
+    """Chords of three voices that change every quarter of a second and overlap, as on hold: no pause anywhere."""
+    dice = random.Random(seed)
+    samples = [0.0] * int(RATE * seconds)
+    for start in range(0, len(samples), RATE // 4):
+        for hertz in dice.sample([196.0, 247.0, 294.0, 330.0, 392.0, 494.0, 587.0, 740.0], 3):
+            level, dull = dice.uniform(1500, 3000), dice.uniform(0.2, 2.0)
+            for n in range(min(RATE * 3 // 4, len(samples) - start)):
+                envelope = min(1.0, n / 200) * math.exp(-n / (RATE * 0.4))
+                note = sum(math.sin(2 * math.pi * hertz * (k + 1) * n / RATE) / (k + 1) ** dull for k in range(4))
+                samples[start + n] += level * envelope * note
+    return [round(value) for value in samples]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_music_on_hold_is_no_voice(seed: int) -> None:
+    assert judge(music(8, seed)).heard is Heard.MUSIC
+
+
+def test_a_voice_after_music_is_a_voice() -> None:
+    assert judge(music(5) + voice(5)).heard is Heard.VOICE
+    assert judge(voice(5) + music(5)).heard is Heard.VOICE
+
+
+def test_of_less_than_three_seconds_nobody_can_say_that_it_is_music() -> None:
+    assert judge(music(2)).heard is not Heard.MUSIC

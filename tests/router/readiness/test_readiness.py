@@ -152,3 +152,21 @@ def test_the_command_says_it_to_people_and_to_monitoring(folder: Path) -> None:
     assert all(finding["remedy"] for finding in document["findings"])
     code, said = run(folder, "doctor", "--site", "yard", "--json")
     assert {finding["site"] for finding in json.loads(said)["findings"]} <= {"", "yard"}
+
+
+def test_a_site_that_is_not_there_and_a_configuration_that_cannot_be_used_are_critical(folder: Path) -> None:
+    alive(folder, a="up", b="up")
+    code, said = run(folder, "doctor", "--site", "hg")
+    assert code == 2
+    assert "no such site" in said
+    file = folder / "edge911.yaml"
+    file.write_text(CONFIG.replace("trunk: a", "trunk: x"))
+    code, said = run(folder, "doctor", "--json")
+    document = json.loads(said)
+    assert (code, document["status"], document["sites"]) == (2, "critical", [])
+    (finding,) = document["findings"]
+    assert finding["name"] == "configuration-wrong"
+    assert "trunk" in finding["subject"]
+    code, said = run(folder, "doctor")
+    assert code == 2
+    assert said.startswith("NOT READY")

@@ -17,6 +17,7 @@ from router.records.record import CallSummary
 from router.reports.document import Item, Verdict
 from router.reports.evidence import Evidence, evidence_report
 from router.reports.gather import gather
+from router.self_test.call import CALLER
 from router.store.engine import open_store, writing
 from router.store.self_tests import SelfTest, claim
 from tests.router.readiness.test_readiness import CONFIG, folder, run
@@ -119,9 +120,18 @@ def test_what_was_tried_lately_is_proven_and_what_failed_is_missing(tmp_path: Pa
 def test_a_call_of_the_routers_own_does_not_prove_that_phones_can_dial(tmp_path: Path) -> None:
     test = call(kind="test", dialled="933")
     own = verdicts(evidence(tmp_path, calls=[test], self_placed={"c1"}))
+    forgotten = verdicts(evidence(tmp_path, calls=[call(kind="test", dialled="933", number=CALLER)]))
+    assert [verdict for text, verdict in forgotten.items() if text.startswith("911 is")] == [Verdict.CONFIGURED]
     dialled = verdicts(evidence(tmp_path, calls=[test], self_placed={"c2"}))
     assert [verdict for text, verdict in own.items() if text.startswith("911 is")] == [Verdict.CONFIGURED]
     assert [verdict for text, verdict in dialled.items() if text.startswith("911 is")] == [Verdict.PROVEN]
+
+
+def test_a_test_of_another_place_than_the_route_leads_to_proves_nothing(tmp_path: Path) -> None:
+    tests = {("hq", "one"): a_test("passed", 60)}
+    found = verdicts(evidence(tmp_path, tests=tests, tested_elsewhere={("hq", "one"): "sip:933@192.0.2.99"}))
+    assert [verdict for text, verdict in found.items() if "192.0.2.99" in text] == [Verdict.CONFIGURED]
+    assert Verdict.PROVEN not in [verdict for text, verdict in found.items() if text.startswith("Route")]
 
 
 def test_the_routers_own_calls_are_known_from_its_tests(folder: Path) -> None:

@@ -12,6 +12,7 @@ from config.load import LoadedConfig, load_config
 from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from e911.read_back import Heard, ReadBack
+from e911.record import RouteEvent, RouteOutcome
 from router.emergency.decision import plan_call
 from router.emergency.explain import synthetic_invite
 from router.emergency.rules import Rules
@@ -23,15 +24,17 @@ from router.self_test.call import Placed
 from router.self_test.plan import OTHER_ROUTE, plan_for
 from router.self_test.proof import FIELD, VALID_SECONDS, Asked, asked_by, field_value
 from router.self_test.run import judged
-from router.self_test.schedule import due_tests, moment_before, routes_of
+from router.self_test.schedule import due_tests, moment_before, routes_of, went_elsewhere
 from router.self_test.words import REASONS, alarm_words
 from router.store.engine import open_store, reading, writing
 from router.store.self_tests import (
     KEPT_OF_EACH,
     RECORDINGS_OF_EACH,
     SelfTest,
+    abandoned,
     claim,
     finish,
+    forget,
     last_begun,
     latest,
     list_tests,
@@ -300,3 +303,48 @@ def test_one_node_alone_places_a_test_and_old_recordings_make_room(store: Engine
     with writing(store) as conn:
         claim(conn, a_test(id="s", started_at=5.0))
         assert last_begun(conn) == {("hq", "one"): 5.0}
+
+
+def test_a_test_that_was_ended_in_the_middle_is_due_once_more(store: Engine) -> None:
+    started = NOW + 1000
+    with writing(store) as conn:
+        claim(conn, a_test(id="ours", started_at=NOW))
+        claim(conn, a_test(id="asked for", by="ann", started_at=NOW))
+        claim(conn, a_test(id="of another node", node="other", started_at=started - 5))
+        claim(conn, a_test(id="going on", started_at=started + 1))
+        claim(conn, a_test(id="done", route="two", started_at=NOW))
+        finish(conn, a_test(id="done", route="two", started_at=NOW, verdict="passed"), b"")
+        assert set(abandoned(conn, started + 2, "n", started)) == {"ours", "asked for"}
+        assert abandoned(conn, NOW + 60, "n", started) == ["ours"]
+        forget(conn, abandoned(conn, started + 2, "n", started), started)
+        assert {test.id for test in list_tests(conn)} == {"of another node", "going on", "done"}
+        assert not claim(conn, a_test(id="of another node"))
+        assert claim(conn, a_test(id="ours", started_at=started + 3))
+        forget(conn, ["ours", "done"], started)
+        assert {test.id for test in list_tests(conn)} == {"ours", "of another node", "going on", "done"}
+
+
+def test_the_providers_own_refusal_is_said() -> None:
+    refused = Placed(call_id="c", started_at=NOW, status=503, reason="refused", words="503 Service Unavailable")
+    assert (
+        judged(a_test(), refused, "r1", "", "486 Busy Here").words == "486 Busy Here (one); 503 Service Unavailable"
+    )
+    assert judged(a_test(), refused, "r1", "").words == "503 Service Unavailable"
+
+
+def test_a_test_of_where_a_route_led_before_is_known(loaded: LoadedConfig) -> None:
+    config = loaded.config
+
+    def sent(uri: str, route: str = "one") -> list[RouteEvent]:
+        return [
+            RouteEvent(
+                id="r", at=NOW, route=route, kind="e911", attempt=0, outcome=RouteOutcome.STARTED, request_uri=uri
+            ),
+            RouteEvent(id="r", at=NOW, route=route, kind="e911", attempt=0, outcome=RouteOutcome.ANSWERED),
+        ]
+
+    site = config.sites[0]
+    assert went_elsewhere(config, site, "one", sent("sip:933@192.0.2.7")) == ""
+    assert went_elsewhere(config, site, "one", sent("sip:933@192.0.2.99")) == "sip:933@192.0.2.99"
+    assert went_elsewhere(config, site, "one", sent("sip:933@192.0.2.99", "two")) == ""
+    assert went_elsewhere(config, site, "one", []) == "", "nobody knows"
