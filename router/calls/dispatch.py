@@ -214,7 +214,7 @@ class CallRouter:
                 raise RemoteError(Reason.TOO_MANY_HOPS, 0)
             known = self.ways.find(request, flow)
             if known is not None:
-                self._send_ack(request, known[0], [known[1]])
+                self._send_ack(request, flow, known[0], [known[1]])
                 return
             decision = process_routes(request, self.next_hops.is_own)
             if decision.own:
@@ -223,7 +223,7 @@ class CallRouter:
             if phone is not None:
                 decision = replace(decision, uri=phone.uri)
                 if phone.flow is not None:
-                    self._send_ack(request, decision, [phone.flow])
+                    self._send_ack(request, flow, decision, [phone.flow])
                     return
             uri = decision.next_hop or decision.uri
             if self.next_hops.is_own_text(uri):
@@ -255,13 +255,26 @@ class CallRouter:
     ) -> None:
         if len(flows) == 1:
             self.ways.keep(request, came_by, source, decision, flows[0])
-        self._send_ack(request, decision, flows)
+        self._send_ack(request, came_by, decision, flows)
 
-    def _send_ack(self, request: Request, decision: RouteDecision, flows: Sequence[Flow]) -> None:
+    def _send_ack(self, request: Request, came_by: Flow, decision: RouteDecision, flows: Sequence[Flow]) -> None:
         if not flows:
             self.stack.drops[Reason.STRAY_ACK] += 1
             return
         onward = flows[0]
+        others = self._as_answered(request, came_by) if onward.point.reliable and self.dialogs else []
+        if not others or others[0][:3] == onward[:3]:
+            self._send_ack_by(request, decision, onward)
+            return
+
+        def told(failure: str) -> None:
+            """Nobody tells that an ACK was lost: whether the place that the PSAP names is there is seen before."""
+            self._send_ack_by(request, decision, others[0] if failure else onward)
+            self.flush()
+
+        self.connect(onward, told)
+
+    def _send_ack_by(self, request: Request, decision: RouteDecision, onward: Flow) -> None:
         branch = derive_branch(self.key, request, b"n0")
         if decision.routes == [] and decision.uri == request.uri and len(request.lines("route")) == 1:
             # Nearly every ACK: our own Route was the only one. The same bytes with no request made for them.

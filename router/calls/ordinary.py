@@ -1,7 +1,7 @@
 """Every other request: forwarded unedited but for Via, Record-Route, Route and Max-Forwards."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from router.calls.later_copies import edit_later_copies
@@ -41,6 +41,7 @@ class OrdinaryCall(ResponseContext):
     __slots__ = (
         "breadth",
         "is_asking",
+        "last_resort",
         "out_flow",
         "places",
         "routed",
@@ -79,6 +80,8 @@ class OrdinaryCall(ResponseContext):
         self.unnamed: Sequence[str] = ()
         """Trunks on the way that had no address yet: DNS is asked for them once, after all others."""
         self.is_asking = False
+        self.last_resort: Callable[[], Sequence[Flow]] | None = None
+        """In an emergency call: where it was answered from, after the place that its far end names has failed."""
 
     def start(self, now: float) -> None:
         """RFC 4320 section 4.1: whoever sent a non-INVITE hears 100 where it has heard nothing else for long."""
@@ -96,6 +99,10 @@ class OrdinaryCall(ResponseContext):
         self.trying = None
 
     def select_target(self, now: float) -> Target | None:
+        if not self.places and self.last_resort is not None:
+            resort, self.last_resort = self.last_resort, None
+            tried = {branch.target.flow[:3] for branch in self.branches}
+            self.places += enumerate([("", flow) for flow in resort() if flow[:3] not in tried], self.started)
         if not self.places:
             return None
         position, (name, flow) = self.places.pop(0)

@@ -68,7 +68,7 @@ class OrdinaryRequests:
             followed = router.dialogs.of(request)
             self._note_bye(decision.own, request, source)
         if known is not None:
-            self._forward(server, request, decision, [("", known[1])], now)
+            self._forward(server, request, decision, [("", known[1])], now, followed=followed)
             return
         if decision.own and request.to_tag:
             request = router.from_rewriting.in_dialog(decision.own, request)
@@ -143,7 +143,8 @@ class OrdinaryRequests:
             flows = last_resort(followed, request, router.points, router.sources, server.flow.point)
         elif len(flows) == 1 and request.to_tag:
             router.ways.keep(request, server.flow, source, decision, flows[0])
-        self._forward(server, request, decision, [("", onward) for onward in flows], router.now())
+        places = [("", onward) for onward in flows]
+        self._forward(server, request, decision, places, router.now(), followed=followed)
 
     def is_for_phone(self, request: Request, flow: Flow) -> bool:
         """True where an INVITE goes to a registered phone, whatever the user part of its Contact is."""
@@ -234,6 +235,7 @@ class OrdinaryRequests:
         places: Sequence[tuple[str, Flow]],
         now: float,
         unnamed: Sequence[str] = (),
+        followed: DialogFormed | None = None,
     ) -> None:
         router = self.router
         if server.is_answered:
@@ -262,6 +264,11 @@ class OrdinaryRequests:
             kind = RestoringCall
         call = kind(router, server, request, places, routed_request(request, decision))
         call.unnamed = unnamed
+        if request.to_tag and (followed is not None or router.dialogs):
+            followed = followed or router.dialogs.of(request)
+            if followed is not None:
+                near = server.flow.point
+                call.last_resort = lambda: last_resort(followed, request, router.points, router.sources, near)
         call.start(now)
 
     def _validate(self, request: Request) -> None:

@@ -1,7 +1,7 @@
 """Where a request of an answered emergency call goes whose far end names itself in a way that nobody can find.
 
-A Contact or Record-Route with a host name of the provider's own network, or any name while DNS is down: without ACK
-the call would be hung up after 32 s, without its BYE it would stay up.
+A Contact or Record-Route with a host name of the provider's own network, any name while DNS is down, or a TCP port
+that is closed: without ACK the call would be hung up after 32 s, without its BYE it would stay up.
 """
 
 from e911.record import DialogFormed

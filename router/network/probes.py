@@ -3,7 +3,8 @@
 Every place of every trunk with a `probe` interval is asked. Any final answer but 503 says that it is up, whatever its
 status; silence, a closed port, a broken connection and 503 ("temporarily unable", section 21.5.4) are misses. After
 MISSES misses in a row the place is down; one answer, to a probe or to a call, and it is up again. A call that gets no
-answer from a place has it probed at once, and counts as a miss.
+answer from a place has it probed at once, and counts as a miss. A place that was silent and then answered a call
+answers calls and no OPTIONS: from then on its silence to OPTIONS says nothing, until a call meets silence there, too.
 
 A place that emergency calls reach by several ways (TLS, else unverified, TCP, UDP; decision 0024) is up where one of
 them is: a bad certificate is an alarm of its own, and no reason to pass a provider over.
@@ -63,6 +64,8 @@ class _Probe:
     others: list[Flow] = field(default_factory=list)
     """Ways to the place that this probe has not tried yet."""
     timers: dict[str, Entry] = field(default_factory=dict)
+    answers_calls_only: bool = False
+    """True while its silence to OPTIONS says nothing: a call was answered there meanwhile."""
 
     def on_timer(self, name: str, now: float) -> None:
         self.timers.pop(name, None)
@@ -77,6 +80,7 @@ class _Probe:
         if response.status == 503:
             self.probes.missed(self, "unavailable", now)
         else:
+            self.answers_calls_only = False
             self.probes.answered(self, now)
 
     def on_timeout(self, client: ClientTransaction, now: float) -> None:
@@ -261,6 +265,9 @@ class Probes:
         """The place did not answer, or not well."""
         self.counts[reason] += 1
         self._settle(probe)
+        if reason == "no-answer" and probe.answers_calls_only:
+            self._schedule(probe, probe.interval, now)
+            return
         self._count_miss(probe, reason)
         if probe.misses < MISSES:
             self._schedule(probe, min(probe.interval, RECHECK_SECONDS), now)
@@ -288,8 +295,16 @@ class Probes:
             return
         now = self.now()
         if has_answered:
+            if self.health.down.get(probe.place) == "no-answer" and not probe.answers_calls_only:
+                probe.answers_calls_only = True
+                log.warning(
+                    "trunk %s answers calls at %s, and no OPTIONS: its silence does not count from now on; write "
+                    "probe: off for it",
+                    *(probe.trunk, place_text(probe.place)),
+                )
             self.answered(probe, now)
             return
+        probe.answers_calls_only = False
         if probe.is_up is False:
             return
         self._count_miss(probe, "call-unanswered")

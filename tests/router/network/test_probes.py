@@ -273,6 +273,41 @@ def test_a_call_that_is_answered_makes_it_up(world: ProbedWorld) -> None:
     assert world.probes.states()["ers-b"] == "down"
 
 
+def test_silence_to_options_says_nothing_of_a_provider_that_has_answered_a_call(
+    world: ProbedWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some providers let no OPTIONS through: after their first call they come in their order, with their time."""
+    world.dead |= {PROVIDER_A, PROVIDER_B}
+    world.live(8)
+    first = one(world.dial(), "INVITE")
+    assert first.to == PROVIDER_A
+    world.live(0.6)
+    world.receive(response(first.message, 180), PROVIDER_A)
+    assert "trunk ers-a answers calls at udp:203.0.113.31:5060, and no OPTIONS" in caplog.text
+    world.receive(response(first.message, 200), PROVIDER_A)
+    world.live(120)
+    assert world.probes.states()["ers-a"] == "up"
+    assert world.probes.states()["ers-b"] == "down"
+    later = one(world.dial(), "INVITE")
+    assert later.to == PROVIDER_A
+    assert not of(world.live(1.9), "INVITE", RELAY), "it has its whole time"
+    assert of(world.live(0.2), "INVITE", PROVIDER_B), "which ends as ever"
+    world.live(5)
+    assert world.probes.states()["ers-a"] == "down", "silent to calls, too"
+
+
+def test_a_closed_port_counts_also_where_a_call_was_answered(world: ProbedWorld) -> None:
+    world.dead.add(PROVIDER_B)
+    world.live(8)
+    first = one(world.dial(), "INVITE", PROVIDER_A)
+    backup = one(world.receive(response(first.message, 503), PROVIDER_A), "INVITE", PROVIDER_B)
+    world.receive(response(backup.message, 200), PROVIDER_B)
+    assert world.probes.states()["ers-b"] == "up"
+    world.closed.add(PROVIDER_B)
+    world.live(40)
+    assert world.probes.states()["ers-b"] == "down"
+
+
 def test_a_reload_keeps_what_is_known_and_follows_the_trunks(world: ProbedWorld) -> None:
     world.dead.add(PROVIDER_A)
     world.live(6)
