@@ -23,8 +23,9 @@ class Invitations:
         self._settings = settings
         self._ways: Ways | None = None
 
-    def send(self, invitation: Invitation) -> None:
-        """By every way there is; what failed is logged. Never raises."""
+    def send(self, invitation: Invitation) -> bool:
+        """By every way there is; what failed is logged. True where any delivered it. Never raises."""
+        is_delivered = False
         config = self._settings()
         subject, body = invitation_text(config, invitation)
         urls = urls_for(config, invitation)
@@ -48,9 +49,11 @@ class Invitations:
                 self._say("location-link-not-sent", invitation, way, type(error).__name__, str(error))
                 continue
             if attempt.delivered:
+                is_delivered = True
                 self._say("location-link-sent", invitation, way, "", "")
             else:
                 self._say("location-link-not-sent", invitation, way, attempt.reason, attempt.words)
+        return is_delivered
 
     def close(self) -> None:
         """End the ways."""

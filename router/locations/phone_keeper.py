@@ -57,8 +57,8 @@ class Invitation:
     """HOST:PORT and transport at which it takes such a request."""
 
 
-Invite = Callable[[Invitation], None]
-"""Sends a link; may take its time, and must not raise."""
+Invite = Callable[[Invitation], bool]
+"""Sends a link, True where it was delivered; may take its time, and must not raise."""
 
 
 class PhoneKeeper(threading.Thread):
@@ -78,6 +78,8 @@ class PhoneKeeper(threading.Thread):
         self._engine: Engine | None = None
         self._is_ok = True
         self._cursor = self._read_cursor()
+        self._due: dict[str, Invitation] = {}
+        """Links that are to be sent, by device."""
 
     def stop(self, timeout: float = 1.0) -> None:
         """End; waits at most `timeout` seconds."""
@@ -104,24 +106,38 @@ class PhoneKeeper(threading.Thread):
         self._close()
 
     def look(self, now: float) -> bool:
-        """Store the notes that are there; True where there may be more. Raises StoreError."""
+        """Store the notes that are there, send one link; True where there may be more to do. Raises StoreError."""
         lines, after = self._reader.read_lines(self._cursor, LINES_AT_ONCE)
-        if not lines:
+        if not lines and not self._due:
             return False
         notes = [note for line in lines if (note := _parsed(line)) is not None]
         if self._engine is None:
             self._engine = open_store(self._url, wait=5.0)
-        invitations: list[Invitation] = []
-        with writing(self._engine) as conn:
-            note_phones(conn, [note for note in notes if note["kind"] == "unlocated"])
-            for note in notes:
-                if note["kind"] == "moving" and (found := self._moved(conn, note, now)) is not None:
-                    invitations.append(found)
-        self._cursor = after
-        self._write_cursor()
-        for invitation in invitations:
-            self._invite(invitation)
-        return len(lines) == LINES_AT_ONCE
+        if notes:
+            with writing(self._engine) as conn:
+                note_phones(conn, [note for note in notes if note["kind"] == "unlocated"])
+                for note in notes:
+                    if note["kind"] == "moving" and (found := self._moved(conn, note, now)) is not None:
+                        self._due[found.device.device] = found
+        if lines:
+            self._cursor = after
+            self._write_cursor()
+        self._send_one(self._engine, now)
+        return len(lines) == LINES_AT_ONCE or bool(self._due)
+
+    def _send_one(self, engine: Engine, now: float) -> None:
+        """One at a time: where phones and mail servers do not answer, what others moved to must not wait for all.
+
+        It counts as sent when it is delivered: a mail server that is down must not cost its user half a day without.
+        """
+        if not self._due:
+            return
+        device = next(iter(self._due))
+        if self._invite(self._due.pop(device)):
+            with writing(engine) as conn:
+                row = network_of(conn, device)
+                if row is not None:
+                    keep_network(conn, replace(row, link_sent_at=now))
 
     def _moved(self, conn: Connection, note: Mapping[str, Any], now: float) -> Invitation | None:
         """A phone that moves about has registered: is its location still of the network it is on?"""
@@ -137,11 +153,12 @@ class PhoneKeeper(threading.Thread):
             mark_devices(conn, {device.device: {"unconfirmed": unconfirmed}}, author)
             fields = {"device": device.device, "network": network, "unconfirmed": bool(unconfirmed)}
             log.info("location-of-phone", extra={"event_fields": fields})
+        if not is_elsewhere:
+            self._due.pop(device.device, None)
         invitation = None
         policy = config.locations.unconfirmed
         base = base_url(config)
         if is_elsewhere and base and (not row.link_sent_at or now - row.link_sent_at >= policy.again_after):
-            row = replace(row, link_sent_at=now)
             secret = secrets_of(self._state, config.node)[0]
             invitation = Invitation(
                 device=device,

@@ -347,6 +347,7 @@ class Keeper:
 
     def __init__(self, url: str, folder: Path, **policy: Any) -> None:
         self.sent: list[Invitation] = []
+        self.delivers = True
         self.folder = folder
         console = {"listen": "http://127.0.0.1:8911", "public_url": "https://e911.example.com"}
         self.config = Config.model_validate(
@@ -373,7 +374,11 @@ class Keeper:
         self.path.parent.mkdir(exist_ok=True)
 
     def start(self) -> None:
-        self.keeper = PhoneKeeper(lambda: self.config, self.url, self.folder, self.sent.append)
+        self.keeper = PhoneKeeper(lambda: self.config, self.url, self.folder, self.send)
+
+    def send(self, invitation: Invitation) -> bool:
+        self.sent.append(invitation)
+        return self.delivers
 
     def see(self, network: str, at: float, kind: str = "moving", **more: Any) -> str:
         """A note comes; why the device's location is then unconfirmed."""
@@ -420,6 +425,17 @@ def test_another_network_makes_the_location_unconfirmed_until_it_is_given(keeper
     assert len(keeper.sent) == 1
     assert keeper.see("203.0.113.0/24", 800.0 + 43_200) == "new-network"
     assert len(keeper.sent) == 2
+
+
+def test_a_link_that_could_not_be_delivered_is_sent_again_with_the_next_registration(keeper: Keeper) -> None:
+    keeper.see("192.0.2.0/24", 200.0)
+    keeper.delivers = False
+    keeper.see("198.51.100.0/24", 300.0)
+    keeper.see("198.51.100.0/24", 600.0)
+    keeper.delivers = True
+    for at in (900.0, 1200.0, 1500.0):
+        keeper.see("198.51.100.0/24", at)
+    assert len(keeper.sent) == 3
 
 
 def test_back_where_it_was_confirmed_the_location_holds_again(keeper: Keeper) -> None:
