@@ -61,7 +61,7 @@ class PhoneNotes:
         self._next: dict[tuple[str, bytes], float] = {}
         self._registered: dict[tuple[bytes, bytes], tuple[str, float]] = {}
         """By address of record and network, and for the record alone: the network noted, and when."""
-        self._held: dict[bytes, tuple[float, str, Callable[[], None]]] = {}
+        self._held: dict[bytes, tuple[float, str, Callable[[], bool]]] = {}
         """By address of record: when it is noted on which network, unless it is seen on another before."""
         self._lost = (0, 0)
         self._second = 0
@@ -93,9 +93,11 @@ class PhoneNotes:
         """Note who is where still, and count what the writing thread could not write, or deleted unread. Once in a
         second."""
         for record in [record for record, (due, _, _) in self._held.items() if due <= now]:
-            _, network, write = self._held.pop(record)
+            _, network, write = self._held[record]
+            if not write():
+                break
+            del self._held[record]
             self._remember(record, network, now)
-            write()
         self._count_lost()
 
     def _count_lost(self) -> None:
@@ -153,10 +155,9 @@ class PhoneNotes:
         self._held.pop(record, None)
         last, at = self._seen(record, network)
         due = at + (AGAIN_AFTER if network == last else MOVED_AFTER)
-        if due <= now:
+        if due <= now and write():
             self._remember(record, network, now)
-            write()
-        elif network != last and len(self._held) < MOST_PHONES:
+        elif (due <= now or network != last) and len(self._held) < MOST_PHONES:
             self._held[record] = due, network, write
 
     def _seen(self, record: bytes, network: str) -> tuple[str, float]:
@@ -202,14 +203,15 @@ class PhoneNotes:
 
     def _write(
         self, kind: str, request: Request, source: Source, flow: Flow, address: str, device: Device | None
-    ) -> None:
+    ) -> bool:
+        """False where it was left out, because too many were written in this second."""
         assert self._writer is not None
         at = self.router.clock()
         if int(at) != self._second:
             self._second, self._written = int(at), 0
         if self._written >= NOTES_A_SECOND:
             self.router.counts["phone_notes_left_out"] += 1
-            return
+            return False
         self._written += 1
         user, host = _who(request, source)
         values: dict[str, Any] = {
@@ -230,6 +232,7 @@ class PhoneNotes:
         is_named = user and user.lower() != "anonymous"
         if is_named and not self._writer.put(orjson.dumps(values, default=str) + b"\n"):
             self.router.counts["phone_notes_not_queued"] += 1
+        return True
 
 
 def _who(request: Request, source: Source) -> tuple[str, str]:

@@ -207,6 +207,20 @@ def test_who_is_on_a_network_and_back_within_a_minute_is_noted_there(tmp_path: P
     assert seen(elsewhere, PHONE, elsewhere, PHONE, elsewhere), "in the end it is where it was noted last"
 
 
+def test_when_all_phones_move_at_once_none_is_forgotten(tmp_path: Path) -> None:
+    """Where an office loses its line, hundreds register from another network in a second, and again in an hour."""
+    names = [str(4200 + number) for number in range(3 * NOTES_A_SECOND)]
+    world = world_of(tmp_path, *(replace(NORA, device=name) for name in names))
+    for name in names:
+        sent = one(world.receive(register(name)), "REGISTER")
+        world.receive(registrar(sent, 200, f"<sip:{name}@{PHONE[0]}:{PHONE[1]}>;expires=3600"), sent.to)
+    assert len(moves(tmp_path)) == NOTES_A_SECOND
+    for _ in range(3):
+        world.advance(1)
+        world.router.phones.look(world.router.now())
+    assert sorted(device for device, _ in moves(tmp_path)) == names
+
+
 def test_a_registrar_that_lists_the_address_behind_the_nat_took_the_phone(tmp_path: Path) -> None:
     world = world_of(tmp_path, NORA)
     raw = register("4150").replace(b"Contact: <sip:4150@10.1.3.7:5060>", b"Contact: <sip:4150@192.168.1.9:5060>")
