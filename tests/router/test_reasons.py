@@ -247,7 +247,7 @@ def everybody_answers(status: int | None, dialled: str = "+12125550199") -> Call
             if status is None:
                 out = world.advance(40.0)
             else:
-                out = []
+                out = [] if onward else world.advance(2.0)  # a 911 call goes round once more after a second
                 for sent in onward:
                     forwarded = parse_message(sent.message.raw, own=True)
                     assert isinstance(forwarded, Request)
