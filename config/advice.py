@@ -30,6 +30,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _emergency_names(config)
     yield from _console(config)
     yield from _interfaces(config)
+    yield from _wildcards(config)
     yield from _location_from(config)
     yield from _location_servers(config)
     yield from _reference_hosts(config)
@@ -210,6 +211,20 @@ def _interfaces(config: Config) -> Iterator[Finding]:
                     path,
                     f"{' and '.join(sorted(names))} fit: calls leave by the one whose address the system sends from; "
                     f"write listen: {min(names)} or another",
+                )
+
+
+def _wildcards(config: Config) -> Iterator[Finding]:
+    """[::] where phones with IPv4 addresses are expected and nothing hears them: it is IPv6's alone."""
+    if all(":" in listen.host for listen in config.listen) and any(
+        network.version == 4 for network in config.networks.inside
+    ):
+        for index, listen in enumerate(config.listen):
+            if listen.host == "::":
+                yield Finding(
+                    ("listen", index),
+                    f"[::] hears IPv6 only, and networks.inside has IPv4 addresses: add {listen.transport}://0.0.0.0:"
+                    f"{listen.port}",
                 )
 
 

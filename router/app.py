@@ -147,6 +147,7 @@ class App:
             tls=self.certificates,
             peer_of=lambda flow: self.router.trunks.tls_peer_at(flow.host, flow.port),
             may_alias=lambda host: not self.router.sources.is_trunk(host),
+            is_urgent=self.router.admission.looks_like_emergency,
         )
         self.router.edge = self.edge
         self.renewal = CertificateRenewal(self.certificates, self.edge, self.router.counts, self.begin)

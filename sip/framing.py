@@ -49,6 +49,15 @@ class StreamFramer:
         return self._open > 0
 
     @property
+    def lacks_body(self) -> bool:
+        """True while the header is whole, and less of the body has come than its Content-Length says."""
+        return self.needed > 0
+
+    def start_line(self) -> bytes:
+        """Of the message that is being received, as far as it has come."""
+        return bytes(self.buffer[: max(0, self.buffer.find(b"\r\n"))])
+
+    @property
     def has_begun(self) -> bool:
         """True where part of a message has come; a line break alone is a keep-alive, or half of one."""
         return len(self.buffer) > 3 or bool(self.buffer.strip(b"\r\n"))
@@ -104,6 +113,15 @@ class StreamFramer:
         message = bytes(self.buffer[: self._scanned])
         del self.buffer[: self._scanned]
         self._open = 0
+        return [message]
+
+    def cut_body(self) -> list[bytes]:
+        """The message that lacks part of its body, as far as it came. What comes of the rest is passed over."""
+        if not self.needed:
+            return []
+        message = bytes(self.buffer)
+        self.buffer.clear()
+        self.needed = 0
         return [message]
 
     def _has_ended(self) -> bool:

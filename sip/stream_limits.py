@@ -22,6 +22,8 @@ SPARE_IDLE_SECONDS = 10.0
 """Where there is no room for a new connection, the one idle longest goes, if it is idle for so long."""
 SILENCE_SECONDS = 0.2
 """After so long without a byte, a body whose length was not said is taken as it came."""
+CUT_BODY_SECONDS = 2.0
+"""After so long without a byte, an urgent request whose body is shorter than announced is taken as it came."""
 CONNECT_SECONDS = 10.0
 HANDSHAKE_SECONDS = 5.0
 """For a TLS handshake, of either side."""

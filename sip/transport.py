@@ -273,7 +273,10 @@ class SipEdge:
         tls: TlsContexts | None = None,
         peer_of: Callable[[Flow], TlsPeer] = lambda flow: TlsPeer(flow.host, verified=False),
         may_alias: Callable[[str], bool] = lambda _: True,
+        is_urgent: Callable[[bytes, bytes, Flow], bool] = lambda *_: False,
     ) -> None:
+        self.is_urgent = is_urgent
+        """By method, Request-URI and source: a request that is served with as much of its body as came."""
         self.is_known = is_known
         self.stack = stack
         self.localise = localise

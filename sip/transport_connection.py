@@ -6,7 +6,7 @@ import ssl
 from typing import TYPE_CHECKING, cast
 
 from sip import stream_limits as limits
-from sip.errors import RemoteError
+from sip.errors import Reason, RemoteError
 from sip.flow import UNCERTIFIED, Flow, ListeningPoint, TlsPeer
 from sip.framing import PONG, StreamFramer
 from sip.machines import ClientTransaction
@@ -121,11 +121,31 @@ class Connection(asyncio.BufferedProtocol):
             self.streams.note_begun(self)
             if self.framer.is_open:
                 self.edge.loop.call_later(limits.SILENCE_SECONDS, self._end_open_body, self.last_used)
+            elif self.framer.lacks_body and self._is_urgent():
+                self.edge.loop.call_later(limits.CUT_BODY_SECONDS, self._cut_body, self.last_used)
 
     def _end_open_body(self, since: float) -> None:
         """A body without Content-Length ends where nothing more comes."""
         if self.last_used == since and self.transport is not None and not self.transport.is_closing():
             self._deliver(self.framer.end_body())
+
+    def _is_urgent(self) -> bool:
+        method, _, rest = self.framer.start_line().partition(b" ")
+        return self.edge.is_urgent(method, rest.rpartition(b" ")[0], self.flow)
+
+    def _cut_body(self, since: float) -> None:
+        """Nothing more comes of an urgent request, whatever its Content-Length says."""
+        if self.last_used == since and self.transport is not None and not self.transport.is_closing():
+            self._deliver(self.framer.cut_body())
+
+    def end_stalled(self) -> None:
+        """A message was begun long ago and is not whole: answer what can be answered, and close."""
+        if not self.framer.lacks_body or self.framer.error is not None:
+            self.cut_off("connections_stalled")
+            return
+        self.edge.counts["connections_stalled"] += 1
+        missing = self.framer.needed - len(self.framer.buffer)
+        self._give_up(RemoteError(Reason.BODY_INCOMPLETE, 400, f"{missing} bytes of its body never came"))
 
     def _give_up(self, error: RemoteError) -> None:
         """The stream cannot be framed any more: answer what can be answered, and close."""

@@ -42,6 +42,7 @@ class Edge(Protocol):
     now: Callable[[], float]
     counts: Counter[str]
     is_known: Callable[[str], bool]
+    is_urgent: Callable[[bytes, bytes, Flow], bool]
     localise: Callable[[ListeningPoint, str], ListeningPoint]
     closed: bool
     tap: Callable[[bytes, Flow, bool], None] | None
@@ -427,7 +428,7 @@ class Streams:
             self.begun.discard(connection)
         for connection in list(self.begun):
             if connection.begun_at is not None and now - connection.begun_at > limits.MESSAGE_SECONDS:
-                connection.cut_off("connections_stalled")
+                connection.end_stalled()
         for connection in list(self.slow):
             if connection.unread_since is not None and now - connection.unread_since > limits.MAX_UNSENT_SECONDS:
                 connection.cut_off("connections_cut_off")

@@ -142,6 +142,7 @@ class Admission:
     def looks_like_emergency(self, method: bytes, uri: bytes, flow: Flow) -> bool:
         """True for the method and Request-URI of a new emergency call, as far as these tell; cheap."""
         router = self.router
+        method = method.upper()
         if method not in (b"INVITE", b"MESSAGE"):
             return False
         source = router.sources.classify(flow.host, flow.port)

@@ -93,6 +93,21 @@ emergency: {{routes: [{{name: e, trunk: ers}}], basic: [{{name: b, trunk: relay,
     assert [one.path for one in found if "targets: [" in one.message] == ["trunks.ers.target"] * said
 
 
+@pytest.mark.parametrize(
+    ("listen", "inside", "said"),
+    [
+        ('"udp://[::]:5060"', "10.0.0.0/8", ["listen[0]"]),
+        ('"udp://[::]:5060", "udp://0.0.0.0:5060"', "10.0.0.0/8", []),
+        ('"udp://[::]:5060"', '"2001:db8::/32"', []),
+    ],
+)
+def test_where_nothing_hears_ipv4_phones_check_says_so(
+    tmp_path: Path, listen: str, inside: str, said: list[str]
+) -> None:
+    found = load(tmp_path, f"listen: [{listen}]\nnetworks: {{inside: [{inside}]}}\n").warnings
+    assert [one.path for one in found if "hears IPv6 only" in one.message] == said
+
+
 def test_plain_scalars_take_the_type_the_schema_asks_for(tmp_path: Path) -> None:
     config = load(
         tmp_path,

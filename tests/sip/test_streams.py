@@ -356,6 +356,48 @@ async def test_who_reads_nothing_for_long_is_cut_off_however_little_waits(
 
 
 @within
+async def test_an_urgent_request_is_served_with_as_much_of_its_body_as_has_come(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a phone that announces more than it sends; what follows on the connection is understood."""
+    monkeypatch.setattr(stream_limits, "CUT_BODY_SECONDS", 0.05)
+    node = Node(transport, tls, is_urgent=lambda method, uri, _: (method, uri[:4]) == (b"OPTIONS", b"sip:"))
+    monkeypatch.setattr(node, "forgives", lambda *_: True)
+    await node.edge.listen_stream(node.point, HOST)
+    client = await Client.to(node)
+    client.writer.write(options(1, body=b"v=0\r\n").replace(b"Content-Length: 5", b"Content-Length: 12"))
+    assert b"z9hG4bK1" in await client.answer()
+    client.writer.write(options(2))
+    assert b"z9hG4bK2" in await client.answer()
+    assert [request.body for request, _ in node.requests] == [b"v=0\r\n", b""]
+    client.writer.write(options(3, body=b"v=0\r\n")[:-2])
+    assert b"z9hG4bK3" in await client.answer()
+    client.writer.write(b"\r\n" + options(4))
+    assert b"z9hG4bK4" in await client.answer()
+    assert not node.faults
+
+
+@within
+async def test_another_whose_body_never_comes_is_refused_in_the_end(
+    transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_limits, "CUT_BODY_SECONDS", 0.0)
+    node = Node(transport, tls)
+    await node.edge.listen_stream(node.point, HOST)
+    client = await Client.to(node)
+    client.writer.write(options(1, body=b"v=0\r\n").replace(b"Content-Length: 5", b"Content-Length: 12"))
+    await until(lambda: node.edge.streams.begun)
+    monkeypatch.setattr(stream_limits, "MESSAGE_SECONDS", -1.0)
+    node.edge.streams.sweep()
+    answer = await client.answer()
+    assert answer.startswith(b"SIP/2.0 400 ")
+    assert b"body-incomplete: 7 bytes of its body never came" in answer
+    assert await client.ended()
+    assert node.edge.counts["connections_stalled"] == 1
+    assert not node.requests
+
+
+@within
 async def test_a_message_that_never_ends_is_given_up(
     transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
