@@ -9,6 +9,7 @@ calls use the ids that a provider knows a device by only once it has taken them,
 import base64
 import hashlib
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,7 @@ from router.store.provisioning import (
     keep_cursor,
     names_told,
     of_device,
+    release,
     take_due,
     told,
 )
@@ -57,8 +59,12 @@ PAUSES: Final = (5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 """After an error, before the same is said again."""
 ORDER_PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
 """Between two questions about an order that is not done."""
+QUIET: Final = (5.0, 15.0, 60.0, 300.0)
+"""So long a target that gave no answer of use to one device is not asked about others, by how often in a row."""
 LEASE_SECONDS: Final = 120.0
 AT_ONCE: Final = 20
+TURN_SECONDS: Final = 30.0
+"""So long one target is told, before it is the next one's turn."""
 NOTED_AT_ONCE: Final = 200
 
 
@@ -85,6 +91,8 @@ class Provisioner(threading.Thread):
         self._calls: dict[str, tuple[ProvisioningTarget, TargetCalls]] = {}
         self._bases: dict[str, tuple[Config, str]] = {}
         self._problem = ""
+        self._quiet: dict[str, tuple[float, int]] = {}
+        """Until when a target is left alone, and how often in a row it gave no answer of use."""
 
     def stop(self, timeout: float = 1.0) -> None:
         """End; a request on its way is made again after the next start."""
@@ -191,7 +199,7 @@ class Provisioner(threading.Thread):
             # It was changed, and changed back; or somebody wrote another id than the provider's own (decision 0058).
             return ids
         one = Told(target=name, device=device.device, wanted=document["id"], next_at=now, updated_at=now)
-        one.document = orjson.dumps(document).decode()
+        one.document = _stored(document)
         one.location_id, one.endpoint_id = document["location_id"], document["endpoint_id"]
         if before is not None and before.endpoint_id != one.endpoint_id:
             known = before.endpoint_id if before.state == ACTIVE or before.order_id or before.attempts else ""
@@ -216,27 +224,43 @@ class Provisioner(threading.Thread):
             before.endpoint_id = before.old_endpoint_id
         before.action, before.state, before.order_id = "delete", PENDING, ""
         before.attempts, before.words, before.next_at, before.updated_at = 0, "", now, now
-        document = orjson.loads(before.document) | {"endpoint_id": before.endpoint_id}
-        before.document = orjson.dumps(document).decode()
+        before.document = _stored(orjson.loads(before.document) | {"endpoint_id": before.endpoint_id})
         keep(conn, before)
 
     # ---- saying it ----
 
     def _say_due(self, config: Config, name: str, section: ProvisioningTarget) -> None:
+        """Say what is due, for a while: other targets wait. A target that is away is left alone for a while."""
         assert self._engine is not None
-        while not self._stopping.is_set():
+        ends = time.monotonic() + TURN_SECONDS
+        while not self._stopping.is_set() and time.monotonic() < ends:
+            if self._clock() < self._quiet.get(name, (0.0, 0))[0]:
+                return
             with reading(self._engine) as conn:
                 if not is_due(conn, name, self._clock()):
                     return
             with writing(self._engine) as conn:
                 taken = take_due(conn, name, self._clock(), AT_ONCE, LEASE_SECONDS)
             teller = Teller(config, section)
-            for one in taken:
-                if self._stopping.is_set():
+            while taken:
+                is_time_up = self._stopping.is_set() or time.monotonic() > ends
+                if is_time_up or self._clock() < self._quiet.get(name, (0.0, 0))[0]:
+                    with writing(self._engine) as conn:
+                        release(conn, taken, self._clock())
                     return
+                one = taken.pop(0)
                 outcome = self._say(name, section, one)
                 with writing(self._engine) as conn:
                     self._settle(conn, teller, one, outcome)
+                self._note_presence(name, outcome)
+
+    def _note_presence(self, name: str, outcome: Outcome) -> None:
+        if not outcome.is_away:
+            self._quiet.pop(name, None)
+            return
+        _, times = self._quiet.get(name, (0.0, 0))
+        pause = outcome.wait or QUIET[min(times, len(QUIET) - 1)]
+        self._quiet[name] = self._clock() + pause, times + 1
 
     def _say(self, name: str, section: ProvisioningTarget, one: Told) -> Outcome:
         document: dict[str, Any] = orjson.loads(one.document)
@@ -276,8 +300,8 @@ class Provisioner(threading.Thread):
             pauses = ORDER_PAUSES if outcome.order_id else self._pauses
             if outcome.order_id and not one.order_id:
                 one.attempts = 0
-            one.order_id = outcome.order_id or one.order_id
-            one.next_at = now + pauses[min(one.attempts, len(pauses) - 1)]
+            one.order_id = "" if outcome.is_lost else outcome.order_id or one.order_id
+            one.next_at = now + max(outcome.wait, pauses[min(one.attempts, len(pauses) - 1)])
             one.attempts += 1
             keep(conn, one)
         self._show(conn, {one.device: {}}, one.target)
@@ -322,6 +346,12 @@ class Provisioner(threading.Thread):
             alike.setdefault(tuple(shown), {})[device] = shown
         for rows in alike.values():
             mark_devices(conn, rows, author)
+
+
+def _stored(document: Mapping[str, Any]) -> str:
+    """What is to be said, as JSON, with an `id` of its own: the same words said again after others (a move, and back)
+    are news, and whoever knows requests by Idempotency-Key must not take them for a repetition."""
+    return orjson.dumps({**document, "id": secrets.token_hex(15)}).decode()
 
 
 def _ids(one: Told) -> dict[str, str]:

@@ -2,9 +2,12 @@
 
 import hashlib
 import hmac
+import math
 import ssl
-from dataclasses import dataclass
-from typing import Any, Final
+import time
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, NamedTuple
 
 import httpx
 import orjson
@@ -17,6 +20,7 @@ from router.network.trust import verifying_context
 
 LARGEST_ANSWER: Final = 65_536
 LONGEST_WORDS: Final = 300
+LONGEST_WAIT: Final = 3600.0
 TRY_LATER: Final = frozenset({401, 403, 404, 408, 421, 425, 429})
 """4xx that say nothing of this device: credentials, a wrong URL, too many requests."""
 
@@ -30,9 +34,26 @@ class Outcome:
     """For good, until the device changes."""
     order_id: str = ""
     """It goes on at the provider; to be asked about again."""
+    is_lost: bool = False
+    """The provider knows no order of that name any more; it is to be placed again."""
     words: str = ""
     location_id: str = ""
     endpoint_id: str = ""
+    wait: float = 0.0
+    """Seconds that the target wants to be left alone (Retry-After); 0 where it does not say."""
+
+    @property
+    def is_away(self) -> bool:
+        """True where the target said nothing of this device: others need not be tried now either."""
+        return not (self.done or self.refused or self.order_id)
+
+
+class Answer(NamedTuple):
+    """An answer over HTTP. wait: seconds of its Retry-After, or 0."""
+
+    status: int
+    body: bytes
+    wait: float
 
 
 class TargetCalls:
@@ -67,18 +88,22 @@ class TargetCalls:
         return self._order_outcome(answer, document)
 
     def ask(self, order_id: str, document: dict[str, Any]) -> Outcome:
-        """What became of an order that was not done."""
+        """What became of an order that was not done; lost where the provider knows nothing of it."""
         path = f"accounts/{self._section.account}/e911s/{order_id}"
-        return self._order_outcome(self._request("GET", path), document)
+        answer = self._request("GET", path)
+        outcome = self._order_outcome(answer, document)
+        if not isinstance(answer, Outcome) and answer.status == 404:
+            return replace(outcome, is_lost=True)
+        return outcome
 
-    def _order_outcome(self, answer: "Outcome | tuple[int, bytes]", document: dict[str, Any]) -> Outcome:
+    def _order_outcome(self, answer: "Outcome | Answer", document: dict[str, Any]) -> Outcome:
         if isinstance(answer, Outcome):
             return answer
-        status, body = answer
+        status, body, wait = answer
         found = read_answer(body) if body else None
         words = _words(status, found.words if found is not None else "")
         if status in TRY_LATER or status >= 500 or status < 200:
-            return Outcome(words=words)
+            return Outcome(words=words, wait=wait)
         if status >= 300 or found is None or found.failed or (found.words and not found.done):
             return Outcome(refused=True, words=words) if status < 300 or status >= 400 else Outcome(words=words)
         if not found.done:
@@ -90,7 +115,7 @@ class TargetCalls:
         answer = self._request("POST", "", content, "application/json", document["id"])
         if isinstance(answer, Outcome):
             return answer
-        status, body = answer
+        status, body, wait = answer
         said = _json(body)
         words = _words(status, str(said.get("words") or said.get("message") or "") or _plain(body))
         if 200 <= status < 300:
@@ -99,13 +124,13 @@ class TargetCalls:
             location_id, endpoint_id = _id(said.get("location_id")), _id(said.get("endpoint_id"))
             return Outcome(done=True, location_id=location_id, endpoint_id=endpoint_id)
         if status in TRY_LATER or not 400 <= status < 500:
-            return Outcome(words=words)
+            return Outcome(words=words, wait=wait)
         return Outcome(refused=True, words=words)
 
     def _request(
         self, method: str, path: str, content: bytes = b"", kind: str = "", key: str = ""
-    ) -> "Outcome | tuple[int, bytes]":
-        """Status and body; an Outcome to try later where there is none."""
+    ) -> "Outcome | Answer":
+        """What it answers; an Outcome to try later where there is no answer."""
         url = f"{self._section.url.rstrip('/')}/{path}" if path else self._section.url
         headers = {"content-type": kind} if kind else {}
         if key:
@@ -113,6 +138,7 @@ class TargetCalls:
         if self._section.secret:
             signature = hmac.new(self._section.secret.encode(), content, hashlib.sha256).hexdigest()
             headers["X-Edge911-Signature"] = f"sha256={signature}"
+        ends = time.monotonic() + self._section.timeout
         try:
             with self._client.stream(method, url, content=content or None, headers=headers) as response:
                 body = b""
@@ -120,11 +146,25 @@ class TargetCalls:
                     body += chunk
                     if len(body) > LARGEST_ANSWER:
                         return Outcome(words=f"{response.status_code}: an answer of more than {LARGEST_ANSWER} bytes")
-                return response.status_code, body
+                    if time.monotonic() > ends:  # the timeout of httpx counts anew with every byte
+                        return Outcome(words=f"no whole answer within {self._section.timeout:g} s")
+                return Answer(response.status_code, body, _wait(response.headers.get("retry-after", "")))
         except httpx.TimeoutException:
             return Outcome(words=f"no answer within {self._section.timeout:g} s")
         except httpx.HTTPError as error:
             return Outcome(words=f"{type(error).__name__}: {error}"[:LONGEST_WORDS])
+
+
+def _wait(text: str) -> float:
+    """Seconds that a Retry-After field asks for (RFC 9110 section 10.2.3), at most an hour; 0 where it is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else 0.0
 
 
 def _endpoint(document: dict[str, Any]) -> Endpoint:

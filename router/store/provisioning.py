@@ -4,6 +4,7 @@ A row is due from `next_at` on while it is pending. It is taken by moving that o
 one sends it, and one that dies meanwhile leaves it to be taken again.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -123,6 +124,17 @@ def take_due(conn: Connection, target: str, now: float, limit: int, lease: float
             one.next_at = now + lease
             taken.append(one)
     return taken
+
+
+def release(conn: Connection, taken: Iterable[Told], now: float) -> None:
+    """Rows that were taken and not said are due again, but for those that changed meanwhile."""
+    for one in taken:
+        mine = (
+            (provisioning.c.target == one.target)
+            & (provisioning.c.device == one.device)
+            & (provisioning.c.next_at == one.next_at)
+        )
+        conn.execute(update(provisioning).where(mine).values(next_at=now))
 
 
 def cursor_of(conn: Connection, target: str) -> tuple[int | None, str]:

@@ -28,6 +28,10 @@ class ProvisioningServer:
 
     answer: Callable[[Asked], Answer]
     asked: list[Asked] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    """More header fields of each answer."""
+    drip: float = 0.0
+    """Seconds between two bytes of a body."""
 
     def __enter__(self) -> "ProvisioningServer":
         outer = self
@@ -49,8 +53,16 @@ class ProvisioningServer:
                 status, content = found
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content)
+                if not outer.drip:
+                    self.wfile.write(content)
+                    return
+                for byte in content:
+                    self.wfile.write(bytes([byte]))
+                    if outer._closing.wait(outer.drip):
+                        return
 
             def do_POST(self) -> None:
                 self._treat()

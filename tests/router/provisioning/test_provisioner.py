@@ -292,6 +292,66 @@ def test_who_has_no_address_is_not_said(office: Office) -> None:
     assert office.device.provisioning == "refused: not said: its address has no country, state, city, street"
 
 
+def test_the_same_words_after_others_are_news_and_a_delete_is_too(office: Office) -> None:
+    """Whoever knows requests by Idempotency-Key takes the same key for a repetition, and does nothing."""
+    for room in ("312", "313", "312"):
+        office.put(room=room)
+        office.look()
+    office.remove()
+    office.look()
+    assert [one["address"]["room"] for one in office.said] == ["312", "313", "312", "312"]
+    keys = [one.headers["idempotency-key"] for one in office.server.asked]
+    assert len(set(keys)) == 4
+    assert keys == [one["id"] for one in office.said]
+
+
+def test_a_target_that_is_away_takes_no_time_from_the_others(office: Office) -> None:
+    """Each request to it may take its whole timeout, and it may have been told nothing of 100,000 devices yet."""
+    path = office.folder / "edge911.yaml"
+    config = yaml.safe_load(path.read_text())
+    section = config["provisioning"]["crm"]
+    config["provisioning"] = {"away": {**section, "url": f"{office.server.url}/away"}, "crm": section}
+    path.write_text(yaml.safe_dump(config))
+    office.loaded = load_config(path)
+    office.begin()
+    for number in range(30):
+        office.put(device=f"41{number:02}")
+    office.answers = lambda asked: (503, b"") if asked.path == "/away" else (204, b"")
+    office.look()
+    paths = [one.path for one in office.server.asked]
+    assert paths.count("/away") == 1
+    assert paths.count("/911") >= 30
+    office.look(4.9)
+    assert len(office.server.asked) == len(paths)
+    office.answers = lambda _: (204, b"")
+    office.look(0.1)
+    away = [one["device"] for one in office.said if one["target"] == "away"]
+    assert len(away) == 1 + len(set(away)), "all that was due is said at once when it is back"
+    assert len(set(away)) >= 30
+
+
+@pytest.mark.parametrize("field", ["40", "Sat, 01 Jan 2000 00:00:00 GMT", "soon"])
+def test_a_target_that_says_when_to_come_again_is_left_alone_until_then(office: Office, field: str) -> None:
+    office.server.headers = {"Retry-After": field}
+    office.answers = lambda _: (429, b"too many")
+    office.look()
+    office.put(device="4103")
+    wait = 40 if field == "40" else PAUSES[0]
+    office.look(wait - 0.5)
+    assert len(office.said) == 1
+    office.answers = lambda _: (204, b"")
+    office.look(0.5)
+    assert {one["device"] for one in office.said[1:]} == {"4102", "4103"}
+
+
+def test_an_answer_that_comes_byte_by_byte_is_given_up(office: Office) -> None:
+    office.configure({"kind": "webhook", "url": office.server.url, "timeout": "500ms"})
+    office.server.drip = 0.2
+    office.answers = lambda _: (200, b"x" * 200)
+    office.look()
+    assert office.device.provisioning == "pending: no whole answer within 0.5 s"
+
+
 # ---- Bandwidth ----
 
 
@@ -350,6 +410,17 @@ def test_a_bandwidth_order_from_received_to_complete(bandwidth: Office) -> None:
     )
     office.look(10_000)
     assert len(office.server.asked) == 3
+
+
+def test_an_order_that_the_provider_knows_no_more_is_placed_again(bandwidth: Office) -> None:
+    bandwidth.answers = lambda asked: (201, RECEIVED) if asked.method == "POST" else (404, b"")
+    bandwidth.look()
+    bandwidth.look(1)
+    assert bandwidth.device.provisioning == "pending: 404"
+    bandwidth.answers = lambda _: (201, DONE)
+    bandwidth.look(100)
+    assert [one.method for one in bandwidth.server.asked] == ["POST", "GET", "POST"]
+    assert bandwidth.device.provisioning == "active"
 
 
 def test_a_move_is_a_new_endpoint_and_the_old_one_is_deleted_after_it(bandwidth: Office) -> None:
