@@ -9,7 +9,6 @@ calls use the ids that a provider knows a device by only once it has taken them,
 import base64
 import hashlib
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -199,7 +198,7 @@ class Provisioner(threading.Thread):
             # It was changed, and changed back; or somebody wrote another id than the provider's own (decision 0058).
             return ids
         one = Told(target=name, device=device.device, wanted=document["id"], next_at=now, updated_at=now)
-        one.document = _stored(document)
+        one.document = _stored(document, before, f"upsert {device.updated_at}")
         one.location_id, one.endpoint_id = document["location_id"], document["endpoint_id"]
         if before is not None and before.endpoint_id != one.endpoint_id:
             known = before.endpoint_id if before.state == ACTIVE or before.order_id or before.attempts else ""
@@ -224,7 +223,8 @@ class Provisioner(threading.Thread):
             before.endpoint_id = before.old_endpoint_id
         before.action, before.state, before.order_id = "delete", PENDING, ""
         before.attempts, before.words, before.next_at, before.updated_at = 0, "", now, now
-        before.document = _stored(orjson.loads(before.document) | {"endpoint_id": before.endpoint_id})
+        document = orjson.loads(before.document) | {"endpoint_id": before.endpoint_id}
+        before.document = _stored(document, before, "delete")
         keep(conn, before)
 
     # ---- saying it ----
@@ -348,10 +348,13 @@ class Provisioner(threading.Thread):
             mark_devices(conn, rows, author)
 
 
-def _stored(document: Mapping[str, Any]) -> str:
-    """What is to be said, as JSON, with an `id` of its own: the same words said again after others (a move, and back)
-    are news, and whoever knows requests by Idempotency-Key must not take them for a repetition."""
-    return orjson.dumps({**document, "id": secrets.token_hex(15)}).decode()
+def _stored(document: Mapping[str, Any], before: Told | None, change: str) -> str:
+    """What is to be said, as JSON, with the `id` of this change: the same words said again after others (a move, and
+    back) are news, and whoever knows requests by Idempotency-Key must not take them for a repetition. Two nodes that
+    note the same change give it the same id."""
+    known = before.document if before is not None else ""
+    key = hashlib.blake2b(f"{document['id']} {change} {known}".encode(), digest_size=15, person=b"provisioning")
+    return orjson.dumps({**document, "id": key.hexdigest()}).decode()
 
 
 def _ids(one: Told) -> dict[str, str]:
