@@ -58,6 +58,7 @@ class RouteOutcome(StrEnum):
     POSTPONED = "postponed"
     """Its trunk is known to be down: it comes after the others of its kind."""
     RETRIED_WITHOUT_LOCATION = "retried-without-location"
+    RETRIED_WITHOUT_DATA = "retried-without-data"
     RETRIED_WITH_CREDENTIALS = "retried-with-credentials"
     """It asked who we are (401 or 407), and was told."""
     IN_DOUBT = "in-doubt"

@@ -122,7 +122,12 @@ def _note_route(routes: dict[bytes, EarlierRoute], event: RouteEvent) -> None:
             route.is_given_up = True
         case RouteOutcome.CANCELLED:
             route.is_cancelled = True
-        case RouteOutcome.REFUSED | RouteOutcome.UNREACHABLE | RouteOutcome.RETRIED_WITHOUT_LOCATION:
+        case (
+            RouteOutcome.REFUSED
+            | RouteOutcome.UNREACHABLE
+            | RouteOutcome.RETRIED_WITHOUT_LOCATION
+            | RouteOutcome.RETRIED_WITHOUT_DATA
+        ):
             del routes[label]
         case _:
             pass

@@ -10,6 +10,7 @@ from e911.numbers import CallKind
 from e911.provider import (
     adds_location,
 )
+from e911.provider_profile import DataConveyance
 from e911.record import CallEnded, CallFinished, CallIntent, CallOutcome, RouteOutcome
 from router.calls.surroundings import Surroundings
 from router.dialogs.hangup import end_answer
@@ -17,7 +18,7 @@ from router.emergency.copies import CopiesRelay, Copy
 from router.emergency.decision import CallPlan
 from router.emergency.from_uri import relay_restoring, with_line
 from router.emergency.leg_doubt import confirmed
-from router.emergency.route_ladder import WITHOUT, RouteLadder
+from router.emergency.route_ladder import WITHOUT, WITHOUT_DATA, RouteLadder
 from router.emergency.route_target import (
     RouteTarget,
     as_far_end_knows,
@@ -43,7 +44,9 @@ _FAILED = CallOutcome.FAILED
 _CANCELLED = CallOutcome.CANCELLED
 _TEST = CallKind.TEST
 
-ABOUT_OUR_PART = (424, 415, 413, 513)
+ABOUT_LOCATION = 424
+"""Bad Location Information (RFC 6442)."""
+ABOUT_OUR_PART = (ABOUT_LOCATION, 415, 413, 513)
 """Deviation (d): refusals of the location part that we added (RFC 6442, RFC 3261)."""
 SERVICE_UNAVAILABLE = 503
 """The one refusal after which another server of the same trunk is tried (RFC 3263 section 4.3)."""
@@ -232,7 +235,23 @@ class EmergencyCall(RouteLadder):
         ours = target.with_location and adds_location(profile, self.plan.decision, self.plan.conveyed)
         if not ours and not (profile.additional_data and self.plan.kind is CallKind.EMERGENCY):
             return None  # the part is the caller's own
+        if self._drops_data(target, response.status):
+            return self._again(target, WITHOUT_DATA, with_location=True)
         return self._again(target, WITHOUT, with_location=False)
+
+    def _drops_data(self, target: RouteTarget, status: int) -> bool:
+        """True where parts of additional data may be what was refused: the location goes once more without them."""
+        profile = target.step.profile
+        return (
+            profile is not None
+            and bool(profile.additional_data)
+            and profile.additional_data_by is DataConveyance.VALUE
+            and self.plan.kind is CallKind.EMERGENCY
+            and status != ABOUT_LOCATION
+            and WITHOUT_DATA not in target.mark
+            and target.with_location
+            and adds_location(profile, self.plan.decision, self.plan.conveyed)
+        )
 
     def _with_credentials(self, target: RouteTarget, response: Response) -> RouteTarget | None:
         trunk = self.trunks.states[target.step.trunk].config
@@ -278,6 +297,8 @@ class EmergencyCall(RouteLadder):
         if event == "retried" and status in CHALLENGES:
             outcome = RouteOutcome.RETRIED_WITH_CREDENTIALS
         target = branch.target
+        if event == "retried" and isinstance(target, RouteTarget) and self._drops_data(target, status):
+            outcome = RouteOutcome.RETRIED_WITHOUT_DATA
         place = target.hop.flow if isinstance(target, RouteTarget) else target.flow  # by whatever way it went there
         if event == "timeout" or event == "unreachable":
             self.trunks.health.call_failed(place)

@@ -29,6 +29,7 @@ from sip.timers import cancel_timer
 _STARTED = RouteOutcome.STARTED
 
 WITHOUT = b"w"
+WITHOUT_DATA = b"d"
 """In a target's mark: the INVITE once more, without what we added to its body."""
 
 _HAS_ANSWERED = frozenset({BranchState.TRYING, BranchState.RINGING})
@@ -200,7 +201,7 @@ class RouteLadder(NamedRoutes):
 
     def request_for(self, step: RouteStep, hop: Hop, *, with_location: bool, mark: bytes) -> Outgoing:
         """The INVITE as it goes there, without Via and Record-Route; as it came, where making it fails."""
-        with_data = WITHOUT not in mark
+        with_data = WITHOUT not in mark and WITHOUT_DATA not in mark
         if hop.peer.hostport != step.host:
             step = replace(step, host=hop.peer.hostport)  # another of the trunk's targets
         try:

@@ -77,6 +77,33 @@ def test_a_provider_that_cannot_take_it_gets_the_call_without(tmp_path: Path) ->
     assert third.to != PROVIDER_A, "not a third time: the next route"
 
 
+@pytest.mark.parametrize("status", [413, 415, 513])
+def test_the_location_outlasts_the_data_where_a_provider_refuses_parts(tmp_path: Path, status: int) -> None:
+    world = world_of(tmp_path, f"additional_data: {BLOCKS}\n")
+    raw = invite(number=1)
+    sent = one(world.receive(raw), "INVITE", PROVIDER_A)
+    assert len(sent.message.parts) == 2 + len(NAMES)
+    again = one(world.receive(response(sent.message, status), PROVIDER_A), "INVITE", PROVIDER_A)
+    assert purposes(again.message) == {}
+    assert len(again.message.parts) == 2
+    assert again.message.get("geolocation") == sent.message.get("geolocation")
+    assert again.message.get("geolocation-routing") == "yes"
+    bare = one(world.receive(response(again.message, status), PROVIDER_A), "INVITE", PROVIDER_A)
+    assert bare.message.body == raw.split(b"\r\n\r\n", 1)[1]
+    assert len({message.message.branch for message in (sent, again, bare)}) == 3
+    other = one(world.receive(response(bare.message, status), PROVIDER_A), "INVITE")
+    assert other.to != PROVIDER_A
+    outcomes = [event.outcome.value for event in world.events(RouteEvent) if event.outcome.value != "started"]
+    assert outcomes == ["retried-without-data", "retried-without-location", "refused"]
+
+
+def test_a_location_that_is_refused_goes_with_the_data(tmp_path: Path) -> None:
+    world = world_of(tmp_path, f"additional_data: {BLOCKS}\n")
+    sent = one(world.receive(invite(number=1)), "INVITE", PROVIDER_A)
+    again = one(world.receive(response(sent.message, 424), PROVIDER_A), "INVITE", PROVIDER_A)
+    assert again.message.all("geolocation") == []
+
+
 def test_by_reference(tmp_path: Path) -> None:
     world = world_of(tmp_path, f"additional_data: {BLOCKS}\nadditional_data_by: reference\nlocation: reference\n")
     world.router.references.look(time.time())
