@@ -121,16 +121,21 @@ class ExistingFields:
 def adds_location(profile: ProviderProfile, decision: LocationDecision, conveyed: Conveyed) -> bool:
     """True where a location of ours goes along, in whatever form: the place that we decided on, or the document that
     a caller's reference gave. A location that the caller sent by value goes along by itself, and once more where
-    others may not be able to read it where it stands."""
+    others may not be able to read it where it stands, or where the provider reads an ELIN in ours."""
     location = decision.location
     if location is None or profile.location is _NONE:
         return False
     if profile.add_location is _NEVER:
         return False
-    if location.source is not _CONVEYED:
+    if location.source is not _CONVEYED or _shows_occupant(profile, decision):
         return True
     best = conveyed.best
     return best is not None and bool(best.document) and (profile.resolve_reference or best.needs_copy)
+
+
+def _shows_occupant(profile: ProviderProfile, decision: LocationDecision) -> bool:
+    """True where the provider reads something of ours, an ELIN, in the document: a caller's own does not have it."""
+    return bool(profile.occupant) and bool(dialable(decision.callback))
 
 
 def provider_request(
@@ -196,7 +201,8 @@ def provider_request(
         if not value or profile.location is _REFERENCE:
             location, shortfall = _with_occupant(profile, decision.location, values)
             _add_once(shortfalls, shortfall)
-            made = _location_part(location, decision, conveyed, uid, domain, timestamp)
+            theirs = NOTHING_CONVEYED if _shows_occupant(profile, decision) else conveyed
+            made = _location_part(location, decision, theirs, uid, domain, timestamp)
             if value:
                 document = made.body
             else:

@@ -5,9 +5,12 @@ Renew after a wanted change with EDGE911_RENEW_EXPECTED=1, and read the differen
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from e911.location import CivicAddress
+from e911.pidf_reader import read_civic
 from tests.support.call_world import CONFIG, CallWorld, invite, one, response
 
 GOLDEN = Path(__file__).parents[2] / "data" / "providers"
@@ -17,9 +20,20 @@ OWN_LOCATION = (
 )
 
 
-def world_of(folder: Path, profile: str) -> CallWorld:
+OWN_ADDRESS = (
+    b"--c\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--c\r\nContent-Type: application/pidf+xml\r\n"
+    b"Content-ID: <caller@phone.example.com>\r\n\r\n"
+    b'<presence xmlns="urn:ietf:params:xml:ns:pidf" xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model"'
+    b' xmlns:gp="urn:ietf:params:xml:ns:pidf:geopriv10" xmlns:ca="urn:ietf:params:xml:ns:pidf:geopriv10:civicAddr">'
+    b'<dm:device id="d"><gp:geopriv><gp:location-info><ca:civicAddress><ca:country>US</ca:country><ca:A1>NY</ca:A1>'
+    b"<ca:A3>Albany</ca:A3><ca:RD>Main</ca:RD><ca:HNO>12</ca:HNO><ca:FLR>2</ca:FLR></ca:civicAddress>"
+    b"</gp:location-info><gp:usage-rules/></gp:geopriv></dm:device></presence>\r\n--c--\r\n"
+)
+
+
+def world_of(folder: Path, profile: str, **sections: Any) -> CallWorld:
     routes = [{**route, "profile": profile} for route in CONFIG["emergency"]["routes"]]
-    return CallWorld(folder, emergency={**CONFIG["emergency"], "routes": routes})
+    return CallWorld(folder, emergency={**CONFIG["emergency"], "routes": routes}, **sections)
 
 
 def compare(sent: bytes, name: str) -> None:
@@ -97,3 +111,22 @@ def test_the_invite_of_a_caller_who_sent_a_location(tmp_path: Path, profile: str
 def test_the_invite_of_a_delayed_offer(tmp_path: Path) -> None:
     world = world_of(tmp_path, "pidf-lo")
     compare(one(world.receive(invite(number=1, body=b"")), "INVITE").message.raw, "pidf-lo/delayed-offer")
+
+
+def test_an_elin_gateway_reads_the_elin_of_a_caller_who_sent_a_location(tmp_path: Path) -> None:
+    """It looks into the last PIDF-LO of the body; the caller's own has no ELIN, and stays before it."""
+    world = world_of(tmp_path, "audiocodes-elin", locations={"sources": ["conveyed", "registered", "site"]})
+    raw = invite(
+        number=1,
+        extra=("Geolocation: <cid:caller@phone.example.com>",),
+        body=OWN_ADDRESS,
+        content_type="multipart/mixed;boundary=c",
+    )
+    sent = one(world.receive(raw), "INVITE").message
+    first, last = (part for part in sent.parts if part.content_type == "application/pidf+xml")
+    assert first.body == OWN_ADDRESS.split(b"\r\n\r\n")[2].removesuffix(b"\r\n--c--\r\n")
+    assert read_civic(last.body) == CivicAddress(
+        country="US", state="NY", city="Albany", street="Main", house_number="12", floor="2"
+    )
+    assert b"<ca:NAM>12125550142</ca:NAM>" in last.body
+    assert sent.all("geolocation") == [f"<cid:{last.get('content-id').strip('<>')}>"]
