@@ -50,7 +50,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
         yield from _outside_inside(config, site, path)
     yield from _same_networks(config)
     yield from _same_numbers(config)
-    yield from elins(config)
+    yield from elins(config, profiles)
     yield from _covers(config)
     yield from _tls_trunks(config)
     yield from _i3_without_tls(config)

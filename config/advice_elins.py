@@ -6,12 +6,14 @@ from config.findings import Finding, Steps
 from config.problem import path_text
 from config.schema import Config
 from e911.numbers import dialable
+from e911.provider_profile import ProviderProfile
 
 
-def elins(config: Config) -> Iterator[Finding]:
+def elins(config: Config, profiles: dict[str, ProviderProfile]) -> Iterator[Finding]:
     """Every warning about the pools of ELINs, the desks that take callbacks, and where callbacks come from."""
     yield from _numbers(config)
     yield from _desks(config)
+    yield from _never_shown(config, profiles)
     has_pool = any(site.elins or any(zone.elins for zone in site.zones) for site in config.sites)
     marked = [name for name, trunk in config.trunks.items() if trunk.psap_callback]
     for name in marked:
@@ -71,6 +73,32 @@ def _numbers(config: Config) -> Iterator[Finding]:
                 f"{written} is also {path_text(persons[number])}, somebody's own number: while it is lent, that "
                 "person's calls go to a phone that dialled 911; use a number of its own",
             )
+
+
+def _never_shown(config: Config, profiles: dict[str, ProviderProfile]) -> Iterator[Finding]:
+    """ELINs of places for which a provider is shown an id of the line instead of a callback number."""
+    for number, site in enumerate(config.sites):
+        routes = site.routes if site.routes is not None else config.emergency.routes
+        hiding = [
+            f"{route.name} ({profile.name})"
+            for route in routes
+            if (profile := profiles.get(route.profile or "")) is not None
+            and "{endpoint_id}" in profile.identity_uri
+            and "{callback" not in profile.identity_uri + profile.from_uri
+        ]
+        if not hiding:
+            continue
+        for place, zone in enumerate(site.zones):
+            if zone.elins and (zone.endpoint_id or site.endpoint_id):
+                yield Finding(("sites", number, "zones", place, "elins"), _NOT_SHOWN.format(hiding[0]))
+        if site.elins and site.endpoint_id:
+            yield Finding(("sites", number, "elins"), _NOT_SHOWN.format(hiding[0]))
+
+
+_NOT_SHOWN = (
+    "not shown by route {}, which names endpoint_id: the PSAP calls back the number that the provider keeps for "
+    "that; have it be the desk's, or take endpoint_id out"
+)
 
 
 def _desks(config: Config) -> Iterator[Finding]:
