@@ -21,10 +21,10 @@ from router.notices import callback_notices
 from router.notices.links import Links
 from router.notices.notice_writer import FOLDED_SHOWN, NoticeWriter, Occurrence, occurrence_from
 from router.notices.noticelog import NoticeLog, Restored, with_outcome
-from router.notices.outbox import Entry, Fold, Group, NoticeState, Outbox, StormGate
+from router.notices.outbox import Entry, Fold, Group, Key, NoticeState, Outbox, StormGate
 from router.notices.passing_on import PASSED_ON, follow, takes_follow_ups
 from router.notices.quiet import quiet_until
-from router.notices.receivers.forms import Form, form_of
+from router.notices.receivers.forms import Form, form_of, has_answer
 from router.notices.receivers.job import ALARM, CALLBACK, FOLLOW_UPS, base_kind
 from router.notices.watches import Watch, Watches, watch_from
 
@@ -107,9 +107,9 @@ class Intake:
             self.outbox.add(entry, now + self._hold(entry, at))
             if entry.kind in PASSED_ON:  # the journal does not bring these again
                 self.outbox.is_new(*entry.key[:3])
-                self.watches.settled(entry.key, delivered=entry.state is NoticeState.DELIVERED)
+                self.settled(entry.key, delivered=entry.state is NoticeState.DELIVERED)
             elif entry.state is NoticeState.DELIVERED:  # after the checkpoint that has the watch
-                self.watches.settled(entry.key, delivered=True)
+                self.settled(entry.key, delivered=True)
         self.outbox.folds.update(self.restored.folds)
         for data in self.restored.gathered:
             try:
@@ -296,6 +296,15 @@ class Intake:
             if was_told or self.gate.offer(group, item, now):
                 self._queue(occurrence, name, contact, written, now, at)
 
+    def settled(self, key: Key, *, delivered: bool) -> None:
+        """A notice was tried: what it means for whoever watches over its call."""
+        contact = self.config.contacts.get(key[2])
+        is_answered = True
+        if contact is not None and key[3] < len(contact.send):
+            with suppress(ValueError):  # a URL that is no channel delivers nothing
+                is_answered = has_answer(contact.send[key[3]])
+        self.watches.settled(key, delivered=delivered, is_answered=is_answered)
+
     def _writer(self) -> NoticeWriter:
         return NoticeWriter(self.config, self.links, self.directory)
 
@@ -396,7 +405,7 @@ class Intake:
         self.watches.tell(watch, name, [entry.key for entry in entries], deadline)
         for entry in entries:
             if entry.attempts:
-                self.watches.settled(entry.key, delivered=entry.state is NoticeState.DELIVERED)
+                self.settled(entry.key, delivered=entry.state is NoticeState.DELIVERED)
 
     def _fold(self, group: Group, gathered: Sequence[Gathered], now: float, at: float) -> None:
         name, site, kind = group

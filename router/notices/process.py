@@ -294,7 +294,7 @@ class NoticesProcess:
             self._log.forget_delivered(key)
             return
         self._log.note(entry)
-        self._intake.watches.settled(key, delivered=entry.state is NoticeState.DELIVERED or attempt.partly)
+        self._intake.settled(key, delivered=entry.state is NoticeState.DELIVERED or attempt.partly)
         self._proofs.note(entry, self._intake.config.contacts.get(entry.contact), started_at)
         fields: dict[str, Any] = {
             "call": entry.call,

@@ -45,6 +45,10 @@ class Watch:
     """Notices that have not been tried yet, or are being tried for the first time."""
     is_reached: bool = False
     """Somebody took a notice of it."""
+    is_sent: bool = False
+    """It went out by a channel that has no answer (a trap, syslog), which proves nothing."""
+    has_failed: bool = False
+    """A channel that answers did not take it, when it was tried first."""
     is_alarmed: bool = False
     """That nobody could be reached was told."""
     acknowledged_by: str = ""
@@ -72,6 +76,8 @@ class Watch:
             "deadlines": self.deadlines,
             "waiting": sorted(self.waiting),
             "is_reached": self.is_reached,
+            "is_sent": self.is_sent,
+            "has_failed": self.has_failed,
             "is_alarmed": self.is_alarmed,
             "acknowledged_by": self.acknowledged_by,
             "acknowledged_at": self.acknowledged_at,
@@ -212,18 +218,22 @@ class Watches:
         self._changed.add(watch.call)
         self._next = 0.0
 
-    def settled(self, key: Key, *, delivered: bool) -> None:
-        """A notice was tried."""
+    def settled(self, key: Key, *, delivered: bool, is_answered: bool = True) -> None:
+        """A notice was tried. is_answered: by a channel whose receiver says whether it took it."""
         watch = self._found.get(key[0])
         if watch is None or watch.is_reached:
             return
         self._changed.add(watch.call)
-        if delivered:
+        if delivered and is_answered:
             watch.is_reached = True
             watch.waiting.clear()
         elif key in watch.waiting:
             watch.waiting.discard(key)
-            if not watch.waiting:
+            watch.is_sent = watch.is_sent or delivered
+            watch.has_failed = watch.has_failed or not delivered
+            if watch.is_sent and not watch.has_failed and not watch.waiting:
+                watch.is_reached = True  # as far as anybody can know: none of these channels answers
+            elif not watch.waiting:
                 self._next = 0.0
 
     def acknowledge(self, calls: Sequence[str], by: str, at: float) -> bool:

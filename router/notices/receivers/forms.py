@@ -4,7 +4,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from config.channel_urls import is_ours, is_sip_call
+from config.channel_urls import SnmpReceiver, is_ours, is_sip, is_sip_call, read_receiver
 
 SHORT_LIMIT = 320
 """A channel of Apprise's without titles that takes no more characters than this is an SMS or a pager."""
@@ -51,6 +51,15 @@ def thread_of(url: str) -> Thread:
     if name.startswith("email"):
         return Thread.MAIL
     return Thread.NONE if name.startswith("custom_") else Thread.KEY
+
+
+@lru_cache(maxsize=1024)
+def has_answer(url: str) -> bool:
+    """Whether the receiver says that it took a notice; what is only sent (a trap, syslog) proves nothing."""
+    if not is_ours(url) or is_sip(url):
+        return True
+    receiver = read_receiver(url)
+    return isinstance(receiver, SnmpReceiver) and receiver.is_inform
 
 
 def _plugin(url: str) -> Any:

@@ -8,7 +8,7 @@ from e911.notice import Notice, NoticeKind, write_notice
 from e911.notice_forms import SMS_CHARACTERS, gsm_text, short_form, spoken_form
 from router.notices.channels import Channels, Job, Report
 from router.notices.receivers.apprise_way import harmless, message_id
-from router.notices.receivers.forms import Form, Thread, form_of, thread_of
+from router.notices.receivers.forms import Form, Thread, form_of, has_answer, thread_of
 from tests.router.notice_events import intent
 from tests.router.notices.test_channels import _prepared  # noqa: F401 - a fixture for every test here, too
 from tests.router.raw_receiver import RawReceiver
@@ -118,6 +118,21 @@ def test_what_is_spoken_ends_with_how_to_confirm() -> None:
 )
 def test_each_channel_has_its_form_and_its_thread(url: str, form: Form, thread: Thread) -> None:
     assert (form_of(url), thread_of(url)) == (form, thread)
+
+
+@pytest.mark.parametrize(
+    ("url", "answers"),
+    [
+        ("mailto://127.0.0.1?from=a@example.com&to=b@example.com", True),
+        ("sip:100@10.0.0.10", True),
+        ("sip-call:100@10.0.0.10", True),
+        ("snmp://10.0.0.9?inform=yes", True),
+        ("snmp://10.0.0.9", False),
+        ("syslog://10.0.0.9", False),
+    ],
+)
+def test_what_is_only_sent_is_no_proof(url: str, answers: bool) -> None:
+    assert has_answer(url) == answers
 
 
 def test_a_notice_sent_again_has_the_same_message_id() -> None:

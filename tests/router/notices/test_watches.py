@@ -67,6 +67,26 @@ def test_nobody_reached_is_due_when_all_have_failed_or_the_time_is_over() -> Non
     assert reached.is_reached
 
 
+@pytest.mark.parametrize("trap_is_first", [True, False])
+def test_a_trap_is_no_proof_that_somebody_was_reached_where_all_that_answers_has_failed(trap_is_first: bool) -> None:
+    watches = Watches()
+    watched(watches, "c1", deadline=None)
+    mail, trap = ("c1", "call", "desk", 0), ("c1", "call", "desk", 1)
+    for key in (trap, mail) if trap_is_first else (mail, trap):
+        assert watches.due(1.0) == []
+        watches.settled(key, delivered=key == trap, is_answered=key == mail)
+    assert [due.contact for due in watches.due(1.0)] == [None]
+
+
+def test_where_no_channel_answers_what_was_sent_counts() -> None:
+    watches = Watches()
+    watch = watched(watches, "c1", deadline=None)
+    for channel in range(2):
+        watches.settled(("c1", "call", "desk", channel), delivered=True, is_answered=False)
+    assert watches.due(UNTOLD_SECONDS * 2) == []
+    assert watch_from(watch.as_data()) == watch
+
+
 def test_a_watch_comes_back_from_a_checkpoint_as_it_was() -> None:
     watches = Watches()
     watch = watched(watches)
