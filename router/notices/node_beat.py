@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from router.store.engine import StoreError, open_store, writing
 from router.store.leases import forget_leases
-from router.store.nodes import BEAT_SECONDS, beat, database_time, forget_nodes, silent_nodes
+from router.store.nodes import BEAT_SECONDS, SILENT_SECONDS, beat, database_time, forget_nodes, silent_nodes
 
 FORGET_EVERY = 3600.0
 
@@ -25,6 +25,9 @@ class NodeBeat(threading.Thread):
         super().__init__(daemon=True, name="node-beat")
         self.silent: tuple[str, ...] = ()
         self.is_ok = False
+        self.returns = 0
+        """How often this node may have counted as silent and lives again: others may tell what it owes."""
+        self._beaten_at = time.monotonic()
         self._url = url
         self._node = node
         self._started_at = time.time()
@@ -64,6 +67,9 @@ class NodeBeat(threading.Thread):
                 forget_nodes(conn)
                 forget_leases(conn, database_time(conn))
             silent = tuple(silent_nodes(conn, self._node))
+        before, self._beaten_at = self._beaten_at, time.monotonic()
+        if self._beaten_at - before > SILENT_SECONDS - BEAT_SECONDS:
+            self.returns += 1
         for name in silent:
             if name not in self.silent:
                 log.warning("node-silent", extra={"event_fields": {"silent": name}})

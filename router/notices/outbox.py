@@ -194,6 +194,13 @@ class Outbox:
         if entry is not None and not entry.is_settled:
             self.queued -= 1
 
+    def take_back(self, key: Key) -> bool:
+        """Whoever told this one in our place tells it no more. False where nobody did."""
+        if key not in self._elsewhere:
+            return False
+        self._elsewhere.discard(key)
+        return True
+
     def due(self, now: float) -> list[Entry]:
         """Entries to be tried now; they are in flight until `settle`."""
         found: list[Entry] = []

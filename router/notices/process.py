@@ -328,6 +328,9 @@ class NoticesProcess:
         if node_beat is not None and node_beat.silent != recorder.silent:
             recorder.silent = node_beat.silent
             recorder.look()
+        if node_beat is not None and node_beat.returns != recorder.returns:
+            recorder.returns = node_beat.returns
+            recorder.look()
         share_watches(self._intake.watches, recorder)
         while not recorder.taken.empty():
             for key in recorder.taken.get():
@@ -366,7 +369,9 @@ class NoticesProcess:
         """What only the database still knows was to be delivered: the state directory is not the old one."""
         seen = set(self._outbox.seen())
         for entry in entries:
-            if entry.key not in self._outbox.entries and entry.key[:3] not in seen:
+            if self._outbox.take_back(entry.key) or (
+                entry.key not in self._outbox.entries and entry.key[:3] not in seen
+            ):
                 _say(logging.WARNING, "notice-recovered", call=entry.call, kind=entry.kind, contact=entry.contact)
                 self._outbox.is_new(*entry.key[:3])
                 self._outbox.add(entry, time.monotonic())

@@ -72,8 +72,8 @@ class Watch:
             "line": self.line.decode(),
             "status": self.status,
             "at": self.at,
-            "told": self.told,
-            "deadlines": self.deadlines,
+            "told": list(self.told),
+            "deadlines": dict(self.deadlines),
             "waiting": sorted(self.waiting),
             "is_reached": self.is_reached,
             "is_sent": self.is_sent,
@@ -153,8 +153,12 @@ class Watches:
 
     def take_over(self, watch: Watch) -> bool:
         """Watch a call in place of a node that died, or as this one did before it died. False: known already."""
-        if watch.call in self._found:
+        known = self._found.get(watch.call)
+        if known is not None and watch.call not in self._elsewhere:
             return False
+        if known is not None:  # whoever took it from us died as well
+            del self._found[watch.call]
+            self._bytes -= len(known.line)
         self._elsewhere.discard(watch.call)
         self._kept.add(watch.call)
         self.begin(watch)

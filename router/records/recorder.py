@@ -74,6 +74,8 @@ class Recorder(threading.Thread):
         """Calls to be watched: this node's from before, and those of nodes that died."""
         self.silent: tuple[str, ...] = ()
         """Nodes whose notices are to be taken over."""
+        self.returns = 0
+        """How often this node may have counted as silent: after each it is asked what others took over."""
         self.stored_confirmations: queue.SimpleQueue[list[Confirmation]] = queue.SimpleQueue()
         self.confirmed: queue.SimpleQueue[Confirmation] = queue.SimpleQueue()
         """What others (a console, another node's) wrote into the database about `watched` calls."""
@@ -106,6 +108,7 @@ class Recorder(threading.Thread):
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
         self._recovered_once = False
+        self._returns = 0
         self._failures = 0
         self._limit = LINES_AT_ONCE
 
@@ -248,6 +251,7 @@ class Recorder(threading.Thread):
                     self._recovered_once = True
             self._start_over(cursor)
         assert self._read is not None
+        self._leave(engine)
         self._take_over(engine)
         self._look_for_confirmations(engine)
         self._write_confirmations(engine)
@@ -273,6 +277,20 @@ class Recorder(threading.Thread):
         self._limit = min(self._limit * 2, LINES_AT_ONCE)
         self._settle(rows, folds)
         return not is_all
+
+    def _leave(self, engine: Engine) -> None:
+        """What others took over while this node lived, but could not say so: it is theirs to tell."""
+        returns = self.returns
+        if returns == self._returns:
+            return
+        with writing(engine) as conn:
+            watched, taken = taken_watches(conn, self._node, time.time()), taken_over(conn, self._node, time.time())
+        self._returns = returns
+        if watched or taken:
+            fields = {"notices": len(taken), "watches": len(watched)}
+            log.warning("notices-left", extra={"event_fields": fields})
+            self.taken_watches.put(watched)
+            self.taken.put(taken)
 
     def _take_over(self, engine: Engine) -> None:
         """What silent nodes left to be delivered. What they had not yet written into the database they tell when they

@@ -1,5 +1,7 @@
 """Several nodes on one PostgreSQL: what a node that died still owed is told by another, once."""
 
+import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -77,6 +79,39 @@ def test_a_dead_nodes_notices_are_told_by_one_other_and_not_again_when_it_lives(
     assert logs.count("notice-recovered") >= 3
     # Signs of life are a second apart, and 3.5 s of silence is death; a busy machine may take longer.
     assert waited < TAKEN_OVER_SECONDS * 4
+
+
+def test_a_node_that_was_only_paused_leaves_to_the_other_what_that_took_over(
+    folders: tuple[Path, Path, Path], postgresql_database: str
+) -> None:
+    with RawReceiver("503 Busy") as receiver, WebhookSink("127.0.0.1") as web:
+        contacts = {
+            "front-desk": {"send": [receiver.url()], "escalate_after": "1h", "escalate_to": ["security"]},
+            "security": {"send": [web.url("security")]},
+        }
+        first, second = (
+            NoticesRunner(folder, contacts, database=postgresql_database, node=f"hq-{number}")
+            for number, folder in enumerate(folders[:2], start=1)
+        )
+        with first, second:
+            first.start_and_wait()
+            second.start_and_wait()
+            first.append(intent("call-1", contacts=tuple(contacts), at=time.time()))
+            first.wait_for_record("call-1", lambda record: len(record.notices) == 2)
+            wait_until(lambda: watched(first.database_url) == {"call-1"}, "others could go on")
+            assert first.process is not None
+            os.kill(first.process.pid, signal.SIGSTOP)
+            wait_until(lambda: "notices-taken-over" in second.log_names(), "the other node tells it")
+            os.kill(first.process.pid, signal.SIGCONT)
+            wait_until(lambda: "notices-left" in first.log_names(), "it is left to the other")
+            wait_until(lambda: first.status().get("queued") == 0, "nothing is owed any more")
+            assert second.status().get("queued") == 1
+            # And where that one dies, it is told here after all.
+            second.kill()
+            wait_until(lambda: "notice-recovered" in first.log_names(), "it is taken back")
+            receiver.behaviours[:] = ["200 OK"]
+            first.wait_for_record("call-1", lambda record: all(one.attempts for one in record.notices))
+            wait_until(lambda: first.status().get("queued") == 0, "it is told")
 
 
 def test_nobody_acknowledges_and_the_node_that_should_say_so_is_dead_another_does(

@@ -148,6 +148,17 @@ def test_what_another_node_took_over_is_left_to_it_also_where_the_journal_brings
     assert watches.take_changed() == {}
 
 
+def test_what_was_left_to_a_node_that_died_as_well_is_due_here_again() -> None:
+    watches = Watches()
+    watch = watched(watches)
+    taken = watch_from(watch.as_data())
+    watches.settled(("c1", "call", "desk", 0), delivered=True)
+    watches.leave("c1")
+    assert watches.due(100.0) == []
+    assert watches.take_over(taken)
+    assert [due.contact for due in watches.due(100.0)] == [None, "desk"]
+
+
 def test_what_a_dead_node_watched_is_due_here() -> None:
     dead, watches = Watches(), Watches()
     watched(dead)
