@@ -21,6 +21,7 @@ from router.locations.self_service import device_in
 from router.notices.links import secrets_of
 from router.store.audit import differences, record_change
 from router.store.devices import Value, columns_of, get_device, mark_devices, upsert_devices
+from router.store.errors import StoreError
 
 FIELDS = ("country", "house_number", "street", "unit", "floor", "city", "state", "postal_code", "additional")
 """What is asked for, in the order of the form."""
@@ -36,7 +37,10 @@ router = APIRouter(include_in_schema=False)
 def where(token: str, page: Annotated[Page, Depends(visitor)]) -> Response:
     """The form, with the address that is on file."""
     _check_rate(page)
-    device = _device(page, token)
+    try:
+        device = _device(page, token)
+    except StoreError:
+        return _later(page)
     if device is None:
         return _bad_link(page)
     return _form(page, device, _on_file(device), [])
@@ -45,8 +49,15 @@ def where(token: str, page: Annotated[Page, Depends(visitor)]) -> Response:
 @router.post("/where/{token}")
 def say_where(token: str, form: Annotated[Form, Depends(visitor_form)]) -> Response:
     """An address was sent: kept and confirmed, or shown again with what is wrong."""
+    _check_rate(form.page)
+    try:
+        return _said(form, token)
+    except StoreError:
+        return _later(form.page)
+
+
+def _said(form: Form, token: str) -> Response:
     page = form.page
-    _check_rate(page)
     device = _device(page, token)
     if device is None:
         return _bad_link(page)
@@ -132,6 +143,13 @@ def _check_rate(page: Page) -> None:
     if wait:
         headers = {"Retry-After": str(int(wait) + 1)}
         raise RequestProblem(429, "links-too-often", page.say("where.too-often"), headers=headers)
+
+
+def _later(page: Page) -> Response:
+    """There is no database now: nothing was kept, and whoever lives there must know."""
+    response = page.render("where_later.html", 503)
+    response.headers["Retry-After"] = "60"
+    return response
 
 
 def _bad_link(page: Page) -> Response:

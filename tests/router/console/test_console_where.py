@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from e911.location import Device
+from router.console.settings import Store
 from router.locations.self_service import device_in, token_of
 from router.notices.links import secrets_of
 from router.store.audit import audit_rows
@@ -152,6 +153,22 @@ def test_a_link_that_is_wrong_or_over_reveals_nothing(world: ConsoleWorld) -> No
     assert "Geheim" not in browser.get(good).text
     assert browser.http.post(good, data={**ADDRESS, "csrf": "0" * 64}).status_code == 403
     assert stored(world).civic.city == "Albany"
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "your address was not kept"), ("fr", "n&#39;a pas été conservée")]
+)
+def test_without_a_database_the_user_hears_that_nothing_was_kept(tmp_path: Path, language: str, said: str) -> None:
+    with console_world(tmp_path) as world:
+        with world.console.store.writing() as conn:
+            upsert_devices(conn, [{"device": "4150", "name": "Nora's <b>", "kind": "softphone"}], now=100.0)
+        browser = Browser(world.app, language=language)
+        form = {"csrf": browser.csrf(path(world)), **ADDRESS}
+        world.console.store = Store("postgresql://nobody@127.0.0.1:9/none")
+        for answer in (browser.get(path(world)), browser.http.post(path(world), data=form)):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+            assert said in answer.text
+            assert "locations.database" not in answer.text
 
 
 def test_tries_are_limited(world: ConsoleWorld) -> None:
