@@ -196,6 +196,7 @@ class App:
             (1, "writing to the journal", self.router.write_waiting),
             (1, "writing the log", self.logs.render),
             (10, "looking at limits", self._look_at_limits),
+            (10, "looking whether the database answers", lambda: self.feed.watch(time.monotonic())),
             (10, "noting where phones are still", lambda: self.router.phones.look(self.router.now())),
             (10, "looking whether references are answered", self._look_at_references),
             (600, "looking at the sizes of messages", lambda: warn_of_sizes(near_limits, self._sizes_said)),

@@ -31,6 +31,8 @@ EMPTIED: Final = "database-new-and-empty"
 the devices that this node knows."""
 NOT_READ_YET: Final = "database-not-read-yet"
 """Since the process started the database has not answered, neither with devices nor with an error."""
+SILENT: Final = "database-silent"
+"""A question to the database has had no answer for SILENT_AFTER: its server hangs, or the network swallows it."""
 FAULT: Final = "device-feed-fault"
 """A fault of this program."""
 _USING_LAST_KNOWN_GOOD: Final = "-using-last-known-good"
@@ -39,6 +41,7 @@ _INTERVAL: Final = 0.3
 _WHILE_TOLD: Final = 1.0
 """Between two looks where the database tells of changes (LISTEN): a pooler before it may keep that to itself."""
 _RETRY_AFTER: Final = 1.0
+SILENT_AFTER: Final = 15.0
 _SLICE: Final = 40
 """Devices handed over in one turn of the loop: a millisecond of work."""
 _PAUSE: Final = 0.001
@@ -96,6 +99,8 @@ class DeviceFeed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: deque[Callable[[], None]] = deque()
         self._delivering = False
+        self._asked_at = 0.0
+        """Since when the thread waits for an answer (monotonic); 0 while it does not."""
         self._hurry = False
         """True while no calls are served that pauses could spare."""
         self._looked = asyncio.Event()
@@ -133,6 +138,12 @@ class DeviceFeed:
         finally:
             self._hurry = False
         return True
+
+    def watch(self, now: float) -> None:
+        """In the loop, now and then: say that the database is silent. now: monotonic seconds."""
+        asked_at = self._asked_at
+        if asked_at and now - asked_at > SILENT_AFTER and not self._health.startswith((SILENT, NOT_READ_YET)):
+            self._say(_unread(SILENT, self._known))
 
     def load_now(self) -> None:
         """Read the whole table and hand it to on_replace, without a loop (for commands); blocks for seconds at most.
@@ -211,7 +222,11 @@ class DeviceFeed:
     def _look(self) -> bool:
         """One look at the database; True where it could be read."""
         try:
+            self._asked_at = time.monotonic()
             found = self._source.poll()
+            self._asked_at = 0.0
+            if self._health.startswith(SILENT):
+                self._say_on_loop(EMPTIED + _USING_LAST_KNOWN_GOOD if self._is_emptied else HEALTHY)
             if isinstance(found, Whole) and self._is_lost(found):
                 self._is_emptied = True
                 self._say_on_loop(EMPTIED + _USING_LAST_KNOWN_GOOD)
@@ -232,6 +247,7 @@ class DeviceFeed:
         except StoppedError:
             raise
         except Exception as error:  # whatever it is, calls go on and the next look begins anew
+            self._asked_at = 0.0
             self._source.close()
             reason = error.reason if isinstance(error, StoreError) else FAULT
             if self._say_on_loop(_unread(reason, self._known)):
@@ -329,6 +345,8 @@ class DeviceFeed:
 
     def _pause(self) -> None:
         """Let the loop have the interpreter; no pause where there is no loop yet."""
+        if self._asked_at:
+            self._asked_at = time.monotonic()  # it is answering
         if self._loop is None:
             return
         if self._stopping.is_set():

@@ -18,7 +18,7 @@ from psycopg import sql
 from sqlalchemy import Engine
 
 from e911.location import Device
-from router.locations.device_feed import EMPTIED, HEALTHY, NOT_READ_YET, DeviceFeed
+from router.locations.device_feed import EMPTIED, HEALTHY, NOT_READ_YET, SILENT_AFTER, DeviceFeed
 from router.locations.device_source import Source
 from router.locations.last_known_good import LastKnownGood
 from router.store.devices import Value, remove_devices, take_turn, trim_changes, upsert_devices
@@ -626,6 +626,42 @@ def test_a_database_that_does_not_answer_is_waited_for_no_longer_than_asked(
             finally:
                 answers.set()
             await calls.until(lambda: calls.said[-1] == HEALTHY)
+
+    run(test())
+
+
+def test_a_database_that_hangs_is_said_to_be_silent_until_it_answers(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, is_asked = threading.Event(), threading.Event()
+    answers.set()
+    real_poll = Source._poll
+
+    def poll(source: Source) -> Any:
+        if not answers.is_set():
+            is_asked.set()
+        assert answers.wait(PATIENCE)
+        return real_poll(source)
+
+    monkeypatch.setattr(Source, "_poll", poll)
+    calls = Calls(sqlite_url)
+    calls.feed.load_kept()
+
+    async def test() -> None:
+        async with calls.running():
+            await calls.until(lambda: calls.said[-1] == HEALTHY)
+            calls.feed.watch(time.monotonic() + SILENT_AFTER)
+            answers.clear()
+            try:
+                await calls.until(is_asked.is_set)
+                calls.feed.watch(time.monotonic())
+                assert calls.said[-1] == HEALTHY
+                calls.feed.watch(time.monotonic() + SILENT_AFTER + 1)
+                assert calls.said[-1] == "database-silent-using-last-known-good"
+            finally:
+                answers.set()
+            await calls.until(lambda: calls.said[-1] == HEALTHY)
+            assert len(calls.table) == 2
 
     run(test())
 
