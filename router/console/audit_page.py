@@ -69,10 +69,17 @@ def list_changes(
     before_id: Annotated[int | None, Query(ge=0, lt=2**63, description="go on where a page ended")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="most rows of a page")] = 100,
 ) -> AuditPage:
-    """The audit trail: who changed what, when, from what to what; newest first."""
+    """The audit trail: who changed what, when, from what to what; newest first. Logins, users and tokens stand in it
+    for tokens with the role admin."""
     with caller.console.store.reading() as conn:
         rows = audit_rows(
-            conn, subject=subject, text=q.strip(), sites=caller.sites, before_id=before_id, limit=limit + 1
+            conn,
+            subject=subject,
+            text=q.strip(),
+            sites=caller.sites,
+            before_id=before_id,
+            limit=limit + 1,
+            with_access=caller.token.role.covers(TokenRole.ADMIN),
         )
     shown = [AuditItem.model_validate(row, from_attributes=True) for row in rows[:limit]]
     return AuditPage(changes=shown, next_before_id=shown[-1].id if len(rows) > limit else None)

@@ -2,6 +2,7 @@
 
 import time
 from datetime import tzinfo
+from functools import partial
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -38,7 +39,14 @@ def calls_page(
     """The newest calls."""
     found = _calls(page.console, page.user.sites, site, PAGE_CALLS, None)
     sites = [one for one in page.console.config.sites if page.may_see(one.id)]
-    return page.render("calls.html", calls=found, sites=sites, site=site)
+    return page.render(
+        "calls.html",
+        calls=found,
+        sites=sites,
+        site=site,
+        names=partial(site_name, page.console),
+        zone_names=partial(zone_name, page.console),
+    )
 
 
 @router.get("/calls/{call}")

@@ -25,7 +25,7 @@ from router.store.errors import StoreError
 from router.store.records import call_events, latest_of_each_site, list_calls, read_cursor
 from router.store.users import sites_of_sessions
 
-JOURNAL_SECONDS = 0.1
+JOURNAL_SECONDS = 0.05
 DATABASE_SECONDS = 0.5
 LOGINS_SECONDS = 1.0
 """So often it is looked whether the logins of those who watch still count."""

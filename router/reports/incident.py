@@ -19,6 +19,7 @@ from e911.record import RouteOutcome
 from router.records.psap_view import ali_lines, location_part, read_ali
 from router.records.record import CallRecord
 from router.reports.document import Block, Facts, Grid, Heading, Paragraph, Preformatted, Report
+from router.reports.incident_words import WORDS
 from router.reports.ladder import ladder_of, ladder_text
 from router.trace.messages import Traced
 from router.trace.pcap import PcapEncoder, file_header
@@ -56,101 +57,6 @@ _PRIVATE = frozenset(
 _PRIVATE_WITHIN = {"way_back": frozenset({"contact", "host"})}
 """Fields that are private only there: the contact of a notice is a name of the configuration."""
 _COORDINATES = frozenset({"latitude", "longitude"})
-
-WORDS = {
-    "en": {
-        "title": "911 call {id}",
-        "test_title": "933 test call {id}",
-        "made": "Made {when} by edge911, node {node}",
-        "call": "The call",
-        "when": "When",
-        "dialled": "Dialled",
-        "caller": "Caller",
-        "device": "Device",
-        "callback": "Callback number",
-        "none": "none",
-        "site": "Site",
-        "outcome": "Outcome",
-        "setup": "Time to the outcome",
-        "ended": "Ended",
-        "where": "Location",
-        "unknown": "No location was known; the call went without one.",
-        "not_sent": "Known, but not sent: the route that took the call carries none.",
-        "validated": "Address validation: {verdict}{names}{day}.",
-        "valid": "valid",
-        "invalid": "invalid",
-        "not_known": "unknown",
-        "not_validated": "The address was not validated.",
-        "sources": "Location sources",
-        "source": "Source",
-        "answer": "Answer",
-        "why": "Why",
-        "routes": "Routes",
-        "after": "After",
-        "route": "Route",
-        "what": "What happened",
-        "notices": "Notices",
-        "contact": "Contact",
-        "kind": "Notice",
-        "state": "State",
-        "first": "First attempt",
-        "said": "The receiver’s words",
-        "nobody": "Nobody was told.",
-        "ladder": "SIP ladder",
-        "sent": "INVITE as sent to {trunk}",
-        "psap": "As the PSAP sees it",
-        "not_kept": "No SIP messages of this call were kept: no console ran then, there was a storm of calls, or "
-        "they are older than messages are kept.",
-        "redacted": "Redacted: numbers, names and places are hidden.",
-        "footer": "edge911 · call {id}",
-    },
-    "fr": {
-        "title": "Appel au 911 {id}",
-        "test_title": "Appel d’essai au 933 {id}",
-        "made": "Fait le {when} par edge911, nœud {node}",
-        "call": "L’appel",
-        "when": "Quand",
-        "dialled": "Numéro composé",
-        "caller": "Appelant",
-        "device": "Appareil",
-        "callback": "Numéro de rappel",
-        "none": "aucun",
-        "site": "Site",
-        "outcome": "Résultat",
-        "setup": "Temps jusqu’au résultat",
-        "ended": "Fin",
-        "where": "Emplacement",
-        "unknown": "Aucun emplacement n’était connu; l’appel est parti sans.",
-        "not_sent": "Connu, mais non transmis : la route qui a pris l’appel n’en transporte pas.",
-        "validated": "Validation de l’adresse : {verdict}{names}{day}.",
-        "valid": "valide",
-        "invalid": "invalide",
-        "not_known": "inconnue",
-        "not_validated": "L’adresse n’a pas été validée.",
-        "sources": "Sources d’emplacement",
-        "source": "Source",
-        "answer": "Réponse",
-        "why": "Pourquoi",
-        "routes": "Routes",
-        "after": "Après",
-        "route": "Route",
-        "what": "Ce qui s’est passé",
-        "notices": "Avis",
-        "contact": "Contact",
-        "kind": "Avis",
-        "state": "État",
-        "first": "Premier essai",
-        "said": "Les mots du destinataire",
-        "nobody": "Personne n’a été avisé.",
-        "ladder": "Échelle SIP",
-        "sent": "INVITE tel qu’envoyé à {trunk}",
-        "psap": "Tel que le centre d’appels (CASP) le voit",
-        "not_kept": "Aucun message SIP de cet appel n’a été conservé (pas de console alors, une tempête d’appels, ou "
-        "ils sont plus vieux que la durée de conservation).",
-        "redacted": "Caviardé : numéros, noms et lieux sont cachés.",
-        "footer": "edge911 · appel {id}",
-    },
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +137,8 @@ def summary(
         (words["site"], site_name or record.site),
         (words["outcome"], f"{record.outcome or '…'} {record.status or ''} {record.route}".strip()),
     ]
+    if record.text:
+        facts.append((words["they_wrote"], shown(record.text)))
     if record.setup_ended_at is not None:
         facts.append((words["setup"], f"{record.setup_ended_at - record.started_at:.3f} s"))
     if record.finished_at is not None:
@@ -271,6 +179,7 @@ def summary(
             nothing=words["nobody"],
         ),
     ]
+    blocks += _afterwards(record, words, shown, when)
     blocks += _on_the_wire(record, messages, words, zone)
     title = words["test_title" if record.kind == "test" else "title"].format(id=record.id)
     return Report(
@@ -280,6 +189,38 @@ def summary(
         blocks=tuple(blocks),
         footer=words["footer"].format(id=record.id),
     )
+
+
+def _afterwards(record: CallRecord, words: Mapping[str, str], shown: Any, when: Any) -> list[Block]:
+    """Who has seen and acknowledged it, and who called back."""
+    blocks: list[Block] = [
+        Heading(text=words["confirmed"], level=2),
+        Grid(
+            headers=(words["when"], words["what"], words["by"], words["contact"]),
+            rows=tuple(
+                (when(one.at), words[one.step.value], f"{shown(one.by)} ({one.how})", one.contact)
+                for one in record.confirmations
+            ),
+            nothing=words["nobody_confirmed"],
+        ),
+    ]
+    if record.callbacks:
+        blocks += [
+            Heading(text=words["callbacks"]),
+            Grid(
+                headers=(words["when"], words["from"], words["to"], words["what"]),
+                rows=tuple(
+                    (
+                        when(one.at),
+                        f"{shown(one.caller) or words['withheld']} ({one.trunk})",
+                        f"{shown(one.number)} {one.to}".strip(),
+                        f"{one.outcome.value} {one.status or ''} {one.reason}".strip(),
+                    )
+                    for one in record.callbacks
+                ),
+            ),
+        ]
+    return blocks
 
 
 def _where(record: CallRecord, words: Mapping[str, str], shown: Any, language: str) -> list[Block]:

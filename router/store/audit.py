@@ -43,6 +43,7 @@ Index("ix_audit_subject", audit.c.subject)
 
 _WRITTEN = ("at", "who", "via", "action", "subject", "site", "before", "after")
 _KEPT_TEXT = 200
+_OF_ACCESS = ("user:", "token:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +147,11 @@ def audit_rows(
     sites: Sequence[str] | None = None,
     before_id: int | None = None,
     limit: int = 50,
+    with_access: bool = True,
 ) -> list[AuditRow]:
     """Rows, newest first: of one subject, or in whose who, subject or values a text stands; `sites`: of these only.
 
+    `with_access`: also who logged in, from where, and what became of users and tokens.
     `before_id` goes on where a page ended.
     """
     query = select(audit).order_by(audit.c.id.desc()).limit(limit)
@@ -159,6 +162,8 @@ def audit_rows(
         query = query.where(or_(*(column.icontains(text, autoescape=True) for column in columns)))
     if sites is not None:
         query = query.where(audit.c.site.in_(list(sites)))
+    if not with_access:
+        query = query.where(*(~audit.c.subject.startswith(kind, autoescape=True) for kind in _OF_ACCESS))
     if before_id is not None:
         query = query.where(audit.c.id < before_id)
     return [_row(dict(found._mapping), sites) for found in conn.execute(query)]

@@ -93,6 +93,8 @@ def test_a_call_fills_the_screen_is_acknowledged_and_can_be_read_afterwards(here
             expect(alert).to_contain_text(place.callback)
             expect(alert).to_contain_text("Answered provider-a")
             expect(page.locator("#alert-acknowledge")).to_be_focused()
+            number = page.locator("#live-alert dd.number")
+            assert number.evaluate("shown => shown.scrollWidth <= shown.clientWidth"), "the whole number on one line"
             keep(page, SHOTS, "live-alert")
             page.keyboard.press("Enter")
             expect(alert).to_be_hidden()
@@ -148,6 +150,8 @@ def test_on_a_telephone_in_french_a_call_of_ones_own_site_shows(here: World, peo
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= TELEPHONE["width"], "nothing to scroll sideways"
         keep(page, SHOTS, "live-alert-telephone-fr")
+        number = alert.locator("dd.number")
+        assert number.evaluate("shown => shown.scrollWidth <= shown.clientWidth"), "the whole number on one line"
         page.get_by_role("button", name="Je m’en occupe").click()
         expect(alert).to_be_hidden()
 

@@ -36,14 +36,23 @@
 
   const who = (call) => [call.name, call.number].filter(Boolean).join(" · ") || words.unknown_caller;
 
-  function finer(call) {
-    const parts = [];
-    if (call.building) parts.push(`${words.building} ${call.building}`);
-    if (call.floor) parts.push(`${words.floor} ${call.floor}`);
-    if (call.room) parts.push(`${words.room} ${call.room}`);
-    if (call.unit) parts.push(`${words.unit} ${call.unit}`);
-    if (call.landmark) parts.push(call.landmark);
-    return parts;
+  // What is it, and which: the second is read across the room.
+  function finerPairs(call) {
+    return [["building", call.building], ["floor", call.floor], ["room", call.room], ["unit", call.unit], ["", call.landmark]]
+      .filter(([, value]) => value).map(([name, value]) => [name ? words[name] : "", value]);
+  }
+
+  const finer = (call) => finerPairs(call).map(([name, value]) => (name ? `${name} ${value}` : value));
+
+  function finerLine(call) {
+    const line = element("p", "finer");
+    finerPairs(call).forEach(([name, value]) => {
+      const part = element("span");
+      if (name) part.append(element("small", "", name), " ");
+      part.append(value);
+      line.append(part, " ");
+    });
+    return line;
   }
 
   function place(call) {
@@ -206,9 +215,9 @@
     show();
   }
 
-  function fact(list, name, value) {
+  function fact(list, name, value, className) {
     const box = element("div");
-    box.append(element("dt", "", name), element("dd", "", value));
+    box.append(element("dt", "", name), element("dd", className, value));
     list.append(box);
   }
 
@@ -288,11 +297,7 @@
     const where = element("div");
     where.id = "alert-where";
     const parts = finer(call);
-    if (parts.length) {
-      const large = element("p", "finer");
-      parts.forEach((part) => large.append(element("span", "", part)));
-      where.append(large);
-    }
+    if (parts.length) where.append(finerLine(call));
     const lines = [place(call), ...(call.address || [])].filter(Boolean);
     where.append(element("p", "address", lines.length || parts.length ? lines.join("\n") : call.is_trial ? "" : words.no_location));
     put(where);
@@ -301,7 +306,7 @@
     }
     const facts = element("dl");
     fact(facts, words.who, who(call));
-    if (!call.is_trial) fact(facts, words.callback, call.callback || words.no_callback);
+    if (!call.is_trial) fact(facts, words.callback, call.callback || words.no_callback, call.callback ? "number" : "");
     if (!call.is_trial) fact(facts, words.state, state(call));
     fact(facts, words.when, `${when(call.started_at)} · ${age(call)}`);
     put(facts);
@@ -348,7 +353,7 @@
     heading.append(link);
     text.append(heading);
     const parts = finer(call);
-    if (parts.length) text.append(element("p", "finer", parts.join("   ")));
+    if (parts.length) text.append(finerLine(call));
     text.append(element("p", "", [place(call), (call.address || []).join(", ")].filter(Boolean).join(" — ") || words.no_location));
     if (call.latitude !== null && call.latitude !== undefined) {
       const point = element("a", "small", `${call.latitude.toFixed(5)}, ${call.longitude.toFixed(5)}`);
@@ -411,7 +416,9 @@
     const openBox = document.getElementById("live-open");
     if (open.length) listOpen(openBox, open);
     else if (!openBox.querySelector(".empty")) openBox.replaceChildren(element("p", "empty card", words.quiet));
-    listOver(document.getElementById("live-over"), all.filter((call) => OVER.has(call.state)));
+    const over = all.filter((call) => OVER.has(call.state));
+    listOver(document.getElementById("live-over"), over);
+    document.getElementById("live-none").hidden = over.length > 0;
     const list = trial ? [trial] : wanted();
     // The call that is shown stays until somebody has said something to it; further ones make the alert grow.
     const shown = list.findIndex((call) => call.id === shownId);
@@ -436,7 +443,7 @@
 
   // In a storm the page is drawn a few times a second, not for each change.
   let due = 0;
-  function showSoon() { if (!due) due = window.setTimeout(() => { due = 0; show(); }, calls.size > 50 ? 250 : 60); }
+  function showSoon() { if (!due) due = window.setTimeout(() => { due = 0; show(); }, calls.size > 50 ? 250 : 20); }
 
   // A click beside the buttons takes the keyboard away from none of them.
   alertBox.addEventListener("click", (event) => {

@@ -412,3 +412,15 @@ def test_users_and_tokens_by_an_admin_token(world: ConsoleWorld) -> None:
         ("POST", "/tokens"),
     ):
         assert writer(method, path, content=b"{}").status_code == 403
+
+
+def test_who_may_log_in_stands_in_the_audit_trail_for_admin_tokens_only(world: ConsoleWorld) -> None:
+    world.browser("ada", "desk")
+    world.program()("PUT", "/devices/4077", json={"site": "hq"})
+    seen = {}
+    for role in ("read", "write", "admin"):
+        rows = world.program(role)("GET", "/audit").json()["changes"]
+        seen[role] = {row["subject"].partition(":")[0] for row in rows}
+        assert world.program(role)("GET", "/audit?subject=user:ada").json()["changes"] == [] or role == "admin"
+    assert seen["read"] == seen["write"] == {"device"}
+    assert seen["admin"] == {"device", "user", "token"}

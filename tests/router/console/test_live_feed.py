@@ -13,14 +13,15 @@ import orjson
 import pytest
 from fastapi import Request
 
-from e911.record import CallIntent
+from e911.record import CallbackEvent, CallbackOutcome, CallIntent, JournalEvent
 from router.console import evidence_page, live_feed, live_page
 from router.console.live_feed import Change, LiveFeed, Watcher
 from router.console.pages import _visitor_without_database, visitor
 from router.console.problems import RequestProblem
 from router.console.readiness_page import Doctor
-from router.notices.confirmations import Requests
+from router.notices.confirmations import Confirmation, Requests, Step
 from router.records.live_calls import MOST_CALLS
+from router.store.confirmations import store_confirmations
 from router.store.devices import upsert_devices
 from router.store.records import apply_events
 from router.store.users import Role, change_user, end_session, remove_user, set_password_hash
@@ -45,7 +46,7 @@ def call(name: str, **changed: Any) -> CallIntent:
     return replace(intent(name), at=time.time(), node="other-node", **changed)
 
 
-def store(world: ConsoleWorld, *events: CallIntent) -> None:
+def store(world: ConsoleWorld, *events: JournalEvent) -> None:
     with world.console.store.writing() as conn:
         apply_events(conn, list(events))
 
@@ -520,3 +521,36 @@ def test_the_page_and_its_stream_open_while_the_database_is_away_for_who_was_her
             await response.body_iterator.aclose()
 
     assert asyncio.run(listen()).startswith(b"retry:")
+
+
+def test_the_page_of_a_call_shows_who_saw_it_who_took_care_and_who_called_back(world: ConsoleWorld) -> None:
+    back = CallbackEvent(
+        id="call-1",
+        at=time.time(),
+        node="other-node",
+        callback="b1",
+        number="+12125550123",
+        caller="+12125550911",
+        trunk="carrier",
+        outcome=CallbackOutcome.RECEIVED,
+    )
+    browser = world.browser("ada", "desk")
+    assert "I take care" in browser.get("/calls/call-1").text
+    with world.console.store.writing() as conn:
+        apply_events(conn, [back])
+        said = (Step.SEEN, "link"), (Step.ACKNOWLEDGED, "key")
+        store_confirmations(
+            conn,
+            "other-node",
+            [
+                Confirmation(call="call-1", step=step, contact="desk", channel=0, by=HOSTILE, how=how, at=time.time())
+                for step, how in said
+            ],
+        )
+    page = browser.get("/calls/call-1").text
+    assert "I take care" not in page, "somebody does"
+    for wanted in ("acknowledged", "seen", "&lt;script&gt;", "takes care", "+12125550911", "Calls back"):
+        assert wanted in page
+    assert "<script>alert" not in page
+    browser.http.cookies.set("edge911-language", "fr")
+    assert "pris en charge" in browser.get("/calls/call-1").text

@@ -13,6 +13,7 @@ from pypdf import PdfReader
 from e911.elin import Lease, LeaseKind, WayBack
 from e911.numbers import EmergencyNumbers
 from e911.record import CallbackEvent, CallbackOutcome, SourceAnswer, SourceOutcome
+from router.notices.confirmations import Confirmation, Step
 from router.notices.outbox import Entry, NoticeState
 from router.records.record import CallRecord, call_record
 from router.reports.incident import bundle, psap_screen, redacted_record, sent_invites
@@ -215,3 +216,27 @@ def test_a_redacted_record_names_nobody_in_its_lease_and_callbacks() -> None:
         assert private not in shown, private
     for kept in ("ers-b", "pbx", "hq", "own"):
         assert kept in shown
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_the_bundle_proves_who_took_care_and_who_called_back(language: str) -> None:
+    taken = Confirmation(call="x", step=Step.ACKNOWLEDGED, contact="front-desk", by="Zoé", how="console", at=AT + 9)
+    back = CallbackEvent(
+        id="x",
+        at=AT + 90,
+        node="hq-1",
+        callback="b1",
+        number="+12125550123",
+        caller="+12125550911",
+        trunk="carrier",
+        outcome=CallbackOutcome.NO_ANSWER,
+    )
+    happened = replace(record(), confirmations=(taken,), callbacks=(back,), text="smoke on the stairs")
+    text = " ".join(pdf_text(made(language, happened)["summary.pdf"]).split())
+    for wanted in ("Zoé (console)", "+12125550911", "no-answer", "smoke on the stairs"):
+        assert wanted in text
+    assert ("acknowledged" if language == "en" else "pris en charge") in text
+    files = made(language, happened, redacted=True)
+    everything = pdf_text(files["summary.pdf"]).encode() + files["record.json"]
+    for private in ("Zoé", "5550911", "smoke"):
+        assert private.encode() not in everything, private
