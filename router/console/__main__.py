@@ -18,6 +18,7 @@ from anyio.to_thread import current_default_thread_limiter
 from config.load import ConfigError, LoadedConfig, load_config
 from config.schema import Console as ConsoleSection
 from router.console.app import create_app, make_console
+from router.console.connections import AskingConnection
 from router.console.settings import Console
 from router.notices.contact_urls import unusable_urls_apart
 from router.process.child_process import begin, end
@@ -79,7 +80,7 @@ class ConsoleProcess:
         path = self._console.loaded.path
         return uvicorn.Config(
             create_app(self._console),
-            http="h11",
+            http=AskingConnection,
             ws="none",
             lifespan="off",
             log_config=None,

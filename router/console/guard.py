@@ -1,5 +1,7 @@
 """Before any page or endpoint: whose host name, how large, from which site; and the header fields of every answer."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +14,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+BODY_SECONDS = 30.0
+"""How long a body may take, and so much longer as SLOWEST bytes a second need for the most that it may be."""
+SLOWEST = 100 * 1024
 MAX_BODY = 256 * 1024
 MAX_UPLOAD = 6 * 1024 * 1024
 MAX_BULK = 64 * 1024 * 1024
@@ -96,6 +101,11 @@ def _too_large(limit: int) -> RequestProblem:
     return RequestProblem(413, "body-too-large", detail, headers={"Connection": "close"})
 
 
+def _too_slow() -> RequestProblem:
+    detail = "the body did not come in time; send it whole, or less at once"
+    return RequestProblem(408, "body-too-slow", detail, headers={"Connection": "close"})
+
+
 class _Body:
     """A request's body, counted as it is read."""
 
@@ -103,10 +113,17 @@ class _Body:
         self.limit = limit
         self._receive = receive
         self._read = 0
+        self._is_complete = False
+        self._due = time.monotonic() + BODY_SECONDS + limit / SLOWEST
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        left = None if self._is_complete else max(self._due - time.monotonic(), 0.001)
+        try:
+            message = await asyncio.wait_for(self._receive(), left)
+        except TimeoutError:
+            raise _too_slow() from None
         if message["type"] == "http.request":
+            self._is_complete = not message.get("more_body", False)
             self._read += len(message.get("body", b""))
             if self._read > self.limit:
                 raise _too_large(self.limit)

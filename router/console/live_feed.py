@@ -9,9 +9,11 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import orjson
 from sqlalchemy import Connection
@@ -121,17 +123,30 @@ class LiveFeed:
         self._database_at = 0.0
         self._logins_at = 0.0
 
-    @property
-    def is_full(self) -> bool:
-        """True where nobody else can watch now."""
-        return len(self._watchers) >= MOST_WATCHERS
+    def has_room(self, token: str) -> bool:
+        """True where one more page of this login can watch now."""
+        with self._lock:
+            return len(self._watchers) < MOST_WATCHERS or self._one_too_many(token) is not None
+
+    def _one_too_many(self, token: str) -> Watcher | None:
+        """Of the login that watches with most pages, where it has more than this one would have: one of them."""
+        pages = Counter(watcher.token for watcher in self._watchers)
+        most, count = max(pages.items(), key=itemgetter(1))
+        if count <= pages[token] + 1:
+            return None
+        return next(watcher for watcher in self._watchers if watcher.token == most)
 
     def watch(self, loop: asyncio.AbstractEventLoop, sites: tuple[str, ...] | None, token: str = "") -> Watcher:
         """Begin to watch. Waits for nothing: it is told the calls as they are. Raises TooManyWatchersError."""
         watcher = Watcher(loop, sites, token)
         with self._lock:
             if len(self._watchers) >= MOST_WATCHERS:
-                raise TooManyWatchersError
+                other = self._one_too_many(token)
+                if other is None:
+                    raise TooManyWatchersError
+                self._watchers.discard(other)
+                with suppress(RuntimeError):  # the loop is closed: the console ends
+                    other.loop.call_soon_threadsafe(other.begin_anew)
             self._watchers.add(watcher)
             if self._thread is None:
                 self._is_loaded = False

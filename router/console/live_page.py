@@ -73,7 +73,7 @@ async def live_events(
     feed = feed_of(request)
     sites = page.user.sites
     token = page.session.token if page.session is not None else ""
-    if feed.is_full:
+    if not feed.has_room(token):
         raise RequestProblem(503, "too-many-watchers", page.say("live.full"), headers={"Retry-After": "15"})
 
     async def stream() -> AsyncIterator[bytes]:

@@ -554,3 +554,38 @@ def test_the_page_of_a_call_shows_who_saw_it_who_took_care_and_who_called_back(w
     assert "<script>alert" not in page
     browser.http.cookies.set("edge911-language", "fr")
     assert "pris en charge" in browser.get("/calls/call-1").text
+
+
+def test_one_login_with_all_the_pages_leaves_room_for_another(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_feed, "MOST_WATCHERS", 3)
+    many, other = (request_of(world, world.browser(name, "desk")) for name in ("ada", "bob"))
+
+    async def listen() -> tuple[int, list[bytes]]:
+        streams: list[Any] = [await stream_of(many) for _ in range(3)]
+        try:
+            for stream in streams:
+                await anext(stream)
+            with pytest.raises(RequestProblem) as refused:
+                await stream_of(many)
+            streams.append(await stream_of(other))
+            await anext(streams[-1])
+            assert len(live_page.feed_of(many)._watchers) == 3
+            ended = [asyncio.ensure_future(_rest(stream)) for stream in streams[:3]]
+            done, going_on = await asyncio.wait(ended, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            for task in going_on:
+                task.cancel()
+            await asyncio.gather(*going_on, return_exceptions=True)
+            return refused.value.status, [chunk for task in done for chunk in task.result()]
+        finally:
+            for stream in streams:
+                await stream.aclose()
+
+    status, rest_of_it = asyncio.run(listen())
+    assert status == 503
+    assert b"event: ended\ndata: {}\n\n" not in rest_of_it, "the login is good: it comes again"
+
+
+async def _rest(stream: AsyncIterator[bytes]) -> list[bytes]:
+    return [chunk async for chunk in stream]
