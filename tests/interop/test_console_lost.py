@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,7 +177,6 @@ def test_who_logs_out_in_one_page_is_asked_to_log_in_again_in_the_others(
     page = open_live(f"http://{console}", context)
     second = context.new_page()
     second.goto(f"http://{console}/calls")
-    began = time.monotonic()
     second.locator("form[action='/logout'] button").click()
     page.wait_for_url("**/login?next=/live")
-    assert time.monotonic() - began < 30
+    expect(page.locator("main")).to_contain_text("911 calls do not show here until you log in")

@@ -506,7 +506,10 @@
     }
     if (kind === "ended") {
       connection(words.signed_out, "bad");
-      window.location.assign("/login?next=/live");
+      calls.clear();
+      show();
+      if (soundIsOn()) play(LOST, false);
+      window.setTimeout(() => window.location.assign("/login?next=/live"), 1000);
       return;
     }
     const said = JSON.parse(data);
