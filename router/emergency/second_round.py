@@ -2,7 +2,7 @@
 
 A provider that is being started again refuses every connection, or answers 503, for a moment. Where all routes do so
 within moments, the caller would hear that the call failed before a second has passed. So the ladder is begun once
-more, while the caller waits under 100 Trying. See docs/decisions/0059-second-round.md.
+more, while the caller waits under 100 Trying. See docs/decisions/0057-second-round.md.
 """
 
 from typing import TYPE_CHECKING
