@@ -100,6 +100,7 @@ def check(config: Config, root: Mapping, directory: Path, incomplete: frozenset[
         *_numbers(config),
         *_channels(config),
         *_networks_on_both_sides(config),
+        *_positions(config),
         *_countries(config),
         *_route_names(config),
         *_location_servers(config),
@@ -310,6 +311,12 @@ def _networks_on_both_sides(config: Config) -> Iterator[Finding]:
             yield Finding(
                 ("networks", "outside", position), f"{network} is also {other}; callers there are one or the other"
             )
+
+
+def _positions(config: Config) -> Iterator[Finding]:
+    for number, site in enumerate(config.sites):
+        if site.latitude == 0 and site.longitude == 0:
+            yield Finding(("sites", number, "latitude"), "0 0 is no position of a site; leave both out")
 
 
 def _countries(config: Config) -> Iterator[Finding]:

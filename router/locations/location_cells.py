@@ -121,6 +121,9 @@ def unfitting(values: Mapping[str, Value], places: Places) -> list[tuple[str, st
         problems.append(("longitude", "latitude without longitude; give both, or clear both"))
     if longitude is not None and latitude is None:
         problems.append(("latitude", "longitude without latitude; give both, or clear both"))
+    if latitude == 0 and longitude == 0:
+        # What spreadsheets and phones without a fix write for no position; a PSAP would be shown the Gulf of Guinea.
+        problems.append(("latitude", "0 0 is no position of a phone; clear both"))
     return problems
 
 

@@ -147,6 +147,7 @@ def test_every_problem_is_told_with_line_and_column() -> None:
             "2:1: device: 'Room 204' is neither a number nor a user: there is a space in it",
         ),
         ("device,callback\n4001,911\n", "2:2: callback: '911' is not a number a PSAP can call back; "),
+        ("device,latitude,longitude\n4001,0,0.0\n", "2:2: latitude: 0 0 is no position of a phone; "),
         ("device,latitude,longitude\n4001,nan,0\n", "2:2: latitude: 'nan' is not a number; "),
         ("device,latitude,longitude\n4001,1e400,0\n", "2:2: latitude: 1e400 is not between "),
     ],
@@ -235,7 +236,10 @@ devices = st.builds(
         country=st.sampled_from(["", "US", "CA"]),
         **{name: legal_text for name in CIVIC_FIELDS if name != "country"},
     ),
-    point=st.none() | st.builds(GeoPoint, latitude=st.floats(-90, 90), longitude=st.floats(-180, 180)),
+    point=st.none()
+    | st.builds(GeoPoint, latitude=st.floats(-90, 90), longitude=st.floats(-180, 180)).filter(
+        lambda point: bool(point.latitude or point.longitude)
+    ),
 )
 
 

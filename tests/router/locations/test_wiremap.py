@@ -171,7 +171,10 @@ texts = st.text("aZ09 ,;\"'é<&/-世", max_size=12).map(str.strip)
             lambda named, civic, point: WiremapEntry(**named, site="hq", zone="hq-3e", civic=civic, point=point),
             identifiers,
             st.builds(CivicAddress, room=texts, floor=texts, additional=texts),
-            st.none() | st.builds(GeoPoint, latitude=st.floats(-90, 90), longitude=st.floats(-180, 180)),
+            st.none()
+            | st.builds(GeoPoint, latitude=st.floats(-90, 90), longitude=st.floats(-180, 180)).filter(
+                lambda point: bool(point.latitude or point.longitude)
+            ),
         ),
         unique_by=lambda entry: entry.key,
         max_size=8,
