@@ -542,7 +542,7 @@ def _device(row: Row[Any]) -> Device:
             civic=CivicAddress(**dict(zip(CIVIC_FIELDS, map(_shared, civic), strict=True)))
             if any(civic)
             else _EMPTY_CIVIC,
-            point=None if latitude is None or longitude is None else GeoPoint(latitude=latitude, longitude=longitude),
+            point=_position(latitude, longitude),
             confirmed_at=times[0],
             confirmed_by=_shared(confirmed_by),
             expires_at=times[1],
@@ -557,6 +557,13 @@ def _device(row: Row[Any]) -> Device:
         )
     except (TypeError, ValueError) as error:
         return _readable(dict(zip(_NAMES, row, strict=True)), error)
+
+
+def _position(latitude: float | None, longitude: float | None) -> GeoPoint | None:
+    """The point of two columns; 0 0 is what others write for none."""
+    if latitude is None or longitude is None or not (latitude or longitude):
+        return None
+    return GeoPoint(latitude=latitude, longitude=longitude)
 
 
 def _readable(values: dict[str, Any], error: Exception) -> Device:

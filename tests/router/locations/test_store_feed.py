@@ -740,6 +740,7 @@ def test_changes_that_other_programs_make_with_plain_sql_reach_calls(store_url: 
     [
         "latitude = 'NaN', longitude = 0",
         "latitude = 999, longitude = 0",
+        "latitude = 0, longitude = 0",
         "expires_at = 'Infinity', confirmed_at = '-Infinity'",
         "expires_at = 1e300",
         "kind = 'toaster'",
