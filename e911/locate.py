@@ -169,7 +169,7 @@ def locate(
     winner = _first(found, sources)
     location, place, _ = found[winner] if winner is not None else (None, None, "")
     if location is not None and winner is not _CONVEYED:
-        desk = device if device and stays_put(device, query.now) else None
+        desk = device if device and _REGISTERED in sources and stays_put(device, query.now) else None
         if place and desk and winner is not _REGISTERED:
             location, place = with_desk(location, place, desk, places, seen=network)
         if not location.finer_from:

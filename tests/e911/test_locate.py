@@ -385,16 +385,26 @@ def test_zone_without_networks_completes_a_site_network() -> None:
 
 
 def test_site_source_keeps_the_desks_parts_too() -> None:
-    decision = decide(DESK, user="4102", address=TRUNK, sources=(LocationSource.SITE,))
+    order = (LocationSource.SITE, LocationSource.REGISTERED)
+    decision = decide(DESK, user="4102", address=TRUNK, sources=order)
     assert decision.location
     assert decision.location.method == "Default"
     assert decision.location.civic.room == "312"
+    assert decision.location.finer_from == "registered"
     assert reasons(decision) == {
         "site": "won site-address",
+        "registered": "knew registered-device",
         "conveyed": "missed not-configured",
         "network": "missed not-configured",
-        "registered": "missed not-configured",
     }
+
+
+def test_a_source_that_is_left_out_gives_no_finer_parts_either() -> None:
+    for sources, address in (((LocationSource.SITE,), TRUNK), ((LocationSource.NETWORK,), "10.1.9.9")):
+        decision = decide(DESK, user="4102", address=address, sources=sources)
+        assert decision.location
+        assert (decision.location.civic.room, decision.location.finer_from) == ("", "")
+        assert reasons(decision)["registered"] == "missed not-configured"
 
 
 def test_site_source_not_where_the_phone_is_seen_elsewhere() -> None:
