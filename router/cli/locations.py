@@ -207,22 +207,32 @@ def _list(
     loaded = load_or_exit(config)
     everything = _all(loaded.database_url)
     found = [device for device in everything if _fits(device, text, site)]
+    from e911.dispatchable import device_problems
+    from router.emergency.rules import places_of
+
+    now, sites = time.time(), places_of(loaded.config)
+    lacks = [device_problems(device, sites, now) for device in found]
     if as_json:
         import orjson
 
         from router.store.devices import columns_of, state_of
 
-        documents = [columns_of(device) | state_of(device) for device in found]
+        documents = [
+            columns_of(device) | state_of(device) | {"not_dispatchable": why}
+            for device, why in zip(found, lacks, strict=True)
+        ]
         typer.echo(orjson.dumps(documents, option=orjson.OPT_INDENT_2).decode())
         return
-    now = time.time()
     if found:
         told = loaded.config.provisioning  # nobody is told of them otherwise
         print_table(
             ("Device", "Name", "Kind", "Callback", "Site", "Zone", "Address", "Point", "State", "Validation")
             + (("Provider",) if told else ()),
-            [_row(device, now) + ((device.provisioning,) if told else ()) for device in found],
-            cut=("Address", "Name", "Site", "Zone", "Provider"),
+            [
+                _row(device, why) + ((device.provisioning,) if told else ())
+                for device, why in zip(found, lacks, strict=True)
+            ],
+            cut=("Address", "Name", "Site", "Zone", "State", "Provider"),
             drop=("Point", "Kind", "Zone"),
         )
     of_all = f" of {len(everything):,}" if len(found) != len(everything) else ""
@@ -440,18 +450,19 @@ def _nearest(conn: "Connection", name: str) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _row(device: "Device", now: float) -> tuple[str, ...]:
+def _row(device: "Device", lacks: Sequence[str]) -> tuple[str, ...]:
+    """lacks: why help could not be sent to its location by that alone."""
     from e911.lost import validation_words
 
     point = f"{device.point.latitude}, {device.point.longitude}" if device.point else ""
     who = (device.device, device.name, device.kind.value, device.callback)
     validated = validation_words(device.validation, device.validated_at)
-    return (*who, device.site, device.zone, _address(device), point, _state(device, now), validated)
+    return (*who, device.site, device.zone, _address(device), point, _state(lacks), validated)
 
 
-def _state(device: "Device", now: float) -> str:
-    """How far its location is to be relied on."""
-    return device.doubt(now).removeprefix("location-")
+def _state(lacks: Sequence[str]) -> str:
+    """How far its location is to be relied on: `expired`, `unconfirmed`, or what it lacks."""
+    return ", ".join(reason.removeprefix("location-") for reason in lacks)
 
 
 def _address(device: "Device") -> str:

@@ -16,8 +16,8 @@ from router.console.device_columns import COLUMNS_SCHEMA, DEVICE_SCHEMA
 from router.console.device_edit import (
     Editor,
     canonical,
-    document_of,
     etag_of,
+    judged_document,
     remove_device,
     replaced,
     row_of,
@@ -26,6 +26,7 @@ from router.console.device_edit import (
 )
 from router.console.pieces import pieces
 from router.console.problems import FieldProblem, RequestProblem
+from router.emergency.rules import places_of
 from router.locations.locations_csv import written_rows
 from router.store.audit import audit_rows
 from router.store.device_list import DeviceFilter, device_page
@@ -89,8 +90,9 @@ def list_devices(
     )
     with caller.console.store.reading() as conn:
         page = device_page(conn, wanted, now=time.time(), after=after, limit=limit)
-    found = {"devices": [document_of(device) for device in page.devices], "total": page.total, "next": page.next}
-    return JSONResponse(found)
+    sites, now = places_of(caller.console.config), time.time()
+    documents = [judged_document(device, sites, now) for device in page.devices]
+    return JSONResponse({"devices": documents, "total": page.total, "next": page.next})
 
 
 def _exported(caller: Caller) -> Iterator[str]:
@@ -122,7 +124,7 @@ def show_device(caller: Annotated[Caller, Depends(_READ)], device: str) -> Respo
         raise RequestProblem(404, "not-found")
     if etag_of(found) in _etags(caller.request, "if-none-match"):
         return Response(status_code=304, headers={"ETag": etag_of(found)})
-    return _answer(found, 200)
+    return _answer(caller, found, 200)
 
 
 @endpoints.put("/devices/{device:path}", responses=_CHANGED, openapi_extra=_BODY)
@@ -161,14 +163,15 @@ def _saved(caller: Caller, device: str, body: dict[str, Any], *, whole: bool) ->
     with caller.console.store.writing() as conn:
         chosen = replaced(row, places) if whole else row
         before, after = save_device(conn, chosen, places, editor_of(caller), expected=expected)
-    return _answer(after, 200 if before is not None else 201)
+    return _answer(caller, after, 200 if before is not None else 201)
 
 
-def _answer(device: Device, status: int) -> Response:
+def _answer(caller: Caller, device: Device, status: int) -> Response:
     headers = {"ETag": etag_of(device)}
     if status == 201:
         headers["Location"] = f"/api/v1/devices/{quote(device.device, safe='@+:')}"
-    return JSONResponse(document_of(device), status, headers=headers)
+    document = judged_document(device, places_of(caller.console.config), time.time())
+    return JSONResponse(document, status, headers=headers)
 
 
 def _expected(request: Request) -> Callable[[Device | None], None]:

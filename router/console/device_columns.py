@@ -56,6 +56,14 @@ COLUMNS_SCHEMA: dict[str, Any] = {
 DEVICE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "title": "Device",
-    "properties": {name: _property(name) for name in (*COLUMNS, *STATE_COLUMNS)},
+    "properties": {
+        **{name: _property(name) for name in (*COLUMNS, *STATE_COLUMNS)},
+        "not_dispatchable": {
+            "type": "array",
+            "items": {"type": "string"},
+            "readOnly": True,
+            "description": "why help could not be sent to its location by that alone; empty: it could",
+        },
+    },
 }
 """What is read of it."""

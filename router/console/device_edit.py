@@ -9,7 +9,9 @@ import orjson
 from sqlalchemy import Connection
 
 from e911.devices import device_key
+from e911.dispatchable import device_problems
 from e911.location import Device
+from e911.places import Places as SitePlaces
 from router.console.problems import FieldProblem, RequestProblem
 from router.locations.location_cells import Places, cell_value, column_named, unfitting_after
 from router.locations.locations_csv import written_cell
@@ -29,6 +31,8 @@ from router.store.devices import (
 
 KEPT = frozenset({"device", "confirmed_at", "confirmed_by", *ID_COLUMNS})
 """What a device keeps where it is replaced whole and they are not given."""
+NOT_DISPATCHABLE = "not_dispatchable"
+"""What is worked out of a device and its site beside its columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,11 @@ def document_of(device: Device) -> dict[str, Any]:
     return values
 
 
+def judged_document(device: Device, sites: SitePlaces, now: float) -> dict[str, Any]:
+    """The same, and why help could not be sent to its location by that alone (docs/reasons.md)."""
+    return document_of(device) | {NOT_DISPATCHABLE: list(device_problems(device, sites, now))}
+
+
 def etag_of(device: Device) -> str:
     """Another one after each change (RFC 9110 section 8.8.3)."""
     content = orjson.dumps(columns_of(device) | state_of(device))
@@ -64,7 +73,7 @@ def row_of(written: Mapping[str, Any], places: Places) -> dict[str, Value]:
     row: dict[str, Value] = {}
     problems: list[FieldProblem] = []
     for key, value in written.items():
-        if key in STATE_COLUMNS:
+        if key in STATE_COLUMNS or key == NOT_DISPATCHABLE:
             continue
         try:
             name = column_named(key)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
+from e911.dispatchable import device_problems
 from e911.location import FINER_FIELDS, CivicAddress, Device, DeviceKind
 from router.console.device_edit import Editor, canonical, document_of, etag_of, remove_device, row_of, save_device
 from router.console.pages import Form, Page, form_for, page_for
@@ -211,6 +212,7 @@ def _form(
     is_new: bool | None = None,
     saved: bool = False,
 ) -> Response:
+    now, sites = time.time(), places_of(page.console.config)
     history: list[Any] = []
     if known is not None:
         with page.console.store.reading() as conn:
@@ -222,8 +224,9 @@ def _form(
         is_new=(known is None) if is_new is None else is_new,
         etag=etag_of(known) if known is not None else "",
         stored=columns_of(known) if known is not None else {},
-        doubt=known.doubt(time.time()) if known is not None else "",
-        forms=forms_of(known, places_of(page.console.config)) if known is not None else {},
+        doubt=known.doubt(now) if known is not None else "",
+        lacks=device_problems(known, sites, now) if known is not None else (),
+        forms=forms_of(known, sites) if known is not None else {},
         values={name: "" if (value := values.get(name)) is None else value for name in COLUMNS},
         problems={one.field: one for one in problems},
         problem=problem,

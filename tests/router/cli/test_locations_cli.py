@@ -77,7 +77,7 @@ def test_import_list_export_and_import_again(locations: Locations) -> None:
     result = locations("import", file)
     assert (result.exit_code, result.stdout) == (0, "2 devices: 2 new, 0 changed, 0 unchanged\n")
     first, second = locations.all()
-    assert set(first) == {*COLUMNS, *STATE_COLUMNS}
+    assert set(first) == {*COLUMNS, *STATE_COLUMNS, "not_dispatchable"}
     assert (first["name"], first["zone"], first["latitude"]) == ("Lobby, west", "hq-3e", 40.7484)
     assert (second["name"], second["site"], second["longitude"]) == ("Atelier Hélène", "mtl", None)
     exported = locations("export")
@@ -251,6 +251,10 @@ def test_list_filters_and_shows_whole_lines(on_sqlite: Locations) -> None:
     assert shown.endswith("1 device of 3\n")
     assert [d["device"] for d in json.loads(on_sqlite("list", "--json", "--site", "hq").stdout)] == ["4001"]
     assert on_sqlite("list", "nothing like it").stdout == "0 devices of 3\n"
+    on_sqlite("set", "4004", "country=US", "state=NY", "city=Buffalo", "street=Home", "postal_code=90210")
+    lacking = "no-house-number, postal-code-of-another-state"
+    assert lacking in on_sqlite("list", "4004").stdout
+    assert json.loads(on_sqlite("list", "--json", "4004").stdout)[0]["not_dispatchable"] == lacking.split(", ")
 
 
 def test_an_empty_table_exports_a_header_that_imports(locations: Locations) -> None:

@@ -63,6 +63,17 @@ def test_a_device_from_its_beginning_to_its_end_leaves_a_trail(world: ConsoleWor
     assert names(world) == []
 
 
+def test_a_device_says_what_its_location_lacks(here: ConsoleWorld) -> None:
+    api = here.program()
+    home = {"country": "US", "state": "NY", "city": "Buffalo", "street": "Home", "house_number": "1"}
+    made = api("PUT", "/devices/4099", json={"kind": "off-premises", **home, "postal_code": "90210"})
+    assert (made.status_code, made.json()["not_dispatchable"]) == (201, ["postal-code-of-another-state"])
+    mended = api("PATCH", "/devices/4099", json={"postal_code": "14201"})
+    assert mended.json()["not_dispatchable"] == []
+    assert api("GET", "/devices?q=4099").json()["devices"] == [api("GET", "/devices/4099").json()]
+    assert "not_dispatchable" in here.browser().get("/api/openapi.json").text
+
+
 def test_what_was_read_can_be_sent_back_as_it_is(here: ConsoleWorld) -> None:
     api = here.program()
     api("PUT", "/devices/4012", json={"name": "Lobby", "site": "hq", "latitude": 40.5, "longitude": -73.25})
