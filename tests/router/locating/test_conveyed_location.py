@@ -98,6 +98,23 @@ def test_a_good_one_stays_top_most_and_nothing_is_added(tmp_path: Path) -> None:
     assert (intent.sources[0].source, intent.sources[0].reason) == ("conveyed", "conveyed-by-value")
 
 
+def test_one_that_is_over_by_its_own_word_is_not_routed_by(tmp_path: Path) -> None:
+    world, _ = world_of(tmp_path)
+    policy = b"urn:ietf:params:xml:ns:pidf:geopriv10:basicPolicy"
+    until = (
+        b'<gp:usage-rules><b:retention-expiry xmlns:b="%s">2020-01-01T00:00:00Z</b:retention-expiry></gp:usage-rules>'
+    )
+    over = GOOD.replace(b"<gp:usage-rules/>", until % policy)
+    raw = with_location(over, f"Geolocation: {CALLER_CID}")
+    sent = one(world.receive(raw), "INVITE").message
+    shown = geolocations(sent)
+    assert shown[1:] == [CALLER_CID]
+    assert b"<ca:RD>5th</ca:RD>" in part_named(sent, shown[0].removeprefix("<cid:").removesuffix(">"))
+    assert part_named(sent, "caller@phone.example.com") == over
+    said = world.events(CallIntent)[0].sources[0]
+    assert (said.source, said.outcome, said.lost, said.confidence) == ("conveyed", "knew", "in-doubt", "low")
+
+
 def as_it_stands(end: str, part: bytes) -> bytes:
     """A body of SDP and one more part, whose closing delimiter is `end`."""
     return b"--c\r\nContent-Type: application/sdp\r\n\r\n" + SDP + b"\r\n--c\r\n" + part + end.encode()
