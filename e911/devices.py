@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from e911.location import Device
@@ -119,8 +120,8 @@ class DeviceTable:
         self._by_key[key] = device
         for index, at in self._entries(device):
             _add(index, at, key, device)
-        if "@" in device.device or device.aor:
-            self._domains.update(_domains_of(device))
+        for domain in _domains_of(device):
+            self._domains[domain] += 1
 
     def remove(self, device_name: str) -> bool:
         """Forget the device of this text (any spelling with the same key); False where there was none."""
@@ -193,9 +194,20 @@ class DeviceTable:
 
 
 def _domains_of(device: Device) -> set[str]:
-    """The domain names of a device's addresses of record; an IP address is none, for it says where, not who."""
-    hosts = {canonical_host(_split(text)[1]) for text in (device.device, device.aor) if "@" in text}
-    return {host for host in hosts if host and ":" not in host and not host.replace(".", "").isdigit()}
+    """The domain names of a device's addresses of record."""
+    found = set()
+    for text in (device.device, device.aor):
+        _, at, host = text.rpartition("@")
+        if at and (domain := _domain_of(host)):
+            found.add(domain)
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _domain_of(host: str) -> str:
+    """The domain name that stands after the @; empty for an IP address, which says where, not who."""
+    name = canonical_host(host.partition(">")[0].partition(";")[0].strip())
+    return "" if ":" in name or name.replace(".", "").isdigit() else name
 
 
 def _is_of_another(device: Device, user: str, domain: str) -> bool:
