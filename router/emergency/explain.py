@@ -22,7 +22,7 @@ from router.emergency.call_routes import RouteStep
 from router.emergency.decision import CallPlan, plan_call
 from router.emergency.provider_invite import NO_SERVER, Reference, request_for
 from router.emergency.rules import Rules
-from router.emergency.second_round import PASSING_STATUSES, PAUSE_SECONDS, WITHIN_SECONDS
+from router.emergency.second_round import ANSWER_SECONDS, PASSING_STATUSES, PAUSE_SECONDS, WITHIN_SECONDS
 from router.network.listening import ListeningPoints, is_public
 from router.network.media import PRIVATE_MEDIA
 from router.network.sources import Side, Source, Sources
@@ -185,6 +185,7 @@ def explain(
             found["second_round"] = {
                 "after_seconds": PAUSE_SECONDS,
                 "where_all_failed_within_seconds": WITHIN_SECONDS,
+                "answer_within_seconds": ANSWER_SECONDS,
                 "statuses": list(PASSING_STATUSES),
             }
     return found

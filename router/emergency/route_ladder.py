@@ -130,6 +130,8 @@ class RouteLadder(NamedRoutes):
             index, step = self.ladder[self.position]
             self.position += 1
             hops = self.hops_of(step)
+            if self.is_second_round:
+                step = self._within(step, hops, second_round.ANSWER_SECONDS)
             if self.trunks.health.down:
                 step = self._hurried(step, hops)
             self.route = self._try(step, index, hops, now)
@@ -155,7 +157,11 @@ class RouteLadder(NamedRoutes):
             return step
         if all(self.trunks.is_down(later.trunk) for _, later in self.ladder[self.position :]):
             return step
-        seconds = PROBE_SECONDS + max((self._line_seconds(step.trunk, hop) for hop in hops), default=0.0)
+        return self._within(step, hops, PROBE_SECONDS)
+
+    def _within(self, step: RouteStep, hops: Sequence[Hop], seconds: float) -> RouteStep:
+        """A route with no more time to a first answer than these seconds and what the line to it takes."""
+        seconds += max((self._line_seconds(step.trunk, hop) for hop in hops), default=0.0)
         return replace(step, timeout=min(step.timeout, round(seconds, 2)))
 
     def _line_seconds(self, trunk: str, hop: Hop) -> float:

@@ -20,6 +20,8 @@ PAUSE_SECONDS = 1.0
 """Between the end of the first round and the second."""
 WITHIN_SECONDS = 2.0
 """Only where the first round took no longer: whoever waited longer gets 503, so that a PBX tries its next trunk."""
+ANSWER_SECONDS = 1.0
+"""To a first answer of any kind in the second round: who was there a moment ago says 100 at once, or is gone."""
 PASSING_STATUSES = (500, 502, 503, 504)
 """Refusals that may be over in a second (RFC 3261 section 21.5); no other 5xx, and never 3xx, 4xx or 6xx."""
 MARK = b"r"

@@ -124,11 +124,20 @@ def test_a_test_call_is_told_the_truth_at_once(tmp_path: Path) -> None:
     assert one(out, 503).to == PHONE
 
 
-def test_a_second_round_that_meets_silence_ends_as_the_first_would(tmp_path: Path) -> None:
+def test_who_is_silent_in_the_second_round_costs_a_second(tmp_path: Path) -> None:
     emergency: dict[str, Any] = {**CONFIG["emergency"], "basic": []}
     world = CallWorld(tmp_path, emergency=emergency)
     refused_by_all(world, 503, 503)
-    out = world.advance(1 + 2 + 2 - 0.01)
+    out = world.advance(1 + 1 + 1 - 0.01)
     assert not of(out, 503)
     assert {sent.to for sent in of(out, "INVITE")} == {PROVIDER_A, PROVIDER_B}
     assert of(world.advance(0.02), 503)
+
+
+def test_who_says_100_in_the_second_round_has_its_time_to_ring(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path)
+    refused_by_all(world, 503, 503, 503)
+    again = one(world.advance(1.01), "INVITE", PROVIDER_A)
+    answer(world, again, 100)
+    assert not of(world.advance(5.9), "INVITE")
+    assert one(answer(world, again, 180), 180).to == PHONE
