@@ -1,11 +1,13 @@
 """What is to be mended, from what was found; pure."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 
 from config.schema import SiteConfig
 from router.notices.channel_identity import channel_id
 from router.readiness.findings import Finding, Severity
-from router.readiness.look import Look
+from router.readiness.look import Look, down_trunks
 from router.readiness.phones import SitePhones
 from router.self_test.schedule import routes_of
 
@@ -13,20 +15,31 @@ UNPROVEN_SECONDS = 90 * 86_400.0
 """A channel that took no notice for so long is to be tried."""
 OLD_TEST_SECONDS = 35 * 86_400.0
 NOTICES_SILENT_SECONDS = 60.0
+NAMED = 5
+"""Phones that are named for each reason; `named` of `edge911 doctor --json` has more."""
+_SITE = re.compile(r"sites\[(\d+)\]")
 
 _PHONES = {
     "unknown-device": "it is not registered under the name it uses; `edge911 locations set`",
     "other-domain": "another device is registered by that user part in its own domain; register it as NAME@HOST",
     "ambiguous-device": "several registered devices have this name; register them as NAME@HOST",
-    "no-address": "give it a street and city, or a site: `edge911 locations set`",
+    "no-location": "give the device a street and city, or its site an address: `edge911 locations set`",
+    "default-site": "nobody says where it is, and `emergency.default` is a guess: give it a site or an address "
+    "(`edge911 locations set`)",
+    "no-address-of-its-own": "it is off-premises, and its site's address is sent: give it its own "
+    "(`edge911 locations set`)",
+    "trunk-down": "its E911 routes lead to trunks that do not answer; mend them, or add a route by another",
+    "device-not-callable": "register it under a name that a SIP URI can have",
     "no-floor-or-room": "the site has several storeys; give floor, room or unit",
     "unknown-floor": "the floor is none of the site's `floors`; correct one of them",
     "no-callback": "give the device or its site a callback number, or lend ELINs (`elins`)",
     "no-route": "list an E911 route, or a basic one",
     "no-e911-route": "list an E911 route that covers the site",
     "does-not-cover": "no E911 route covers this place; add one, or correct `covers`",
-    "unconfirmed": "its owner must confirm where it is; send the link (`edge911 locations link`)",
-    "expired": "the location has ended; have it confirmed anew",
+    "location-unconfirmed": "its user must confirm where it is: send the link (`edge911 locations link`), or "
+    "`edge911 locations set DEVICE confirmed_at=now`",
+    "location-expired": "its location has ended: have it confirmed anew by the link (`edge911 locations link`), or "
+    "set a later `expires_at`",
 }
 _GENERAL = "`edge911 explain DEVICE 911` says why; `edge911 locations set` corrects it"
 
@@ -84,7 +97,7 @@ def _trunks(look: Look) -> Iterator[Finding]:
     config = look.loaded.config
     if look.calls.is_stale(look.now):
         return
-    down = {trunk.name for trunk in look.calls.trunks if trunk.state in ("down", "no-address")}
+    down = down_trunks(look.calls)
     carrying = {site.id: _trunks_of(look, site) for site in config.sites}
     emergency = {route.trunk for route in config.emergency.routes} | {one.trunk for one in config.emergency.basic}
     emergency = emergency.union(*carrying.values())
@@ -151,33 +164,46 @@ def _phones(look: Look) -> Iterator[Finding]:
 
 
 def _phones_of(of_site: SitePhones) -> Iterator[Finding]:
-    for count, name, severity, message in (
-        (of_site.nowhere, "phones-without-route", Severity.CRITICAL, "no route would take their 911 call"),
+    for kind, name, severity, message in (
+        ("nowhere", "phones-without-route", Severity.CRITICAL, "have no route that would take their 911 call"),
         (
-            of_site.basic,
+            "basic",
             "phones-basic-only",
             Severity.WARNING,
             "reach basic 911 only: callers must say where they are",
         ),
         (
-            of_site.located,
+            "located",
             "phones-not-dispatchable",
             Severity.WARNING,
             "reach E911 with a location that is not enough to send help",
         ),
+        (
+            "without_callback",
+            "phones-without-callback",
+            Severity.WARNING,
+            "show no number that a PSAP could call back",
+        ),
     ):
+        count = getattr(of_site, kind)
         if not count:
             continue
-        reasons = ", ".join(f"{reason} ({number})" for reason, number in of_site.reasons.most_common(5))
-        first = of_site.reasons.most_common(1)
+        common = of_site.reasons_of.get(kind, Counter()).most_common(5)
+        reasons = ", ".join(f"{reason} ({number}: {_some(of_site, reason)})" for reason, number in common)
+        remedies = list(dict.fromkeys(_PHONES.get(reason, _GENERAL) for reason, _ in common))
         yield Finding(
             severity=severity,
             name=name,
             site=of_site.site,
             subject=str(count),
             message=f"{count} of {of_site.phones} phones {message}: {reasons}",
-            remedy=_PHONES.get(first[0][0], _GENERAL) if first else _GENERAL,
+            remedy="; ".join(remedies) or _GENERAL,
         )
+
+
+def _some(of_site: SitePhones, reason: str) -> str:
+    names = of_site.named.get(reason, [])
+    return ", ".join([*names[:NAMED], "…"] if len(names) > NAMED else names)
 
 
 def _validations(look: Look) -> Iterator[Finding]:
@@ -238,7 +264,15 @@ def _configuration(look: Look) -> Iterator[Finding]:
         yield Finding(
             severity=Severity.WARNING,
             name="configuration-warning",
+            site=_site_of(look, problem.path),
             subject=problem.path,
             message=problem.message,
-            remedy=f"{problem.file}:{problem.line}",
+            remedy=f"see {problem.file}:{problem.line}",
         )
+
+
+def _site_of(look: Look, path: str) -> str:
+    """The site whose section a path is in, or empty."""
+    found = _SITE.match(path)
+    sites = look.loaded.config.sites
+    return sites[int(found[1])].id if found and int(found[1]) < len(sites) else ""

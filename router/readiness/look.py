@@ -49,6 +49,11 @@ class Look:
     """Site → devices whose address is not known to be valid; empty where no LVF is configured."""
 
 
+def down_trunks(calls: CallState) -> frozenset[str]:
+    """Trunks that do not answer, as the call process says."""
+    return frozenset(trunk.name for trunk in calls.trunks if trunk.state in ("down", "no-address"))
+
+
 def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None) -> Look:
     """Read everything. Never raises for what is missing: that is a finding."""
     now = time.time()
@@ -70,6 +75,8 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
     rules = Rules(loaded, sources.trunk_addresses, bytes(32))
     wiremap = wiremap_now(loaded.database_url, loaded.state_directory, config.locations.wiremap.bssid_ignored_bits)
     database = health[-1] if health else "ok"
+    calls = read_state(loaded.state_directory)
+    down = frozenset[str]() if calls.is_stale(now) else down_trunks(calls)
     proven: dict[tuple[str, str], float] = {}
     tests: dict[tuple[str, str], SelfTest] = {}
     elsewhere: dict[tuple[str, str], str] = {}
@@ -92,8 +99,8 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
         now=now,
         loaded=loaded,
         warnings=tuple(loaded.warnings),
-        phones=tuple(phones_of_sites(rules, devices, now=now, wiremap=wiremap, progress=progress)),
-        calls=read_state(loaded.state_directory),
+        phones=tuple(phones_of_sites(rules, devices, now=now, wiremap=wiremap, down=down, progress=progress)),
+        calls=calls,
         notices=read_status(loaded.state_directory / "notices.json"),
         database=database,
         proven=proven,

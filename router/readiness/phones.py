@@ -1,12 +1,12 @@
 """What a 911 call of each registered phone would get, by the very decision that calls get (router.emergency)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from e911.dispatchable import dispatchability
-from e911.locate import DeviceTable
-from e911.location import Device
+from e911.locate import DeviceTable, LocationDecision
+from e911.location import Device, DeviceKind, LocationSource
 from e911.numbers import CallKind
 from e911.wiremap import NO_WIREMAP, WiremapTable
 from router.emergency.decision import plan_call
@@ -18,6 +18,7 @@ from sip.errors import RemoteError
 COUNTS = ("phones", "dispatchable", "located", "basic", "nowhere", "without_callback")
 SHOWN_DEVICES = 20
 """Devices named for each reason."""
+NO_CALLBACK = "no-callback"
 _INSIDE = Source(Side.INSIDE, is_trunk_address=False, trust_identity=False)
 
 
@@ -37,7 +38,9 @@ class SitePhones:
     """No route at all would take the call."""
     without_callback: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    """Why phones are not among the dispatchable ones."""
+    """Why phones are not among the dispatchable ones, or cannot be called back."""
+    reasons_of: dict[str, Counter[str]] = field(default_factory=dict)
+    """The same for each of the counts above."""
     named: dict[str, list[str]] = field(default_factory=dict)
     """Some devices for each reason."""
 
@@ -55,6 +58,8 @@ class SitePhones:
         setattr(self, kind, getattr(self, kind) + 1)
         for reason in reasons:
             self.reasons[reason] += 1
+            of_kind = "without_callback" if reason == NO_CALLBACK else kind
+            self.reasons_of.setdefault(of_kind, Counter())[reason] += 1
             some = self.named.setdefault(reason, [])
             if len(some) < SHOWN_DEVICES:
                 some.append(device)
@@ -66,12 +71,14 @@ def phones_of_sites(
     *,
     now: float,
     wiremap: WiremapTable = NO_WIREMAP,
+    down: Set[str] = frozenset(),
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[SitePhones]:
-    """All registered phones, by site; sites without phones too. progress: told how many are done, now and then."""
+    """All registered phones, by site; sites without phones too. down: trunks that do not answer; progress: told how
+    many are done, now and then."""
     found = {site.id: SitePhones(site=site.id) for site in rules.config.sites}
     for number, device in enumerate(devices, start=1):
-        _judge(rules, devices, wiremap, device, now, found)
+        _judge(rules, devices, wiremap, device, now, down, found)
         if number % 500 == 0:
             progress(number)
     return list(found.values())
@@ -93,6 +100,7 @@ def _judge(
     wiremap: WiremapTable,
     device: Device,
     now: float,
+    down: Set[str],
     found: dict[str, SitePhones],
 ) -> None:
     try:
@@ -109,21 +117,42 @@ def _judge(
     reasons: list[str] = []
     if decision.device is None:
         reasons.append(decision.device_reason)
-    first = plan.ladder[0] if plan.ladder else None
-    judged = dispatchability(decision.location, site)
+    # A trunk that does not answer is tried all the same; but what works now is what is asked here.
+    first = next((step for step in plan.ladder if step.trunk not in down), plan.ladder[0] if plan.ladder else None)
+    problems = _problems(decision, device)
     if first is None:
         kind = "nowhere"
         reasons += ["no-route"]
     elif first.kind == "basic":
         kind = "basic"
-        reasons += judged.reasons or [step.skipped for step in plan.steps if step.skipped][:1] or ["no-e911-route"]
+        if first is not plan.ladder[0] and plan.ladder[0].kind != "basic":
+            reasons += ["trunk-down"]
+        else:
+            reasons += problems or [step.skipped for step in plan.steps if step.skipped][:1] or ["no-e911-route"]
     elif first.with_location or first.profile is None or not first.profile.needs_location:
-        kind = "dispatchable" if judged.is_dispatchable and decision.device is not None else "located"
-        reasons += judged.reasons
+        kind = "dispatchable" if not problems and decision.device is not None else "located"
+        reasons += problems
     else:
         kind = "located"
-        reasons += judged.reasons
+        reasons += problems
     if not decision.callback:
         of_site.without_callback += 1
-        reasons.append("no-callback")
+        reasons.append(NO_CALLBACK)
     of_site.add(kind, device.device, reasons)
+
+
+def _problems(decision: LocationDecision, device: Device) -> list[str]:
+    """Why help could not be sent to where the call would say that the phone is."""
+    location = decision.location
+    is_of_site = location is not None and location.source == LocationSource.SITE
+    # A device that says itself where it is, and names no site, is in none of its buildings.
+    reasons = list(dispatchability(location, decision.site if is_of_site or device.site else None).reasons)
+    if is_of_site and decision.site_reason == "default-site":
+        reasons.append("default-site")
+    elif (
+        device.kind is DeviceKind.OFF_PREMISES
+        and device.site
+        and not (device.point or device.civic.has_street_address or device.zone)
+    ):
+        reasons.append("no-address-of-its-own")
+    return reasons

@@ -104,6 +104,7 @@ def evidence_report(evidence: Evidence, language: str, zone: tzinfo) -> Report:
 
 def _dialling(evidence: Evidence, words: Mapping[str, str], when: When) -> list[Block]:
     numbers = ", ".join(evidence.config.emergency.numbers)
+    key = "dial_ok" if len(evidence.config.emergency.numbers) > 1 else "dial_plain"
     dialled = [
         call
         for call in evidence.calls
@@ -121,7 +122,7 @@ def _dialling(evidence: Evidence, words: Mapping[str, str], when: When) -> list[
         Heading(text=words["dialling"]),
         Item(
             verdict=Verdict.PROVEN if dialled else Verdict.CONFIGURED,
-            text=words["dial_ok"].format(numbers=numbers),
+            text=words[key].format(numbers=numbers),
             proofs=tuple(proofs),
             remedy="" if dialled else words["dial_remedy"].format(site=evidence.site.id),
         ),

@@ -110,6 +110,7 @@ class Tester:
             log.exception("self-test-fault")
         finally:
             agent.close()
+        self._logs.render()
         self._heartbeat.beat()
 
     def _reread(self) -> None:

@@ -170,3 +170,62 @@ def test_a_site_that_is_not_there_and_a_configuration_that_cannot_be_used_are_cr
     code, said = run(folder, "doctor")
     assert code == 2
     assert said.startswith("NOT READY")
+
+
+MIXED = """device,kind,site,floor,room,country,state,city,house_number,street,postal_code
+4010,off-premises,,,,US,NY,Albany,12,Lake,12207
+4011,off-premises,hq,,7,,,,,,
+6001,fixed,,,,,,,,,
+"""
+
+
+def test_a_phone_is_where_it_says_and_not_in_the_building_of_the_default_site(folder: Path) -> None:
+    (folder / "mixed.csv").write_text(MIXED)
+    code, said = run(folder, "locations", "import", str(folder / "mixed.csv"))
+    assert code == 0, said
+    hq = next(one for one in seen(folder).phones if one.site == "hq")
+    named = {device: reason for reason, devices in hq.named.items() for device in devices}
+    assert "4010" not in named, "a house of its own has no floors of the head office"
+    assert named["4011"] == "no-address-of-its-own"
+    assert named["6001"] == "default-site"
+
+
+def test_a_dead_e911_trunk_leaves_basic_911(folder: Path) -> None:
+    alive(folder, a="down", b="up")
+    hq = next(one for one in seen(folder).phones if one.site == "hq")
+    assert (hq.dispatchable, hq.located, hq.basic) == (0, 0, 3)
+    assert hq.reasons["trunk-down"] == 3
+    finding = next(one for one in findings_of(seen(folder)) if (one.name, one.site) == ("phones-basic-only", "hq"))
+    assert "do not answer" in finding.remedy
+    alive(folder, a="down", b="down")
+    hq = next(one for one in seen(folder).phones if one.site == "hq")
+    assert (hq.dispatchable, hq.basic) == (2, 0), "both are tried; no-route-alive says it"
+
+
+def test_each_finding_names_the_reasons_of_its_own_phones_and_what_mends_each(folder: Path) -> None:
+    (folder / "more.csv").write_text("device,site,floor,room,expires_at\n4004,hq,,,\n4005,hq,,9,2020-01-01\n")
+    code, said = run(folder, "locations", "import", str(folder / "more.csv"))
+    assert code == 0, said
+    alive(folder, a="up", b="up")
+    (finding,) = [one for one in findings_of(seen(folder)) if one.name == "phones-not-dispatchable"]
+    assert "no-floor-or-room (2: 4002, 4004)" in finding.message
+    assert "location-expired (1: 4005)" in finding.message
+    assert "floor, room or unit" in finding.remedy
+    assert "expires_at" in finding.remedy
+
+
+def test_phones_that_cannot_be_called_back_are_found(folder: Path) -> None:
+    file = folder / "edge911.yaml"
+    file.write_text(CONFIG.replace('    callback: "+12125550100"\n', ""))
+    alive(folder, a="up", b="up")
+    found = [one for one in findings_of(seen(folder)) if one.name == "phones-without-callback"]
+    assert {(one.site, one.subject) for one in found} == {("hq", "3"), ("yard", "1")}
+    assert all("callback" in one.remedy for one in found)
+
+
+def test_a_warning_of_a_sites_section_is_of_that_site(folder: Path) -> None:
+    alive(folder, a="up", b="up")
+    found = [one for one in findings_of(seen(folder)) if one.name == "configuration-warning"]
+    assert ("yard", "sites[1].address") in {(one.site, one.subject) for one in found}
+    _, said = run(folder, "doctor", "--site", "hq", "--json")
+    assert not [one for one in json.loads(said)["findings"] if one["subject"].startswith("sites[1]")]
