@@ -12,7 +12,8 @@ from tests.support.ports import Endpoint, endpoint
 
 
 class DeskPhone:
-    """behaviour: `answers`, `busy`, `rings` (never picked up), `silent`, `challenges` (401 first), or a status."""
+    """behaviour: `answers`, `busy`, `rings` (never picked up), `silent`, `challenges` (401 first), `forks`
+    (a second phone answers too), or a status."""
 
     def __init__(self, address: str = "127.0.0.1", behaviour: str = "answers", *, password: str = "") -> None:
         self.endpoint: Endpoint = endpoint(address)
@@ -158,7 +159,11 @@ class DeskPhone:
             f"v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n"
             "a=rtpmap:101 telephone-event/8000\r\n"
         )
-        self._reply(text, "200 OK", f"Contact: <sip:100@{self.endpoint}>", "Content-Type: application/sdp", body=body)
+        fields = (f"Contact: <sip:100@{self.endpoint}>", "Content-Type: application/sdp")
+        self._reply(text, "200 OK", *fields, body=body)
+        if self.behaviour == "forks":
+            time.sleep(0.3)
+            self._reply(text, "200 OK", *fields, body=body, tag="other")
 
     def _is_authorized(self, text: str, method: str) -> bool:
         field = self._field(text, "Authorization")
@@ -171,13 +176,13 @@ class DeskPhone:
         wanted = hashed(f"{secret}:n1:{values['nc']}:{values['cnonce']}:auth:{request}")
         return values["response"] == wanted
 
-    def _reply(self, request: str, status: str, *extra: str, body: str = "") -> None:
+    def _reply(self, request: str, status: str, *extra: str, body: str = "", tag: str = "desk") -> None:
         assert self.peer is not None
         to = self._field(request, "To")
         lines = [
             f"SIP/2.0 {status}",
             *(f"{name}: {self._field(request, name)}" for name in ("Via", "From", "Call-ID", "CSeq")),
-            f"To: {to if 'tag=' in to else to + ';tag=desk'}",
+            f"To: {to if 'tag=' in to else to + ';tag=' + tag}",
             *extra,
             f"Content-Length: {len(body)}",
         ]

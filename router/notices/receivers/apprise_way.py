@@ -247,7 +247,10 @@ def _targets_of(plugin: Any) -> list[Any] | None:
 
 
 def _asset() -> Any:
-    return apprise.AppriseAsset(app_id="edge911", app_desc="edge911", app_url="", async_mode=False)
+    # No pictures: Apprise's are on a web server of its own.
+    return apprise.AppriseAsset(
+        app_id="edge911", app_desc="edge911", app_url="", image_url_mask="", image_url_logo="", async_mode=False
+    )
 
 
 class _Heard(threading.local):

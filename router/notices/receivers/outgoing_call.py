@@ -36,6 +36,9 @@ class OutgoingCall(Dialog):
         self._target = receiver.uri
         self._routes: list[bytes] = []
         self._ack_lines: tuple[bytes, ...] = ()
+        self._to_tag = b""
+        self._others: set[bytes] = set()
+        """Tags of other phones that picked up too."""
         self._media: asyncio.DatagramTransport | None = None
         self._port = 0
         self._session = secrets.randbits(31)
@@ -61,12 +64,9 @@ class OutgoingCall(Dialog):
 
     def _take_answer(self, response: Response) -> None:
         """The dialog as the 2xx makes it (section 12.1.2), and its ACK."""
-        self._to = response.lines("to")[0]
-        for value in response.all("contact")[:1]:
-            with suppress(RemoteError):
-                self._target = parse_name_addr(split_values(value)[0]).uri
-        routes = [one for value in response.all("record-route") for one in split_values(value)]
-        self._routes = [b"Route: " + one for one in reversed(routes)]
+        self._to, self._to_tag = response.lines("to")[0], response.to_tag
+        self._target = _contact_of(response) or self._target
+        self._routes = _routes_of(response)
         self._ack_lines = self._head(b"ACK")
         self._find_next_hop()
         self._acknowledge(response)
@@ -88,8 +88,22 @@ class OutgoingCall(Dialog):
                 self._way = Way(flow=flow, host=way.host)
 
     def _acknowledge(self, response: Response) -> None:
+        """Each 2xx gets its ACK; one of another phone, which a proxy rang as well, is a call that is ended at once
+        (section 13.2.2.4)."""
         assert self._way is not None
-        self.agent.send_ack(self._way, self._target, self._ack_lines)
+        if not self._ack_lines:
+            return  # it comes again
+        if response.to_tag == self._to_tag:
+            self.agent.send_ack(self._way, self._target, self._ack_lines)
+            return
+        lines = (*_routes_of(response), *self._ack_lines[-4:])
+        other = response.lines("to")[0]
+        target = _contact_of(response) or self.receiver.uri
+        self.agent.send_ack(self._way, target, tuple(other if line == self._to else line for line in lines))
+        if response.to_tag not in self._others:
+            self._others.add(response.to_tag)
+            bye = (*lines[:-1], lines[-1].replace(b" ACK", b"0 BYE"))
+            self.agent.send(self._way, b"BYE", target, tuple(other if line == self._to else line for line in bye))
 
     async def _bye(self) -> None:
         assert self._way is not None
@@ -108,3 +122,17 @@ class OutgoingCall(Dialog):
 
         self._media, _ = await self.agent.loop.create_datagram_endpoint(Packets, local_addr=(host, 0))
         self._port = int(self._media.get_extra_info("sockname")[1])
+
+
+def _contact_of(response: Response) -> bytes | None:
+    """Where requests in the dialog of a 2xx go; None where it does not say."""
+    for value in response.all("contact")[:1]:
+        with suppress(RemoteError):
+            return parse_name_addr(split_values(value)[0]).uri
+    return None
+
+
+def _routes_of(response: Response) -> list[bytes]:
+    """The Route lines of the dialog of a 2xx, for whoever called (section 12.1.2)."""
+    routes = [one for value in response.all("record-route") for one in split_values(value)]
+    return [b"Route: " + one for one in reversed(routes)]

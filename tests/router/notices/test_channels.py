@@ -164,6 +164,14 @@ def test_a_redirect_that_would_lose_the_notice_is_a_no(redirect: str, extra: str
     assert moved in attempt.words
 
 
+def test_a_notice_names_no_picture_on_the_web() -> None:
+    with RawReceiver() as receiver:
+        assert send(f"mmost://127.0.0.1:{receiver.port}/{'t' * 24}").attempt.delivered
+        ((_, _, document),) = receiver.requests
+    assert SUBJECT in document["text"]
+    assert "github" not in str(document)
+
+
 def test_what_the_receiver_said_when_it_took_the_notice_is_kept() -> None:
     with SmtpSink("127.0.0.1") as sink:
         assert send(sink.url("desk@example.com")).attempt.words == "SMTP 250 OK"

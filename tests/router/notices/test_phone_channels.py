@@ -188,6 +188,20 @@ def test_a_desk_that_holds_is_sent_nothing_and_hung_up_on_when_it_does_not_come_
         phone.wait_for("BYE")
 
 
+def test_of_two_phones_that_pick_up_one_is_talked_to_and_the_other_hung_up_on(desk: Desk) -> None:
+    with DeskPhone(behaviour="forks") as phone:
+        desk.send(f"sip-call:100@{phone.endpoint}")
+        assert desk.key() == ("n1", "")
+        bye = phone.wait_for("BYE")
+        assert ";tag=other" in bye
+        acks = [one for one in phone.requests if one.startswith("ACK ")]
+        assert [sum(f";tag={tag}\r\n" in one for one in acks) for tag in ("desk", "other")] == [1, 1]
+        phone.wait_for_sound(20)
+        phone.press(1)
+        assert desk.key() == ("n1", "1")
+        assert ";tag=desk" in phone.wait_for("BYE", 2)
+
+
 def test_busy_is_a_temporary_no(desk: Desk) -> None:
     with DeskPhone(behaviour="busy") as phone:
         desk.send(f"sip-call:100@{phone.endpoint}")
