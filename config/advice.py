@@ -10,7 +10,7 @@ from config.advice_places import place
 from config.findings import Finding, Steps, emergency_lists, location_servers, peer_ip, trunk_targets
 from config.problem import path_text
 from config.profiles import BUILT_IN
-from config.schema import Config, SiteConfig
+from config.schema import Config, Console, SiteConfig
 from e911.location import IPNetwork, LocationSource
 from e911.numbers import dialable
 from e911.provider_profile import (
@@ -29,6 +29,7 @@ def advice(config: Config, profiles: dict[str, ProviderProfile], directory: Path
     yield from _private_media(config)
     yield from _emergency_names(config)
     yield from _console(config)
+    yield from _links(config)
     yield from _interfaces(config)
     yield from _wildcards(config)
     yield from _location_from(config)
@@ -121,15 +122,41 @@ def _apply_somewhere(own: Sequence[object]) -> bool:
     return not own or None in own
 
 
+def _is_this_machine(console: Console) -> bool:
+    """True where the console listens to this machine alone."""
+    try:
+        return ip_address(console.host).is_loopback
+    except ValueError:
+        return console.host.lower() == "localhost"
+
+
+def _links(config: Config) -> Iterator[Finding]:
+    """Where users are to say where their phones are: can they?"""
+    policy, console = config.locations.unconfirmed, config.console
+    refuses = policy.outbound == "refuse"
+    if not refuses and not policy.mail:
+        return
+    path: Steps = ("locations", "unconfirmed")
+    if console is None:
+        yield Finding(
+            path, "there is no page on which users say where their phone is; add console: {listen: …, public_url: …}"
+        )
+    elif console.public_url is None and _is_this_machine(console):
+        yield Finding(
+            path, "the link that users get leads to this machine alone; say console.public_url: https://NAME"
+        )
+    if refuses and not policy.message and not policy.mail:
+        yield Finding(
+            (*path, "outbound"),
+            "calls are refused until a link is used that nothing sends; say message: true, or mail: mailto://…",
+        )
+
+
 def _console(config: Config) -> Iterator[Finding]:
     console = config.console
     if console is None or console.is_https or (console.public_url or "").startswith("https:"):
         return
-    try:
-        is_this_machine = ip_address(console.host).is_loopback
-    except ValueError:
-        is_this_machine = console.host.lower() == "localhost"
-    if not is_this_machine:
+    if not _is_this_machine(console):
         yield Finding(
             ("console", "listen"),
             "passwords and locations cross the network in clear; write https:// and give a certificate, or say "

@@ -75,6 +75,30 @@ def test_where_references_are_to_be_expected_check_asks_for_their_hosts(
 
 
 @pytest.mark.parametrize(
+    ("policy", "console", "said"),
+    [
+        ("outbound: allow", "", []),
+        ("outbound: refuse", "", ["locations.unconfirmed"]),
+        ('mail: "mailto://mx.example.com"', '{listen: "http://127.0.0.1:8911"}', ["locations.unconfirmed"]),
+        ("outbound: refuse", '{listen: "http://127.0.0.1:8911", public_url: "https://e911.example.com"}', []),
+        ("outbound: refuse", '{listen: "http://10.0.0.5:8911"}', []),
+        (
+            "{outbound: refuse, message: false}",
+            '{listen: "http://10.0.0.5:8911"}',
+            ["locations.unconfirmed.outbound"],
+        ),
+    ],
+)
+def test_where_users_are_to_open_a_link_check_says_what_keeps_them_from_it(
+    tmp_path: Path, policy: str, console: str, said: list[str]
+) -> None:
+    policy = policy if policy.startswith("{") else f"{{{policy}}}"
+    text = f"locations: {{unconfirmed: {policy}}}\n" + (f"console: {console}\n" if console else "")
+    found = load(tmp_path, LISTEN + text).warnings
+    assert [one.path for one in found if one.path.startswith("locations.unconfirmed")] == said
+
+
+@pytest.mark.parametrize(
     ("ers", "relay", "said"),
     [
         ("target: sip:ers.example.com", "target: sip:relay.example.com", True),
