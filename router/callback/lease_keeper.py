@@ -50,6 +50,8 @@ class LeaseKeeper:
         )
         self._waiting: deque[Lease] = deque()
         """Read and not taken yet."""
+        self._has_read = False
+        """From the database: the first time all that it has, for this node's disk may be a new one."""
         self._is_serving = False
         self._written = 0
         self._write_at = 0.0
@@ -126,7 +128,9 @@ class LeaseKeeper:
             log.warning("leases-not-kept %s; the journal has them", error)
 
     def _read(self, conn: Connection) -> list[dict[str, Any]]:
-        return leases_for_node(conn, self.node, time.time())
+        found = leases_for_node(conn, self.node, time.time(), own=not self._has_read)
+        self._has_read = True
+        return found
 
     def _read_nodes(self, conn: Connection) -> list[dict[str, Any]]:
         return [{"name": name} for name in sharing_nodes(conn, self.node)]

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Column, Connection, Double, Index, Table, Text, delete, or_, select, update
+from sqlalchemy import Column, Connection, Double, Index, Table, Text, delete, or_, select, true, update
 
 from e911.elin import REMEMBERED_SECONDS, Lease, lease_data, lease_from, released
 from router.store.metadata import metadata
@@ -96,14 +96,13 @@ def all_leases(conn: Connection, *, now: float | None = None) -> list[Lease]:
     return _read(conn.execute(query).scalars())
 
 
-def leases_for_node(conn: Connection, node: str, now: float) -> list[dict[str, Any]]:
+def leases_for_node(conn: Connection, node: str, now: float, *, own: bool = False) -> list[dict[str, Any]]:
     """What a call process need know that it did not decide itself: leases of other nodes that are live or were until
-    lately, and its own that were released by hand, as plain data."""
+    lately, and its own that were released by hand, as plain data. own: all of its own."""
+    wanted = true() if own else or_(leases.c.node != node, leases.c.released_at.is_not(None))
     query = (
         select(leases.c.document)
-        .where(
-            leases.c.until > now - REMEMBERED_SECONDS, or_(leases.c.node != node, leases.c.released_at.is_not(None))
-        )
+        .where(leases.c.until > now - REMEMBERED_SECONDS, wanted)
         .order_by(leases.c.until.desc())
         .limit(MOST_READ)
     )

@@ -14,7 +14,8 @@ from router.callback.kept_leases import FILE, read_leases, write_leases
 from router.callback.lease_keeper import LeaseKeeper, _News
 from router.journal.event_lines import encode_event
 from router.journal.writer import JournalWriter
-from router.store.leases import leases_in
+from router.store.engine import open_store, writing
+from router.store.leases import leases_in, store_leases
 from tests.router.notice_events import intent
 from tests.support.call_world import CLOCK, CallWorld
 
@@ -93,6 +94,29 @@ def test_what_changes_is_kept_and_nothing_is_written_twice(tmp_path: Path) -> No
     world.router.callbacks.merge([lease("+12125550193")])
     kept.stop()
     assert len(read_leases(tmp_path)) == 3
+
+
+def test_a_node_with_a_new_disk_has_its_own_leases_from_the_database(tmp_path: Path, store_url: str) -> None:
+    """A container without its volume, a machine that was replaced: who dialled 911 before is called back all the
+    same, and the number is lent to nobody else."""
+    engine = open_store(store_url)
+    with writing(engine) as conn:
+        store_leases(conn, [lease_data(replace(lease(), node="hq-1"))])
+    engine.dispose()
+    world = CallWorld(tmp_path)
+    journal = JournalWriter(tmp_path / "journal", "hq-1")
+    kept = LeaseKeeper(world.router.callbacks, journal, store_url, tmp_path, "hq-1")
+
+    async def test() -> None:
+        await kept.restore()
+        kept.start()
+        async with asyncio.timeout(30):
+            while world.router.callbacks.leases.find(NUMBER, CLOCK + 1) is None:
+                await asyncio.sleep(0.02)
+        kept.stop()
+
+    asyncio.run(test())
+    assert [one.number for one in read_leases(tmp_path)] == [NUMBER]
 
 
 def test_many_leases_of_others_are_taken_while_calls_are_served(tmp_path: Path) -> None:
