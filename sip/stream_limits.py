@@ -22,11 +22,14 @@ SPARE_IDLE_SECONDS = 10.0
 """Where there is no room for a new connection, the one idle longest goes, if it is idle for so long."""
 SILENCE_SECONDS = 0.2
 """After so long without a byte, a body whose length was not said is taken as it came."""
-CUT_BODY_SECONDS = 2.0
-"""After so long without a byte, an urgent request whose body is shorter than announced is taken as it came."""
+CUT_BODY_SECONDS = 5.0
+"""After so long without a byte, an urgent request whose body is shorter than announced is taken as it came. TCP may
+send a lost segment again after 0.2, 0.6, 1.4 and 3 s: until then the rest may still come."""
 CONNECT_SECONDS = 10.0
 HANDSHAKE_SECONDS = 5.0
 """For a TLS handshake, of either side."""
+FULL_KEY_BITS = 256
+"""A shorter key than this is said: NENA-STA-010.3 asks for AES-256 between the elements of an ESInet."""
 HANDSHAKES_AT_ONCE = 8
 HANDSHAKE_PAUSE = 0.002
 """Between so many handshakes of clients and the next; seconds."""

@@ -90,6 +90,7 @@ class Connection(asyncio.BufferedProtocol):
             return True
         assert self.peer is not None
         self.streams.note_certificate(self.peer, shown or b"")
+        self.streams.note_cipher(self.peer, shaken.cipher())
         if self.peer.verified and not identifies(shaken.getpeercert() or {}, self.peer.name):
             self.failure = "certificate-name"
         return not self.failure

@@ -92,6 +92,8 @@ class Streams:
         self.servers: list[asyncio.Server | TlsListener] = []
         self.connections: dict[int, Connection] = {}
         self.by_address: dict[Key, int] = {}
+        self.weak_peers: set[str] = set()
+        """Names of peers that were said to choose a shorter key than they might."""
         self.opening: dict[Key, Opening] = {}
         self.took: dict[tuple[str, str, int], float] = {}
         """Seconds that the last connection to an address took to be opened, its handshake included."""
@@ -195,6 +197,18 @@ class Streams:
         """A peer we called showed this certificate."""
         if self.tls is not None:
             self.tls.seen(peer, certificate)
+
+    def note_cipher(self, peer: TlsPeer, cipher: tuple[str, str, int] | None) -> None:
+        """A peer that we called chose this one of ours: name, protocol and bits of its key."""
+        if cipher is None or cipher[2] >= limits.FULL_KEY_BITS:
+            return
+        self.edge.counts["tls_below_256_bits"] += 1
+        if peer.name not in self.weak_peers:
+            self.weak_peers.add(peer.name)
+            log.warning(
+                "TLS to %s goes by %s, a key of %d bits: NG9-1-1 (NENA i3) asks for AES-256, which is offered first",
+                *(peer.name, cipher[0], cipher[2]),
+            )
 
     # ---- sending ----
 

@@ -356,6 +356,24 @@ async def test_who_reads_nothing_for_long_is_cut_off_however_little_waits(
 
 
 @within
+async def test_a_peer_that_chooses_a_shorter_key_is_named_once(
+    transport: str, tls: Contexts, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs, ours = Node(transport, tls), Node(transport, tls)
+    if transport == "tls":
+        tls.own.maximum_version = ssl.TLSVersion.TLSv1_2
+        tls.own.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256")
+    await theirs.edge.listen_stream(theirs.point, HOST)
+    for _ in range(2):
+        flow = ours.flow_to(theirs)
+        assert not await ours.reach(flow)
+        ours.edge.distrust(flow)
+    expected = 2 if transport == "tls" else 0
+    assert ours.edge.counts["tls_below_256_bits"] == expected
+    assert caplog.text.count("asks for AES-256") == (1 if expected else 0)
+
+
+@within
 async def test_an_urgent_request_is_served_with_as_much_of_its_body_as_has_come(
     transport: str, tls: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
