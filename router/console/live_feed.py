@@ -18,6 +18,7 @@ from operator import itemgetter
 import orjson
 from sqlalchemy import Connection
 
+from router.calls.call_state import read_state
 from router.console.settings import Console
 from router.journal.event_lines import decode_event
 from router.journal.segments import Cursor, LineReader
@@ -31,6 +32,10 @@ JOURNAL_SECONDS = 0.05
 DATABASE_SECONDS = 0.5
 LOGINS_SECONDS = 1.0
 """So often it is looked whether the logins of those who watch still count."""
+ROUTER_SECONDS = 1.0
+"""So often it is looked whether the call process says that it lives."""
+ROUTER_SILENT_SECONDS = 10.0
+"""It says so every two seconds, and may have much to do."""
 DATABASE_AGAIN_SECONDS = 5.0
 """How soon a database that failed is asked again."""
 SHOWN_SECONDS = 12 * 3600.0
@@ -122,6 +127,9 @@ class LiveFeed:
         """All calls of some sites, where somebody asked since the last change."""
         self._database_at = 0.0
         self._logins_at = 0.0
+        self._router_at = 0.0
+        self.is_router_heard = True
+        """False where the call process does not say that it lives: an empty page then means nothing."""
 
     def has_room(self, token: str) -> bool:
         """True where one more page of this login can watch now."""
@@ -215,6 +223,7 @@ class LiveFeed:
                     cursor = self._load(reader)
                 lines, cursor = reader.read_lines(cursor, LINES_AT_ONCE)
                 self._apply(_events(lines))
+                self._look_at_router()
                 now = time.monotonic()
                 if now >= self._database_at:
                     self._database_at = now + DATABASE_SECONDS
@@ -225,6 +234,13 @@ class LiveFeed:
             if len(lines) < LINES_AT_ONCE:
                 time.sleep(JOURNAL_SECONDS)
         reader.close()
+
+    def _look_at_router(self) -> None:
+        if time.monotonic() < self._router_at:
+            return
+        self._router_at = time.monotonic() + ROUTER_SECONDS
+        state = read_state(self._console.state_directory)
+        self.is_router_heard = not state.is_stale(time.time(), ROUTER_SILENT_SECONDS)
 
     def _ask_database(self) -> None:
         """What other nodes saw, and what this one's journal does not hold any more."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
@@ -82,14 +83,14 @@ async def live_events(
         except TooManyWatchersError:
             return  # many came at the same moment; this one comes again
         try:
-            yield b"retry: 1000\n\n%b" % _alive()
+            yield b"retry: 1000\n\n%b" % _alive(feed)
             looked_at = time.monotonic()
             while True:
                 events: bytes | None
                 try:
                     events = await asyncio.wait_for(watcher.take(), ALIVE_SECONDS)
                 except TimeoutError:
-                    events = _alive()
+                    events = _alive(feed)
                 if events is None or time.monotonic() - looked_at >= USED_SECONDS:
                     looked_at = time.monotonic()
                     login = await run_in_threadpool(_login, request, sites)
@@ -108,8 +109,9 @@ async def live_events(
     )
 
 
-def _alive() -> bytes:
-    return b'event: alive\ndata: {"now": %.3f}\n\n' % time.time()
+def _alive(feed: LiveFeed) -> bytes:
+    said = orjson.dumps({"now": round(time.time(), 3), "is_router_heard": feed.is_router_heard})
+    return b"event: alive\ndata: %b\n\n" % said
 
 
 @router.post("/live/acknowledge")

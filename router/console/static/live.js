@@ -468,6 +468,7 @@
   const lostBox = document.getElementById("live-lost");
   const LOST_SHOWN_MS = 3000;
   let saying = 0;
+  let unheard = 0;
   function connection(text, kind) { if (stateTag.textContent !== text) stateTag.textContent = text; stateTag.className = `tag ${kind}`; }
 
   // Large and heard, unless it is back at once: who trusts an empty page believes that nobody called.
@@ -515,6 +516,8 @@
     const said = JSON.parse(data);
     if (kind === "alive") {
       clockOff = said.now - Date.now() / 1000;
+      unheard = said.is_router_heard ? 0 : unheard + 1;
+      document.getElementById("live-down").hidden = unheard < 2; // twice: it may just be restarting
       return;
     }
     if (kind === "calls") {

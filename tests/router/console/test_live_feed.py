@@ -14,6 +14,7 @@ import pytest
 from fastapi import Request
 
 from e911.record import CallbackEvent, CallbackOutcome, CallIntent, JournalEvent
+from router.calls.call_state import StateFile
 from router.console import evidence_page, live_feed, live_page
 from router.console.live_feed import Change, LiveFeed, Watcher
 from router.console.pages import _visitor_without_database, visitor
@@ -495,7 +496,7 @@ def test_a_page_is_told_every_few_seconds_that_its_stream_lives_and_what_time_it
         found: list[float] = []
         try:
             async for chunk in stream:
-                found += [float(said) for said in re.findall(rb'event: alive\ndata: {"now": ([0-9.]+)}', chunk)]
+                found += [float(said) for said in re.findall(rb'event: alive\ndata: {"now":([0-9.]+),', chunk)]
                 if len(found) == 3:
                     break
         finally:
@@ -589,3 +590,27 @@ def test_one_login_with_all_the_pages_leaves_room_for_another(
 
 async def _rest(stream: AsyncIterator[bytes]) -> list[bytes]:
     return [chunk async for chunk in stream]
+
+
+def test_a_page_is_told_whether_the_router_says_that_it_lives(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_page, "ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr(live_feed, "ROUTER_SECONDS", 0.0)
+    request = request_of(world, world.browser("ada", "desk"))
+    file = StateFile(world.console.state_directory)
+
+    async def said(stream: Any, wanted: bytes) -> None:
+        while wanted not in await anext(stream):
+            pass
+
+    async def listen() -> None:
+        stream: Any = await stream_of(request)
+        try:
+            await said(stream, b'"is_router_heard":false')
+            file.write({"serving": True, "database": "ok", "devices": 0, "trunks": {}})
+            await said(stream, b'"is_router_heard":true')
+        finally:
+            await stream.aclose()
+
+    asyncio.run(asyncio.wait_for(listen(), 60))
