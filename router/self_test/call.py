@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 
 from config.channel_urls import SipReceiver
 from e911.read_back import ReadBack, judge
-from router.notices.receivers.audio import FRAME, FRAME_SECONDS, SILENCE, RtpSender, from_mulaw, payload_of
+from router.notices.receivers.audio import (
+    ALAW_SILENCE,
+    FRAME,
+    FRAME_SECONDS,
+    SILENCE,
+    RtpSender,
+    from_mulaw,
+    mulaw_of_alaw,
+    payload_of,
+)
 from router.notices.receivers.outgoing_call import OutgoingCall
 from router.notices.receivers.sdp import Audio, offer, read_audio
 from router.notices.receivers.sip_agent import ALLOW, SipAgent, SipError, Way, new_id, new_tag
@@ -49,10 +58,11 @@ class Placed:
 
 
 @dataclass(slots=True)
-class _Heard:
+class Recording:
     """Packets as they came, put in order by their numbers."""
 
     payload_type: int = 0
+    alaw_type: int | None = None
     packets: dict[int, bytes] = field(default_factory=dict)
     turns: int = 0
     last: int = -1
@@ -61,7 +71,9 @@ class _Heard:
 
     def add(self, packet: bytes, now: float) -> None:
         """One packet."""
-        found = payload_of(packet, self.payload_type)
+        found = payload_of(packet, self.payload_type) if self.payload_type != self.alaw_type else None
+        if found is None and self.alaw_type is not None and (alaw := payload_of(packet, self.alaw_type)):
+            found = alaw[0], alaw[1].translate(mulaw_of_alaw())
         if found is None or len(self.packets) > 20_000:
             return
         number, sound = found
@@ -102,7 +114,7 @@ class TestCall(OutgoingCall):
         self._asked = asked
         self._media_host = media_host
         self._seconds = seconds
-        self._heard = _Heard()
+        self._heard = Recording()
         self._cseq = 1
 
     async def run(self) -> Placed:
@@ -150,7 +162,7 @@ class TestCall(OutgoingCall):
             ALLOW,
             b"Content-Type: application/sdp",
         )
-        body = offer(self._media_host or way.host, self._port, self._session)
+        body = offer(self._media_host or way.host, self._port, self._session, with_alaw=True)
         exchange = self.agent.send(way, b"INVITE", self.receiver.uri, lines, body)
         exchange.on_again = self._acknowledge
         try:
@@ -171,11 +183,11 @@ class TestCall(OutgoingCall):
                 words=words,
             )
         answered = time.time()
-        self._heard = _Heard()  # what was played before, ringing or an announcement, is not the answer
+        self._heard = Recording()  # what was played before, ringing or an announcement, is not the answer
         self._take_answer(response)
-        audio = read_audio(response.body)
+        audio = read_audio(response.body, with_alaw=True)
         if audio is not None:
-            self._heard.payload_type = audio.payload_type
+            self._heard.payload_type, self._heard.alaw_type = audio.payload_type, audio.alaw_type
             await self._listen(audio)
         hung_up = self.over.is_set()
         if not hung_up:
@@ -203,6 +215,7 @@ class TestCall(OutgoingCall):
             timestamp=secrets.randbits(31),
             payload_type=audio.payload_type,
         )
+        frame = (ALAW_SILENCE if audio.payload_type == audio.alaw_type else SILENCE) * FRAME
         end = loop.time() + self._seconds
         due = loop.time()
         while loop.time() < end and not self.over.is_set():
@@ -211,7 +224,7 @@ class TestCall(OutgoingCall):
                 return
             if self._media is not None:
                 with suppress(OSError):
-                    self._media.sendto(stream.packet(SILENCE * FRAME), (audio.host, audio.port))
+                    self._media.sendto(stream.packet(frame), (audio.host, audio.port))
             due = max(due + FRAME_SECONDS, loop.time() - 1.0)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.over.wait(), max(due - loop.time(), 0.001))
@@ -226,7 +239,7 @@ class TestCall(OutgoingCall):
         elif request.method in (b"INFO", b"OPTIONS"):
             self.agent.reply(server, 200, (ALLOW,))
         elif request.method in (b"INVITE", b"UPDATE") and self._way is not None:
-            body = offer(self._media_host or self._way.host, self._port, self._session, 2)
+            body = offer(self._media_host or self._way.host, self._port, self._session, 2, with_alaw=True)
             lines = (self._contact(), ALLOW, b"Content-Type: application/sdp")
             self.agent.reply(server, 200, lines, body)
         else:

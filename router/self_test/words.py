@@ -7,7 +7,7 @@ REASONS = {
     "unreachable": ("the router could not be reached", "le routeur n’a pas pu être joint"),
     "refused": ("it was refused", "il a été refusé"),
     "not-answered": ("nobody answered", "personne n’a répondu"),
-    "no-common-codec": ("the answer has no µ-law audio", "la réponse n’a pas d’audio µ-law"),
+    "no-common-codec": ("the answer has neither µ-law nor A-law audio", "la réponse n’a d’audio ni µ-law ni A-law"),
     "other-route-answered": ("another route answered", "une autre route a répondu"),
     "route-unknown": (
         "it was answered, and the record does not say by which route",

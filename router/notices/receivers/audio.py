@@ -14,6 +14,7 @@ FRAME = 160
 """Samples in one RTP packet: 20 ms."""
 FRAME_SECONDS = FRAME / RATE
 SILENCE = b"\xff"
+ALAW_SILENCE = b"\xd5"
 PCMU = 0
 """RTP payload type (RFC 3551)."""
 _BIAS = 0x84
@@ -55,6 +56,19 @@ def _linear_table() -> tuple[int, ...]:
 def _linear(code: int) -> int:
     magnitude = (((code & 0x0F) << 3) + _BIAS) << ((code >> 4) & 0x07)
     return _BIAS - magnitude if code & 0x80 else magnitude - _BIAS
+
+
+@cache
+def mulaw_of_alaw() -> bytes:
+    """The µ-law byte of each A-law byte (ITU-T G.711), for bytes.translate."""
+    return to_mulaw(_alaw_linear(code ^ 0x55) for code in range(256))
+
+
+def _alaw_linear(code: int) -> int:
+    magnitude = ((code & 0x0F) << 4) + 8
+    if segment := (code >> 4) & 0x07:
+        magnitude = (magnitude + 0x100) << (segment - 1)
+    return magnitude if code & 0x80 else -magnitude
 
 
 def to_telephone(samples: "array.array[int]", rate: int) -> bytes:

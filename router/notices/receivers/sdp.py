@@ -18,6 +18,8 @@ class Audio:
     payload_type: int
     keys_type: int | None
     """Payload type of its telephone-events; None where it has none."""
+    alaw_type: int | None = None
+    """Payload type of its A-law, where that was asked for; `payload_type` is the same where it takes no µ-law."""
     direction: str = "sendrecv"
     """What it does: `sendrecv`, `sendonly`, `recvonly` or `inactive`."""
 
@@ -32,8 +34,10 @@ class Audio:
         return {"sendonly": "recvonly", "recvonly": "sendonly"}.get(self.direction, self.direction)
 
 
-def offer(host: str, port: int, session: int, version: int = 1, direction: str = "sendrecv") -> bytes:
-    """What we say of ourselves: µ-law and telephone-events, 20 ms."""
+def offer(
+    host: str, port: int, session: int, version: int = 1, direction: str = "sendrecv", *, with_alaw: bool = False
+) -> bytes:
+    """What we say of ourselves: µ-law, A-law too where that is understood, and telephone-events, 20 ms."""
     family = "IP6" if ":" in host else "IP4"
     lines = (
         "v=0",
@@ -41,8 +45,9 @@ def offer(host: str, port: int, session: int, version: int = 1, direction: str =
         "s=911",
         f"c=IN {family} {host}",
         "t=0 0",
-        f"m=audio {port} RTP/AVP 0 {KEYS_TYPE}",
+        f"m=audio {port} RTP/AVP 0 {'8 ' if with_alaw else ''}{KEYS_TYPE}",
         "a=rtpmap:0 PCMU/8000",
+        *(["a=rtpmap:8 PCMA/8000"] if with_alaw else []),
         f"a=rtpmap:{KEYS_TYPE} telephone-event/8000",
         f"a=fmtp:{KEYS_TYPE} 0-15",
         "a=ptime:20",
@@ -51,8 +56,9 @@ def offer(host: str, port: int, session: int, version: int = 1, direction: str =
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-def read_audio(body: bytes) -> Audio | None:
-    """The first audio stream of an SDP body that takes µ-law; None where there is none."""
+def read_audio(body: bytes, *, with_alaw: bool = False) -> Audio | None:
+    """The first audio stream of an SDP body that takes µ-law, or A-law where that is understood; None where there is
+    none."""
     host, stream_host, port = "", "", 0
     direction, stream_direction = "sendrecv", ""
     formats: list[str] = []
@@ -86,12 +92,16 @@ def read_audio(body: bytes) -> Audio | None:
         return None
     mulaw = next((one for one in formats if one == "0" or names.get(one, "").startswith("pcmu/8000")), None)
     keys = next((one for one in formats if names.get(one, "").startswith("telephone-event/8000")), None)
-    if mulaw is None:
+    alaw = next((one for one in formats if one == "8" or names.get(one, "").startswith("pcma/8000")), None)
+    if not with_alaw:
+        alaw = None
+    if mulaw is None and alaw is None:
         return None
     return Audio(
         host=host,
         port=port,
-        payload_type=_number(mulaw),
+        payload_type=_number(mulaw or alaw or ""),
+        alaw_type=_number(alaw) if alaw is not None else None,
         keys_type=_number(keys) if keys is not None else None,
         direction=stream_direction or direction,
     )

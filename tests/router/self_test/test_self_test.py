@@ -1,5 +1,6 @@
 """Test calls of our own: the proof they carry, their plan, when they are due, and how they are judged."""
 
+import struct
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,9 +19,11 @@ from router.emergency.explain import synthetic_invite
 from router.emergency.rules import Rules
 from router.network.sources import Side, Source
 from router.notices.confirmations import Requests
+from router.notices.receivers.audio import from_mulaw
+from router.notices.receivers.sdp import offer, read_audio
 from router.notices.receivers.sip_agent import SipAgent
 from router.self_test import run
-from router.self_test.call import Placed
+from router.self_test.call import Placed, Recording
 from router.self_test.plan import OTHER_ROUTE, plan_for
 from router.self_test.proof import FIELD, VALID_SECONDS, Asked, asked_by, field_value
 from router.self_test.run import judged
@@ -348,3 +351,27 @@ def test_a_test_of_where_a_route_led_before_is_known(loaded: LoadedConfig) -> No
     assert went_elsewhere(config, site, "one", sent("sip:933@192.0.2.99")) == "sip:933@192.0.2.99"
     assert went_elsewhere(config, site, "one", sent("sip:933@192.0.2.99", "two")) == ""
     assert went_elsewhere(config, site, "one", []) == "", "nobody knows"
+
+
+def test_a_provider_that_speaks_a_law_is_heard() -> None:
+    offered = offer("192.0.2.1", 4000, 1, with_alaw=True).decode()
+    assert "m=audio 4000 RTP/AVP 0 8 101" in offered
+    assert " 8 " not in offer("192.0.2.1", 4000, 1).decode(), "who speaks, speaks µ-law"
+    answer = b"v=0\r\nc=IN IP4 192.0.2.7\r\nm=audio 5000 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\n"
+    assert read_audio(answer) is None
+    found = read_audio(answer, with_alaw=True)
+    assert found is not None
+    assert (found.payload_type, found.alaw_type) == (8, 8)
+    both = read_audio(answer.replace(b"AVP 8", b"AVP 8 0"), with_alaw=True)
+    assert both is not None
+    assert (both.payload_type, both.alaw_type) == (0, 8)
+    heard = Recording(payload_type=0, alaw_type=8)
+    for number, (kind, sound) in enumerate([(8, b"\xd5\x55\xaa\x2a"), (0, b"\x80\x00"), (9, b"x")]):
+        heard.add(struct.pack("!BBHII", 0x80, kind, number, 0, 7) + sound, 0.0)
+    # ITU-T G.711: the least and the greatest of either sign, A-law of 4,096 steps and µ-law of 8,159.
+    assert [abs(one) < 10 for one in from_mulaw(heard.packets[0])[:2]] == [True, True]
+    loud = from_mulaw(heard.packets[0])[2:]
+    assert loud[0] > 31_000
+    assert loud[1] < -31_000
+    assert heard.packets[1] == b"\x80\x00"
+    assert 2 not in heard.packets
