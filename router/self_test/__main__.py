@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from config.load import ConfigError, LoadedConfig, load_config
+from router.calls.call_state import CallState, read_state
 from router.notices.receivers.sip_agent import SipAgent
 from router.process.child_process import begin, end
 from router.process.signs_of_life import Heartbeat, release_signals
@@ -27,6 +28,9 @@ from router.store.self_tests import ABANDONED_SECONDS, SCHEDULE, SelfTest, aband
 
 LOOK_SECONDS = 10.0
 NICENESS = 10
+START_SECONDS = 60.0
+"""So long after our own start the call process is given to serve: both are started at once, and what is due then
+would fail for no other reason."""
 
 log = logging.getLogger("router.self_test")
 _say = partial(say, log)
@@ -73,6 +77,8 @@ class Tester:
         return what in self._signals
 
     def _due(self) -> list[Due]:
+        if is_too_early(read_state(self._loaded.state_directory), self._began, time.time()):
+            return []
         last = dict(self._placed)
         try:
             engine = open_store(self._loaded.database_url)
@@ -123,6 +129,12 @@ class Tester:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals.add("reload" if number == signal.SIGHUP else "stop")
         self._wake.set()
+
+
+def is_too_early(calls: CallState, began: float, now: float) -> bool:
+    """True shortly after the start (`began`), until the call process has said since that it serves. Times are seconds
+    since 1970."""
+    return abs(now - began) < START_SECONDS and not (calls.is_serving and calls.at is not None and calls.at >= began)
 
 
 def main(arguments: list[str] | None = None) -> int:

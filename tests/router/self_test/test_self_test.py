@@ -14,6 +14,7 @@ from e911.locate import DeviceTable
 from e911.numbers import CallKind
 from e911.read_back import Heard, ReadBack
 from e911.record import RouteEvent, RouteOutcome
+from router.calls.call_state import NOTHING
 from router.emergency.decision import plan_call
 from router.emergency.explain import synthetic_invite
 from router.emergency.rules import Rules
@@ -23,6 +24,7 @@ from router.notices.receivers.audio import from_mulaw
 from router.notices.receivers.sdp import offer, read_audio
 from router.notices.receivers.sip_agent import SipAgent
 from router.self_test import run
+from router.self_test.__main__ import START_SECONDS, is_too_early
 from router.self_test.call import Placed, Recording
 from router.self_test.plan import OTHER_ROUTE, plan_for
 from router.self_test.proof import FIELD, VALID_SECONDS, Asked, asked_by, field_value
@@ -375,3 +377,12 @@ def test_a_provider_that_speaks_a_law_is_heard() -> None:
     assert loud[1] < -31_000
     assert heard.packets[1] == b"\x80\x00"
     assert 2 not in heard.packets
+
+
+def test_what_is_due_at_the_start_waits_until_calls_are_served() -> None:
+    serving = replace(NOTHING, at=NOW, is_serving=True)
+    assert is_too_early(NOTHING, NOW, NOW + 1)
+    assert is_too_early(replace(serving, is_serving=False), NOW, NOW + 1)
+    assert is_too_early(replace(serving, at=NOW - 1), NOW, NOW + 1), "that is what the one before it said"
+    assert not is_too_early(serving, NOW, NOW + 1)
+    assert not is_too_early(NOTHING, NOW, NOW + START_SECONDS + 1), "a router that does not serve fails its test"
