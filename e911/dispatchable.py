@@ -63,6 +63,8 @@ def _problems(location: DispatchableLocation, site: Site | None) -> tuple[str, .
     reasons = civic_problems(location.civic, has_point=location.point is not None)
     if site is not None:
         reasons += inside_problems(location.civic, site)
+    if location.validation.startswith("invalid"):
+        reasons += ("address-invalid",)
     return (*reasons, location.doubt) if location.doubt else reasons
 
 

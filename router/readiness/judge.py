@@ -32,6 +32,7 @@ _PHONES = {
     "device-not-callable": "register it under a name that a SIP URI can have",
     "no-floor-or-room": "the site has several storeys; give floor, room or unit",
     "unknown-floor": "the floor is none of the site's `floors`; correct one of them",
+    "address-invalid": "the LVF knows no such address: correct the parts that its validation names",
     "no-callback": "give the device or its site a callback number, or lend ELINs (`elins`)",
     "no-route": "list an E911 route, or a basic one",
     "no-e911-route": "list an E911 route that covers the site",

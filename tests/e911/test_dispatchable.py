@@ -86,6 +86,14 @@ def test_a_site_of_several_storeys_wants_floor_or_room() -> None:
     assert reasons(kind=DeviceKind.SOFTPHONE, civic=ALBANY) == ()  # at home: no storeys of a site
 
 
+def test_an_address_that_the_validation_function_does_not_know_is_not_dispatchable() -> None:
+    def reasons(validation: str) -> tuple[str, ...]:
+        return device_dispatchability(Device(device="1", civic=ALBANY, validation=validation), places(), 0.0).reasons
+
+    assert reasons("invalid: HNO") == reasons("invalid") == ("address-invalid",)
+    assert reasons("") == reasons("valid") == reasons("unknown: HNO") == (), "not known is not wrong"
+
+
 def test_a_location_in_doubt_is_not_dispatchable() -> None:
     expired = Device(device="1", civic=ALBANY, expires_at=10.0)
     assert device_dispatchability(expired, places(), 9.0).reasons == ()
