@@ -41,6 +41,8 @@ MOVED_AFTER: Final = 60.0
 Where it still is there then, it is noted: it may not register again for an hour."""
 MOST_PHONES: Final = 50_000
 """Phones remembered; beyond them all are forgotten, and noted again when they are seen."""
+MOST_HELD: Final = 10_000
+"""Notes that wait, each with its REGISTER; beyond them a phone is noted when it registers again."""
 NOTES_A_SECOND: Final = 50
 """Lines written at most: a flood of invented phones must not fill the disk."""
 DIRECTORY: Final = "phones"
@@ -157,7 +159,7 @@ class PhoneNotes:
         due = at + (AGAIN_AFTER if network == last else MOVED_AFTER)
         if due <= now and write():
             self._remember(record, network, now)
-        elif (due <= now or network != last) and len(self._held) < MOST_PHONES:
+        elif (due <= now or network != last) and len(self._held) < MOST_HELD:
             self._held[record] = due, network, write
 
     def _seen(self, record: bytes, network: str) -> tuple[str, float]:
