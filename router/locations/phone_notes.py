@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from e911.devices import names_of
 from e911.location import Device, DeviceKind, LocationSource
 from e911.numbers import canonical_user, dialled
 from router.dialogs.bindings import is_bound
@@ -189,11 +190,17 @@ class PhoneNotes:
         return place is not None and place.network_location is not None
 
     def _possible(self, request: Request, source: Source) -> tuple[Device, ...]:
-        """Every device a call may be of, whatever its host."""
+        """Every device a call may be of: whatever its host, but of an address of record none that is of other hosts
+        alone."""
         devices = self.router.devices
         if devices.has_hardware and (mac := hardware_address(request)) and (here := devices.with_hardware(mac)):
             return here
-        return devices.match(_who(request, source)[0], "").devices
+        user, host = _who(request, source)
+        exact, found = devices.match(user, host), devices.match(user, "").devices
+        if not exact.exact:
+            return found
+        plain = canonical_user(user), ""
+        return tuple(one for one in found if one in exact.devices or plain in _names_of(one))
 
     def _device(self, request: Request, source: Source) -> Device | None:
         devices = self.router.devices
@@ -235,6 +242,11 @@ class PhoneNotes:
         if is_named and not self._writer.put(orjson.dumps(values, default=str) + b"\n"):
             self.router.counts["phone_notes_not_queued"] += 1
         return True
+
+
+def _names_of(device: Device) -> list[tuple[str, str]]:
+    """(user part, host or empty) of each name that a device is found by."""
+    return names_of(device.device, device.aor, device.number, device.username)
 
 
 def _who(request: Request, source: Source) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 From what the call process notes of requests, through its files, to the database on SQLite and PostgreSQL.
 """
 
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -335,6 +336,20 @@ def test_a_fixed_phone_of_the_same_user_is_not_refused(tmp_path: Path, fixed: De
     assert one(alone.receive(invite("sip:2125550177@carrier.example.com", user="4150")), 403)
     world = world_of(tmp_path, fixed, lost, outbound="refuse")
     assert one(world.receive(invite("sip:2125550177@carrier.example.com", user="4150")), "INVITE", CARRIER)
+
+
+def test_the_same_user_of_another_host_makes_a_phone_no_less_itself(tmp_path: Path) -> None:
+    lost = replace(LOST, device="4150@pbx.example.com", username="")
+    other = Device(device="4150@other.example.com", kind=DeviceKind.SOFTPHONE, civic=HOME)
+    world = world_of(tmp_path, lost, other, outbound="refuse")
+
+    def call(number: int, host: str) -> list[Sent]:
+        raw = invite(f"sip:212555010{number}@carrier.example.com", user="4150")
+        return world.receive(re.sub(rb"(From:[^\r]*sip:4150)@[^>]*", rb"\1@" + host.encode(), raw))
+
+    assert one(call(1, "pbx.example.com"), 403)
+    assert one(call(2, "other.example.com"), "INVITE", CARRIER)
+    assert one(call(3, "10.0.0.5"), "INVITE", CARRIER), "of an address nobody knows which"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
