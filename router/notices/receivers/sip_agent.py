@@ -34,6 +34,9 @@ from sip.uri import bracketed, parse_sip_uri
 MESSAGE_SECONDS = 12.0
 """So long a MESSAGE may lack its answer; then it counts as not delivered."""
 CONNECT_SECONDS = 5.0
+UNHEARD_MS = 5000
+"""A connection that takes nothing for so long is dead: a firewall has forgotten it, or the phone was restarted."""
+KEEP_ALIVE_SECONDS = 30
 NAMES_AT_ONCE = 32
 """Names that are looked up at the same time."""
 MESSAGE_BYTES = 1000
@@ -44,6 +47,10 @@ USER_AGENT = b"User-Agent: edge911"
 ALLOW = b"Allow: INVITE, ACK, CANCEL, BYE, INFO, OPTIONS, UPDATE"
 
 log = logging.getLogger(__name__)
+
+
+_StreamKey = tuple[str, str, int]
+"""Transport, host and port of the other end."""
 
 
 class SipError(Exception):
@@ -125,7 +132,9 @@ class SipAgent:
         """By Call-ID."""
         self._points: dict[tuple[str, str], ListeningPoint] = {}
         self._datagrams: dict[ListeningPoint, asyncio.DatagramTransport] = {}
-        self._streams: dict[tuple[str, str, int], asyncio.StreamWriter] = {}
+        self._streams: dict[_StreamKey, asyncio.StreamWriter] = {}
+        self._waiting: dict[_StreamKey, set[Exchange]] = {}
+        """Requests that went out by a connection and have no final answer yet."""
         self._making_point = asyncio.Lock()
         self._names = ThreadPoolExecutor(NAMES_AT_ONCE, "sip-agent")
         self._asking: dict[tuple[str, int], asyncio.Future[Any]] = {}
@@ -245,6 +254,10 @@ class SipAgent:
         data = self._request(way, method, uri, branch, lines, body)
         exchange = Exchange(self.loop, method)
         exchange.client = self.stack.send_request(method, branch, data, way.flow, exchange, self.loop.time())
+        if way.flow.point.reliable:
+            waiting = self._waiting.setdefault(_key_of(way.flow), set())
+            waiting.add(exchange)
+            exchange.final.add_done_callback(lambda _: waiting.discard(exchange))
         self.flush()
         return exchange
 
@@ -352,9 +365,8 @@ class SipAgent:
         return made
 
     async def _connect(self, flow: Flow, tls: ssl.SSLContext | None, name: str) -> None:
-        key = (flow.point.transport, flow.host, flow.port)
-        writer = self._streams.get(key)
-        if writer is not None and not writer.is_closing():
+        key = _key_of(flow)
+        if self._is_connected(key):
             return
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -365,12 +377,39 @@ class SipAgent:
             raise SipError("unreachable", "no connection in time") from None
         except (OSError, ssl.SSLError) as error:
             raise SipError("unreachable", f"{bracketed(flow.host)}:{flow.port}: {error.strerror or error}") from None
+        if self._is_connected(key):  # somebody else was quicker
+            writer.close()
+            return
+        with suppress(OSError):
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
+            # It may be hours to the next notice: no firewall is to forget it, and its end is to be known by then.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_SECONDS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_SECONDS)
         self._streams[key] = writer
-        task = self.loop.create_task(self._read(reader, flow, key))
+        task = self.loop.create_task(self._read(reader, writer, flow, key))
         self._readers.add(task)
         task.add_done_callback(self._readers.discard)
 
-    async def _read(self, reader: asyncio.StreamReader, flow: Flow, key: tuple[str, str, int]) -> None:
+    def _is_connected(self, key: _StreamKey) -> bool:
+        writer = self._streams.get(key)
+        return writer is not None and not writer.is_closing()
+
+    def _end_stream(self, key: _StreamKey, writer: asyncio.StreamWriter) -> None:
+        """A connection is over, and with it what still waits for an answer."""
+        writer.close()
+        if self._streams.get(key) is not writer:
+            return
+        del self._streams[key]
+        for exchange in list(self._waiting.pop(key, ())):
+            if exchange.client is not None and not exchange.final.done():
+                self.stack.transport_failed(exchange.client, self.loop.time())
+        self.flush()
+
+    async def _read(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow: Flow, key: _StreamKey
+    ) -> None:
         framer = StreamFramer()
         try:
             while data := await reader.read(65536):
@@ -381,9 +420,7 @@ class SipAgent:
         except OSError:
             pass
         finally:
-            writer = self._streams.pop(key, None)
-            if writer is not None:
-                writer.close()
+            self._end_stream(key, writer)
 
     def received(self, data: bytes, flow: Flow) -> None:
         """One message from the wire."""
@@ -415,11 +452,15 @@ class SipAgent:
             except OSError:
                 return False
             return True
-        writer = self._streams.get((flow.point.transport, flow.host, flow.port))
+        writer = self._streams.get(_key_of(flow))
         if writer is None or writer.is_closing():
             return False
         writer.write(data)
         return True
+
+
+def _key_of(flow: Flow) -> _StreamKey:
+    return flow.point.transport, flow.host, flow.port
 
 
 def attempt_of(response: Response) -> Attempt:

@@ -202,6 +202,22 @@ def test_of_two_phones_that_pick_up_one_is_talked_to_and_the_other_hung_up_on(de
         assert ";tag=desk" in phone.wait_for("BYE", 2)
 
 
+@pytest.mark.parametrize("scheme", ["sip", "sip-call"])
+def test_a_connection_that_ends_under_a_request_is_noticed_and_the_next_goes_by_another(
+    desk: Desk, scheme: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        url = f"{scheme}:100@127.0.0.1:{listener.getsockname()[1]};transport=tcp"
+        for token in ("n1", "n2"):
+            desk.send(url, token)
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(65536).startswith((b"MESSAGE ", b"INVITE "))
+            report = desk.report()
+            assert (report.job.token, report.attempt.reason) == (token, "unreachable")
+
+
 def test_busy_is_a_temporary_no(desk: Desk) -> None:
     with DeskPhone(behaviour="busy") as phone:
         desk.send(f"sip-call:100@{phone.endpoint}")
