@@ -114,10 +114,7 @@ def _dialling(evidence: Evidence, words: Mapping[str, str], when: When) -> list[
         and call.number != CALLER
     ]
     proofs = [words["dial_proof"].format(numbers=numbers)]
-    proofs += [
-        words["dial_call"].format(dialled=c.dialled, when=when(c.started_at), outcome=c.outcome, id=c.id)
-        for c in dialled[:2]
-    ]
+    proofs += [words["dial_call"].format(dialled=c.dialled, when=when(c.started_at), id=c.id) for c in dialled[:2]]
     return [
         Heading(text=words["dialling"]),
         Item(

@@ -22,7 +22,17 @@ from router.self_test.proof import Asked
 from router.self_test.words import alarm_words
 from router.store.engine import open_store, writing
 from router.store.errors import StoreError
-from router.store.self_tests import FAILED, PASSED, SelfTest, claim, finish, latest
+from router.store.self_tests import (
+    ABANDONED_SECONDS,
+    FAILED,
+    PASSED,
+    SelfTest,
+    abandoned,
+    claim,
+    finish,
+    forget,
+    latest,
+)
 
 RECORD_SECONDS = 5.0
 """So long the journal may take to say how the call went."""
@@ -48,6 +58,9 @@ def run_test(loaded: LoadedConfig, agent: SipAgent, test: SelfTest) -> SelfTest 
     is_stored = False
     try:
         with _writing(loaded.database_url) as conn:
+            # Those that somebody broke off (Ctrl-C, kill) would stand as under way for ever.
+            now = time.time()
+            forget(conn, abandoned(conn, now), now - ABANDONED_SECONDS)
             before = latest(conn).get((test.site, test.route))
             if not claim(conn, test):
                 return None

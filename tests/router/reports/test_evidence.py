@@ -176,3 +176,11 @@ def test_the_command_writes_it(folder: Path, language: str, word: str) -> None:
     assert run(folder, "evidence", "nowhere")[0] == 1
     assert run(folder, "evidence", "hq", "-o", "x.doc")[0] == 1
     assert time.time() > NOW
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "answered: call c1"), ("fr", "répondu : appel c1")])
+def test_a_call_that_proves_is_said_in_the_language_of_the_report(tmp_path: Path, language: str, word: str) -> None:
+    from zoneinfo import ZoneInfo
+
+    report = evidence_report(evidence(tmp_path, calls=[call()]), language, ZoneInfo("America/New_York"))
+    assert any(word in proof for block in report.blocks if isinstance(block, Item) for proof in block.proofs)

@@ -1,6 +1,7 @@
 """Test calls of our own: the proof they carry, their plan, when they are due, and how they are judged."""
 
 import struct
+import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -285,6 +286,24 @@ def test_a_test_that_another_node_has_begun_leaves_no_connection_open(
     finally:
         agent.close()
     assert [engine.pool.checkedin() for engine in engines] == [0]  # type: ignore[attr-defined]
+
+
+def test_a_test_that_somebody_broke_off_does_not_stand_as_under_way_for_ever(
+    loaded: LoadedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_store(loaded.database_url)
+    with writing(engine) as conn:
+        claim(conn, a_test(id="broken off", by="ann", started_at=time.time() - 3600))
+        claim(conn, a_test(id="going on", by="ann", started_at=time.time() - 10))
+    monkeypatch.setattr(run, "claim", lambda _conn, _test: False)
+    agent = SipAgent(name="node")
+    try:
+        assert run.run_test(loaded, agent, a_test()) is None
+    finally:
+        agent.close()
+    with reading(engine) as conn:
+        assert [test.id for test in list_tests(conn)] == ["going on"]
+    engine.dispose()
 
 
 def test_one_node_alone_places_a_test_and_old_recordings_make_room(store: Engine) -> None:
