@@ -137,12 +137,21 @@ def test_many_pages_of_one_browser_all_show_the_call_and_any_can_acknowledge_it(
         assert len(names) == 1
 
 
-@pytest.mark.parametrize("hours", [-30, 30])
-def test_a_machine_whose_clock_is_wrong_shows_the_call_all_the_same(
-    here: World, people: Chromium, console: Endpoint, hours: int
+FORBIDDEN = "window.SharedWorker = class { constructor() { throw new DOMException('no', 'SecurityError'); } };"
+DEAD = "window.SharedWorker = class extends EventTarget { port = new MessageChannel().port1; };"
+CLOCK = "const real = Date.now; Date.now = () => real() + HOURS * 3600000;"
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [CLOCK.replace("HOURS", "-30"), CLOCK.replace("HOURS", "30"), FORBIDDEN, DEAD],
+    ids=["late", "early", "without-workers", "dead-worker"],
+)
+def test_a_call_shows_on_a_machine_with_a_wrong_clock_or_without_workers(
+    here: World, people: Chromium, console: Endpoint, machine: str
 ) -> None:
     place, context = here["tower"], people.context()
-    context.add_init_script(f"const real = Date.now; Date.now = () => real() + {hours * 3_600_000};")
+    context.add_init_script(machine)
     page = open_live(f"http://{console}", context)
     with running(place.sipp("psap_answers", "provider_a")), running(place.caller(pause_ms=90_000)):
         expect(page.locator("#live-alert")).to_contain_text("911 WAS DIALLED")

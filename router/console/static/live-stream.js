@@ -69,17 +69,21 @@ function liveStream(tell) {
 // The same for a page: by the worker where the browser has such, else, or where the worker is dead, its own stream.
 function liveCalls(tell) {
   const DEAD_MS = 40000;
+  const BEGINS_MS = 10000;
   const LOOK_MS = 5000;
-  if (!window.SharedWorker) {
-    liveStream(tell);
+  let worker = null;
+  try {
+    worker = new SharedWorker("/static/live-worker.js");
+  } catch {
+    liveStream(tell); // none here, or not for pages that may store nothing
     return;
   }
   let heardAt = Date.now();
+  let hasBegun = false;
   let late = 0;
-  let worker = new SharedWorker("/static/live-worker.js");
   const looking = setInterval(() => {
-    late = Date.now() - heardAt > DEAD_MS ? late + 1 : 0;
-    if (late > 1) instead(); // once: this machine may have slept
+    late = Date.now() - heardAt > (hasBegun ? DEAD_MS : BEGINS_MS) ? late + 1 : 0;
+    if (late > 1 || (late && !hasBegun)) instead(); // once: this machine may have slept
   }, LOOK_MS);
 
   function instead() {
@@ -93,6 +97,7 @@ function liveCalls(tell) {
   worker.port.addEventListener("message", (event) => {
     if (!worker) return;
     heardAt = Date.now();
+    hasBegun = true;
     tell(event.data.kind, event.data.data);
   });
   worker.port.start();
