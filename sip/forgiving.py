@@ -18,6 +18,9 @@ from sip.validation import KNOWN_METHODS
 Restores = tuple[tuple[bytes, bytes], ...]
 """Lines of a request as we pass them on, each with the one that its sender wrote."""
 
+LENGTH_FAULTS = frozenset({Reason.BODY_INCOMPLETE, Reason.BAD_CONTENT_LENGTH})
+"""What may be wrong with the length of a body that is taken as far as it came."""
+
 _CSEQ = re.compile(rb"\s*([0-9]{1,20})\s+([A-Za-z]+)\s*")
 _CSEQ_NUMBERS = 2**31
 """RFC 3261 section 8.1.1.5: a sequence number is less than that where it begins."""
@@ -79,8 +82,11 @@ def as_meant(request: Request, flow: Flow) -> tuple[Request, Restores]:
     if via != vias[0]:
         replace["via"] = (via, *vias[1:])
         restores += ((via, with_source(vias[0], flow.host.encode(), flow.port)),)
-    wrong = Reason.BODY_INCOMPLETE in request.oddities or Reason.BAD_CONTENT_LENGTH in request.oddities
-    body = request.body if wrong or len(request.lines("content-length")) > 1 else None
+    body = (
+        request.body
+        if not LENGTH_FAULTS.isdisjoint(request.oddities) or len(request.lines("content-length")) > 1
+        else None
+    )
     if not replace and body is None:
         return request, ()
     made = request.edited(Edits(replace=replace, body=body))

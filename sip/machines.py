@@ -47,6 +47,7 @@ class ClientTransaction:
         "deadline",
         "durations",
         "flow",
+        "forgives",
         "interval",
         "machine",
         "method",
@@ -64,6 +65,8 @@ class ClientTransaction:
         self.data = data
         self.flow = flow
         self.owner: ClientOwner | None = owner
+        self.forgives = False
+        """True where a response whose body is not as long as it says is taken all the same."""
         self.durations = times
         self.state: State
         self.machine: Machine

@@ -85,6 +85,8 @@ class ResponseContext:
     """Section 16.7 step 5: a 6xx cancels everything; deviation (b) of emergency calls says no."""
     watches_answers = False
     """Emergency calls: the TU is told when a second phone behind the provider answers."""
+    forgives_answers = False
+    """Emergency calls: a response whose body is not as long as it says is taken all the same."""
     keeps_ringing = False
     """Emergency calls: timer C starts the next route, and ends the last one that rings only after LONGEST_SILENCE."""
 
@@ -153,6 +155,7 @@ class ResponseContext:
         if target.timeout is not None:
             branch.set_timer("timeout", target.timeout, now)
         branch.client = self.stack.send_request(self.request.method, identifier, data, target.flow, branch, now)
+        branch.client.forgives = self.forgives_answers
         return branch
 
     def on_branch_response(self, branch: Branch, response: Response, now: float) -> None:

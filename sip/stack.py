@@ -12,11 +12,11 @@ from contextlib import suppress
 from sip.answers import build_response, warning_line
 from sip.errors import Reason, RemoteError
 from sip.flow import Flow
-from sip.forgiving import Restores, as_meant, in_capitals, restored
+from sip.forgiving import LENGTH_FAULTS, Restores, as_meant, in_capitals, restored
 from sip.headers import MAGIC_COOKIE, split_top
 from sip.keyed_hash import keyed_hash
 from sip.machines import START_INVITE, START_NON_INVITE, ClientTransaction, ServerTransaction, Transaction, top_via
-from sip.message import Message, Request, Response
+from sip.message import Edits, Message, Request, Response
 from sip.owners import ClientOwner, TimerOwner, TransactionUser
 from sip.parsing import parse_message
 from sip.received import maddr_of, with_source
@@ -334,17 +334,15 @@ class Stack:
 
     def receive_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response, read already: to its transaction, or to the TU as a stray one. Raises RemoteError."""
-        if response.oddities:
-            for reason in response.oddities:
-                if reason is not Reason.BAD_FIELD_LINE:  # a broken line that we do not need is not ours to judge
-                    raise RemoteError(reason, 0)
         index = response._first.get("via")
-        if index is None:
-            raise RemoteError(Reason.BAD_VIA, 0, "response without Via")
-        match = _BRANCH.search(response.fields[index][1])
+        match = _BRANCH.search(response.fields[index][1]) if index is not None else None
         client = None
         if match:
             client = (self.cancels if response.method == b"CANCEL" else self.clients).get(match[1])
+        if response.oddities:
+            response = self._with_oddities(response, client)
+        if index is None:
+            raise RemoteError(Reason.BAD_VIA, 0, "response without Via")
         if client is None or client.method != response.method:
             self.user.on_stray_response(response, flow, now)
             return
@@ -354,6 +352,22 @@ class Stack:
             client.state, actions = entry
             for perform in actions:
                 perform(self, client, response, now)
+
+    def _with_oddities(self, response: Response, client: ClientTransaction | None) -> Response:
+        """A response that is taken in spite of what is wrong with it; raises RemoteError where that may not be.
+
+        A body that is cut off, or of a length that is none, makes a datagram one to discard (section 18.3); not so
+        where the TU forgives it (an emergency call): then its length is what came. A broken line that we do not need
+        is not ours to judge.
+        """
+        wrong = [reason for reason in response.oddities if reason is not Reason.BAD_FIELD_LINE]
+        if not wrong:
+            return response
+        if client is None or not LENGTH_FAULTS.issuperset(wrong) or not client.forgives:
+            raise RemoteError(wrong[0], 0)
+        for reason in wrong:
+            self.counts[f"forgiven_{reason}"] += 1
+        return response.edited(Edits(body=response.body))
 
     def _answer_flow(self, request: Request, flow: Flow) -> Flow:
         """Where responses go (section 18.2.2, RFC 3581), and the top Via as it must read for the next hops."""

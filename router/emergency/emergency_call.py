@@ -74,6 +74,7 @@ class EmergencyCall(RouteLadder):
     first_to_ring_wins = True
     ends_on_6xx = False  # deviation (b)
     keeps_ringing = True
+    forgives_answers = True
     watches_answers = True
 
     def __init__(

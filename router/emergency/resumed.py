@@ -75,6 +75,7 @@ class ResumedCall(ResponseContext):
         branch = Branch(self, Target(name=route.name, label=route.label, flow=flow, request=request))
         identifier = derive_branch(self.key, self.request, route.label)
         branch.client = self.stack.adopt_client(identifier, forward_bytes(request, flow, identifier), flow, branch)
+        branch.client.forgives = True
         branch.state = BranchState.RINGING if route.is_ringing else BranchState.TRYING
         branch.was_ringing = route.is_ringing
         branch.given_up = route.is_given_up

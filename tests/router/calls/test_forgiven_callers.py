@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from e911.record import CallIntent, CallRefused
-from tests.support.call_world import PHONE, PROVIDER_A, CallWorld, cancel_of, invite, of, one, response
+from tests.support.call_world import PHONE, PROVIDER_A, SDP, CallWorld, cancel_of, invite, of, one, response
 
 Spoil = Callable[[bytes], bytes]
 ORDINARY = "sip:2125550177@10.0.0.5"
@@ -117,3 +117,31 @@ def test_a_refusal_of_ours_is_acknowledged_by_such_a_phone(tmp_path: Path) -> No
     to = failed.message.get("to").encode()
     world.receive(both_small(ack.replace(b"To: <sip:911@pbx.example.com>", b"To: " + to)))
     assert not of(world.advance(40.0), 503), "acknowledged: not sent again"
+
+
+LENGTHS: dict[str, Spoil] = {
+    "longer than what came": swapped(b"Content-Length: %d" % len(SDP), b"Content-Length: 999"),
+    "no number": swapped(b"Content-Length: %d" % len(SDP), b"Content-Length: x"),
+}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("status", [183, 200])
+def test_a_provider_whose_body_has_another_length_is_heard(tmp_path: Path, status: int, length: str) -> None:
+    """RFC 3261 section 18.3 discards such a datagram: the PSAP would have answered, and the caller hear ringing."""
+    world = CallWorld(tmp_path)
+    sent = one(world.receive(invite()), "INVITE")
+    answer = LENGTHS[length](response(sent.message, status, body=SDP))
+    heard = one(world.receive(answer, PROVIDER_A), status)
+    assert heard.to == PHONE
+    assert heard.message.get("content-length") == str(len(SDP))
+    assert heard.message.body == SDP
+    assert not world.router.stack.drops
+
+
+def test_that_of_an_ordinary_call_is_discarded(tmp_path: Path) -> None:
+    world = CallWorld(tmp_path)
+    sent = one(world.receive(invite(ORDINARY)), "INVITE")
+    answer = LENGTHS["longer than what came"](response(sent.message, 200, body=SDP))
+    assert not of(world.receive(answer, sent.to), 200)
+    assert world.router.stack.drops == {"body-incomplete": 1}
