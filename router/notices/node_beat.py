@@ -58,7 +58,7 @@ class NodeBeat(threading.Thread):
 
     def _beat(self) -> None:
         if self._engine is None:
-            self._engine = open_store(self._url, create=False, wait=1.0)
+            self._engine = open_store(self._url, create=False, wait=1.0, longest_pause=SILENT_SECONDS)
         now = time.monotonic()
         with writing(self._engine) as conn:
             beat(conn, self._node, self._started_at)

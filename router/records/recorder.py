@@ -23,6 +23,7 @@ from router.store.confirmations import LINK_SECRET, confirmations_of, shared_sec
 from router.store.engine import StoreError, open_store, reading, sqlite_path, writing
 from router.store.folds import store_folds
 from router.store.leases import leases_in, store_leases
+from router.store.nodes import SILENT_SECONDS
 from router.store.outbox import queued_entries, store_entries, take_over, taken_over
 from router.store.records import CallLines, apply_calls, gather, read_cursor, store_cursor
 from router.store.watches import store_watches, take_watches, taken_watches, watches_of
@@ -220,7 +221,7 @@ class Recorder(threading.Thread):
             log.error("database-file-replaced")
             self._close()
         if self._engine is None:
-            self._engine = open_store(self._url)
+            self._engine = open_store(self._url, longest_pause=SILENT_SECONDS)
             self._file = self._file_now()
             with writing(self._engine) as conn:
                 self.link_secret = shared_secret(conn, LINK_SECRET)

@@ -28,13 +28,16 @@ CONNECT_TIMEOUT = 3
 """Seconds for a connection to PostgreSQL (libpq takes whole seconds, 2 at least)."""
 
 
-def open_store(url: str, *, create: bool = True, wait: float = WAIT_FOR_LOCK) -> Engine:
+def open_store(
+    url: str, *, create: bool = True, wait: float = WAIT_FOR_LOCK, longest_pause: float | None = None
+) -> Engine:
     """The store at `url` (`sqlite:///FILE` or `postgresql://…`), migrated to the newest revision.
 
-    With `create` the SQLite file and its folder are made where missing. `wait` is in seconds, for locks.
+    With `create` the SQLite file and its folder are made where missing. `wait` is in seconds, for locks;
+    `longest_pause`: see `create_store_engine`.
     Raises StoreError. The caller disposes of the engine.
     """
-    engine = create_store_engine(url, wait=wait)
+    engine = create_store_engine(url, wait=wait, longest_pause=longest_pause)
     try:
         if engine.dialect.name == "sqlite":
             _prepare_sqlite_file(engine.url, create=create)
@@ -48,8 +51,12 @@ def open_store(url: str, *, create: bool = True, wait: float = WAIT_FOR_LOCK) ->
     return engine
 
 
-def create_store_engine(url: str, *, wait: float = WAIT_FOR_LOCK) -> Engine:
-    """An Engine for `url` that has not connected yet. Raises StoreError `database-url-invalid`."""
+def create_store_engine(url: str, *, wait: float = WAIT_FOR_LOCK, longest_pause: float | None = None) -> Engine:
+    """An Engine for `url` that has not connected yet. Raises StoreError `database-url-invalid`.
+
+    longest_pause: a transaction that does nothing for so many seconds is ended by PostgreSQL, and its locks with it:
+    this machine may have stopped in the middle of it.
+    """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": wait})
@@ -73,6 +80,8 @@ def create_store_engine(url: str, *, wait: float = WAIT_FOR_LOCK) -> Engine:
 
     def set_lock_timeout(connection: Any, _record: object) -> None:
         connection.execute(f"SET lock_timeout = {int(wait * 1000)}")
+        if longest_pause is not None:
+            connection.execute(f"SET idle_in_transaction_session_timeout = {int(longest_pause * 1000)}")
         connection.commit()
 
     event.listen(engine, "connect", set_lock_timeout)

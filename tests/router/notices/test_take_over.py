@@ -4,13 +4,15 @@ import os
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from router.notices.confirmations import Confirmation, Step, confirm
 from router.notices.outbox import NoticeState
-from router.store.engine import open_store, reading
+from router.store.engine import StoreError, open_store, reading, writing
+from router.store.nodes import beat
 from router.store.watches import watches_of
 from tests.router.notice_events import intent
 from tests.router.notices_runner import NoticesRunner, wait_until
@@ -112,6 +114,20 @@ def test_a_node_that_was_only_paused_leaves_to_the_other_what_that_took_over(
             receiver.behaviours[:] = ["200 OK"]
             first.wait_for_record("call-1", lambda record: all(one.attempts for one in record.notices))
             wait_until(lambda: first.status().get("queued") == 0, "it is told")
+
+
+def test_a_node_that_stops_within_a_transaction_holds_up_no_other(postgresql_database: str) -> None:
+    engine = open_store(postgresql_database, longest_pause=0.3)
+    other = open_store(postgresql_database, wait=30.0)
+    is_written = False
+    with suppress(StoreError), writing(engine) as stopped:
+        beat(stopped, "hq-1", 1.0)
+        with writing(other) as conn:
+            beat(conn, "hq-1", 2.0)
+        is_written = True
+    assert is_written
+    engine.dispose()
+    other.dispose()
 
 
 def test_nobody_acknowledges_and_the_node_that_should_say_so_is_dead_another_does(
