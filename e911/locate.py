@@ -5,7 +5,7 @@ knows, and given a number to be called back on. Every source says why it did or 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
@@ -24,6 +24,7 @@ from e911.location import (
     Site,
     Zone,
 )
+from e911.lost import NONE_VALIDATED, ValidatedAddresses
 from e911.numbers import canonical_user, dialable
 from e911.places import Places, SitePlace
 from e911.record import SourceAnswer, SourceOutcome
@@ -100,6 +101,8 @@ class LocationQuery:
     """What the location server says."""
     now: float = 0.0
     """Seconds since 1970, for what ages."""
+    validated: ValidatedAddresses = field(default_factory=lambda: NONE_VALIDATED)
+    """What the location validation function said of the addresses of sites."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -177,7 +180,7 @@ def locate(
             if desk is not None and ((place is not None and desk.site) or _is_seen_elsewhere(desk, network, places)):
                 desk = None
             location, place = _refined(location, place, found, sources, desk)
-        location = _as_validated(location, found[_REGISTERED][0])
+        location = _as_validated(location, found[_REGISTERED][0], query.validated)
     answers = _answers(found, sources, winner, query, device, location.finer_from if location else "")
     if place is None:
         place = network  # nobody knows, or the caller does: the network still says in which zone they were seen
@@ -310,11 +313,18 @@ def _refined(
     return location, place
 
 
-def _as_validated(location: DispatchableLocation, registered: DispatchableLocation | None) -> DispatchableLocation:
-    """The location with what the location validation function said of the very same address as it is registered."""
-    if registered is None or not registered.validation or location.validation or location.civic != registered.civic:
+def _as_validated(
+    location: DispatchableLocation, registered: DispatchableLocation | None, validated: ValidatedAddresses
+) -> DispatchableLocation:
+    """The location with what the location validation function said of the very same address as it is registered,
+    else of its street address as a site has it."""
+    if location.validation:
         return location
-    return replace(location, validation=registered.validation, validated_at=registered.validated_at)
+    if registered is not None and registered.validation and location.civic == registered.civic:
+        return replace(location, validation=registered.validation, validated_at=registered.validated_at)
+    if validated and (said := validated.get(location.civic.as_street_address)) is not None:
+        return replace(location, validation=said.validation, validated_at=said.validated_at)
+    return location
 
 
 def _is_seen_elsewhere(device: Device, seen: SitePlace | None, places: Places) -> bool:

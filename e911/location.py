@@ -63,6 +63,11 @@ class CivicAddress:
         return not any(getattr(self, name) for name in CIVIC_FIELDS)
 
     @property
+    def as_street_address(self) -> "CivicAddress":
+        """The address without what lies within it (building, floor, unit, room)."""
+        return replace(self, building="", floor="", unit="", room="", additional="")
+
+    @property
     def has_street_address(self) -> bool:
         """True where it names a place by itself (a city and a street or landmark), not only a room in one."""
         return bool(self.city and (self.street or self.landmark))

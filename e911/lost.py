@@ -6,10 +6,10 @@ number, as far as they were asked about, were all found valid: who looks no furt
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from lxml import etree
 
@@ -60,6 +60,20 @@ class Validation:
         if self.unchecked:
             return f"unknown: {', '.join(self.unchecked)}"
         return "valid" if self.valid else "unknown"
+
+
+class Validated(NamedTuple):
+    """What was said of an address, and when."""
+
+    validation: str
+    """`valid`, `invalid: HNO`, `unknown: HNO`."""
+    validated_at: float
+    """Seconds since 1970."""
+
+
+ValidatedAddresses = Mapping[CivicAddress, Validated]
+"""By street address (CivicAddress.as_street_address)."""
+NONE_VALIDATED: Final[ValidatedAddresses] = {}
 
 
 def validation_request(civic: CivicAddress, service: str = SERVICE) -> bytes:

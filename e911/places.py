@@ -77,6 +77,18 @@ class Places:
         """The site, or the zone of that site; None where there is no such site (zone)."""
         return self._places.get((site_id, zone_id))
 
+    def street_addresses(self) -> dict[CivicAddress, list[str]]:
+        """Each street address of a site, and whose it is: `SITE`, and `SITE/ZONE` for a zone that has another
+        (a landmark of its own)."""
+        found: dict[CivicAddress, list[str]] = {}
+        for (site, zone), place in self._places.items():
+            if not place.civic.has_street_address:
+                continue
+            whose = found.setdefault(place.civic.as_street_address, [])
+            if site not in whose:
+                whose.append(f"{site}/{zone}" if zone else site)
+        return found
+
     def source(self, address: str) -> SourcePlace:
         """What the address an INVITE came from says; the longest prefix decides. Never raises."""
         known = self._seen.get(address)

@@ -19,6 +19,7 @@ from pathlib import Path
 from config.load import ConfigError, LoadedConfig, load_config
 from e911.locate import DeviceTable
 from e911.location import Device
+from e911.lost import ValidatedAddresses
 from e911.numbers import EmergencyNumbers
 from e911.wiremap import WiremapTable
 from router.callback.lease_keeper import LeaseKeeper
@@ -41,6 +42,7 @@ from router.locating.lis_client import LisClient
 from router.locations.device_feed import NOT_READ_YET, DeviceFeed
 from router.locations.phone_notes import PhoneNotes
 from router.locations.table_feed import TableFeed
+from router.locations.validated_feed import followed_addresses
 from router.locations.wiremap_feed import followed_wiremap
 from router.network.certificate_renewal import CertificateRenewal
 from router.network.certificates import Certificates, files_of
@@ -229,7 +231,10 @@ class App:
         )
         self.tables = TableFeed(
             loaded.database_url,
-            [followed_wiremap(lambda: self.router.rules.attachment_fields.ignored_bits, self._use_wiremap)],
+            [
+                followed_wiremap(lambda: self.router.rules.attachment_fields.ignored_bits, self._use_wiremap),
+                followed_addresses(self._use_validated),
+            ],
             directory=loaded.state_directory,
         )
         self.metrics = metrics_of(self)
@@ -329,6 +334,9 @@ class App:
 
     def _use_wiremap(self, wiremap: WiremapTable) -> None:
         self.router.wiremap = wiremap
+
+    def _use_validated(self, validated: ValidatedAddresses) -> None:
+        self.router.validated = validated
 
     def _database_health(self, reason: str) -> None:
         self.database_health = reason

@@ -81,6 +81,11 @@ def metrics_of(app: "App") -> Metrics:
             Gauge("edge911_devices", "registered devices in memory", lambda: len(app.devices)),
             Gauge("edge911_wiremap_rows", "access points and switch ports in memory", lambda: len(router.wiremap)),
             Gauge(
+                "edge911_validated_addresses",
+                "addresses of sites that the LVF was asked about",
+                lambda: len(router.validated),
+            ),
+            Gauge(
                 "edge911_database_ok",
                 "1 where devices come from the database",
                 lambda: float(app.database_health == "ok"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from e911.locate import DeviceTable
+from e911.lost import NONE_VALIDATED
 from e911.numbers import CallKind
 from e911.record import CallIntent, CallOutcome, JournalEvent
 from e911.wiremap import NO_WIREMAP
@@ -101,6 +102,7 @@ class CallRouter:
         self.earlier = EarlierCalls()
         """Calls that were being set up when an earlier process of this node ended."""
         self.wiremap = NO_WIREMAP
+        self.validated = NONE_VALIDATED
         """Which place access points and switch ports serve."""
         self.lis: LisCalls | None = None
         """Asks location servers; None asks none."""

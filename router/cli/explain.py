@@ -140,6 +140,7 @@ def _decide(
     from router.emergency.rules import Rules
     from router.locating.lis_now import held_now
     from router.locations.device_feed import DeviceFeed
+    from router.locations.validated_feed import validated_now
     from router.locations.wiremap_feed import wiremap_now
     from router.network.listening import ListeningPoints, listening_points
     from router.network.lookups import locate_now
@@ -182,6 +183,7 @@ def _decide(
             source,
             said=said,
             wiremap=wiremap,
+            validated=validated_now(loaded.database_url, loaded.state_directory),
             held=held,
             interfaces=Interfaces(loaded.config, points, addresses),
             lending=known_leases(loaded).lending(loaded.config.node, time.time()),

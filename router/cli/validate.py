@@ -1,11 +1,11 @@
-"""edge911 locations validate: registered addresses against the configured location validation function (LVF)."""
+"""edge911 locations validate: addresses of devices and sites against the location validation function (LVF)."""
 
 import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,10 +28,11 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Validate registered addresses by LoST.
+    """Validate the addresses of devices and sites by LoST.
 
     RFC 5222; result and date are kept. Asked about are devices whose location changed since, or was validated longer
-    ago than locations.lvf.every_days.
+    ago than locations.lvf.every_days; and in the same way the street addresses of sites, which most calls carry,
+    unless devices are named.
     `invalid: A3, HNO` names what the server does not know (RFC 5139): A1 state, A3 city, RD street, STS its suffix,
     HNO house number, PC postal code. `unknown: HNO`: it did not check that. Where the server does not answer, nothing
     of what was known changes, and the command ends with an error.
@@ -39,7 +40,7 @@ def validate(
     from e911.devices import device_key
     from router.emergency.rules import places_of
     from router.locations.lvf_client import LvfClient
-    from router.locations.validation import due_seconds, is_due, validate_devices
+    from router.locations.validation import Run, due_seconds, is_due, validate_devices, validate_places
     from router.store.devices import all_devices, get_devices
     from router.store.engine import StoreError, open_store, reading
 
@@ -66,7 +67,12 @@ def validate(
                 LvfClient(section, lambda text: str(loaded.path(text)), tls.ca if tls else None) as client,
                 _progress(len(wanted)) as advance,
             ):
-                run = validate_devices(engine, wanted, places_of(loaded.config), client.validate, progress=advance)
+                places = places_of(loaded.config)
+                run = validate_devices(engine, wanted, places, client.validate, progress=advance)
+                of_places = Run()
+                if not devices and not run.failures:
+                    every = due_seconds(loaded.config)
+                    of_places = validate_places(engine, places, client.validate, every, everything=everything)
         finally:
             engine.dispose()
     except StoreError as error:
@@ -74,17 +80,23 @@ def validate(
     except (OSError, ssl.SSLError) as error:
         fail(f"locations.lvf: a file of its certificate, key or CA cannot be used: {error}")
     if as_json:
-        _print_json(run)
+        _print_json(run, of_places)
     else:
-        _print(run)
-    if run.failures:
+        _print(run, "device")
+        if not devices:
+            _print(of_places, "address of a site", "addresses of sites")
+    if run.failures or of_places.failures:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _print_json(run: "Run") -> None:
+def _print_json(run: "Run", of_places: "Run") -> None:
     import orjson
 
-    document = {
+    typer.echo(orjson.dumps(_document(run) | {"sites": _document(of_places)}, option=orjson.OPT_INDENT_2).decode())
+
+
+def _document(run: "Run") -> dict[str, Any]:
+    return {
         "validated": len(run.results),
         "counts": dict(run.counts),
         "results": run.results,
@@ -94,10 +106,9 @@ def _print_json(run: "Run") -> None:
         "left": run.left,
         "warnings": dict(run.warnings),
     }
-    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
-def _print(run: "Run") -> None:
+def _print(run: "Run", one: str, many: str = "") -> None:
     wrong = [f"{name}: {text}" for name, text in run.results.items() if text != "valid"]
     wrong += [f"{name}: not asked about: {why}" for name, why in run.skipped.items()]
     for line in wrong[:_SHOWN]:
@@ -108,7 +119,7 @@ def _print(run: "Run") -> None:
     said = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in ("valid", "invalid", "unknown"))
     number = len(run.results)
     skipped = f"; {len(run.skipped):,} not asked about" if run.skipped else ""
-    typer.echo(f"{number:,} device{'' if number == 1 else 's'} validated: {said}{skipped}")
+    typer.echo(f"{number:,} {one if number == 1 else many or one + 's'} validated: {said}{skipped}")
     for warning, number in run.warnings.most_common(5):
         typer.echo(f"the server warned {number:,} times: {warning}", err=True)
     if run.failures:

@@ -8,11 +8,13 @@ from pydantic import BaseModel, Field
 
 from config.schema import SiteConfig
 from e911.location import CIVIC_FIELDS
+from e911.lost import ValidatedAddresses
 from router.calls.call_state import read_state
 from router.console.api import Caller, caller_for
 from router.console.problems import RequestProblem
 from router.store.device_list import count_devices
 from router.store.tokens import TokenRole
+from router.store.validated_addresses import all_addresses
 
 endpoints = APIRouter(prefix="/api/v1", tags=["sites and trunks"])
 
@@ -38,6 +40,11 @@ class SiteItem(BaseModel):
     address: dict[str, str]
     latitude: float | None
     longitude: float | None
+    validation: str = Field(
+        description="what the location validation function said of the address: valid, invalid or unknown, with "
+        "elements; empty: not asked yet"
+    )
+    validated_at: float | None = Field(description="when, seconds since 1970")
     networks: list[str]
     numbers: list[str]
     callback: str
@@ -79,8 +86,8 @@ class TrunksItem(BaseModel):
 def list_sites(caller: Annotated[Caller, Depends(_READ)]) -> list[SiteItem]:
     """Sites and their zones, as configured, with how many devices are registered there."""
     with caller.console.store.reading() as conn:
-        counts = count_devices(conn, caller.sites)
-    return [_site(site, counts) for site in caller.console.config.sites if caller.may_see(site.id)]
+        counts, validated = count_devices(conn, caller.sites), all_addresses(conn)
+    return [_site(site, counts, validated) for site in caller.console.config.sites if caller.may_see(site.id)]
 
 
 @endpoints.get("/sites/{site}", responses={404: {"description": "no such site, or not yours"}})
@@ -91,7 +98,7 @@ def show_site(caller: Annotated[Caller, Depends(_READ)], site: str) -> SiteItem:
     if found is None:
         raise RequestProblem(404, "not-found")
     with caller.console.store.reading() as conn:
-        return _site(found, count_devices(conn, [site]))
+        return _site(found, count_devices(conn, [site]), all_addresses(conn))
 
 
 @endpoints.get("/trunks")
@@ -116,7 +123,8 @@ def list_trunks(caller: Annotated[Caller, Depends(_READ)]) -> TrunksItem:
     )
 
 
-def _site(site: SiteConfig, counts: dict[tuple[str, str], int]) -> SiteItem:
+def _site(site: SiteConfig, counts: dict[tuple[str, str], int], validated: ValidatedAddresses) -> SiteItem:
+    said = validated.get(site.address.as_street_address)
     return SiteItem(
         id=site.id,
         name=site.name,
@@ -124,6 +132,8 @@ def _site(site: SiteConfig, counts: dict[tuple[str, str], int]) -> SiteItem:
         address=_given({name: getattr(site.address, name) for name in CIVIC_FIELDS}),
         latitude=site.latitude,
         longitude=site.longitude,
+        validation=said.validation if said is not None else "",
+        validated_at=said.validated_at if said is not None else None,
         networks=list(map(str, site.networks)),
         numbers=list(map(str, site.numbers)),
         callback=site.callback,

@@ -1,20 +1,23 @@
 """Sites and zones as configured, how many devices are there, and the plan image of each zone."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from config.schema import SiteConfig
 from e911.location import FINER_FIELDS
+from e911.lost import Validated
 from router.console.pages import Form, Page, form_for, page_for
 from router.console.plan_images import MOST_BYTES, PlanError, read_plan
 from router.console.problems import RequestProblem
 from router.store.device_list import count_devices
 from router.store.users import Role
+from router.store.validated_addresses import all_addresses
 from router.store.zone_plans import get_plan, plan_times, put_plan, remove_plan
 
 router = APIRouter(include_in_schema=False)
+_NOT_ASKED: Final = Validated("", 0.0)
 
 
 @router.get("/sites")
@@ -26,6 +29,7 @@ def sites(page: Annotated[Page, Depends(page_for(Role.VIEWER))], problem: str = 
 def _shown(page: Page, status: int = 200, *, problem: str = "", at: tuple[str, str] = ("", "")) -> Response:
     with page.console.store.reading() as conn:
         counts, plans = count_devices(conn, page.user.sites), plan_times(conn)
+        validated = all_addresses(conn)
     found = [site for site in page.console.config.sites if page.may_see(site.id)]
     totals = {site.id: sum(number for (name, _), number in counts.items() if name == site.id) for site in found}
     return page.render(
@@ -37,6 +41,7 @@ def _shown(page: Page, status: int = 200, *, problem: str = "", at: tuple[str, s
         plans=plans,
         finer=FINER_FIELDS,
         address_of=address_text,
+        said={site.id: validated.get(site.address.as_street_address, _NOT_ASKED) for site in found},
         problem=problem,
         problem_at=at,
     )

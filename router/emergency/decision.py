@@ -16,6 +16,7 @@ from e911.locate import (
     LocationQuery,
     locate,
 )
+from e911.lost import NONE_VALIDATED, ValidatedAddresses
 from e911.numbers import CallKind, dialable, dialled
 from e911.provider import (
     ExistingFields,
@@ -92,13 +93,15 @@ def plan_call(
     *,
     wiremap: WiremapTable = NO_WIREMAP,
     held: HeldAnswer = NOT_ASKED,
+    validated: ValidatedAddresses = NONE_VALIDATED,
     now: float = 0.0,
     lending: Lending | None = None,
 ) -> CallPlan:
     """Decide about one call. Never raises for what the caller sent: what cannot be read counts as not given.
 
     conveyed: what the caller sent about where they are, where that is read already (and its references asked).
-    held: what the location server says. now: seconds since 1970, for what ages.
+    held: what the location server says. validated: what the LVF said of the addresses of sites. now:
+    seconds since 1970, for what ages.
     lending: the leases of callback numbers; None where none is to be lent.
     """
     identity, identity_source = identify(request, source)
@@ -106,7 +109,7 @@ def plan_call(
         conveyed = conveyed_by(request)
     existing = _existing(request, source)
     query = location_query(rules, devices, request, source, source_address, identity, wiremap)
-    query.conveyed, query.held, query.now = conveyed, held, now
+    query.conveyed, query.held, query.now, query.validated = conveyed, held, now, validated
     decision = locate(query, devices, rules.places, rules.sources, wiremap)
     device = decision.device
     call = call_id_of(rules.key, request)

@@ -260,6 +260,7 @@ class EmergencyRequests:
             kind,
             conveyed,
             wiremap=router.wiremap,
+            validated=router.validated,
             held=held,
             now=router.clock(),
             lending=lending,

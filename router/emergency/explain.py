@@ -10,7 +10,7 @@ from config.addresses import is_private
 from config.schema import Config, Trunk
 from e911.locate import NOT_ASKED, DeviceTable, HeldAnswer
 from e911.location import DispatchableLocation
-from e911.lost import NOT_VALIDATED
+from e911.lost import NONE_VALIDATED, NOT_VALIDATED, ValidatedAddresses
 from e911.numbers import CallKind
 from e911.provider_profile import (
     LocationConveyance,
@@ -116,6 +116,7 @@ def explain(
     *,
     said: SaidOfPlace = SAID_NOTHING,
     wiremap: WiremapTable = NO_WIREMAP,
+    validated: ValidatedAddresses = NONE_VALIDATED,
     held: HeldAnswer = NOT_ASKED,
     interfaces: "Interfaces | None" = None,
     lending: Lending | None = None,
@@ -146,7 +147,17 @@ def explain(
         return found | _ordinary(rules, sources, request, source, interfaces, source_address)
     now = time.time()
     plan = plan_call(
-        rules, devices, request, source, source_address, kind, wiremap=wiremap, held=held, now=now, lending=lending
+        rules,
+        devices,
+        request,
+        source,
+        source_address,
+        kind,
+        wiremap=wiremap,
+        held=held,
+        validated=validated,
+        now=now,
+        lending=lending,
     )
     accepted = source.side is Side.INSIDE or (
         source.side is Side.UNLISTED and rules.config.emergency.from_unlisted == "accept"

@@ -1,4 +1,6 @@
-"""Validating registered locations against the configured LVF (`locations.lvf`): which are due, asking, keeping.
+"""Validating locations against the configured LVF (`locations.lvf`): which are due, asking, keeping.
+
+Those of registered devices, and the addresses of sites, which most calls carry.
 
 What is asked about is the whole address as a 911 call would carry it, completed from site and zone. Devices at one
 address are one question. An answer is kept with its date only while the device is still where it was asked about; no
@@ -8,7 +10,7 @@ answer keeps what was known before. Decision 0043.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,11 +19,19 @@ from sqlalchemy import Connection, Engine
 from config.schema import Config
 from e911.locate import registered_location
 from e911.location import CivicAddress, Device
-from e911.lost import LostError, Validation
+from e911.lost import (
+    NOT_VALIDATED,
+    LostError,
+    Validated,
+    ValidatedAddresses,
+    Validation,
+    validation_words,
+)
 from e911.places import Places
 from router.store.audit import Author
 from router.store.devices import get_devices, mark_devices, take_turn
-from router.store.engine import writing
+from router.store.engine import reading, writing
+from router.store.validated_addresses import all_addresses, forget_addresses, keep_addresses
 
 DAY: Final = 86_400.0
 MOST_FAILURES: Final = 3
@@ -34,32 +44,35 @@ Ask = Callable[[CivicAddress], Validation]
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """What came of one run, in devices."""
+    """What came of one run, in devices, or in sites and zones."""
 
     results: dict[str, str] = field(default_factory=dict)
-    """Device → what is kept of it now (`valid`, `invalid: HNO`, `unknown`)."""
+    """Device, SITE or SITE/ZONE → what is kept of it now (`valid`, `invalid: HNO`, `unknown`)."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """Device → why it was not asked about."""
+    """Which → why it was not asked about."""
     failures: Counter[str] = field(default_factory=Counter)
     """Reason → questions without an answer."""
     words: str = ""
     """Of the last failure."""
     left: int = 0
-    """Devices that were not asked about because the server failed or the run was stopped."""
+    """Those not asked about because the server failed or the run was stopped."""
     warnings: Counter[str] = field(default_factory=Counter)
 
     @property
     def counts(self) -> Counter[str]:
-        """Devices by verdict."""
+        """How many of each verdict."""
         return Counter(text.partition(":")[0] for text in self.results.values())
 
 
 def is_due(device: Device, every: float, now: float) -> bool:
     """Whether its location is to be validated at `now`; every: seconds. One that is unknown is asked about daily."""
-    if not device.validation:
+    return _is_due(Validated(device.validation, device.validated_at), every, now)
+
+
+def _is_due(said: Validated | None, every: float, now: float) -> bool:
+    if said is None or not said.validation:
         return True
-    age = now - device.validated_at
-    return age >= (min(every, DAY) if device.validation.startswith("unknown") else every)
+    return now - said.validated_at >= (min(every, DAY) if said.validation.startswith("unknown") else every)
 
 
 def due_seconds(config: Config) -> float:
@@ -96,27 +109,15 @@ def validate_devices(
             run.skipped[device.device] = "no-civic-address"
         else:
             addresses.setdefault(civic, []).append(device)
-    done, in_a_row = len(run.skipped), 0
+    done = len(run.skipped)
     found: dict[str, tuple[Device, str]] = {}
     kept_at = clock()
+    names = {civic: [device.device for device in there] for civic, there in addresses.items()}
     try:
-        for civic, there in addresses.items():
-            if in_a_row >= MOST_FAILURES or (stopping is not None and stopping.is_set()):
-                run.left += len(there)
-                continue
-            try:
-                answer = ask(civic)
-            except ValueError as error:
-                run.skipped |= {device.device: str(error) for device in there}
-            except LostError as error:
-                in_a_row += 1
-                run.failures[error.reason] += 1
-                run.words = error.words
-                run.left += len(there)
-            else:
-                in_a_row = 0
-                run.warnings.update(answer.warnings)
-                found |= {device.device: (device, answer.text) for device in there}
+        for civic, text in _answers(names, ask, run, stopping):
+            there = addresses[civic]
+            if text:
+                found |= {device.device: (device, text) for device in there}
             done += len(there)
             progress(done)
             if len(found) >= KEPT_AT_ONCE or (found and abs(clock() - kept_at) >= KEEP_SECONDS):
@@ -127,6 +128,69 @@ def validate_devices(
         if found:
             _keep(engine, found, run, clock())
     return run
+
+
+def validate_places(
+    engine: Engine,
+    places: Places,
+    ask: Ask,
+    every: float,
+    *,
+    everything: bool = False,
+    clock: Callable[[], float] = time.time,
+    stopping: threading.Event | None = None,
+) -> Run:
+    """Ask about the street addresses of sites that are due, and keep what is answered.
+
+    every: seconds, as for `is_due`. everything: also those that are not due. Raises StoreError.
+    """
+    run = Run()
+    with reading(engine) as conn:
+        known = all_addresses(conn)
+    due = {
+        civic: whose
+        for civic, whose in places.street_addresses().items()
+        if everything or _is_due(known.get(civic), every, clock())
+    }
+    found: dict[CivicAddress, str] = {}
+    try:
+        for civic, text in _answers(due, ask, run, stopping):
+            if text:
+                found[civic] = text
+    finally:
+        if found:
+            with writing(engine) as conn:
+                keep_addresses(conn, found, clock())
+                forget_addresses(conn, clock() - 2 * every)
+            run.results |= {name: text for civic, text in found.items() for name in due[civic]}
+    return run
+
+
+def _answers(
+    addresses: Mapping[CivicAddress, Sequence[str]], ask: Ask, run: Run, stopping: threading.Event | None
+) -> Iterator[tuple[CivicAddress, str]]:
+    """Each address that was asked about, with what is to be kept of it; empty, and noted in `run` for those it is the
+    address of, where nothing is."""
+    in_a_row = 0
+    for civic, names in addresses.items():
+        if in_a_row >= MOST_FAILURES or (stopping is not None and stopping.is_set()):
+            run.left += len(names)
+            continue
+        text = ""
+        try:
+            answer = ask(civic)
+        except ValueError as error:
+            run.skipped |= dict.fromkeys(names, str(error))
+        except LostError as error:
+            in_a_row += 1
+            run.failures[error.reason] += 1
+            run.words = error.words
+            run.left += len(names)
+        else:
+            in_a_row = 0
+            run.warnings.update(answer.warnings)
+            text = answer.text
+        yield civic, text
 
 
 def _keep(engine: Engine, found: Mapping[str, tuple[Device, str]], run: Run, at: float) -> None:
@@ -160,6 +224,20 @@ def not_validated(devices: Iterable[Device], places: Places, every: float, now: 
         if (device.validation != "valid" or now - device.validated_at >= every + DAY)
         and address_of(device, places, now) is not None
     )
+
+
+def places_not_validated(
+    places: Places, validated: ValidatedAddresses, every: float, now: float
+) -> dict[str, list[tuple[str, str]]]:
+    """Site → (SITE or SITE/ZONE, what was said) of its addresses that are not called valid, or were too long ago."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for civic, whose in places.street_addresses().items():
+        said = validated.get(civic)
+        if said is None or said.validation != "valid" or now - said.validated_at >= every + DAY:
+            words = validation_words(said.validation, said.validated_at) if said is not None else NOT_VALIDATED
+            for name in whose:
+                found.setdefault(name.partition("/")[0], []).append((name, words))
+    return found
 
 
 def _where(device: Device) -> tuple[object, ...]:

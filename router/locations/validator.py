@@ -1,4 +1,4 @@
-"""The thread of the notices process that has registered addresses validated, where `locations.lvf` is set.
+"""The thread of the notices process that has addresses of devices and sites validated, if `locations.lvf` is set.
 
 Every ten minutes it asks about what is due (router.locations.validation), one question at a time. A server that
 does not answer is left alone until the next time. Nothing waits for it.
@@ -17,7 +17,7 @@ from config.schema import Config
 from e911.location import CivicAddress
 from e911.lost import Validation
 from router.emergency.rules import places_of
-from router.locations.validation import DAY, address_of, due_seconds, validate_devices
+from router.locations.validation import DAY, address_of, due_seconds, validate_devices, validate_places
 from router.store.device_list import names_to_validate
 from router.store.devices import get_devices
 from router.store.engine import StoreError, open_store, reading
@@ -97,6 +97,10 @@ class Validator(threading.Thread):
                 if len(names) < PAGE:
                     break
                 after = names[-1]
+            run = validate_places(engine, places, ask, every, stopping=self._stopping)
+            told.update(run.counts)
+            if run.failures:
+                return run.failures.most_common(1)[0][0], run.words
         if told:
             log.info("locations-validated", extra={"event_fields": dict(told)})
         return "", ""

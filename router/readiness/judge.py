@@ -53,6 +53,7 @@ def findings_of(look: Look) -> list[Finding]:
         *_contacts(look),
         *_phones(look),
         *_validations(look),
+        *_places_validated(look),
         *_tests(look),
         *_configuration(look),
     ]
@@ -216,6 +217,21 @@ def _validations(look: Look) -> Iterator[Finding]:
             subject=str(number),
             message=f"the addresses of {number} devices are not known to be valid: invalid, unknown or not asked yet",
             remedy="`edge911 locations validate` asks the LVF and names what it does not know; correct the address",
+        )
+
+
+def _places_validated(look: Look) -> Iterator[Finding]:
+    for site, found in sorted(look.places_not_validated.items()):
+        yield Finding(
+            severity=Severity.WARNING,
+            name="site-address-not-validated",
+            site=site,
+            subject=str(len(found)),
+            message="addresses in the configuration are not known to be valid: "
+            + ", ".join(f"{name} ({words})" for name, words in found[:NAMED])
+            + (", …" if len(found) > NAMED else ""),
+            remedy="`edge911 locations validate` asks the LVF and names what it does not know; correct the address "
+            "in the configuration",
         )
 
 

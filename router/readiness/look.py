@@ -11,7 +11,8 @@ from e911.location import Device
 from router.calls.call_state import NOTHING, CallState, read_state
 from router.emergency.rules import Rules, places_of
 from router.locations.device_feed import DeviceFeed
-from router.locations.validation import due_seconds, not_validated
+from router.locations.validated_feed import validated_now
+from router.locations.validation import due_seconds, not_validated, places_not_validated
 from router.locations.wiremap_feed import wiremap_now
 from router.network.lookups import locate_now
 from router.network.sources import Sources
@@ -47,6 +48,8 @@ class Look:
     """(site, route) → where that call went, where the route leads elsewhere by now."""
     not_validated: dict[str, int] = field(default_factory=dict)
     """Site → devices whose address is not known to be valid; empty where no LVF is configured."""
+    places_not_validated: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Site → (SITE or SITE/ZONE, what the LVF said) of addresses in the configuration that it does not call valid."""
 
 
 def down_trunks(calls: CallState) -> frozenset[str]:
@@ -107,6 +110,11 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
         tests=tests,
         tested_elsewhere=elsewhere,
         not_validated=dict(not_validated(devices, places_of(config), due_seconds(config), now))
+        if config.locations.lvf is not None
+        else {},
+        places_not_validated=places_not_validated(
+            rules.places, validated_now(loaded.database_url, loaded.state_directory), due_seconds(config), now
+        )
         if config.locations.lvf is not None
         else {},
     )

@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from config.load import load_config
-from e911.location import Device
+from e911.location import CivicAddress, Device
+from e911.lost import Validated
 from router import app as app_module
 from router.app import App
 from router.journal.segments import segments
@@ -35,6 +36,7 @@ from router.process.state_directory import claim
 from router.process.telemetry import DeferredLog
 from router.store.devices import upsert_devices
 from router.store.engine import create_store_engine, open_store, writing
+from router.store.validated_addresses import keep_addresses
 from sip.flow import Flow, ListeningPoint
 from tests.support.call_world import CONFIG
 from tests.support.router_process import EDGE911
@@ -129,6 +131,38 @@ def test_a_quick_database_has_given_its_devices_before_the_first_call(site: Site
         await app.drain()
 
     run(test())
+
+
+def test_what_the_lvf_said_of_a_site_reaches_calls_also_after_a_start_without_the_database(
+    site: Site, logs: DeferredLog
+) -> None:
+    site.fill("4001")
+    albany = CivicAddress(country="US", state="NY", city="Albany", street="Lake", house_number="1")
+    engine = create_store_engine(site.database)
+
+    async def kept(said: str) -> None:
+        with writing(engine) as conn:
+            keep_addresses(conn, {albany: said}, 1000.0)
+
+    async def test() -> None:
+        app = site.app(logs)
+        await app.start()
+        await kept("valid")
+        await until(lambda: app.router.validated == {albany: Validated("valid", 1000.0)})
+        await kept("invalid: HNO")
+        await until(lambda: app.router.validated == {albany: Validated("invalid: HNO", 1000.0)})
+        await app.drain()
+
+    async def without_database() -> None:
+        app = site.app(logs)
+        await app.start()
+        assert app.router.validated == {albany: Validated("invalid: HNO", 1000.0)}
+        await app.drain()
+
+    run(test())
+    engine.dispose()
+    Path(site.database.removeprefix("sqlite:///")).write_bytes(b"no database any more" * 1000)
+    run(without_database())
 
 
 def test_calls_are_served_while_the_database_says_nothing(

@@ -12,6 +12,7 @@ import pytest
 from router.console.rate import Rate
 from router.store.audit import audit_rows
 from router.store.devices import COLUMNS, all_devices, upsert_devices
+from router.store.validated_addresses import keep_addresses
 from tests.support.console import ConsoleWorld, Program, console_world
 
 
@@ -302,6 +303,12 @@ def test_sites_trunks_and_calls(here: ConsoleWorld) -> None:
     api("PUT", "/devices/4001", json={"site": "hq", "zone": "hq-1"})
     hq = api("GET", "/sites/hq").json()
     assert (hq["devices"], hq["zones"][0]["devices"], hq["address"]["city"]) == (1, 1, "Albany")
+    assert (hq["validation"], hq["validated_at"]) == ("", None)
+    site = next(one for one in here.console.config.sites if one.id == "hq")
+    with here.console.store.writing() as conn:
+        keep_addresses(conn, {site.address.as_street_address: "invalid: HNO"}, 1000.0)
+    said = api("GET", "/sites/hq").json()
+    assert (said["validation"], said["validated_at"]) == ("invalid: HNO", 1000.0)
     assert api("GET", "/sites/none").status_code == 404
     nothing = api("GET", "/trunks").json()
     assert (nothing["at"], nothing["stale"], nothing["trunks"]) == (None, True, [])

@@ -27,6 +27,7 @@ from router.store.outbox import outbox
 from router.store.records import calls
 from router.store.self_tests import SelfTest, claim
 from router.store.users import get_user
+from router.store.validated_addresses import keep_addresses
 from tests.support.console import PASSWORD, ConsoleWorld, console_world
 
 ROOT = Path(__file__).parents[3]
@@ -220,6 +221,18 @@ def test_who_may_do_what(here: ConsoleWorld, role: str) -> None:
     ):
         answer = browser.http.post(path, data={"csrf": csrf})
         assert (answer.status_code == 403) is (rank < needed), path
+
+
+def test_sites_show_what_the_lvf_said_of_their_address(here: ConsoleWorld) -> None:
+    browser = here.browser("noah", "viewer")
+    assert "not validated" in browser.get("/sites").text
+    for site in here.console.config.sites:
+        with here.console.store.writing() as conn:
+            keep_addresses(conn, {site.address.as_street_address: "invalid: HNO"}, 1_700_000_000.0)
+    text = browser.get("/sites").text
+    assert "not validated" not in text
+    assert "invalid: HNO" in text
+    assert "2023-11-14" in text
 
 
 def test_other_peoples_sites(world: ConsoleWorld) -> None:

@@ -23,6 +23,7 @@ from router.readiness.look import look
 from router.store.device_list import names_to_validate
 from router.store.devices import all_devices, get_device, upsert_devices
 from router.store.engine import open_store, reading, writing
+from router.store.validated_addresses import all_addresses
 from simulations.lost import Lost, Manner, errors, redirect
 from tests.support.commands import invoke
 
@@ -106,13 +107,14 @@ def test_devices_are_validated_and_the_result_is_seen(world: World, lost: Lost) 
     assert "4005: not asked about: no-civic-address" in done.output
     assert "4 devices validated: 2 valid, 2 invalid, 0 unknown; 1 not asked about" in done.output
     assert world.kept() == KEPT
-    assert len(lost.asked) == 3  # two phones in one room are one question
+    assert "1 address of a site validated: 1 valid" in done.output
+    assert len(lost.asked) == 4  # two phones in one room are one question; the site's address is one
     assert b'validateLocation="true"' in lost.documents[0]
     listed = world("list").output
     assert "valid on 20" in listed
     assert "HNO" in listed
     again = json.loads(world("validate", "--json").stdout)
-    assert (again["validated"], again["skipped"], len(lost.asked)) == (0, {"4005": "no-civic-address"}, 3)
+    assert (again["validated"], again["skipped"], len(lost.asked)) == (0, {"4005": "no-civic-address"}, 4)
     assert json.loads(world("validate", "--json", "4001").stdout)["results"] == {"4001": "valid"}
     assert json.loads(world("validate", "--json", "--all").stdout)["counts"] == {"valid": 2, "invalid": 2}
 
@@ -130,8 +132,47 @@ def test_a_call_shows_what_its_place_was_validated_as_and_when(world: World) -> 
     assert (location["validation"], location["validated_at"]) == ("invalid: HNO", moment)
     where_the_site_is = json.loads(explained("4099", "--json"))["location"]
     assert where_the_site_is["source"] == "site"
-    assert where_the_site_is["validation"] == "not validated"
-    assert "validated_at" not in where_the_site_is
+    assert where_the_site_is["validation"] == "valid"
+    assert where_the_site_is["validated_at"] >= moment
+
+
+def test_the_address_of_a_site_is_asked_about_kept_and_shown(world: World, lost: Lost) -> None:
+    def of_calls() -> tuple[str, str]:
+        """What is said of a phone seen in the site's network, on a floor of its own, and of a caller of the site."""
+        said = [
+            json.loads(invoke(["explain", caller, "911", "-c", str(world.file), "--json", *more]).stdout)
+            for caller, more in (("4099", ["--source", "127.0.0.9"]), ("4098", []))
+        ]
+        first, second = (str(one["location"]["validation"]) for one in said)
+        return first, second
+
+    def validated(*more: str) -> dict[str, str]:
+        return dict(json.loads(world("validate", "--json", *more).stdout)["sites"]["results"])
+
+    world.file.write_text(
+        world.file.read_text()
+        .replace("sources: [registered, site]", "sources: [registered, network, site]")
+        .replace(
+            "street_suffix: RD}", "street_suffix: RD}\n    zones: [{id: hq-3, floor: '3', networks: [127.0.0.9/32]}]"
+        )
+    )
+    assert of_calls() == ("not validated", "not validated")
+    assert validated("4001") == {}  # only what is named
+    assert validated() == {"hq": "valid"}
+    assert of_calls() == ("valid", "valid")
+    asked = len(lost.asked)
+    assert validated() == {}
+    assert len(lost.asked) == asked
+    world.file.write_text(world.file.read_text().replace('house_number: "1"', 'house_number: "400"'))
+    assert of_calls() == ("not validated", "not validated")
+    lost.manner = Manner(body=b"no")
+    assert validated() == {}
+    assert of_calls() == ("not validated", "not validated")
+    lost.manner = Manner()
+    assert validated() == {"hq": "invalid: HNO"}
+    assert of_calls() == ("invalid: HNO", "invalid: HNO")
+    with reading(world.engine) as conn:
+        assert {civic.house_number for civic in all_addresses(conn)} == {"1", "400"}
 
 
 def test_another_location_is_asked_about_anew(world: World, lost: Lost) -> None:
@@ -243,7 +284,9 @@ def test_the_thread_asks_by_itself(world: World, lost: Lost) -> None:
     assert thread.look(2000.0) == ("", "")
     assert world.kept() == KEPT
     asked = len(lost.asked)
-    assert asked == 3
+    assert asked == 4
+    with reading(world.engine) as conn:
+        assert [said.validation for said in all_addresses(conn).values()] == ["valid"]
     lost.manner = Manner(body=b"no")
     assert world("set", "4001", "room=305").exit_code == 0
     reason, words = thread.look(2000.0)
@@ -262,9 +305,17 @@ def test_doctor_and_check(tmp_path: Path, lost: Lost) -> None:
         found = findings_of(look(load_config(world.file)))
         return {one.site: one.subject for one in found if one.name == "locations-not-validated"}
 
+    def wrong_places() -> list[str]:
+        found = findings_of(look(load_config(world.file)))
+        return [one.message for one in found if one.name == "site-address-not-validated"]
+
     assert sites() == {"hq": "3", "": "1"}
+    assert len(wrong_places()) == 1
     world("validate")
     assert sites() == {"hq": "1", "": "1"}
+    assert wrong_places() == []
+    world.file.write_text(world.file.read_text().replace('house_number: "1"', 'house_number: "400"'))
+    assert wrong_places() == ["addresses in the configuration are not known to be valid: hq (not validated)"]
     world.configure("http://192.0.2.9/lost")
     said = invoke(["check", "-c", str(world.file)])
     assert said.exit_code != 0
