@@ -29,7 +29,8 @@ def test_a_notice_survives_the_death_of_every_process(tmp_path: Path) -> None:
         assert place.desk.posts(place.name) == []
         built.desk.mode = "accept"
         router.start()
-        (notice,) = place.notices(timeout=40)
+        # What the killed process had sent may be read by the desk only now: twice is possible, something else is not.
+        (notice,) = set(place.notices(timeout=40))
         assert place.callback in notice
 
 

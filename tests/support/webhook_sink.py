@@ -81,10 +81,16 @@ class WebhookSink:
         with self._arrived:
             return [post for post in self._posts if path in (None, post.path.strip("/"))]
 
-    def wait_for(self, path: str, count: int = 1, timeout: float = 40) -> list[Post]:
-        """The posts to a path, as soon as there are `count`."""
-        self._wait(lambda: len(self.posts(path)) >= count, timeout)
-        found = self.posts(path)
+    def wait_for(
+        self, path: str, count: int = 1, timeout: float = 40, *, wanted: Callable[[Post], bool] = lambda _: True
+    ) -> list[Post]:
+        """The posts to a path that are wanted, as soon as there are `count`."""
+
+        def found_now() -> list[Post]:
+            return [post for post in self.posts(path) if wanted(post)]
+
+        self._wait(lambda: len(found_now()) >= count, timeout)
+        found = found_now()
         assert len(found) >= count, f"{len(found)} of {count} posts to {path} within {timeout} s: {found}"
         return found
 

@@ -124,8 +124,12 @@ class Place:
         return Call(peer=phone, router=self.router, user=options.pop("user", self.device), **options)
 
     def notices(self, count: int = 1, timeout: float = 40) -> list[str]:
-        """The texts of the notices told to this place's desk, as soon as there are `count`."""
-        return [post.text for post in self.desk.wait_for(self.name, count, timeout)]
+        """The texts of the notices of calls told to this place's desk, as soon as there are `count`. That the router
+        refused a configuration, which every desk hears, is none of them."""
+        posts = self.desk.wait_for(
+            self.name, count, timeout, wanted=lambda post: "configuration refused" not in post.text
+        )
+        return [post.text for post in posts]
 
     def row(self) -> str:
         """The CSV row of the registered extension."""
