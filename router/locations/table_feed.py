@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -217,3 +217,19 @@ class TableFeed:
             file.flush()
             os.fsync(file.fileno())
         written.replace(path)
+
+
+def read_once(url: str, directory: Path, table: Followed[Made], nothing: Made) -> Made:
+    """The table for a command: of the database's rows, else of the last known good ones, else `nothing`. Makes no
+    file."""
+    found = [nothing]
+    kept = replace(table, use=found.append)
+    TableFeed(url, [kept], directory=directory).load_kept()
+    feed = TableFeed(url, [replace(kept, is_kept=False)], directory=directory)
+    try:
+        feed.look()
+    except StoreError:
+        pass  # said of the devices, which are in the same database
+    finally:
+        feed.stop()
+    return found[-1]

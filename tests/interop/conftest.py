@@ -1,9 +1,10 @@
-"""A router and its places for each module of interop tests."""
+"""What modules of interop tests share: a router and its places, a browser."""
 
 from collections.abc import Iterator, Mapping
 
 import pytest
 
+from tests.support.browser import Chromium, chromium
 from tests.support.world import Plan, World, world
 
 
@@ -15,3 +16,17 @@ def the_world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with world(tmp_path_factory.mktemp("world"), plans, files=getattr(request.module, "FILES", {}), **keys) as built:
         yield built
         assert built.router.alive, f"the router ended by itself:\n{built.router.log[-4000:]}"
+
+
+@pytest.fixture(scope="module")
+def one_browser() -> Iterator[Chromium]:
+    """A real Chromium, one for the module."""
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def people(one_browser: Chromium) -> Iterator[Chromium]:
+    """It, with nobody logged in."""
+    yield one_browser
+    one_browser.forget()

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, ViewportSize, expect
 
 from tests.e911.pidf_documents import civic, geopriv, in_device, presence
-from tests.support.browser import DESKTOP, TELEPHONE, Chromium, chromium, keep, log_in
+from tests.support.browser import DESKTOP, TELEPHONE, Chromium, keep, log_in
 from tests.support.ports import free_port
 from tests.support.sipp import running
 from tests.support.world import Plan, World, world
@@ -50,18 +50,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made.router.import_devices(made.router.devices)
         made.router.start()
         yield made
-
-
-@pytest.fixture(scope="module")
-def one_browser() -> Iterator[Chromium]:
-    with chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def people(one_browser: Chromium) -> Iterator[Chromium]:
-    yield one_browser
-    one_browser.forget()
 
 
 def url_of(here: World) -> str:

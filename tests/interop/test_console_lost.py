@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.support.browser import WAIT_MS, Chromium, chromium, log_in
+from tests.support.browser import WAIT_MS, Chromium, log_in
 from tests.support.ports import Endpoint, endpoint, loopback
 from tests.support.relay import Line, Relay, relay
 from tests.support.sipp import running
@@ -36,18 +36,6 @@ def here(tmp_path_factory: pytest.TempPathFactory, console: Endpoint) -> Iterato
         made.router.import_devices(made.router.devices)
         made.router.start()
         yield made
-
-
-@pytest.fixture(scope="module")
-def one_browser() -> Iterator[Chromium]:
-    with chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def people(one_browser: Chromium) -> Iterator[Chromium]:
-    yield one_browser
-    one_browser.forget()
 
 
 @pytest.fixture
