@@ -70,7 +70,7 @@ def validate(
                 places = places_of(loaded.config)
                 run = validate_devices(engine, wanted, places, client.validate, progress=advance)
                 of_places = Run()
-                if not devices and not run.failures:
+                if not devices and not run.gave_up:
                     every = due_seconds(loaded.config)
                     of_places = validate_places(engine, places, client.validate, every, everything=everything)
         finally:

@@ -56,6 +56,8 @@ class Run:
     """Of the last failure."""
     left: int = 0
     """Those not asked about because the server failed or the run was stopped."""
+    gave_up: bool = False
+    """True where the server failed so often in a row that it is left alone."""
     warnings: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -173,7 +175,7 @@ def _answers(
     address of, where nothing is."""
     in_a_row = 0
     for civic, names in addresses.items():
-        if in_a_row >= MOST_FAILURES or (stopping is not None and stopping.is_set()):
+        if run.gave_up or (stopping is not None and stopping.is_set()):
             run.left += len(names)
             continue
         text = ""
@@ -186,6 +188,7 @@ def _answers(
             run.failures[error.reason] += 1
             run.words = error.words
             run.left += len(names)
+            run.gave_up = in_a_row >= MOST_FAILURES
         else:
             in_a_row = 0
             run.warnings.update(answer.warnings)

@@ -78,7 +78,7 @@ class Validator(threading.Thread):
         assert section is not None
         places, every = places_of(config), due_seconds(config)
         told: Counter[str] = Counter()
-        after = ""
+        after = reason = words = ""
         with LvfClient(section, self._path, config.tls.ca if config.tls is not None else None) as client:
 
             def ask(civic: CivicAddress) -> Validation:
@@ -92,15 +92,17 @@ class Validator(threading.Thread):
                 due = [device for device in known.values() if address_of(device, places, now) is not None]
                 run = validate_devices(engine, due, places, ask, stopping=self._stopping)
                 told.update(run.counts)
-                if run.failures:
-                    return run.failures.most_common(1)[0][0], run.words
+                if run.failures:  # one address that the server chokes on keeps no other from being asked about
+                    reason, words = run.failures.most_common(1)[0][0], run.words
+                if run.gave_up:
+                    return reason, words
                 if len(names) < PAGE:
                     break
                 after = names[-1]
             run = validate_places(engine, places, ask, every, stopping=self._stopping)
             told.update(run.counts)
             if run.failures:
-                return run.failures.most_common(1)[0][0], run.words
+                reason, words = run.failures.most_common(1)[0][0], run.words
         if told:
             log.info("locations-validated", extra={"event_fields": dict(told)})
-        return "", ""
+        return reason, words

@@ -1,21 +1,23 @@
-"""Street addresses that no device is registered at by itself, those of sites and zones, and what the location
-validation function said of each, in the database.
+"""The street addresses of sites, and what the location validation function said of each, in the database.
 
 The table is followed (router.store.followed): readers hear that it changed, and read it whole.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Column, Connection, Double, Table, Text, delete, insert, select
+from sqlalchemy import Column, Connection, Double, Table, Text, delete, select
 
 from e911.location import CIVIC_FIELDS, CivicAddress
 from e911.lost import Validated
 from router.store.engine import rows_of
 from router.store.metadata import metadata
+from router.store.statements import insert_or_overwrite
 
 TABLE: Final = "validated_addresses"
+log = logging.getLogger(__name__)
 
 validated_addresses = Table(
     TABLE,
@@ -33,11 +35,15 @@ def address_rows(conn: Connection) -> list[dict[str, Any]]:
 
 
 def addresses_of(rows: Iterable[Mapping[str, Any]]) -> dict[CivicAddress, Validated]:
-    """Rows by address. Raises ValueError, KeyError or TypeError for rows that this program did not write."""
-    return {
-        CivicAddress(**orjson.loads(row["address"])): Validated(str(row["validation"]), float(row["validated_at"]))
-        for row in rows
-    }
+    """Rows by address. One that another program wrote and that cannot be read counts as not asked about."""
+    found: dict[CivicAddress, Validated] = {}
+    for row in rows:
+        try:
+            civic = CivicAddress(**orjson.loads(row["address"]))
+            found[civic] = Validated(str(row["validation"]), float(row["validated_at"]))
+        except (TypeError, ValueError):
+            log.warning("address-row-unreadable", extra={"event_fields": {"row": str(row["address"])[:200]}})
+    return found
 
 
 def all_addresses(conn: Connection) -> dict[CivicAddress, Validated]:
@@ -47,11 +53,8 @@ def all_addresses(conn: Connection) -> dict[CivicAddress, Validated]:
 
 def keep_addresses(conn: Connection, found: Mapping[CivicAddress, str], at: float) -> None:
     """Keep what was answered at `at` (seconds since 1970), in the place of what was known of these addresses."""
-    rows = [{"address": _text(civic), "validation": text, "validated_at": at} for civic, text in found.items()]
-    for row in rows:
-        conn.execute(delete(validated_addresses).where(validated_addresses.c.address == row["address"]))
-    if rows:
-        conn.execute(insert(validated_addresses), rows)
+    # In one order: several nodes ask about the same addresses, and none may wait for another that waits for it.
+    insert_or_overwrite(conn, validated_addresses, sorted((_text(civic), text, at) for civic, text in found.items()))
 
 
 def forget_addresses(conn: Connection, before: float) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from config.load import load_config
 from config.schema import Lvf
 from e911.location import CivicAddress, Device
-from e911.lost import LostError, Validation
+from e911.lost import LostError, Validated, Validation
 from router.emergency.rules import places_of
 from router.locations.lvf_client import LvfClient
 from router.locations.validation import DAY, MOST_FAILURES, is_due, keep_validations, validate_devices
@@ -23,7 +23,7 @@ from router.readiness.look import look
 from router.store.device_list import names_to_validate
 from router.store.devices import all_devices, get_device, upsert_devices
 from router.store.engine import open_store, reading, writing
-from router.store.validated_addresses import all_addresses
+from router.store.validated_addresses import all_addresses, keep_addresses
 from simulations.lost import Lost, Manner, errors, redirect
 from tests.support.commands import invoke
 
@@ -173,6 +173,36 @@ def test_the_address_of_a_site_is_asked_about_kept_and_shown(world: World, lost:
     assert of_calls() == ("invalid: HNO", "invalid: HNO")
     with reading(world.engine) as conn:
         assert {civic.house_number for civic in all_addresses(conn)} == {"1", "400"}
+
+
+def test_an_address_that_the_server_chokes_on_keeps_no_other_from_being_asked_about(
+    world: World, lost: Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate = LvfClient.validate
+
+    def chokes(client: LvfClient, civic: CivicAddress) -> Validation:
+        if civic.house_number == "400":
+            raise LostError("lvf-refused", "locationValidation: missing")
+        return validate(client, civic)
+
+    monkeypatch.setattr(LvfClient, "validate", chokes)
+    monkeypatch.setattr("router.locations.validator.PAGE", 1)
+    config = load_config(world.file).config
+    thread = Validator(world.url, lambda: config, str)
+    assert thread.look(2000.0) == ("lvf-refused", "locationValidation: missing")
+    assert world.kept() == {**KEPT, "4003": ""}
+    with reading(world.engine) as conn:
+        assert [said.validation for said in all_addresses(conn).values()] == ["valid"]
+
+
+def test_a_row_of_another_program_that_cannot_be_read_is_no_answer(world: World) -> None:
+    albany = CivicAddress(country="US", city="Albany", street="Lake")
+    with writing(world.engine) as conn:
+        keep_addresses(conn, {albany: "unknown"}, 1.0)
+        keep_addresses(conn, {albany: "valid"}, 2.0)
+        conn.exec_driver_sql("INSERT INTO validated_addresses VALUES ('{\"planet\": 3}', 'valid', 1), ('?', '', 1)")
+    with reading(world.engine) as conn:
+        assert all_addresses(conn) == {albany: Validated("valid", 2.0)}
 
 
 def test_another_location_is_asked_about_anew(world: World, lost: Lost) -> None:
