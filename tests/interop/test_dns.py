@@ -207,11 +207,11 @@ def kept_ports(file: Path) -> list[int]:
 
 def test_a_start_while_dns_is_down_finds_the_last_known_servers(town: Town, phone: Peer) -> None:
     router = town.world.router
-    (kept,) = router.folder.rglob("names.json")
     town.zone(town.second)
     deadline = time.monotonic() + SLOW
-    while kept_ports(kept) != [town.second.port]:
-        assert time.monotonic() < deadline, kept.read_text()
+    # Kept a while after it was asked, and by whichever test asks first.
+    while [kept_ports(kept) for kept in router.folder.rglob("names.json")] != [[town.second.port]]:
+        assert time.monotonic() < deadline, [kept.read_text() for kept in router.folder.rglob("names.json")]
         time.sleep(0.1)
     town.dns.manner = "servfail"
     router.restart()

@@ -1,6 +1,9 @@
 """Kamailio as any host of a test: a routing script and modules in, a running process out. Roles: kamailio_hosts."""
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -113,6 +116,7 @@ class Kamailio:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         try:
             deadline = time.monotonic() + 60
@@ -132,9 +136,14 @@ class Kamailio:
 
     def _end(self) -> None:
         self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
+        # Its children too: those of a parent that hangs while it ends would keep the addresses.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(5)
+        deadline = time.monotonic() + 10
+        while any(is_bound(at, "udp" if name == "udp" else "tcp") for name, at in self.points):
+            assert time.monotonic() < deadline, f"somebody still holds one of {self.points}"
+            time.sleep(0.02)
         shutil.rmtree(self._run, ignore_errors=True)
