@@ -48,6 +48,8 @@ class OrderAnswer:
     done: bool = False
     failed: bool = False
     words: str = ""
+    is_readable: bool = True
+    """False where it is no document of Bandwidth's, but a page of whoever stands before it."""
 
 
 def upsert_order(endpoint: Endpoint, order: str) -> bytes:
@@ -105,7 +107,7 @@ def read_answer(document: bytes) -> OrderAnswer:
     try:
         root = parse_document(document)
     except UnreadableError as error:
-        return OrderAnswer(words=f"the answer cannot be read: {error.reason}")
+        return OrderAnswer(words=f"the answer cannot be read: {error.reason}", is_readable=False)
     status = _text(root, "ProcessingStatus").upper()
     errors = [
         " ".join(filter(None, (_text(error, "Code"), _text(error, "Description")))) for error in root.iter("{*}Error")

@@ -51,6 +51,7 @@ class Ali(Section):
     customer_name: str = Field("", max_length=32, description="customer in each record; default: the site's name")
     main_number: NumberToDial | None = Field(None, description="billing or pilot number; default: the number itself")
     county_id: str = Field("", max_length=4, description="as the operator wants it")
+    state: str = Field("", pattern="^([A-Za-z]{2})?$", description="state in the header, where the operator wants it")
     exchange: str = Field("", max_length=4, description="LEC exchange, as the operator wants it")
     customer_code: str = Field("", max_length=3, description="as the operator wants it")
     general_use: str = Field("", max_length=20, description="general use area of the header")

@@ -72,6 +72,7 @@ def _export(
                 cycle=number,
                 date=time.strftime("%Y%m%d", time.localtime(now)),
                 county_id=ali_text(section.county_id),
+                state=section.state.upper(),
                 general_use=ali_text(section.general_use),
                 release=ali_text(section.release),
                 format_version=ali_text(section.format_version),

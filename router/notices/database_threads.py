@@ -65,7 +65,9 @@ class DatabaseThreads:
             return
         from router.provisioning.provisioner import Provisioner
 
-        provisioner = Provisioner(self._settings.database_url, self._config, self._path)
+        provisioner = Provisioner(
+            self._settings.database_url, self._config, self._path, self._settings.state_directory
+        )
         provisioner.start()
         self._provisioner = provisioner
 

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -24,6 +25,7 @@ from e911.location import CIVIC_FIELDS, CivicAddress, Device
 from router.emergency.rules import places_of
 from router.provisioning.ali_records import place_of
 from router.provisioning.provisioning_calls import Outcome, TargetCalls
+from router.provisioning.taken_rows import TakenRows
 from router.store.audit import Author
 from router.store.devices import (
     StaleRevisionError,
@@ -68,13 +70,14 @@ NOTED_AT_ONCE: Final = 200
 
 
 class Provisioner(threading.Thread):
-    """config: the configuration in force now. ca: the path of a CA file as written."""
+    """config: the configuration in force now. ca: the path of a CA file as written. state: the state directory."""
 
     def __init__(
         self,
         url: str,
         config: Callable[[], Config],
         ca: Callable[[str], str],
+        state: Path,
         *,
         clock: Callable[[], float] = time.time,
         pauses: tuple[float, ...] = PAUSES,
@@ -83,6 +86,7 @@ class Provisioner(threading.Thread):
         self._url = url
         self._config = config
         self._ca = ca
+        self._taken = TakenRows(state)
         self._clock = clock
         self._pauses = pauses
         self._stopping = threading.Event()
@@ -129,6 +133,9 @@ class Provisioner(threading.Thread):
             return
         if self._engine is None:
             self._engine = open_store(self._url, wait=2.0)
+            with writing(self._engine) as conn:
+                # Nothing of this node is on its way now: it was killed, or lost the database, in the middle of it.
+                release(conn, self._taken.left(), self._clock())
         for name, section in config.provisioning.items():
             self._note_changes(config, name, section)
             self._say_due(config, name, section)
@@ -241,6 +248,7 @@ class Provisioner(threading.Thread):
                     return
             with writing(self._engine) as conn:
                 taken = take_due(conn, name, self._clock(), AT_ONCE, LEASE_SECONDS)
+                self._taken.keep(taken)
             teller = Teller(config, section)
             while taken:
                 is_time_up = self._stopping.is_set() or time.monotonic() > ends

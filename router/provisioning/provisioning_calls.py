@@ -23,6 +23,8 @@ LONGEST_WORDS: Final = 300
 LONGEST_WAIT: Final = 3600.0
 TRY_LATER: Final = frozenset({401, 403, 404, 408, 421, 425, 429})
 """4xx that say nothing of this device: credentials, a wrong URL, too many requests."""
+NOT_THERE: Final = frozenset({404, 410})
+"""What is said of a device that is to be forgotten and is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ class TargetCalls:
         else:
             content = delete_order(document["endpoint_id"], order)
         answer = self._request("POST", f"accounts/{self._section.account}/e911s", content, "application/xml")
-        return self._order_outcome(answer, document)
+        return self._order_outcome(answer, document, is_delete=action == "delete")
 
     def ask(self, order_id: str, document: dict[str, Any]) -> Outcome:
         """What became of an order that was not done; lost where the provider knows nothing of it."""
@@ -96,12 +98,16 @@ class TargetCalls:
             return replace(outcome, is_lost=True)
         return outcome
 
-    def _order_outcome(self, answer: "Outcome | Answer", document: dict[str, Any]) -> Outcome:
+    def _order_outcome(
+        self, answer: "Outcome | Answer", document: dict[str, Any], *, is_delete: bool = False
+    ) -> Outcome:
         if isinstance(answer, Outcome):
             return answer
         status, body, wait = answer
         found = read_answer(body) if body else None
         words = _words(status, found.words if found is not None else "")
+        if is_delete and status in NOT_THERE and found is not None and found.is_readable and found.words:
+            return Outcome(done=True)
         if status in TRY_LATER or status >= 500 or status < 200:
             return Outcome(words=words, wait=wait)
         if status >= 300 or found is None or found.failed or (found.words and not found.done):
@@ -123,6 +129,8 @@ class TargetCalls:
                 return Outcome(refused=True, words=words)
             location_id, endpoint_id = _id(said.get("location_id")), _id(said.get("endpoint_id"))
             return Outcome(done=True, location_id=location_id, endpoint_id=endpoint_id)
+        if action == "delete" and status in NOT_THERE:
+            return Outcome(done=True)
         if status in TRY_LATER or not 400 <= status < 500:
             return Outcome(words=words, wait=wait)
         return Outcome(refused=True, words=words)

@@ -198,6 +198,16 @@ def test_a_company_whose_name_is_french(office: Office) -> None:
     assert (header.company, header.general_use) == ("SOCIETE D'OEUVRES", "MONTREAL")
 
 
+def test_a_state_stands_in_the_header_where_the_operator_wants_it(office: Office) -> None:
+    office.export()
+    line = (office.folder / "out.ali").read_bytes().decode("ascii").split("\r\n")[0]
+    assert line[67:73] == " " * 6
+    office.configure(ali={**ALI, "county_id": "061", "state": "NY"})
+    office.export()
+    line = (office.folder / "out.ali").read_bytes().decode("ascii").split("\r\n")[0]
+    assert (line[67:71], line[71:73], len(line)) == ("061 ", "NY", 512)
+
+
 def test_a_word_that_says_what_it_is_stands_once(office: Office) -> None:
     office.put({**DESK, "building": "Bldg. A", "floor": "Étage 3", "room": "Room 312", "unit": "4B"})
     assert office.export()[0]["2125550142"] == (FunctionCode.INSERT, "BLDG. A ETAGE 3 UNIT 4B ROOM 312")

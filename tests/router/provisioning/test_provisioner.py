@@ -19,6 +19,7 @@ from config.load import LoadedConfig, load_config
 from e911.location import Device
 from router.cli import build_app
 from router.provisioning.provisioner import PAUSES, Provisioner
+from router.provisioning.provisioning_calls import Outcome
 from router.store.devices import get_device, remove_devices, upsert_devices
 from router.store.engine import open_store, reading, writing
 from tests.support.provisioning_server import Answer, Asked, ProvisioningServer
@@ -78,7 +79,7 @@ class Office:
         if hasattr(self, "provisioner"):
             self.provisioner.close()
         self.provisioner = Provisioner(
-            self.database, lambda: self.loaded.config, lambda path: path, clock=lambda: self.now
+            self.database, lambda: self.loaded.config, lambda path: path, self.folder, clock=lambda: self.now
         )
 
     def look(self, seconds: float = 0.0) -> None:
@@ -192,6 +193,58 @@ def test_after_an_error_it_is_said_again_with_growing_pauses(office: Office, sta
     office.look(PAUSES[3])
     assert office.device.provisioning == "active"
     assert {one["id"] for one in office.said} == {office.said[0]["id"]}
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_webhook_that_does_not_know_a_device_need_not_forget_it(office: Office, status: int) -> None:
+    office.answers = lambda _: (204, b"")
+    office.look()
+    office.remove()
+    office.answers = lambda _: (status, b"no such device")
+    office.look()
+    assert [one["event"] for one in office.said] == ["upsert", "delete"]
+    office.look(100_000)
+    assert len(office.said) == 2
+    office.answers = lambda _: (204, b"")
+    office.put()
+    office.look()
+    assert [one["event"] for one in office.said] == ["upsert", "delete", "upsert"]
+
+
+class KilledError(BaseException):
+    """The process ends here, and notes nothing."""
+
+
+def test_what_a_killed_process_was_saying_is_said_again_at_its_next_start(office: Office) -> None:
+    office.answers = lambda _: (204, b"")
+    office.look()
+    office.put(room="313")
+    office.put(device="4103")
+    office.provisioner._say = _killed  # type: ignore[method-assign]  # in the middle of it
+    with pytest.raises(KilledError):
+        office.look()
+    assert len(office.said) == 1
+    other_node = Provisioner(
+        office.database,
+        lambda: office.loaded.config,
+        lambda path: path,
+        office.folder / "b",
+        clock=lambda: office.now,
+    )
+    other_node.look()
+    assert len(office.said) == 1, "another node knows nothing of the first one's end"
+    other_node.close()
+    office.begin()
+    office.look(0.1)
+    assert {one["device"] for one in office.said[1:]} == {"4102", "4103"}
+    assert len(office.said) == 3
+    office.begin()
+    office.look(1)
+    assert len(office.said) == 3
+
+
+def _killed(*_: object) -> Outcome:
+    raise KilledError
 
 
 def test_who_does_not_answer_and_who_is_not_there(office: Office) -> None:
@@ -421,6 +474,20 @@ def test_an_order_that_the_provider_knows_no_more_is_placed_again(bandwidth: Off
     bandwidth.look(100)
     assert [one.method for one in bandwidth.server.asked] == ["POST", "GET", "POST"]
     assert bandwidth.device.provisioning == "active"
+
+
+@pytest.mark.parametrize(("body", "deletes"), [(REFUSED, 1), (b"<html>no page", 2), (b"<html>none</html>", 2)])
+def test_an_endpoint_that_bandwidth_does_not_know_need_not_be_deleted(
+    bandwidth: Office, body: bytes, deletes: int
+) -> None:
+    """Where it says so itself; a 404 of whoever stands before it says nothing."""
+    bandwidth.answers = lambda _: (201, DONE)
+    bandwidth.look()
+    bandwidth.remove()
+    bandwidth.answers = lambda _: (404, body)
+    bandwidth.look()
+    bandwidth.look(100_000)
+    assert len(bandwidth.server.asked) == 1 + deletes
 
 
 def test_a_move_is_a_new_endpoint_and_the_old_one_is_deleted_after_it(bandwidth: Office) -> None:
