@@ -18,6 +18,7 @@ the POST was taken; 307 and 308 have it repeated as it was."""
 
 class _OfThread(threading.local):
     words: str = ""
+    status: int = 0
 
 
 _of_thread = _OfThread()
@@ -28,6 +29,7 @@ _redirect_target = requests.Session.get_redirect_target
 def _keeping_words(session: requests.Session, request: PreparedRequest, **options: Any) -> Response:
     response = _send(session, request, **options)
     _of_thread.words = words_of(response.status_code, response.reason, response.headers.get("location", ""))
+    _of_thread.status = response.status_code
     return response
 
 
@@ -47,7 +49,12 @@ def keep_answers() -> None:
 
 def forget() -> None:
     """This thread is about to send."""
-    _of_thread.words = ""
+    _of_thread.words, _of_thread.status = "", 0
+
+
+def status() -> int:
+    """The status of that answer; 0 where nothing came."""
+    return _of_thread.status
 
 
 def words() -> str:

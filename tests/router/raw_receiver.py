@@ -27,6 +27,7 @@ class RawReceiver:
     def __init__(self, *behaviours: str) -> None:
         self.behaviours = list(behaviours) or ["200 OK"]
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.text = b"words of the receiver"
         self.connections = 0
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -101,8 +102,8 @@ class RawReceiver:
         ends = behaviour == "silent-close-after"
         if ends:
             behaviour = "200 OK"
-        text = b"words of the receiver"
-        connection.sendall(f"HTTP/1.1 {behaviour}\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode() + text)
+        head = f"HTTP/1.1 {behaviour}\r\n{extra}Content-Length: {len(self.text)}\r\n\r\n"
+        connection.sendall(head.encode() + self.text)
         return not ends
 
     def __enter__(self) -> "RawReceiver":

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -34,6 +35,9 @@ _LOOKALIKES = str.maketrans(
 )
 _HTTP_STATUS = re.compile(r"\berror=(\d{3})\b|\bHTTP (\d{3})\b")
 _SMTP_STATUS = re.compile(r"(?:refused: |\()([245]\d\d)\b")
+_TOO_LONG = frozenset({400, 413, 422})
+"""HTTP answers that a service may have for a text longer than it takes."""
+_LEFT_OUT = "\n[…]\n"
 _SKIPPED_WORDS = ("Sent ", "Sending email to", "Connection error while submitting")
 
 log = logging.getLogger(__name__)
@@ -76,6 +80,7 @@ class AppriseWay:
         if self._is_mail:
             mail_tls.keep_contexts()
         self._is_chat = not (self._is_mail or module.startswith("custom_") or self._plugin is None)
+        self._is_http = not self._is_mail and hasattr(sys.modules.get(type(self._plugin).__module__), "requests")
         self._given = {name for name in _KEYS if getattr(self._plugin, name, None)}
         self._each = (
             None if self._is_mail or any(hasattr(self._plugin, name) for name in _KEYS) else _targets_of(self._plugin)
@@ -112,14 +117,50 @@ class AppriseWay:
         return replace(attempt, partly=bool(taken)) if not delivered else attempt
 
     def _notify(self, job: Job, subject: str, body: str) -> bool:
+        """Whether it was taken: in as many words as the service takes, and by somebody who was asked."""
+        http_answers.forget()
+        delivered = self._notify_as(job.notify_type, subject, body)
+        if not delivered and http_answers.status() in _TOO_LONG:
+            shorter = self._shortened(subject, body)
+            if shorter:
+                delivered = self._notify_as(job.notify_type, subject, shorter)
+        if delivered and self._is_http and not http_answers.words():
+            # Some services add what is only news to the alert it belongs to. Where the plugin knows of none (a test,
+            # a thread that has begun anew), it sends nothing and calls that a success: then it is an alert.
+            delivered = self._notify_as("warning", subject, body) and bool(http_answers.words())
+            if not delivered and not http_answers.words():
+                _heard.lines.append("nothing was sent: by its options this channel sends no alerts")
+        return delivered
+
+    def _notify_as(self, notify_type: str, subject: str, body: str) -> bool:
         return bool(
             self._plugin.notify(
                 body=body,
                 title=subject,
-                notify_type=apprise.NotifyType(job.notify_type),
+                notify_type=apprise.NotifyType(notify_type),
                 body_format=apprise.NotifyFormat.TEXT,
             )
         )
+
+    def _shortened(self, subject: str, body: str) -> str:
+        """The beginning of a text and the links at its end, in what the service takes; empty where it is no longer.
+
+        A tenth is left to what a plugin puts before characters that its service would take for markup.
+        """
+        limit: int = self._plugin.body_maxlen
+        if len(subject) + len(body) <= limit:
+            return ""
+        room = limit * 9 // 10 - (0 if self._plugin.title_maxlen else len(subject) + 2)
+        lines = body.rstrip().split("\n")
+        first = len(lines)
+        while first and _LINK.search(lines[first - 1]):
+            first -= 1
+        links = "\n".join(lines[first:])
+        if len(links) + len(_LEFT_OUT) > room // 2:
+            links = ""
+        head = body[: max(room - len(links) - len(_LEFT_OUT), 1)]
+        whole_lines, _, _ = head.rpartition("\n")
+        return f"{whole_lines if len(whole_lines) > len(head) // 2 else head}{_LEFT_OUT}{links}".rstrip()
 
     def _notify_each(self, job: Job, subject: str, body: str, taken: set[str]) -> bool:
         """One after the other, but for those who have it: Apprise only says whether all of them took it."""

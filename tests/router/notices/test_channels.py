@@ -213,6 +213,52 @@ def test_of_several_numbers_only_those_that_were_refused_are_tried_again() -> No
     assert told == [["+12125550124"], ["+12125550125"], ["+12125550125"]]
 
 
+def test_a_notice_too_long_for_a_service_is_sent_again_as_long_as_it_takes() -> None:
+    link = "Acknowledge: http://127.0.0.1:8911/ack/1/desk/2"
+    storm = "\n".join(f"4{number:03d} Front desk, Place a, 2nd floor" for number in range(200))
+    with RawReceiver("400 Bad Request", "200 OK") as receiver:
+        url = f"mmost://127.0.0.1:{receiver.port}/{'t' * 24}"
+        channels = Channels()
+        channels.send(replace(job(url), body=f"{storm}\n{link}\n"))
+        attempt = channels.reports.get(timeout=20).attempt
+        whole, cut = (request[2]["text"] for request in receiver.requests)
+    assert attempt.delivered, attempt.words
+    assert len(whole) > 4000 > len(cut)
+    assert SUBJECT in cut
+    assert "4080 Front desk" in cut
+    assert cut.rstrip().endswith(link)
+
+
+def test_a_service_that_says_no_to_a_short_notice_is_not_asked_twice() -> None:
+    with RawReceiver("400 Bad Request") as receiver:
+        attempt = send(f"mmost://127.0.0.1:{receiver.port}/{'t' * 24}").attempt
+        assert len(receiver.requests) == 1
+    assert (attempt.delivered, attempt.permanent) == (False, True)
+
+
+@pytest.mark.parametrize("notify_type", ["info", "warning"])
+def test_what_a_plugin_calls_delivered_was_sent(monkeypatch: pytest.MonkeyPatch, notify_type: str) -> None:
+    """Opsgenie's puts news (a test, what became of a call) as a note under the alert that it made; without one it
+    sends nothing, and says that this went well."""
+    from apprise.plugins import opsgenie
+
+    with RawReceiver("202 Accepted") as receiver:
+        receiver.text = b'{"result":"Request will be processed","requestId":"43a29c5c-3dbf-4fa4-9c26-f4f71023e120"}'
+        monkeypatch.setitem(opsgenie.OPSGENIE_API_LOOKUP, "us", f"http://127.0.0.1:{receiver.port}/v2/alerts")
+        channels = Channels()
+        url = "opsgenie://a1b2c3d4-e5f6-7890-abcd-ef0123456789"
+        channels.send(replace(job(url), notify_type=notify_type))
+        attempt = channels.reports.get(timeout=20).attempt
+        assert (attempt.delivered, attempt.words) == (True, "HTTP 202 Accepted")
+        ((start, _, document),) = receiver.requests
+        assert (start, document["message"]) == ("POST /v2/alerts HTTP/1.1", SUBJECT)
+        channels.send(replace(job(f"{url}?action=note", "n2"), notify_type=notify_type))
+        attempt = channels.reports.get(timeout=20).attempt
+        assert len(receiver.requests) == 1
+    assert not attempt.delivered
+    assert "nothing was sent" in attempt.words
+
+
 def test_a_closed_port_is_unreachable() -> None:
     with RawReceiver() as receiver:
         url = receiver.url()
