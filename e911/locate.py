@@ -180,8 +180,9 @@ def locate(
             if desk is not None and ((place is not None and desk.site) or _is_seen_elsewhere(desk, network, places)):
                 desk = None
             location, place = _refined(location, place, found, sources, desk)
+    if location is not None:
         location = _as_validated(location, found[_REGISTERED][0], query.validated)
-    answers = _answers(found, sources, winner, query, device, location.finer_from if location else "")
+    answers = _answers(found, sources, winner, query, device, location)
     if place is None:
         place = network  # nobody knows, or the caller does: the network still says in which zone they were seen
     contacts = _contacts(site, places)
@@ -345,10 +346,12 @@ def _answers(
     winner: LocationSource | None,
     query: LocationQuery,
     device: Device | None,
-    finer_from: str,
+    decided: DispatchableLocation | None,
 ) -> tuple[SourceAnswer, ...]:
-    """What every source said, and why it did or did not decide."""
+    """What every source said, and why it did or did not decide; `decided` is what the call carries."""
     answers = []
+    finer_from = decided.finer_from if decided else ""
+    registered = found[_REGISTERED][0]
     for source in sources:
         location, _, reason = found.pop(source, (None, None, "named-twice"))
         detail = ""
@@ -363,6 +366,7 @@ def _answers(
         if source is not winner:
             lost = "finer-parts-taken" if source == finer_from else "in-doubt" if location.doubt else "later-in-order"
         moves = source is _REGISTERED and device is not None and device.kind is not _FIXED
+        judged = decided if source is winner and decided else _as_validated(location, registered, query.validated)
         answers.append(
             SourceAnswer(
                 source=source._value_,
@@ -374,7 +378,7 @@ def _answers(
                     location.updated_at,
                     query.now,
                     moves=moves,
-                    is_doubtful=bool(location.doubt) or location.validation.startswith("invalid"),
+                    is_doubtful=bool(location.doubt) or judged.validation.startswith("invalid"),
                 ),
                 as_of=location.updated_at,
                 detail=detail,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from e911.location import (
     Site,
     Zone,
 )
+from e911.lost import Validated
 from e911.numbers import EmergencyNumbers
 from e911.places import SOURCE_CACHE_SIZE, Places
 from e911.record import SourceOutcome
@@ -628,6 +630,27 @@ def test_an_address_that_the_validation_function_does_not_know_is_not_relied_on(
     assert [confidence(said) for said in ("", "valid", "unknown: HNO", "invalid: HNO", "invalid")] == [
         "high", "high", "high", "low", "low",
     ]  # fmt: skip
+
+
+def test_a_sites_address_that_the_validation_function_does_not_know_is_not_relied_on() -> None:
+    site = places().find("hq")
+    assert site
+    assert site.network_location
+    address = site.network_location.civic.as_street_address
+
+    def said_of(said: str, **call: Any) -> dict[str, str]:
+        found = decide(validated={address: Validated(said, 7.0)}, **call)
+        assert found.location
+        assert found.location.validation == said
+        return {answer.source: answer.confidence for answer in found.answers if answer.location}
+
+    in_zone = {"address": "10.1.3.7", "now": 9.0}
+    assert said_of("valid", **in_zone) == {"network": "medium", "site": "low"}
+    assert said_of("invalid: HNO", **in_zone) == {"network": "low", "site": "low"}
+    said = replace(site.network_location, source=LocationSource.CONVEYED)
+    told = Conveyed(values=(ConveyedValue(uri="cid:a", location=said, reason="conveyed-by-value"),))
+    assert said_of("valid", conveyed=told, **in_zone)["conveyed"] == "high"
+    assert said_of("invalid: HNO", conveyed=told, **in_zone)["conveyed"] == "low"
 
 
 def test_what_was_said_of_the_registered_address_counts_for_the_same_address_seen() -> None:

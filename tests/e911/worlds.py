@@ -7,6 +7,7 @@ from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.devices import DeviceTable
 from e911.locate import CallerIdentity, LocationDecision, LocationQuery, Places, locate
 from e911.location import CivicAddress, Device, GeoPoint, LocationSource, Site, Zone
+from e911.lost import NONE_VALIDATED, ValidatedAddresses
 from e911.numbers import EmergencyNumbers
 from e911.wiremap import WiremapEntry, WiremapTable
 
@@ -83,6 +84,7 @@ def decide(
     hardware: str = "",
     at: WiremapEntry | None = None,
     now: float = 0.0,
+    validated: ValidatedAddresses = NONE_VALIDATED,
 ) -> LocationDecision:
     """at: the access point or switch port that the phone names, and what the wiremap has of it."""
     table = DeviceTable()
@@ -95,6 +97,7 @@ def decide(
         conveyed=conveyed,
         hardware=hardware,
         now=now,
+        validated=validated,
         attachment=Attachment(bssid=at.bssid, chassis=at.chassis, port=at.port) if at is not None else None,
     )
     return locate(query, table, among or places(), sources, WiremapTable([at] if at is not None else []))
