@@ -140,7 +140,7 @@ def test_on_a_telephone_in_french_a_call_of_ones_own_site_shows(here: World, peo
         keep(page, SHOTS, "live-alert-telephone-fr")
         number = alert.locator("dd.number")
         assert number.evaluate("shown => shown.scrollWidth <= shown.clientWidth"), "the whole number on one line"
-        page.get_by_role("button", name="Je m’en occupe").click()
+        alert.get_by_role("button", name="Je m’en occupe").click()
         expect(alert).to_be_hidden()
 
 
