@@ -80,6 +80,7 @@ def _entry(name: str, request: dict[str, Any], config: Config, now: float) -> En
         kind=KIND,
         contact=request["contact"],
         channel=channels.index(request["channel"]),
+        target=request["channel"],
         queued_at=now,
         subject=subject,
         body=body.format(**values),

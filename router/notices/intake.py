@@ -18,6 +18,7 @@ from e911.notice import Notice, NoticeKind
 from e911.notice_forms import short_form
 from router.journal.brief import brief_of
 from router.notices import callback_notices
+from router.notices.channel_identity import channel_id, url_of
 from router.notices.links import Links
 from router.notices.notice_writer import FOLDED_SHOWN, NoticeWriter, Occurrence, occurrence_from
 from router.notices.noticelog import NoticeLog, Restored, with_outcome
@@ -155,6 +156,7 @@ class Intake:
                     kind=ALARM,
                     contact=contact_name,
                     channel=channel,
+                    target=channel_id(url),
                     queued_at=at,
                     next_attempt_at=until,
                     subject=subject,
@@ -298,11 +300,12 @@ class Intake:
 
     def settled(self, key: Key, *, delivered: bool) -> None:
         """A notice was tried: what it means for whoever watches over its call."""
-        contact = self.config.contacts.get(key[2])
+        contact, entry = self.config.contacts.get(key[2]), self.outbox.entries.get(key)
         is_answered = True
-        if contact is not None and key[3] < len(contact.send):
+        url = url_of(entry.target if entry else "", key[3], contact.send) if contact is not None else ""
+        if url:
             with suppress(ValueError):  # a URL that is no channel delivers nothing
-                is_answered = has_answer(contact.send[key[3]])
+                is_answered = has_answer(url)
         self.watches.settled(key, delivered=delivered, is_answered=is_answered)
 
     def _writer(self) -> NoticeWriter:
@@ -345,7 +348,7 @@ class Intake:
                 entry.next_attempt_at = quiet
             elif quiet:
                 entry.state, entry.reason, entry.next_attempt_at = NoticeState.SKIPPED, "quiet-hours", None
-            outcome = self.restored.outcomes.pop(entry.key, None)
+            outcome = self.restored.take_outcome(entry, contact.send)
             entries.append(with_outcome(entry, outcome) if outcome else entry)
             waited = self.hold_seconds if self.hold_seconds and at - occurrence.at > LIVE_SECONDS else 0.0
             if quiet:
@@ -379,7 +382,7 @@ class Intake:
                 notice = written[key] = writer.write(occurrence, contact, form)
             if occurrence.kind in ACKNOWLEDGED:
                 notice = writer.with_link(notice, occurrence.call, name, contact.language, form, at)
-            entries.append(_entry(occurrence, occurrence.kind, name, channel, notice, at))
+            entries.append(_entry(occurrence, occurrence.kind, name, channel, url, notice, at))
         return entries
 
     def _watch(
@@ -431,7 +434,7 @@ class Intake:
             if form not in written:
                 notice = writer.write_fold(shown, fold, contact, form)
                 written[form] = writer.with_link(notice, fold.call, name, contact.language, form, at)
-            entry = _entry(first, f"folded-{kind}", name, channel, written[form], at)
+            entry = _entry(first, f"folded-{kind}", name, channel, url, written[form], at)
             entries.append(entry)
             self.outbox.add(entry, now)
             self.notice_log.note(entry, whole=True)
@@ -441,12 +444,13 @@ class Intake:
         self.notice_log.note_fold(fold)
 
 
-def _entry(occurrence: Occurrence, kind: str, name: str, channel: int, notice: Notice, at: float) -> Entry:
+def _entry(occurrence: Occurrence, kind: str, name: str, channel: int, url: str, notice: Notice, at: float) -> Entry:
     return Entry(
         call=occurrence.call,
         kind=kind,
         contact=name,
         channel=channel,
+        target=channel_id(url),
         site=occurrence.site,
         queued_at=at,
         next_attempt_at=at,

@@ -3,7 +3,7 @@
 import time
 
 from config.schema import Contact
-from router.notices.channel_identity import channel_id
+from router.notices.channel_identity import channel_id, url_of
 from router.notices.channels import Job
 from router.notices.confirmations import ChannelOutcome
 from router.notices.contact_tests import KIND as TEST_KIND
@@ -26,11 +26,14 @@ _NOTIFY_TYPES = {
 }
 
 
-def job_of(entry: Entry, contact: Contact) -> Job:
-    """What a channel of the contact is to deliver."""
+def job_of(entry: Entry, contact: Contact) -> Job | None:
+    """What a channel of the contact is to deliver; None where the contact has it no more."""
+    url = url_of(entry.target, entry.channel, contact.send)
+    if not url:
+        return None
     return Job(
         token=entry.key,
-        url=contact.send[entry.channel],
+        url=url,
         subject=entry.subject,
         body=entry.body,
         notify_type=_NOTIFY_TYPES.get(base_kind(entry.kind), "warning"),
@@ -52,10 +55,11 @@ class Proofs:
 
     def note(self, entry: Entry, contact: Contact | None, started_at: float) -> None:
         """An attempt was settled. contact: None where the configuration has it no more."""
-        if contact is None or entry.channel >= len(contact.send):
+        url = url_of(entry.target, entry.channel, contact.send) if contact is not None else ""
+        if not url:
             return
         delivered = entry.state is NoticeState.DELIVERED
-        key = (entry.contact, channel_id(contact.send[entry.channel]))
+        key = (entry.contact, channel_id(url))
         known = self._of_channels.get(key)
         self._of_channels[key] = ChannelOutcome(
             contact=key[0],

@@ -14,8 +14,12 @@ from typing import Any
 import orjson
 
 from router.journal.segments import START, Cursor, LineReader, LineWriter
+from router.notices.channel_identity import channel_id
 from router.notices.confirmations import Confirmation, confirmation_from
 from router.notices.outbox import Entry, Fold, Key, NoticeState, Told, entry_from
+
+CHANNELS = 16
+"""So many channels of a contact are looked at where its list has become shorter."""
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,24 @@ class Restored:
     confirmations: list[Confirmation] = field(default_factory=list)
     """What may not be stored yet, and what came since the checkpoint."""
 
+    def take_outcome(self, entry: Entry, send: Sequence[str]) -> dict[str, Any] | None:
+        """What the log says of a notice that the journal has brought again, for the contact's channels as they stand
+        now; None where it was not tried. It is given once."""
+        if not self.outcomes:
+            return None
+        at_place = self.outcomes.get(entry.key)
+        if at_place is not None and at_place.get("target", "") in ("", entry.target):
+            return self.outcomes.pop(entry.key)
+        for channel in range(max(len(send), CHANNELS)):
+            key = (entry.call, entry.kind, entry.contact, channel)
+            found = self.outcomes.get(key)
+            if found is not None and found.get("target") == entry.target:
+                return self.outcomes.pop(key)
+        # Its URL was mended meanwhile, unless that one is now at another place.
+        if at_place is not None and at_place.get("target") not in {channel_id(url) for url in send}:
+            return self.outcomes.pop(entry.key)
+        return None
+
 
 class NoticeLog:
     """Writes the log. Nothing here raises: a full disk makes a repeated notice possible, not a lost one.
@@ -61,9 +83,10 @@ class NoticeLog:
         """Lines that could not be written."""
         return self._writer.failures
 
-    def note_delivered(self, key: Key, started_at: float, words: str) -> None:
-        """The receiver took it. Written by the thread that heard so, at once: a kill before this line repeats it."""
-        data = {"t": "delivered", "key": key, "at": started_at, "words": words}
+    def note_delivered(self, key: Key, started_at: float, words: str, target: str = "") -> None:
+        """The receiver took it; target: the id of the channel. Written by the thread that heard so, at once: a kill
+        before this line repeats it."""
+        data = {"t": "delivered", "key": key, "at": started_at, "words": words, "target": target}
         line = _encoded(data) or _encoded({**data, "words": ""})
         if line is not None:
             with self._lock:
@@ -221,6 +244,7 @@ def _delivered(key: Key, before: dict[str, Any], data: dict[str, Any]) -> dict[s
         "next_attempt_at": None,
         "reason": "",
         "words": data["words"],
+        "target": data.get("target") or before.get("target", ""),
     }
 
 
@@ -230,5 +254,5 @@ def _fold(data: dict[str, Any]) -> Fold:
 
 def with_outcome(entry: Entry, outcome: dict[str, Any]) -> Entry:
     """A freshly written entry with what the log says became of it."""
-    kept = {"subject": entry.subject, "body": entry.body}
+    kept = {"subject": entry.subject, "body": entry.body, "channel": entry.channel, "target": entry.target}
     return entry_from({**entry.as_row(), **outcome, **kept})

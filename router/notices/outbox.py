@@ -69,6 +69,8 @@ class Entry:
     folded_into: str = ""
     subject: str = ""
     body: str = ""
+    target: str = ""
+    """Id of the channel (router.notices.channel_identity), wherever it stands in the list later; empty: unknown."""
 
     @property
     def key(self) -> Key:

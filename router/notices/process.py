@@ -24,6 +24,7 @@ import orjson
 from config.load import ConfigError
 from config.schema import Config
 from router.journal.segments import START, Cursor, LineReader
+from router.notices.channel_identity import channel_id
 from router.notices.channels import Channels, Report, prepare_process, privacy_url
 from router.notices.confirmations import Requests, confirmation_from
 from router.notices.confirming import Confirming
@@ -227,16 +228,18 @@ class NoticesProcess:
 
     def _send(self, entry: Entry) -> None:
         contact = self._intake.config.contacts.get(entry.contact)
-        if contact is None or entry.channel >= len(contact.send):
+        job = job_of(entry, contact) if contact is not None else None
+        if job is None:
             words = "this contact or channel is not in the configuration any more"
             attempt = Attempt(delivered=False, permanent=True, reason="contact-unknown", words=words)
             self._settle(entry.key, attempt, time.time())
             return
-        self._channels.send(job_of(entry, contact))
+        self._channels.send(job)
 
     def _note_delivered(self, report: Report) -> None:
         """In the thread that delivered: nothing but the line that keeps a restart from telling it again."""
-        self._log.note_delivered(report.job.token, report.started_at, report.attempt.words)
+        words, target = report.attempt.words, channel_id(report.job.url)
+        self._log.note_delivered(report.job.token, report.started_at, words, target)
 
     def _take_requests(self) -> None:
         """What other processes left for this one."""

@@ -347,6 +347,33 @@ def test_a_reload_takes_a_mended_address_and_refuses_a_bad_file(tmp_path: Path, 
         assert told(web) == Counter({"call-1": 1, "call-2": 1, "call-3": 1})
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_channels_put_in_another_order_are_told_once_each(tmp_path: Path, web: WebhookSink, is_killed: bool) -> None:
+    """While one of them waits to be tried again."""
+    with RawReceiver("503 Busy") as receiver, NoticesRunner(tmp_path, {}) as runner:
+        late, desk = receiver.url(), web.url("desk")
+        runner.configure({"front-desk": [late, desk]})
+        runner.start_and_wait()
+        runner.append(intent("call-1"))
+        wait_until(lambda: bool(receiver.requests), "it was tried")
+        web.wait_for("desk")
+        runner.wait_for_record("call-1", lambda record: len(record.notices) == 2)
+        runner.configure({"front-desk": [desk, late]})
+        if is_killed:
+            runner.kill()
+            receiver.behaviours[:] = ["200 OK"]
+            runner.start()
+        else:
+            runner.signal(signal.SIGHUP)
+            wait_until(lambda: "configuration-reloaded" in runner.log_names(), "it says so")
+            receiver.behaviours[:] = ["200 OK"]
+        runner.wait_for_record(
+            "call-1", lambda record: [notice.state for notice in record.notices] == ["delivered"] * 2
+        )
+        assert len(web.posts("desk")) == 1
+        assert len(receiver.requests) > 1
+
+
 def test_a_reload_with_a_template_that_would_fail_is_refused(tmp_path: Path, web: WebhookSink) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "call.body.j2").write_text("{{ location.floor }}")
