@@ -62,6 +62,8 @@ class WayBack:
     process: int = 0
     connection: int = 0
     """Numbers of the process that had the connection and of the connection; 0 for datagrams."""
+    noted_at: float = 0.0
+    """When it was seen, at the call or at a registration since: of two that are read again the later one counts."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -344,11 +346,15 @@ def _supersedes(lease: Lease, known: Lease) -> bool:
         return lease.since >= known.released_at
     if known.released_at is None and lease.released_at is not None:
         return lease.released_at > known.since
-    return lease.until >= known.until
+    return _age(lease) >= _age(known)
+
+
+def _age(lease: Lease) -> tuple[float, float]:
+    return lease.until, lease.way_back.noted_at
 
 
 def _differs(lease: Lease, known: Lease) -> bool:
-    return (lease.since, lease.until, lease.released_at) != (known.since, known.until, known.released_at)
+    return (lease.since, lease.released_at, *_age(lease)) != (known.since, known.released_at, *_age(known))
 
 
 def released(lease: Lease, at: float) -> Lease:

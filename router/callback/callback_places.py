@@ -57,7 +57,8 @@ class CallbackPlaces:
         return [Place(PHONE, trunk, hop.flow, f"sip:{user}@{hop.peer.hostport}".encode("latin-1")) for hop in hops]
 
     def _by_flow(self, server: ServerTransaction, request: Request, lease: Lease) -> list[Place]:
-        """By the flow it called by; by a new one to where its Contact says it is; by its registrar."""
+        """By the flow it called by, else by a new one to where its Contact says it is; then by its registrar, which
+        may know a flow that we do not, unless a connection says that the phone is still there."""
         router, way = self._router, lease.way_back
         found: list[Place] = []
         contact = contact_uri(way.contact)
@@ -79,9 +80,11 @@ class CallbackPlaces:
                 request.call_id,
             )
         record = address_of_record(way.aor)
-        if flow is None and record and not dialable(record.partition("@")[0]):
-            # Its registrar may know another flow of the phone. A number is not asked for there: it would come back.
-            for trunk in router.rules.config.routes.outbound[:1]:
+        user, _, host = record.partition("@")
+        if (flow is None or not flow.connection) and record and not dialable(user):
+            # A number is not asked for there: it would come back.
+            registrars = router.sources.trunk_name_at(host, 5060), *router.rules.config.routes.outbound[:1]
+            for trunk in filter(None, dict.fromkeys(registrars)):
                 for hop in router.trunks.hops(trunk, server.flow.point, request.call_id):
                     found.append(Place(PHONE, trunk, hop.flow, b"sip:" + record.encode("latin-1")))
         return found

@@ -110,7 +110,7 @@ class Callbacks:
             user = ""
             if trunk and plan.identity is not None:
                 user = user_at_pbx(request, plan.identity, is_registered=bool(plan.caller.device))
-            lease.way_back = way_back_of(request, flow, trunk, user, router.process)
+            lease.way_back = way_back_of(request, flow, trunk, user, router.process, router.clock())
             self.leases.put(lease)
             self.changes += 1
             if not trunk:
@@ -214,11 +214,11 @@ class Callbacks:
         if (request.first("expires") or b"").strip() == b"0" or not is_bound(request, response, flow.host):
             return
         known = lease.way_back
-        way = way_back_of(request, flow, "", known.user, self.router.process)
+        way = way_back_of(request, flow, "", known.user, self.router.process, self.router.clock())
         if not _is_same_phone(known, way):
             return  # another phone of the same user
         way.aor = known.aor
-        if way != known:
+        if replace(way, noted_at=known.noted_at) != known:
             self.leases.put(replace(lease, way_back=way))
             self.changes += 1
 

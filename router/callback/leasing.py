@@ -191,8 +191,9 @@ def caller_key(request: Request, source_address: str, identity: CallerIdentity, 
     return f"{contact.partition(b';')[0].decode('latin-1')[:200]} {source_address}"
 
 
-def way_back_of(request: Request, flow: Flow, trunk: str, user: str, process: int) -> WayBack:
-    """By which way a call came. user: what the caller is called at the PBX; one that no PBX can have is left out."""
+def way_back_of(request: Request, flow: Flow, trunk: str, user: str, process: int, at: float) -> WayBack:
+    """By which way a call or registration came. user: what the caller is called at the PBX; one that no PBX can have
+    is left out. at: now, seconds since 1970."""
     base = flow.point.base
     sender = _text(request, "from")
     return WayBack(
@@ -207,6 +208,7 @@ def way_back_of(request: Request, flow: Flow, trunk: str, user: str, process: in
         point_port=base.port,
         process=process if flow.connection else 0,
         connection=flow.connection,
+        noted_at=at,
     )
 
 

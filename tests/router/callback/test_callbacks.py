@@ -376,6 +376,23 @@ def test_a_phone_by_tcp_is_called_by_its_connection_then_by_a_new_one(world: Cal
     assert (again.to, again.transport, again.connection) == (PHONE, "udp", 0), "where its Contact says it listens"
 
 
+def test_a_phone_that_is_silent_where_it_was_is_looked_for_at_its_registrar(world: CallWorld) -> None:
+    """It may have moved, and says no instance that tells it from another phone of its user."""
+    dial_911(world, source=PHONE)
+    back = one(call_back(world), "INVITE")
+    assert back.to == PHONE
+    there = one(world.advance(4.1), "INVITE", CARRIER)
+    assert there.message.start == "INVITE sip:4102@pbx.example.com SIP/2.0"
+    desk = one(answer(world, there, 404), "INVITE", PBX)
+    assert desk.message.start == f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0"
+
+
+def test_a_phone_that_refuses_is_not_looked_for_elsewhere(world: CallWorld) -> None:
+    dial_911(world, source=PHONE)
+    desk = one(answer(world, one(call_back(world), "INVITE"), 486), "INVITE")
+    assert (desk.to, desk.message.start) == (PBX, f"INVITE sip:{DESK}@10.0.0.5 SIP/2.0")
+
+
 def test_a_phone_that_registers_again_is_called_by_its_new_flow(world: CallWorld) -> None:
     world.router.edge = world.edge
     dial_911(world, source=PHONE, transport="tcp")
@@ -461,6 +478,22 @@ def test_a_registration_is_not_undone_by_what_is_read_again(world: CallWorld) ->
     world.router.callbacks.merge(old)
     assert one(call_back(world), "INVITE").to == new
     assert world.router.callbacks.changes == changes, "nothing to write to the disk"
+
+
+def test_where_a_phone_registered_since_its_call_stands_whatever_is_read_first_after_a_restart(
+    world: CallWorld,
+) -> None:
+    """The database knows the way that the call came by; this node's disk also the registration."""
+    dial_911(world, source=PHONE)
+    of_call = world.router.callbacks.leases.all()
+    world.now += 60
+    new = (PHONE[0], 5099)
+    register(world, new)
+    of_disk = world.router.callbacks.leases.all()
+    world.start(**sections())
+    for found in (of_call, of_disk, of_call):
+        world.router.callbacks.merge(found)
+    assert one(call_back(world), "INVITE").to == new
 
 
 def test_a_pbx_that_spells_the_number_otherwise_is_asked_as_it_was_dialled(tmp_path: Path) -> None:
