@@ -19,7 +19,7 @@ ROOT = "1.3.6.1.4.1.32473.911"
 """Under the number that IANA keeps for examples (RFC 5612)."""
 NOTIFICATIONS = {"call": 1, "test": 2, "failed": 3, "refused": 4, "untold": 6, "escalated": 7, "alarm": 8}
 FOLLOW_UP = 5
-_LONGEST = 900
+LONGEST = 900
 """Bytes of one text: with the others it fits a datagram."""
 _TIMEOUT, _RETRIES = 2, 2
 _loading = threading.Lock()
@@ -189,4 +189,4 @@ def engine_id_of(node: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode()[:_LONGEST].decode("utf-8", "ignore").encode()
+    return text.encode()[:LONGEST].decode("utf-8", "ignore").encode()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from router.notices.channels import Channels, Job, Report
+from router.notices.receivers import snmp
 from router.notices.receivers.snmp import ROOT, engine_id_of
 from tests.support.certificates import Authority
 from tests.support.ports import Endpoint, endpoint, is_bound
@@ -228,3 +229,17 @@ def test_a_trap_says_the_notice(tmp_path: Path, user: str, options: str, words: 
 def test_an_inform_that_nobody_answers_was_not_delivered() -> None:
     (report,) = send(f"snmp://public@{endpoint('127.0.0.1')}?inform=yes")
     assert (report.attempt.delivered, report.attempt.reason) == (False, "timeout")
+
+
+def test_the_mib_says_what_traps_hold() -> None:
+    """A manager that has loaded it checks sizes and names what comes."""
+    mib = (Path(__file__).parents[3] / "docs" / "EDGE911-MIB.txt").read_text(encoding="utf-8")
+    numbers = {int(number) for number in re.findall(r"::= \{ edge911Notices (\d+) \}", mib)}
+    assert numbers == {*snmp.NOTIFICATIONS.values(), snmp.FOLLOW_UP}
+    objects = dict(
+        re.findall(r"^(edge911\w+) OBJECT-TYPE.*?::= \{ edge911Objects (\d+) \}", mib, re.MULTILINE | re.DOTALL)
+    )
+    assert list(objects.values()) == [str(number) for number in range(1, 8)]
+    assert re.findall(r"SIZE \(0\.\.(\d+)\)", mib) == [str(snmp.LONGEST)]
+    for named in re.findall(r"OBJECTS +\{ (edge911Call.*?) \}", mib):
+        assert named.split(", ") == list(objects)
