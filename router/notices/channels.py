@@ -64,18 +64,20 @@ class Channels:
         on_delivered: Callable[[Report], None] = lambda _: None,
         on_key: Callable[[Any, str], None] = lambda _token, _key: None,
         node: str = "edge911",
+        is_inside: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """on_delivered is called by the thread that delivered, before anything else is done with the report.
 
         on_key is called with the token of what was said to a desk: with an empty key when somebody picked up, with
-        the key when one was pressed; in a thread of its own.
+        the key when one was pressed; in a thread of its own. is_inside: whether a host is an address of ours, to
+        which a phone may send a notice on.
         """
         # Not a SimpleQueue: a signal during its timed get can make that wait for ever (seen with Python 3.11).
         self.reports: queue.Queue[Report] = queue.Queue()
         self._attempt_seconds = attempt_seconds
         self._on_delivered = on_delivered
         self._lanes: dict[str, _Lane] = {}
-        self._ways = Ways(node, on_key)
+        self._ways = Ways(node, on_key, is_inside)
 
     def prepare(self, urls: Iterable[str]) -> None:
         """Load what these channels need, so that the first notice does not wait for it. Returns at once."""

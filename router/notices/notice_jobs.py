@@ -2,7 +2,8 @@
 
 import time
 
-from config.schema import Contact
+from config.schema import Config, Contact
+from router.network.sources import parse_address
 from router.notices.channel_identity import channel_id, url_of
 from router.notices.channels import Job
 from router.notices.confirmations import ChannelOutcome
@@ -44,6 +45,12 @@ def job_of(entry: Entry, contact: Contact) -> Job | None:
         site=entry.site,
         language=contact.language,
     )
+
+
+def is_inside(config: Config, host: str) -> bool:
+    """Whether a host is an address of `networks.inside`; a name is none."""
+    address = parse_address(host)
+    return address is not None and any(address in network for network in config.networks.inside)
 
 
 class Proofs:

@@ -33,7 +33,7 @@ from router.notices.contact_tests import take_tests
 from router.notices.database_threads import DatabaseThreads
 from router.notices.intake import Intake, checkpoint_state
 from router.notices.links import keep_secret, links_for
-from router.notices.notice_jobs import Proofs, job_of
+from router.notices.notice_jobs import Proofs, is_inside, job_of
 from router.notices.notice_settings import Settings, last_good_settings, load_settings
 from router.notices.noticelog import NoticeLog, restore
 from router.notices.outbox import Attempt, Entry, Key, NoticeState, Outbox
@@ -105,7 +105,10 @@ class NoticesProcess:
         for confirmation in restored.confirmations:
             self._confirming.take(confirmation, is_restored=True)
         self._channels = Channels(
-            on_delivered=self._note_delivered, on_key=self._confirming.note_key, node=settings.config.node
+            on_delivered=self._note_delivered,
+            on_key=self._confirming.note_key,
+            node=settings.config.node,
+            is_inside=lambda host: is_inside(self._intake.config, host),
         )
         self._channels.prepare(_urls(settings.config))
         self._database = DatabaseThreads(settings, lambda: self._intake.config, config_file.parent)

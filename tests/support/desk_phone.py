@@ -13,7 +13,7 @@ from tests.support.ports import Endpoint, endpoint
 
 class DeskPhone:
     """behaviour: `answers`, `busy`, `rings` (never picked up), `silent`, `challenges` (401 first), `forks`
-    (a second phone answers too), or a status."""
+    (a second phone answers too), `moved: CONTACT` (302), or a status."""
 
     def __init__(self, address: str = "127.0.0.1", behaviour: str = "answers", *, password: str = "") -> None:
         self.endpoint: Endpoint = endpoint(address)
@@ -139,6 +139,8 @@ class DeskPhone:
         if self.behaviour == "challenges" and not self._is_authorized(text, method):
             challenge = 'WWW-Authenticate: Digest realm="pbx", nonce="n1", algorithm=MD5, qop="auth"'
             self._reply(text, "401 Unauthorized", challenge)
+        elif method in ("INVITE", "MESSAGE") and self.behaviour.startswith("moved: "):
+            self._reply(text, "302 Moved Temporarily", f"Contact: {self.behaviour.removeprefix('moved: ')}")
         elif method == "INVITE":
             self.invite = text
             self._take_call(text)

@@ -16,6 +16,7 @@ from config.channel_urls import SipReceiver
 from router.notices.outbox import Attempt
 from router.notices.receivers.audio import FRAME, FRAME_SECONDS, SILENCE, RtpSender, pressed_key, silence
 from router.notices.receivers.outgoing_call import OutgoingCall
+from router.notices.receivers.redirects import redirected
 from router.notices.receivers.sdp import Audio, offer, read_audio
 from router.notices.receivers.sip_agent import (
     ALLOW,
@@ -27,6 +28,7 @@ from router.notices.receivers.sip_agent import (
     new_id,
     new_tag,
     sender_of,
+    sent_on,
 )
 from router.notices.receivers.speech import announce, thanks
 from sip.errors import RemoteError
@@ -92,8 +94,8 @@ class DeskCalls:
 
     def ended(self, call: "DeskCall") -> None:
         """It is over."""
-        if self.calls.get(call.receiver.uri) is call:
-            del self.calls[call.receiver.uri]
+        if self.calls.get(call.called) is call:
+            del self.calls[call.called]
 
 
 class DeskCall(OutgoingCall):
@@ -102,6 +104,8 @@ class DeskCall(OutgoingCall):
     def __init__(self, calls: DeskCalls, receiver: SipReceiver) -> None:
         super().__init__(calls.agent, receiver, "edge911")
         self.calls = calls
+        self.called = receiver.uri
+        """Who was called first; `receiver` is who that has sent us on to."""
         self.texts: list[_Said] = []
         self.task: asyncio.Task[None] | None = None
         self.takes_more = True
@@ -143,9 +147,7 @@ class DeskCall(OutgoingCall):
         finally:
             self.takes_more = self.is_up = False
             self.calls.ended(self)
-            self.agent.dialogs.pop(self._call_id, None)
-            if self._media is not None:
-                self._media.close()
+            self._let_go()
             if attempt.delivered:  # but these have not been said any more
                 attempt = Attempt(delivered=False, reason="hung-up", words="the call ended before it was said")
             for said in self.texts:
@@ -153,15 +155,16 @@ class DeskCall(OutgoingCall):
                     said.result.set_result(attempt)
 
     async def _call(self) -> Attempt:
-        way = self._way = await self.agent.reach(self.receiver)
-        await self._open_media(way.host)
-        self._call_id = new_id(way.host)
-        self._from = b"From: <%b>;tag=%b" % (sender_of(self.receiver, way, self.agent.name), new_tag())
-        self._to = b"To: <%b>" % self.receiver.uri
-        self.agent.dialogs[self._call_id] = self
-        response = await self._invite(way)
+        tried: list[bytes] = []
+        while True:
+            tried.append(self.receiver.uri)
+            response = await self._ring()
+            other = redirected(response, self.receiver, tried, self.agent.is_inside)
+            if other is None:
+                break
+            self.receiver, self._target = other, other.uri
         if not 200 <= response.status < 300:
-            return attempt_of(response)
+            return attempt_of(response, tried)
         self._take_answer(response)
         audio = read_audio(response.body)
         # Who has just picked up is listening, whatever its answer says of its own microphone.
@@ -171,12 +174,30 @@ class DeskCall(OutgoingCall):
             return Attempt(delivered=False, reason="no-common-codec", words="it takes no µ-law (PCMU)")
         self.is_up = True
         for said in self.texts:
-            self._answered(said, "SIP 200 OK: answered")
+            self._answered(said, f"SIP 200 OK: answered{sent_on(tried)}")
         await self._talk(self._audio)
         self.takes_more = self.is_up = False
         if not self.over.is_set():
             await self._bye()
         return Attempt(delivered=True, words="SIP 200 OK: answered")
+
+    async def _ring(self) -> Response:
+        """Call who is to be called now; the final answer. Raises SipError and OSError."""
+        self._let_go()
+        way = self._way = await self.agent.reach(self.receiver)
+        await self._open_media(way.host)
+        self._call_id, self._cseq = new_id(way.host), 0
+        self._from = b"From: <%b>;tag=%b" % (sender_of(self.receiver, way, self.agent.name), new_tag())
+        self._to = b"To: <%b>" % self.receiver.uri
+        self.agent.dialogs[self._call_id] = self
+        return await self._invite(way)
+
+    def _let_go(self) -> None:
+        """Of the dialog and its media."""
+        self.agent.dialogs.pop(self._call_id, None)
+        if self._media is not None:
+            self._media.close()
+            self._media = None
 
     def _answered(self, said: _Said, words: str) -> None:
         if not said.result.done():

@@ -21,6 +21,7 @@ from config.channel_urls import SipReceiver
 from router.network.sources import parse_address
 from router.network.trust import verifying_context
 from router.notices.outbox import Attempt
+from router.notices.receivers.redirects import redirected
 from sip.answers import build_response
 from sip.digest import Credentials, answer, challenges_of
 from sip.errors import RemoteError
@@ -124,8 +125,10 @@ class Dialog:
 class SipAgent:
     """The thread, its sockets and its stack."""
 
-    def __init__(self, *, name: str = "edge911") -> None:
+    def __init__(self, *, name: str = "edge911", is_inside: Callable[[str], bool] = lambda _: False) -> None:
+        """is_inside: whether a host is an address of `networks.inside`; asked in the agent's thread."""
         self.name = name
+        self.is_inside = is_inside
         self.loop = asyncio.new_event_loop()
         self.stack = Stack(self, key=secrets.token_bytes(32))
         self.dialogs: dict[bytes, Dialog] = {}
@@ -178,15 +181,22 @@ class SipAgent:
         lines = [b"Content-Type: text/plain;charset=UTF-8"]
         if receiver.route:
             lines.insert(0, b"Route: " + receiver.route.encode())
+        tried: list[bytes] = []
         try:
             async with asyncio.timeout(MESSAGE_SECONDS):
-                way = await self.reach(receiver)
-                response = await self.ask_with_credentials(receiver, way, b"MESSAGE", lines, body)
+                while True:
+                    tried.append(receiver.uri)
+                    way = await self.reach(receiver)
+                    response = await self.ask_with_credentials(receiver, way, b"MESSAGE", lines, body)
+                    other = redirected(response, receiver, tried, self.is_inside)
+                    if other is None:
+                        break
+                    receiver = other
         except TimeoutError:
             return Attempt(delivered=False, reason="timeout", words="no answer in time")
         except SipError as failure:
             return Attempt(delivered=False, reason=failure.reason, words=failure.words)
-        return attempt_of(response)
+        return attempt_of(response, tried)
 
     # ---- requests ----
 
@@ -463,13 +473,19 @@ def _key_of(flow: Flow) -> _StreamKey:
     return flow.point.transport, flow.host, flow.port
 
 
-def attempt_of(response: Response) -> Attempt:
-    """What an answer to a MESSAGE or INVITE means for the notice."""
+def attempt_of(response: Response, tried: Sequence[bytes] = ()) -> Attempt:
+    """What an answer to a MESSAGE or INVITE means for the notice. tried: who was asked, one after the other."""
     words = f"SIP {response.status} {response.reason.decode('utf-8', 'replace')}".strip()[:200]
+    words += sent_on(tried)
     if 200 <= response.status < 300:
         return Attempt(delivered=True, words=words)
     permanent = 300 <= response.status < 700 and response.status not in TRY_LATER
     return Attempt(delivered=False, permanent=permanent, reason="refused", words=words)
+
+
+def sent_on(tried: Sequence[bytes]) -> str:
+    """In words, where a receiver has sent us on to; empty where it was the first that was asked."""
+    return f" (sent on to {tried[-1].decode('utf-8', 'replace')[:200]})" if len(tried) > 1 else ""
 
 
 def authorization(

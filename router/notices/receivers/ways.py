@@ -35,8 +35,12 @@ log = logging.getLogger(__name__)
 class Ways:
     """Opens ways. The SIP agent, its thread and its sockets are made when the first phone is to be told."""
 
-    def __init__(self, node: str, on_key: Callable[[Any, str], None]) -> None:
+    def __init__(
+        self, node: str, on_key: Callable[[Any, str], None], is_inside: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        """is_inside: whether a host is an address of `networks.inside`."""
         self._node = node
+        self._is_inside = is_inside
         self._on_key = on_key
         self._lock = threading.Lock()
         self._agent: SipAgent | None = None
@@ -109,7 +113,7 @@ class Ways:
     def _phones(self) -> tuple[SipAgent, DeskCalls]:
         with self._lock:
             if self._agent is None or self._calls is None:
-                self._agent = SipAgent()
+                self._agent = SipAgent(is_inside=self._is_inside)
                 self._calls = DeskCalls(self._agent, self._on_key)
             return self._agent, self._calls
 

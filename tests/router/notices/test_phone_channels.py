@@ -25,7 +25,10 @@ class Desk:
 
     def __init__(self) -> None:
         self.keys: queue.Queue[tuple[Any, str]] = queue.Queue()
-        self.channels = Channels(on_key=lambda token, key: self.keys.put((token, key)))
+        self.inside: set[str] = set()
+        self.channels = Channels(
+            on_key=lambda token, key: self.keys.put((token, key)), is_inside=lambda host: host in self.inside
+        )
 
     def send(self, url: str, token: str = "n1") -> None:
         self.channels.send(Job(token=token, url=url, subject="911", body=BODY))
@@ -216,6 +219,33 @@ def test_a_connection_that_ends_under_a_request_is_noticed_and_the_next_goes_by_
                 assert connection.recv(65536).startswith((b"MESSAGE ", b"INVITE "))
             report = desk.report()
             assert (report.job.token, report.attempt.reason) == (token, "unreachable")
+
+
+@pytest.mark.parametrize("scheme", ["sip", "sip-call"])
+def test_a_desk_that_is_forwarded_for_the_night_is_followed_among_ours(desk: Desk, scheme: str) -> None:
+    elsewhere = DeskPhone("127.0.0.2")
+    with DeskPhone() as mobile, elsewhere, DeskPhone() as phone:
+        phone.behaviour = f"moved: <sip:9@192.0.2.1>, <sip:200@{mobile.endpoint}>;q=0.5"
+        desk.send(f"{scheme}:100@{phone.endpoint}")
+        attempt = desk.report().attempt
+        assert attempt.delivered, attempt.words
+        assert f"sent on to sip:200@{mobile.endpoint}" in attempt.words
+        if scheme == "sip-call":
+            mobile.wait_for("ACK")
+            mobile.press(4)
+            assert [desk.key(), desk.key()] == [("n1", ""), ("n1", "4")]
+        phone.behaviour = f"moved: <sip:200@{elsewhere.endpoint}>"
+        desk.send(f"{scheme}:100@{phone.endpoint}", "n2")
+        attempt = desk.report().attempt
+        assert (attempt.delivered, attempt.words) == (False, "SIP 302 Moved Temporarily"), "who is not one of ours"
+        assert elsewhere.requests == []
+        phone.behaviour = f"moved: <sip:100@{phone.endpoint}>"
+        desk.send(f"{scheme}:100@{phone.endpoint}", "n3")
+        assert not desk.report().attempt.delivered, "round and round"
+        phone.behaviour = f"moved: <sip:200@{elsewhere.endpoint}>"
+        desk.inside.add("127.0.0.2")
+        desk.send(f"{scheme}:100@{phone.endpoint}", "n4")
+        assert desk.report().attempt.delivered
 
 
 def test_busy_is_a_temporary_no(desk: Desk) -> None:
