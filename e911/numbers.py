@@ -18,6 +18,7 @@ _URN_END = re.compile(r"[;?#@/\s]")
 _NANP = re.compile(r"(?:\+?1)?([2-9][0-9]{2}[2-9][0-9]{6})")
 _DIGITS = re.compile(r"\+?[0-9]+")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_LONGEST_NEAR_MISS = 12
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
 
 
@@ -57,6 +58,23 @@ def classify(request_uri: str, numbers: EmergencyNumbers) -> CallKind:
         if labels[:2] == ["test", "sos"]:
             return CallKind.TEST
     return CallKind.ORDINARY
+
+
+def near_miss(dial_string: str, numbers: EmergencyNumbers) -> str:
+    """The emergency number that an ordinary dial string may mean, with what some phones and PBXs put around it: up to
+    three of digits, `*`, `#` and pauses before it, `#` and pauses behind it (`911#`, `1911`, `*911`, `9,911`). Else
+    an empty string. The call is ordinary all the same: 1911 may be somebody's extension; only its engineer knows.
+    """
+    if len(dial_string) > _LONGEST_NEAR_MISS:
+        return ""
+    bare = dial_string.rstrip("#,pwPW")
+    if bare in numbers.emergency and bare != dial_string:
+        return bare
+    for length in (1, 2, 3):
+        before, number = bare[:length], bare[length:]
+        if number in numbers.emergency and not before.strip("0123456789*#,pwPW"):
+            return number
+    return ""
 
 
 def dialled(request_uri: str) -> str:

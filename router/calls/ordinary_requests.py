@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from e911.numbers import CallKind
+from e911.numbers import CallKind, dialled, near_miss
 from e911.record import CallFinished, DialogFormed
 from router.calls.ordinary import OrdinaryCall, routed_request
 from router.calls.restoring import RestoringCall, RestoringCallToFlow
@@ -37,6 +37,8 @@ _OUTSIDE = Side.OUTSIDE
 
 log = logging.getLogger(__name__)
 
+NEAR_MISSES_SAID = 50
+"""So many dial strings that look like 911 are said in the log; all are counted."""
 OWN_ALLOW = (
     b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, REFER, INFO, PRACK, UPDATE, MESSAGE"
 )
@@ -47,6 +49,7 @@ class OrdinaryRequests:
 
     def __init__(self, router: "CallRouter") -> None:
         self.router = router
+        self._near_misses: set[str] = set()
 
     def receive(self, server: ServerTransaction, request: Request, source: Source, now: float) -> None:
         """One request: forwarded, or answered by us. Raises RemoteError where it is to be refused."""
@@ -193,11 +196,28 @@ class OrdinaryRequests:
         if source.side is _INSIDE and request.method == b"INVITE" and not request.to_tag:
             router.phones.note(request, source, server.flow, now)
             router.phones.check_outbound(request, source, server.flow)
+            self._note_near_miss(request)
         if not names:
             raise RemoteError(Reason.NO_ROUTE, 404, f"no route for calls from {source.side.value}")
         places = self._places(names, server, request)
         if places or not router.trunks.await_names(names, lambda: self._by_names(names, server, request, decision)):
             self._forward(server, request, decision, places, now, self._unnamed(names, places))
+
+    def _note_near_miss(self, request: Request) -> None:
+        """Say once of each dial string that looks like a call to 911 and is not one of `emergency.numbers`."""
+        dial_string = dialled(request.uri.decode("latin-1"))
+        number = near_miss(dial_string, self.router.rules.numbers)
+        if not number:
+            return
+        self.router.counts["looks_like_911"] += 1
+        if dial_string in self._near_misses or len(self._near_misses) >= NEAR_MISSES_SAID:
+            return
+        self._near_misses.add(dial_string)
+        log.warning(
+            "a call to %s went out as an ordinary one; if people here mean %s by it, add it to emergency.numbers",
+            dial_string,
+            number,
+        )
 
     def _by_names(
         self, names: Sequence[str], server: ServerTransaction, request: Request, decision: RouteDecision

@@ -11,7 +11,7 @@ from config.schema import Config, Trunk
 from e911.locate import NOT_ASKED, DeviceTable, HeldAnswer
 from e911.location import DispatchableLocation
 from e911.lost import NONE_VALIDATED, NOT_VALIDATED, ValidatedAddresses
-from e911.numbers import CallKind
+from e911.numbers import CallKind, dialled, near_miss
 from e911.provider_profile import (
     LocationConveyance,
 )
@@ -385,8 +385,12 @@ def _ordinary(
     which = "outbound" if source.side is Side.INSIDE else "inbound"
     if not names:
         return {"rule": f"routes.{which} is empty: refused with 404", "served": False, "trunks": []}
+    rule = f"an ordinary call from {source.side.value}: routes.{which}, forwarded unchanged"
+    dial_string = dialled(uri.decode("latin-1"))
+    if source.side is Side.INSIDE and (number := near_miss(dial_string, rules.numbers)):
+        rule += f"; if people here mean {number} by {dial_string}, add it to emergency.numbers"
     return {
-        "rule": f"an ordinary call from {source.side.value}: routes.{which}, forwarded unchanged",
+        "rule": rule,
         "served": True,
         "trunks": [
             {

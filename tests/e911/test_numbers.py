@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e911.numbers import CallKind, EmergencyNumbers, canonical_user, classify, dialable, dialled
+from e911.numbers import CallKind, EmergencyNumbers, canonical_user, classify, dialable, dialled, near_miss
 
 NUMBERS = EmergencyNumbers(emergency=frozenset({"911", "9911"}), test=frozenset({"933"}))
 
@@ -114,6 +114,29 @@ def test_test_call_is_its_own_kind(request_uri: str, dial_string: str) -> None:
 @pytest.mark.parametrize("request_uri", ORDINARY)
 def test_what_merely_contains_911_is_ordinary(request_uri: str) -> None:
     assert classify(request_uri, NUMBERS) is CallKind.ORDINARY
+
+
+@pytest.mark.parametrize(
+    ("dial_string", "number"),
+    {
+        "911#": "911",
+        "1911": "911",
+        "*911": "911",
+        "0911": "911",
+        "9,911": "911",
+        "99911": "9911",
+        "9911#": "9911",
+        "9119": "",
+        "911911": "911",
+        "19115550100": "",
+        "4991112345": "",
+        "2129110": "",
+        "alice911": "",
+        "": "",
+    }.items(),
+)
+def test_what_may_be_meant_for_911_is_known(dial_string: str, number: str) -> None:
+    assert near_miss(dial_string, NUMBERS) == number
 
 
 def test_urn_needs_no_configured_number() -> None:

@@ -180,6 +180,19 @@ def test_a_number_that_contains_911_is_ordinary(world: CallWorld) -> None:
         assert sent.to == CARRIER
 
 
+def test_a_number_that_looks_like_911_is_ordinary_and_said_once(
+    world: CallWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in ("1911", "+1911", "911%23", "911%23"):
+        assert one(world.receive(invite(f"sip:{number}@10.0.0.5")), "INVITE").to == CARRIER
+    assert [record.getMessage().split(" went")[0] for record in caplog.records] == [
+        "a call to 1911",
+        "a call to 911#",
+    ]
+    assert "add it to emergency.numbers" in caplog.text
+    assert world.router.counts["looks_like_911"] == 4
+
+
 def test_empty_routes_are_a_clear_refusal(tmp_path: Path) -> None:
     world = CallWorld(tmp_path, routes={"outbound": [], "inbound": []}, sites=CONFIG["sites"])
     assert one(world.receive(invite("sip:2125550177@10.0.0.5")), 404)
