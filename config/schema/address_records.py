@@ -63,6 +63,9 @@ class Ali(Section):
     type_of_service: dict[AliKind, str] = Field(
         default_factory=dict, description="digit by kind of number; default: 8 (PS/ALI) for ELINs, 0 for others"
     )
+    site_numbers: bool = Field(
+        False, description="records also for the numbers of sites (`numbers`) that no device has, each of a pattern"
+    )
     variant: Variant = Field(
         Variant.STANDARD, description="century: no expanded date and no coordinates, the century in 398-399"
     )

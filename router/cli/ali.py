@@ -225,7 +225,13 @@ def _status(
     typer.echo(f"{section.company}: last accepted file {counter.accepted or 'none'}{waiting}")
     if found:
         rows = [
-            (one.number, one.state or "-", one.function or "-", _address(one.sent or one.accepted), one.words)
+            (
+                one.number,
+                one.state or (f"ported {one.ported}" if one.ported else "-"),
+                one.function or "-",
+                _address(one.sent or one.accepted),
+                one.words,
+            )
             for one in found.values()
         ]
         print_table(("Number", "State", "Sent", "Address", "The operator's words"), rows, cut=("Address",))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 from config.schema import Ali, Config, SiteConfig, ZoneConfig
 from e911.ali import AliError, AliRecord, ali_text, check_record
@@ -28,6 +29,8 @@ _SAY_THEMSELVES = {
     "UNIT ": ("UNIT", "UNITE", "STE", "SUITE", "APT", "BUREAU"),
     "RM ": ("RM", "ROOM", "SALLE", "PIECE"),
 }
+MOST_WILD = 4
+"""X in a pattern whose numbers all get a record: a block of 10,000 numbers, as they are given out."""
 _CANADIAN = re.compile(r"[A-Z]\d[A-Z] ?\d[A-Z]\d")
 
 
@@ -53,10 +56,12 @@ class Place:
 
 def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
     """The records for the callback numbers of sites, for ELINs, and for what devices show: their callback number,
-    else the number that they call by. Ten digits each. A number that several devices show belongs to their site."""
+    else the number that they call by; where `site_numbers` is set also for those that sites claim. Ten digits each. A
+    number that several devices show belongs to their site."""
     ali = config.ali
     assert ali is not None  # whoever calls has looked
-    places: dict[str, Place] = {}
+    claimed, problems = _claimed(config.sites) if ali.site_numbers else ({}, {})
+    places = dict(claimed)
     sites = {site.id: site for site in config.sites}
     registered = places_of(config)
     by_number: dict[str, list[Device]] = {}
@@ -73,7 +78,7 @@ def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
         for zone in site.zones:
             for elin in zone.elins:
                 places[dialable(elin)] = _of_site(site, zone, "elin")
-    records, problems = {}, {}
+    records = {}
     for number, place in places.items():
         if not number.startswith("+1"):
             continue  # ALI is North American; who shows another number has no record
@@ -83,6 +88,29 @@ def wanted_records(config: Config, devices: Iterable[Device]) -> Wanted:
         except AliError as error:
             problems[national] = f"{error} ({place.who})"
     return Wanted(records, problems)
+
+
+def _claimed(sites: Iterable[SiteConfig]) -> tuple[dict[str, Place], dict[str, str]]:
+    """The numbers that sites say are theirs, the narrowest pattern first, and which patterns are too wide."""
+    written = [(pattern.upper(), site) for site in sites for pattern in site.numbers]
+    places: dict[str, Place] = {}
+    problems: dict[str, str] = {}
+    for pattern, site in sorted(written, key=lambda one: one[0].count("X")):
+        wild = pattern.count("X")
+        if not dialable(pattern.replace("X", "2")).startswith("+1"):
+            continue  # an extension: no PSAP sees it
+        if wild > MOST_WILD:
+            problems[pattern] = (
+                f"{pattern} is more than {10**MOST_WILD} numbers; name those that are yours ({site.id})"
+            )
+            continue
+        place = _of_site(site, None, "site")
+        for digits in product("0123456789", repeat=wild):
+            left = iter(digits)
+            number = dialable("".join(next(left) if char == "X" else char for char in pattern))
+            if number:
+                places.setdefault(number, place)
+    return places, problems
 
 
 def _of_site(site: SiteConfig, zone: ZoneConfig | None, kind: str) -> Place:

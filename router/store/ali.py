@@ -114,7 +114,8 @@ def export(
     if not entries:
         return 0, []
     counter = cycle_of(conn, company)
-    following = cycle if cycle is not None else (counter.accepted % LAST_CYCLE) + 1
+    waiting = counter.sent if counter.sent != counter.accepted else 0
+    following = cycle if cycle is not None else waiting or (counter.accepted % LAST_CYCLE) + 1
     if not 1 <= following <= LAST_CYCLE:
         raise AliError(f"cycle counter {following} is not between 1 and {LAST_CYCLE}")
     _withdraw(conn, known, {entry.record.number for entry in entries})

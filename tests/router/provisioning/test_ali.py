@@ -293,6 +293,33 @@ def test_a_number_of_several_devices_is_at_their_site(office: Office) -> None:
     assert office.export()[0]["2125550142"] == (FunctionCode.INSERT, "")
 
 
+def test_numbers_that_sites_claim_have_records_where_they_are_asked_for(office: Office) -> None:
+    """A PBX shows the PSAP a number of its block for a phone that nobody registered."""
+    other = {"id": "annex", "address": {**ADDRESS, "house_number": "9"}, "numbers": ["212555014X", "3XX"]}
+    sites = [
+        {**SITE, "numbers": ["4XXX", "+12125550145"]},
+        other,
+        {**other, "id": "far", "numbers": ["+1212XXXXXXX"]},
+    ]
+    office.configure(sites=sites)
+    assert office.export()[0] == FIRST
+    office.configure(sites=sites, ali={**ALI, "site_numbers": True})
+    done = office.run("export", "--out", str(office.folder / "out.ali"))
+    records = {one.record.number: one.record for one in read_file((office.folder / "out.ali").read_text()).entries}
+    assert records.keys() == FIRST.keys() | {f"212555014{digit}" for digit in range(10)}
+    assert {number for number, one in records.items() if one.house_number == "350"} == {*FIRST, "2125550145"}
+    assert records["2125550142"].location == "FLR 3 RM 312"
+    assert "left out: +1212XXXXXXX is more than 10000 numbers" in done.output
+
+
+def test_another_counter_stays_until_the_file_is_accepted(office: Office) -> None:
+    assert office.export("--cycle", "7")[1] == 7
+    assert office.export()[1] == 7
+    office.accept()
+    office.put({**DESK, "room": "9"})
+    assert office.export()[1] == 8
+
+
 def test_read_shows_a_file(office: Office) -> None:
     office.export()
     done = invoke(["ali", "read", str(office.folder / "out.ali")])
