@@ -26,7 +26,7 @@ _CONNECTION = re.compile(rb"^c=IN[ \t]+IP[46][ \t]+([^\s/]+)", re.MULTILINE)
 _ORIGIN = re.compile(rb"^o=[^\r\n]*[ \t]IN[ \t]+IP[46][ \t]+(\S+)", re.MULTILINE)
 _IN_BRACKETS = re.compile(rb"\[([0-9A-Fa-f:.]{2,45})\]")
 _IN_TEXT = re.compile(
-    rb"(?<![0-9A-Za-z.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f.]{0,15})"
+    rb"(?<![0-9A-Za-z.])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?<!:)(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f.]{0,15})"
 )
 
 

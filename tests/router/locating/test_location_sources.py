@@ -106,6 +106,7 @@ LET_THROUGH = {
     "header, twice the same": ("header:X-Orig", from_pbx(extra=(f"X-Orig: {ON_FLOOR}", f"X-Orig: {ON_FLOOR}:5060"))),
     "header, the PBX's own too": ("header:X-Orig", from_pbx(extra=("X-Orig: 10.0.0.10", f"X-Orig: {ON_FLOOR}"))),
     "header, a URI": ("header:X-Orig", from_pbx(extra=(f'X-Orig: "Phone" <sip:4999@{ON_FLOOR}:5060>;expires=60',))),
+    "header, a URI without a user": ("header:X-Orig", from_pbx(extra=(f"X-Orig: <sip:{ON_FLOOR}:5060>",))),
     "header, mapped": ("header:X-Orig", from_pbx(extra=(f"X-Orig: [::ffff:{ON_FLOOR}]:5060",))),
 }  # fmt: skip
 
