@@ -1,8 +1,9 @@
 """Postal codes against states and provinces, in the United States (USPS) and Canada (Canada Post).
 
-A ZIP code's first three digits belong to one state or a few (USPS Labeling List L002); the first letter of a Canadian
-postal code names its province, the first three characters the territory in the north (Canada Post Addressing
-Guidelines). A code that does not fit usually means that one of the two was mistyped: help would be sent elsewhere.
+A ZIP code's first three digits belong to one state or a few (USPS Labeling List L002); some codes at borders reach
+across. The first letter of a Canadian postal code names its province, the first three characters the territory in
+the north (Canada Post Addressing Guidelines). A code that does not fit usually means that one of the two is mistyped:
+help would be sent elsewhere.
 """
 
 import re
@@ -73,6 +74,22 @@ _PREFIXES: Final = {
     "WV": "247-268",
     "WY": "820-831",
 }
+_ALSO_IN: Final = {
+    "02861": "MA",
+    "42223": "TN",
+    "59221": "ND",
+    "63673": "IL",
+    "71749": "LA",
+    "73949": "TX",
+    "81137": "NM",
+    "84536": "AZ",
+    "86044": "UT",
+    "86515": "NM",
+    "88063": "TX",
+    "89439": "CA",
+    "97635": "CA",
+}
+"""ZIP codes whose post office delivers across the border of its state, and the other state."""
 _BEGINNINGS: Final = {
     "AB": ("T",),
     "BC": ("V",),
@@ -165,7 +182,7 @@ def postal_problem(country: str, state: str, code: str) -> str:
         found = _ZIP.fullmatch(code)
         if found is None:
             return "postal-code-malformed"
-        fits = state not in _OF_STATE or int(found[1]) in _OF_STATE[state]
+        fits = state not in _OF_STATE or int(found[1]) in _OF_STATE[state] or _ALSO_IN.get(code[:5]) == state
     elif country == "CA":
         if not _CANADIAN.fullmatch(code):
             return "postal-code-malformed"

@@ -32,6 +32,11 @@ MONTREAL = CivicAddress(
         (replace(ALBANY, state="NJ"), ("postal-code-of-another-state",)),
         (replace(MONTREAL, state="ON"), ("postal-code-of-another-state",)),
         (replace(MONTREAL, postal_code="K1A 0A1"), ()),  # the federal government, in Gatineau too
+        # Fort Campbell lies in both, and so does the delivery area of its code.
+        (replace(ALBANY, city="Fort Campbell", state="TN", postal_code="42223-1234"), ()),
+        (replace(ALBANY, city="Fort Campbell", state="KY", postal_code="42223"), ()),
+        (replace(ALBANY, city="Fort Campbell", state="NY", postal_code="42223"), ("postal-code-of-another-state",)),
+        (replace(ALBANY, city="Nashville", state="TN", postal_code="42224"), ("postal-code-of-another-state",)),
         (replace(ALBANY, postal_code="1220"), ("postal-code-malformed",)),
         (replace(MONTREAL, postal_code="H3B 2O5"), ("postal-code-malformed",)),  # no letter O in a postal code
         (replace(MONTREAL, state="NU", postal_code="X1A 1A1"), ("postal-code-of-another-state",)),  # Yellowknife
