@@ -106,8 +106,8 @@ def _import(
 
     YAML: a list `devices`, each item a map with these columns as its keys; FILE.yaml, or --format yaml.
 
-    UTF-8; comma, semicolon or tab between the cells. Every mistake is told as FILE:LINE:COLUMN: what, where
-    COLUMN counts cells (in YAML: characters).
+    UTF-8, or UTF-16 as Excel saves it; comma, semicolon or tab between the cells. Every mistake is told as
+    FILE:LINE:COLUMN: what, where COLUMN counts cells (in YAML: characters).
     """
     from e911.dispatchable import device_problems
     from router.emergency import rules

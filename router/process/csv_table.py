@@ -1,18 +1,23 @@
 """CSV tables (RFC 4180) as people write them: read with every problem named by line and column, and written.
 
-Read: UTF-8 with or without a byte order mark; comma, semicolon or tab; CRLF or LF; quoted cells may hold line
-breaks. Columns in any order. What the columns are, and what may stand in them, is their table's (locations_csv,
-wiremap_csv).
+Read: UTF-8 with or without a byte order mark, UTF-16 with one (what Excel saves as "Unicode Text"); comma, semicolon
+or tab; CRLF or LF; quoted cells may hold line breaks. Columns in any order. What the columns are, and what may stand
+in them, is their table's (locations_csv, wiremap_csv).
 """
 
 import csv
 import io
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 _DELIMITERS = ",;\t"
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How .xlsx and .xls begin."""
+_BEGINNING = 4
+"""Characters: in UTF-16, every second byte of a header's first two letters is a zero."""
 _PROGRESS_EVERY = 500
 """Rows from one word of progress to the next."""
 
@@ -49,12 +54,10 @@ _GUARDED = re.compile(r"'+(?:[=@\t\r]|[+-](?![0-9.]*$))")
 def records(data: bytes, column_named: ColumnNamed, problems: list[CsvProblem]) -> Iterator[tuple[int, list[str]]]:
     """(number of its first line, cells) of each record that is not blank, the header first.
 
-    A broken quotation ends the file with a problem; so does a file without a header. Raises CsvError for UTF-16.
+    A broken quotation ends the file with a problem; so does a file without a header. Raises CsvError for what is
+    no text.
     """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CsvError([_problem(1, 1, "UTF-16, not UTF-8; save the file as CSV UTF-8")])
-    # What is not UTF-8 becomes U+FFFD, which no cell may hold: the problem then has its line and column.
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    text = _decoded(data)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, column_named), strict=True)
     is_empty = True
     while True:
@@ -194,6 +197,19 @@ def written(rows: Iterable[Iterable[str | float]]) -> Iterator[str]:
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
+
+
+def _decoded(data: bytes) -> str:
+    # What is not of the encoding becomes U+FFFD, which no cell may hold: the problem then has its line and column.
+    if data.startswith(_WORKBOOKS):
+        raise CsvError([_problem(1, 1, "an Excel workbook, not CSV; save its sheet as CSV UTF-8")])
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        text = data.decode("utf_16", errors="replace")
+    else:
+        text = data.removeprefix(BOM_UTF8).decode("utf-8", errors="replace")
+    if "\0" in text[:_BEGINNING]:
+        raise CsvError([_problem(1, 1, "UTF-16 without a byte order mark, or no text; save the file as CSV UTF-8")])
+    return text
 
 
 def _delimiter(text: str, column_named: ColumnNamed) -> str:

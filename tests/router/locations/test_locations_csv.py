@@ -170,7 +170,23 @@ def test_a_file_in_another_encoding_names_its_lines() -> None:
     assert problems("device,numéro\n4001,1\n".encode("latin-1")) == [
         "1:2: 'num\ufffdro' is not UTF-8; save the file as CSV UTF-8"
     ]
-    assert problems("device\n4001\n".encode("utf-16")) == ["1:1: UTF-16, not UTF-8; save the file as CSV UTF-8"]
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_a_file_that_excel_saves_as_unicode_text_is_read(order: str) -> None:
+    text = "\ufeffdevice\tcity\tname\n4001\tMontréal\t"
+    (row,) = read_rows(f"{text}Accueil 😀\n".encode(order), PLACES)
+    assert (row.device, row.values["city"], row.values["name"]) == ("4001", "Montréal", "Accueil 😀")
+    (problem,) = problems(f"{text}\ud83d\n".encode(order, errors="surrogatepass"))
+    assert problem.startswith("2:3: name: ")
+    (problem,) = problems(text[1:].encode(order))
+    assert problem == "1:1: UTF-16 without a byte order mark, or no text; save the file as CSV UTF-8"
+
+
+def test_a_workbook_is_no_csv_file() -> None:
+    for begins in (b"PK\x03\x04\x14\x00", bytes.fromhex("d0cf11e0a1b11ae1")):
+        (problem,) = problems(begins + bytes(range(256)))
+        assert problem == "1:1: an Excel workbook, not CSV; save its sheet as CSV UTF-8"
 
 
 def test_a_quotation_that_does_not_end_is_a_problem_beside_the_others() -> None:

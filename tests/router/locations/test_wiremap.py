@@ -142,7 +142,7 @@ def test_every_mistake_has_its_line_and_column_and_nothing_is_stored(wiremap: Co
         (b"site,zone\nhq,\n", "no column `bssid`"),
         (b"bssid,colour\n", "unknown column 'colour'"),
         (b"bssid,mac\n", "there twice"),
-        ("bssid,site\n001b2c3d4e50,hq".encode("utf-16"), "UTF-16"),
+        ("bssid,site\n001b2c3d4e50,hq".encode("utf-16-le"), "UTF-16"),
         (b'bssid,site\n"001b2c3d4e50,hq\n', "a cell in quotes"),
         (b"bssid,site\n001b2c3d4e50,\xff\n", "not UTF-8"),
     ],
