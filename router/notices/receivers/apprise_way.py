@@ -19,6 +19,7 @@ from config.channel_urls import is_ours, is_sip
 from router.network import http_answers, mail_tls
 from router.notices.apprise_plugins import plugin_of
 from router.notices.outbox import Attempt
+from router.notices.receivers.chat_text import as_markdown, harmless
 from router.notices.receivers.job import Job
 from router.notices.webhook import TRY_LATER, KeepAliveWebhook
 
@@ -30,9 +31,6 @@ THREAD_ROOTS = frozenset({"call", "test", "refused", "folded-call", "folded-test
 _KEYS = ("dedup", "alias")
 """Attributes of plugins that put what is sent under one incident."""
 _LINK = re.compile(r"(https?://[^\s<>]+)")
-_LOOKALIKES = str.maketrans(
-    {"<": "‹", ">": "›", "[": "⁅", "]": "⁆", "*": "∗", "`": "'", "~": "∼", "|": "¦", "@": "＠", "\\": "∖", "!": "！"}
-)
 _HTTP_STATUS = re.compile(r"\berror=(\d{3})\b|\bHTTP (\d{3})\b")
 _SMTP_STATUS = re.compile(r"(?:refused: |\()([245]\d\d)\b")
 _TOO_LONG = frozenset({400, 413, 422})
@@ -80,6 +78,7 @@ class AppriseWay:
         if self._is_mail:
             mail_tls.keep_contexts()
         self._is_chat = not (self._is_mail or module.startswith("custom_") or self._plugin is None)
+        self._is_markdown = self._is_chat and self._plugin.notify_format == apprise.NotifyFormat.MARKDOWN
         self._is_http = not self._is_mail and hasattr(sys.modules.get(type(self._plugin).__module__), "requests")
         self._given = {name for name in _KEYS if getattr(self._plugin, name, None)}
         self._each = (
@@ -100,6 +99,8 @@ class AppriseWay:
             self._put_in_thread(job)
         elif self._is_chat:
             subject, body = harmless(subject), harmless(body)
+            if self._is_markdown:
+                body = as_markdown(body)
             self._put_under_key(job)
         if self._webhook is not None:
             attempt = self._webhook.send(job.subject, job.body, notify_type=job.notify_type)
@@ -138,7 +139,7 @@ class AppriseWay:
                 body=body,
                 title=subject,
                 notify_type=apprise.NotifyType(notify_type),
-                body_format=apprise.NotifyFormat.TEXT,
+                body_format=apprise.NotifyFormat.MARKDOWN if self._is_markdown else apprise.NotifyFormat.TEXT,
             )
         )
 
@@ -199,13 +200,6 @@ def message_id(call: str, contact: str, url: str, kind: str = "") -> str:
     """The Message-ID of a notice: the same whenever it is sent again, so that mail programs show it once."""
     text = "\n".join((call, contact, url, kind)).encode("utf-8", "surrogatepass")
     return f"<{hashlib.blake2b(text, digest_size=16).hexdigest()}@edge911.invalid>"
-
-
-def harmless(text: str) -> str:
-    """Text for a chat or pager: what its markup would take for a link, a mention, a picture or emphasis is written
-    with characters that look alike. Links of ours stay; what a phone says holds none (e911.notice.one_line)."""
-    pieces = _LINK.split(text)
-    return "".join(piece if number % 2 else piece.translate(_LOOKALIKES) for number, piece in enumerate(pieces))
 
 
 def attempt_from_words(delivered: bool, lines: list[str], answer: str = "") -> Attempt:

@@ -1,13 +1,15 @@
 """What a phone fills in (display name, User-Agent, location) does nothing in mail, HTML, chat, SMS or speech."""
 
 import dataclasses
+import itertools
 
 import pytest
 
 from e911.notice import Notice, NoticeKind, write_notice
 from e911.notice_forms import SMS_CHARACTERS, gsm_text, short_form, spoken_form
 from router.notices.channels import Channels, Job, Report
-from router.notices.receivers.apprise_way import harmless, message_id
+from router.notices.receivers.apprise_way import message_id
+from router.notices.receivers.chat_text import as_markdown, harmless
 from router.notices.receivers.forms import Form, Thread, form_of, has_answer, thread_of
 from tests.router.notice_events import intent
 from tests.router.notices.test_channels import _prepared  # noqa: F401 - a fixture for every test here, too
@@ -75,6 +77,35 @@ def test_a_chat_that_reads_markdown_finds_none_in_it() -> None:
     assert not set("<>[]*`@!") & set(text.replace(link.partition(": ")[2], "").replace("##", ""))
     assert "‹script›alert(1)‹/script›" in text
     assert link in text, "our own link stays whole"
+
+
+def test_a_chat_that_reads_nothing_but_markdown_shows_lines_and_links() -> None:
+    """Teams, Google Chat, Webex, Rocket.Chat: line breaks were run together, and links had backslashes in them."""
+    with RawReceiver() as receiver:
+        link = "https://e911.example.com/ack/call_1/desk/6a/_x-y_"
+        url = f"rocket://abc1234567/abcdefghij@127.0.0.1:{receiver.port}/#desk"
+        assert send(url, f"{notice().body}Acknowledge: {link}\n").attempt.delivered
+        (request,) = receiver.requests
+    text = request[2]["text"]
+    assert f"[Acknowledge]({link})" in text
+    assert "\\" not in text
+    lines = text.partition(harmless(notice().subject))[2].strip().split("\n")
+    for line, following in itertools.pairwise(lines):
+        assert line.endswith("  ") or not line.strip() or not following.strip(), (line, following)
+    assert not set("<>[]*`@!") & set(text.replace(f"[Acknowledge]({link})", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a_b _c_ d", "a_b ＿c＿ d"),
+        ("Where:\n    101 Lake\n\nEnd", "Where:  \n\u00a0\u00a0\u00a0\u00a0101 Lake\n\nEnd"),
+        ("Confirmer : http://h/a_(b)", "[Confirmer](http://h/a_%28b%29)"),
+        ("see http://h/_x_ now", "see [http://h/_x_](http://h/_x_) now"),
+    ],
+)
+def test_plain_text_as_markdown(text: str, shown: str) -> None:
+    assert as_markdown(text) == shown
 
 
 def test_lookalikes_leave_links_alone() -> None:

@@ -1,0 +1,45 @@
+"""Text for chats and pagers: what a phone fills in does nothing there, and what is ours looks as meant. Pure."""
+
+import re
+
+_LINK = re.compile(r"(https?://[^\s<>]+)")
+_NAMED_LINK = re.compile(r"(.*\S)\s?: (https?://[^\s<>]+)")
+_LOOKALIKES = str.maketrans(
+    {"<": "‹", ">": "›", "[": "⁅", "]": "⁆", "*": "∗", "`": "'", "~": "∼", "|": "¦", "@": "＠", "\\": "∖", "!": "！"}
+)
+_EMPHASIS = re.compile(r"(?<!\w)_+|_+(?!\w)")
+_NO_BREAK = "\u00a0"
+
+
+def harmless(text: str) -> str:
+    """Text for a chat or pager: what its markup would take for a link, a mention, a picture or emphasis is written
+    with characters that look alike. Links of ours stay; what a phone says holds none (e911.notice.one_line)."""
+    pieces = _LINK.split(text)
+    return "".join(piece if number % 2 else piece.translate(_LOOKALIKES) for number, piece in enumerate(pieces))
+
+
+def as_markdown(text: str) -> str:
+    """Harmless text as CommonMark, for services that read nothing else (Teams, Google Chat, Webex).
+
+    Lines stay lines, which Markdown would run together; links are links, under their words. Apprise, given plain
+    text, puts backslashes into links too, and not every service takes these out again.
+    """
+    return re.sub(r"(?<=[^\n])\n(?=[^\n])", "  \n", "\n".join(map(_line, text.split("\n"))))
+
+
+def _line(line: str) -> str:
+    words = line.lstrip(" ")
+    indent = _NO_BREAK * (len(line) - len(words))
+    named = _NAMED_LINK.fullmatch(words)
+    if named:
+        return f"{indent}[{_EMPHASIS.sub('＿', named[1])}]({_target(named[2])})"
+    pieces = _LINK.split(words)
+    shown = (
+        f"[{piece}]({_target(piece)})" if number % 2 else _EMPHASIS.sub("＿", piece)
+        for number, piece in enumerate(pieces)
+    )
+    return indent + "".join(shown)
+
+
+def _target(url: str) -> str:
+    return url.replace("(", "%28").replace(")", "%29")
