@@ -19,7 +19,7 @@ from config.channel_urls import is_ours, is_sip
 from router.network import http_answers, mail_tls
 from router.notices.apprise_plugins import plugin_of
 from router.notices.outbox import Attempt
-from router.notices.receivers.chat_text import as_markdown, harmless
+from router.notices.receivers.chat_text import as_markdown, harmless, shortened
 from router.notices.receivers.job import Job
 from router.notices.webhook import TRY_LATER, KeepAliveWebhook
 
@@ -30,12 +30,10 @@ THREAD_ROOTS = frozenset({"call", "test", "refused", "folded-call", "folded-test
 """Kinds of notices that are the first of their call."""
 _KEYS = ("dedup", "alias")
 """Attributes of plugins that put what is sent under one incident."""
-_LINK = re.compile(r"(https?://[^\s<>]+)")
 _HTTP_STATUS = re.compile(r"\berror=(\d{3})\b|\bHTTP (\d{3})\b")
 _SMTP_STATUS = re.compile(r"(?:refused: |\()([245]\d\d)\b")
 _TOO_LONG = frozenset({400, 413, 422})
 """HTTP answers that a service may have for a text longer than it takes."""
-_LEFT_OUT = "\n[…]\n"
 _SKIPPED_WORDS = ("Sent ", "Sending email to", "Connection error while submitting")
 
 log = logging.getLogger(__name__)
@@ -144,24 +142,14 @@ class AppriseWay:
         )
 
     def _shortened(self, subject: str, body: str) -> str:
-        """The beginning of a text and the links at its end, in what the service takes; empty where it is no longer.
+        """A text in what the service takes; empty where it is no longer than that.
 
         A tenth is left to what a plugin puts before characters that its service would take for markup.
         """
         limit: int = self._plugin.body_maxlen
         if len(subject) + len(body) <= limit:
             return ""
-        room = limit * 9 // 10 - (0 if self._plugin.title_maxlen else len(subject) + 2)
-        lines = body.rstrip().split("\n")
-        first = len(lines)
-        while first and _LINK.search(lines[first - 1]):
-            first -= 1
-        links = "\n".join(lines[first:])
-        if len(links) + len(_LEFT_OUT) > room // 2:
-            links = ""
-        head = body[: max(room - len(links) - len(_LEFT_OUT), 1)]
-        whole_lines, _, _ = head.rpartition("\n")
-        return f"{whole_lines if len(whole_lines) > len(head) // 2 else head}{_LEFT_OUT}{links}".rstrip()
+        return shortened(body, limit * 9 // 10 - (0 if self._plugin.title_maxlen else len(subject) + 2))
 
     def _notify_each(self, job: Job, subject: str, body: str, taken: set[str]) -> bool:
         """One after the other, but for those who have it: Apprise only says whether all of them took it."""

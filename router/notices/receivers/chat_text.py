@@ -8,6 +8,7 @@ _LOOKALIKES = str.maketrans(
     {"<": "‹", ">": "›", "[": "⁅", "]": "⁆", "*": "∗", "`": "'", "~": "∼", "|": "¦", "@": "＠", "\\": "∖", "!": "！"}
 )
 _EMPHASIS = re.compile(r"(?<!\w)_+|_+(?!\w)")
+_LEFT_OUT = "\n[…]\n"
 _NO_BREAK = "\u00a0"
 
 
@@ -43,3 +44,25 @@ def _line(line: str) -> str:
 
 def _target(url: str) -> str:
     return url.replace("(", "%28").replace(")", "%29")
+
+
+def shortened(text: str, room: int, *, in_bytes: bool = False) -> str:
+    """A text of `room` characters (or bytes of UTF-8) at the most: its beginning, to the end of a line where one is
+    near, and the links at its end, by which it is acknowledged."""
+    text = text.strip()
+    if _size(text, in_bytes) <= room:
+        return text
+    lines = text.split("\n")
+    first = len(lines)
+    while first and _LINK.search(lines[first - 1]):
+        first -= 1
+    links = "\n".join(lines[first:])
+    tail = f"{_LEFT_OUT}{links}" if links and _size(links, in_bytes) < room // 2 else _LEFT_OUT.rstrip()
+    left = max(room - _size(tail, in_bytes), 1)
+    head = text.encode()[:left].decode("utf-8", "ignore") if in_bytes else text[:left]
+    whole_lines, _, _ = head.rpartition("\n")
+    return (whole_lines if len(whole_lines) > len(head) // 2 else head) + tail
+
+
+def _size(text: str, in_bytes: bool) -> int:
+    return len(text.encode()) if in_bytes else len(text)

@@ -21,6 +21,7 @@ from config.channel_urls import SipReceiver
 from router.network.sources import parse_address
 from router.network.trust import verifying_context
 from router.notices.outbox import Attempt
+from router.notices.receivers.chat_text import shortened
 from router.notices.receivers.redirects import redirected
 from sip.answers import build_response
 from sip.digest import Credentials, answer, challenges_of
@@ -177,7 +178,7 @@ class SipAgent:
         return asyncio.run_coroutine_threadsafe(self._message(receiver, text), self.loop)
 
     async def _message(self, receiver: SipReceiver, text: str) -> Attempt:
-        body = _cut(text, MESSAGE_BYTES)
+        body = shortened(text, MESSAGE_BYTES, in_bytes=True).encode()
         lines = [b"Content-Type: text/plain;charset=UTF-8"]
         if receiver.route:
             lines.insert(0, b"Route: " + receiver.route.encode())
@@ -520,13 +521,3 @@ def new_id(host: str) -> bytes:
 def new_tag() -> bytes:
     """A tag for From."""
     return secrets.token_hex(6).encode()
-
-
-def _cut(text: str, most: int) -> bytes:
-    """The beginning of a text as UTF-8, at the end of a line where one is near."""
-    data = text.strip().encode()
-    if len(data) <= most:
-        return data
-    cut = data[:most].decode("utf-8", "ignore")
-    head, _, _ = cut.rpartition("\n")
-    return (head if len(head) > len(cut) // 2 else cut).encode()

@@ -61,6 +61,19 @@ def test_a_message_says_the_notice_to_a_phone(desk: Desk) -> None:
     assert body == BODY.strip()
 
 
+def test_a_message_that_is_cut_keeps_the_link_at_its_end(desk: Desk) -> None:
+    link = "Confirmer : http://127.0.0.1:8911/ack/call-1/desk/6a/x"
+    with DeskPhone() as phone:
+        desk.channels.send(
+            Job(token="n1", url=f"sip:100@{phone.endpoint}", subject="911", body="Étage : 3\n" * 100 + link)
+        )
+        assert desk.report().attempt.delivered
+        _, _, body = phone.wait_for("MESSAGE").partition("\r\n\r\n")
+    assert 900 < len(body.encode()) <= 1000
+    assert body.startswith("Étage : 3\nÉtage : 3\n")
+    assert body.endswith(f"\n{link}")
+
+
 def test_a_phone_that_asks_who_we_are_is_told(desk: Desk) -> None:
     with DeskPhone(behaviour="challenges", password="s3cret-x") as phone:
         desk.send(f"sip:100@{phone.endpoint}?username=edge911&password=s3cret-x")
