@@ -125,6 +125,9 @@ class LocationDecision:
     callback_source: str
     """`device`, `caller`, `site`, `default-site` or empty."""
     contacts: tuple[str, ...]
+    is_as_registered: bool = False
+    """True where the location is what the device is registered with, whichever source decided it: a desk phone in the
+    network of its site, with its room."""
 
 
 _Found = tuple[DispatchableLocation | None, SitePlace | None, str]
@@ -182,6 +185,7 @@ def locate(
             location, place = _refined(location, place, found, sources, desk)
     if location is not None:
         location = _as_validated(location, found[_REGISTERED][0], query.validated)
+    is_as_registered = _is_as_registered(location, found[_REGISTERED][0])
     answers = _answers(found, sources, winner, query, device, location)
     if place is None:
         place = network  # nobody knows, or the caller does: the network still says in which zone they were seen
@@ -202,6 +206,7 @@ def locate(
         callback=callback,
         callback_source=callback_source,
         contacts=contacts,
+        is_as_registered=is_as_registered,
     )
 
 
@@ -312,6 +317,16 @@ def _refined(
         if finer is not None:
             return finer, place if place is not None and place.zone is not None else other_place or place
     return location, place
+
+
+def _is_as_registered(location: DispatchableLocation | None, registered: DispatchableLocation | None) -> bool:
+    if location is None or registered is None or location.source is _CONVEYED:
+        return False
+    return location.source is _REGISTERED or _place_of(location) == _place_of(registered)
+
+
+def _place_of(location: DispatchableLocation) -> tuple[object, ...]:
+    return location.site, location.zone, location.civic, location.point
 
 
 def _as_validated(

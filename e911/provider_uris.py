@@ -79,8 +79,8 @@ def filled(template: str, values: CallValues) -> tuple[str, str]:
 
 def location_id_of(decision: LocationDecision) -> str:
     """The provider's id of the place that was decided on; empty where it has none, or the caller sent the place."""
-    device = decision.device if _is_registered_place(decision) else None
-    if device is not None and device.location_id:
+    device = decision.device
+    if device is not None and device.location_id and decision.is_as_registered:
         return device.location_id
     return _id_of_place(decision, "location_id")
 
@@ -92,7 +92,7 @@ def endpoint_id_of(decision: LocationDecision, *, is_place: bool = False) -> str
     the place that was decided on is its own.
     """
     device, zone, site = decision.device, decision.zone, decision.site
-    if device is not None and device.endpoint_id and (not is_place or _is_registered_place(decision)):
+    if device is not None and device.endpoint_id and (not is_place or decision.is_as_registered):
         return device.endpoint_id
     if is_place:
         return _id_of_place(decision, "endpoint_id")
@@ -101,18 +101,14 @@ def endpoint_id_of(decision: LocationDecision, *, is_place: bool = False) -> str
     return site.endpoint_id if site is not None else ""
 
 
-def _is_registered_place(decision: LocationDecision) -> bool:
-    return decision.location is not None and decision.location.source is LocationSource.REGISTERED
-
-
 def _id_of_place(decision: LocationDecision, name: str) -> str:
     """The id of zone or site, where the place is theirs: not the caller's own, nor a device's with an address of its
     own. Who is shown an id of another place sends help there."""
     location, device, zone, site = decision.location, decision.device, decision.zone, decision.site
     if location is None or location.source is LocationSource.CONVEYED:
         return ""
-    own = device if _is_registered_place(decision) else None
-    if own is not None and (own.civic.has_street_address or own.point is not None):
+    is_own = device is not None and location.source is LocationSource.REGISTERED
+    if device is not None and is_own and (device.civic.has_street_address or device.point is not None):
         return ""
     if zone is not None and location.zone == zone.id and (of_zone := getattr(zone, name)):
         return str(of_zone)

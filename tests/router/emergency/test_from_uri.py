@@ -201,6 +201,44 @@ def test_an_id_of_the_site_is_not_shown_for_a_place_that_is_not_the_sites(tmp_pa
         assert b">Newark<" in sent.raw
 
 
+@pytest.mark.parametrize(
+    ("source", "room", "shown"),
+    [
+        ("10.1.3.7", "312", "DESK01"),
+        ("10.1.3.7", "", "DESK01"),
+        ("10.1.4.7", "312", "LOC01"),
+        ("10.2.3.7", "", "FAR01"),
+    ],
+)
+def test_a_desk_phone_in_the_network_of_its_site_is_known_by_its_own_id(
+    tmp_path: Path, source: str, room: str, shown: str
+) -> None:
+    """What a provider took is the desk, and there it is, whoever says so; seen on another floor or site it is not."""
+    desk = Device(
+        device="4102",
+        callback="+12125550142",
+        site="hq",
+        zone="z" if room else "",
+        civic=CivicAddress(room=room),
+        location_id="DESK01",
+    )
+    zones = [
+        {"id": "z", "networks": ["10.1.3.0/24"], "floor": "3"} if room else {"id": "y", "networks": []},
+        {"id": "w", "networks": ["10.1.4.0/24"], "floor": "4"},
+    ]
+    site = {**CONFIG["sites"][0], "networks": ["10.1.0.0/16"], "location_id": "LOC01", "zones": zones}
+    far = {**CONFIG["sites"][0], "id": "far", "numbers": [], "networks": ["10.2.0.0/16"], "location_id": "FAR01"}
+    world = world_of(
+        tmp_path,
+        'from_uri: "sip:{location_id}@{domain}"\n',
+        devices=(desk,),
+        sites=[site, far],
+        locations={"sources": ["conveyed", "network", "registered", "site"]},
+    )
+    sent = one(world.receive(invite(number=1), (source, 5060)), "INVITE").message
+    assert uri_of(sent.get("from")) == f"sip:{shown}@edge.example.com"
+
+
 def test_a_devices_own_query_key_is_not_shown_where_it_is_not(tmp_path: Path) -> None:
     desk = Device(device="4102", callback="+12125550142", site="hq", endpoint_id="+12125550181")
     site = CONFIG["sites"][0]
