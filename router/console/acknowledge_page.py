@@ -31,8 +31,9 @@ def show(page: Annotated[Page, Depends(visitor)], call: str, contact: str, expir
     """The call in short, and the button."""
     console = page.console
     _check(page, call, contact, expires, signature)
-    seen = Confirmation(call=call, step=Step.SEEN, contact=contact, how="link opened", at=time.time())
-    write_down(console, seen)
+    if not getattr(page.request.state, "is_head", False):  # a scanner of mail looks whether the page is there
+        seen = Confirmation(call=call, step=Step.SEEN, contact=contact, how="link opened", at=time.time())
+        write_down(console, seen)
     record, confirmations = _known(console, call)
     acknowledged = next((one for one in confirmations if one.step is Step.ACKNOWLEDGED), None)
     return _rendered(page, call, record, acknowledged)

@@ -51,7 +51,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        answer = _Answer(send, is_secure=self._console.is_secure, path=scope["path"])
+        is_head = scope["method"] == "HEAD"
+        if is_head:  # RFC 9110 section 9.3.2: as GET, without the content
+            scope = {**scope, "method": "GET", "state": {**scope.get("state", {}), "is_head": True}}
+        answer = _Answer(send, is_secure=self._console.is_secure, path=scope["path"], is_head=is_head)
         problem = self._refused(scope, headers)
         if problem is not None:
             await problem.as_response()(scope, receive, answer.send)
@@ -133,8 +136,10 @@ class _Body:
 class _Answer:
     """An answer, with the header fields that each of ours has."""
 
-    def __init__(self, send: Send, *, is_secure: bool, path: str) -> None:
+    def __init__(self, send: Send, *, is_secure: bool, path: str, is_head: bool = False) -> None:
         self.has_begun = False
+        self._is_head = is_head
+        self._is_over = False
         self._send = send
         self._is_secure = is_secure
         self._path = path
@@ -151,4 +156,9 @@ class _Answer:
                 is_static = self._path.startswith("/static/")
                 added.append((b"cache-control", b"no-cache" if is_static else b"no-store"))
             message["headers"] = [*message["headers"], *added]
+        elif self._is_head:  # over with the first piece: a stream would not end
+            if self._is_over:
+                return
+            self._is_over = True
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)

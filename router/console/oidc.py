@@ -24,6 +24,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from config.schema import Oidc
+from router.console.failed_logins import record_failed_login
 from router.console.pages import Page, local_path, set_cookie, visitor
 from router.console.problems import RequestProblem
 from router.console.sign_in import signed_in
@@ -97,11 +98,13 @@ def callback(
         raise _failed(page, error) from None
     role = role_of(section, claims)
     if role is None:
+        record_failed_login(page, name, "oidc-no-role")
         raise RequestProblem(403, "oidc-no-role", page.say("login.not_let_in", name=name))
     try:
         with page.console.store.writing() as conn:
             user: User = oidc_user(conn, name, role, issuer=section.issuer, subject=subject)
     except UserError as error:
+        record_failed_login(page, name, "oidc-name-taken")
         raise RequestProblem(403, "oidc-name-taken", str(error)) from None
     response = signed_in(page, user, kept["next"])
     response.delete_cookie(

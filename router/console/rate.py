@@ -50,6 +50,30 @@ class Rate:
             self._buckets.popitem(last=False)
 
 
+class Gathered:
+    """What is written down one by one while it is seldom, and gathered where it is not: of each key the first
+    `burst`, then one in each `seconds`, which stands for all since; `limit` bounds those of all keys together.
+
+    For many threads."""
+
+    def __init__(self, each: Rate, limit: Rate) -> None:
+        self._each = each
+        self._limit = limit
+        self._counts: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def count(self, key: str) -> int:
+        """Count one more. How many are to be written down as one now; 0 where this one waits."""
+        with self._lock:
+            count = self._counts.pop(key, 0) + 1
+            if not self._each.wait(key) and not self._limit.take("") and not self._each.take(key):
+                return count
+            self._counts[key] = count
+            if len(self._counts) > MOST_BUCKETS:
+                self._counts.popitem(last=False)
+        return 0
+
+
 class Rates:
     """The limits of a console; `api_per_minute` is the configuration's."""
 
@@ -62,6 +86,8 @@ class Rates:
         """Links for users, opened or sent from one address."""
         self.login_user = Rate(100, 6)
         """Failed logins of one user from wherever, in browsers not known: many addresses guess together."""
+        self.failed_logins = Gathered(Rate(3, 600), Rate(200, 30))
+        """Rows of the audit trail about failed logins, by user and address: who guesses must not fill the disk."""
         self.bad_token = Rate(20, 3)
         """Requests with a token that opens nothing, from one address."""
         self.bad_link = Rate(20, 3)

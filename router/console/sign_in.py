@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import RedirectResponse, Response
 
+from router.console.failed_logins import record_failed_login
 from router.console.known_browsers import mark_known, note_failed_login, note_login, wait_for_login
 from router.console.navigation import first_page
 from router.console.pages import (
@@ -68,6 +69,7 @@ def login(form: Annotated[Form, Depends(visitor_form)]) -> Response:
     user = _authenticated(page, username, password)
     if user is None:
         note_failed_login(page, username)
+        record_failed_login(page, username, "wrong-password")
         return _refused(form, 401, page.say("login.wrong"))
     note_login(page, username)
     response = signed_in(page, user, form.values.get("next", "/"))

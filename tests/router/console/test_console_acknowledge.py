@@ -47,6 +47,11 @@ def test_opening_it_shows_the_call_and_acknowledges_nothing(world: ConsoleWorld)
     assert "Étage : 3<br>" in french.replace("\u202f", " ").replace("\u00a0", " ")
 
 
+def test_a_scanner_that_asks_whether_the_page_is_there_has_not_seen_it(world: ConsoleWorld) -> None:
+    assert world.browser().http.request("HEAD", link(world)).status_code == 200
+    assert requests(world) == []
+
+
 def test_its_button_acknowledges_with_a_name_or_without(world: ConsoleWorld) -> None:
     answer = world.browser().submit(link(world), name="  Ada   <b>L</b> ")
     assert answer.status_code == 200

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from router.console import passwords
-from router.console.rate import Rate
+from router.console.rate import Gathered, Rate
 from router.store.audit import audit_rows
 from router.store.users import count_sessions, sessions
 from tests.support.console import (
@@ -116,6 +116,35 @@ def browser_at(world: ConsoleWorld, address: str) -> Browser:
     browser = Browser(world.app)
     browser.http = Http(world.app, base_url=BASE_URL, headers={"X-Forwarded-For": address})
     return browser
+
+
+def failed_logins(world: ConsoleWorld) -> list[tuple[str, object, object]]:
+    """Subject, address and number of tries of those in the audit trail, oldest first."""
+    with world.console.store.reading() as conn:
+        rows = [row for row in audit_rows(conn, limit=500) if row.action == "login-failed"]
+    return [(row.subject, row.after["from"], row.after["tries"]) for row in reversed(rows)]
+
+
+def test_failed_logins_stand_in_the_audit_trail(behind_a_proxy: ConsoleWorld) -> None:
+    behind_a_proxy.user("alice")
+    browser_at(behind_a_proxy, "192.0.2.7").log_in("Alice", "not her password")
+    browser_at(behind_a_proxy, "192.0.2.8").log_in("not her password", "oops")
+    assert failed_logins(behind_a_proxy) == [("user:alice", "192.0.2.7", 1), ("user:unknown", "192.0.2.8", 1)]
+    with behind_a_proxy.console.store.reading() as conn:
+        kept = str(conn.exec_driver_sql("SELECT * FROM audit").all())
+    assert "not her" not in kept, "whatever was typed, in whichever field"
+    page = behind_a_proxy.browser("root").get("/audit?subject=user:alice").text
+    assert "login failed" in page
+    assert "192.0.2.7" in page
+
+
+def test_guesses_do_not_fill_the_audit_trail() -> None:
+    now = [0.0]
+    gathered = Gathered(Rate(3, 600, lambda: now[0]), Rate(5, 30, lambda: now[0]))
+    assert [gathered.count("a") for _ in range(10)] == [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert [gathered.count(name) for name in "bcdb"] == [1, 1, 0, 0], "and not by trying many names either"
+    now[0] = 600.0
+    assert [gathered.count(name) for name in "aadb"] == [8, 0, 2, 2], "none is left out of the number"
 
 
 def test_guesses_of_others_lock_nobody_out(behind_a_proxy: ConsoleWorld) -> None:
@@ -249,6 +278,20 @@ def test_a_body_that_is_too_large(here: ConsoleWorld) -> None:
 )
 def test_nothing_beside_the_static_files(here: ConsoleWorld, path: str) -> None:
     assert here.browser().get(path).status_code == 404
+
+
+def test_head_answers_as_get_does_without_content(here: ConsoleWorld) -> None:
+    browser = here.browser("alice")
+    changing = {"set-cookie", "content-length"}  # a form's token changes with its cookie
+    for path in ("/login", "/status", "/audit", "/static/live.js", "/nothing", "/", "/api/v1/devices"):
+        head, get = browser.http.request("HEAD", path), browser.get(path)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        assert head.headers.keys() == get.headers.keys()
+        assert {name: head.headers[name] for name in head.headers if name not in changing} == {
+            name: get.headers[name] for name in get.headers if name not in changing
+        }
+    stream = browser.http.request("HEAD", "/live/events")
+    assert (stream.status_code, stream.content) == (200, b""), "it ends, as no stream does"
 
 
 def test_every_answer_is_guarded(here: ConsoleWorld) -> None:

@@ -79,6 +79,8 @@ def test_nobody_gets_in_without_a_role(world: ConsoleWorld, provider: OidcProvid
     assert (answer.status_code, "oidc-no-role" in answer.text) == (403, True)
     with world.console.store.reading() as conn:
         assert get_user(conn, "olive") is None
+        rows = audit_rows(conn, subject="user:olive")
+    assert [(row.action, row.after["reason"]) for row in rows] == [("login-failed", "oidc-no-role")]
 
 
 def test_a_user_with_a_password_here_is_not_taken_over(world: ConsoleWorld) -> None:
