@@ -163,17 +163,18 @@ class DeviceTable:
         """The device of this text, or None."""
         return self._by_key.get(device_key(name))
 
-    def match(self, user: str, host: str) -> DeviceMatch:
+    def match(self, user: str, host: str, *, is_own_domain: bool = False) -> DeviceMatch:
         """The devices a caller with this user part and host may be; the address of record first.
 
         Where no device has that address of record: every device with that user part, whatever its host,
         for a host is often only the address of the PBX or of this router. But not of another domain than the
         caller's, where that is a domain of other devices: alice@a is nobody where alice@b and bob@a are
-        registered. A +number is the same everywhere. Never raises.
+        registered; with is_own_domain (the host is the phone's own domain, and no name that a PBX put there)
+        also where nobody is registered in it. A +number is the same everywhere. Never raises.
         """
-        return self.match_canonical(canonical_user(user), host)
+        return self.match_canonical(canonical_user(user), host, is_own_domain)
 
-    def match_canonical(self, user: str, host: str) -> DeviceMatch:
+    def match_canonical(self, user: str, host: str, is_own_domain: bool = False) -> DeviceMatch:
         """As `match`, for a user part that `canonical_user` has seen already."""
         entry = self._by_user.get(user)
         if entry is None or not user:
@@ -183,7 +184,8 @@ class DeviceTable:
             if exact is not None:
                 return DeviceMatch(_devices(exact), True)
         found = _devices(entry)
-        if self._domains and user[0] != "+" and (domain := canonical_host(host)) in self._domains:
+        domain = _domain_of(host) if self._domains and user[0] != "+" else ""
+        if domain and (is_own_domain or domain in self._domains):
             found = tuple(device for device in found if not _is_of_another(device, user, domain))
         return DeviceMatch(found, False, not found)
 

@@ -87,6 +87,8 @@ class LocationQuery:
     source_address: str
     behind_trunk: bool = False
     """True where the INVITE came from a trunk (a PBX), so that its address is not the phone's."""
+    is_own_domain: bool = False
+    """True where the host of the identity is the phone's own domain, and no name that others put there."""
     conveyed: Conveyed = NOTHING_CONVEYED
     """The location the caller sent, read and judged."""
     phone_address: str = ""
@@ -155,7 +157,7 @@ def locate(
         elif at_network[0] is None:
             at_network = None, None, reason
 
-    match = devices.match_canonical(user, query.identity.host)
+    match = devices.match_canonical(user, query.identity.host, query.is_own_domain)
     device, device_reason, device_site = choose_device(match, network)
     if not user:
         device_reason = "no-identity"

@@ -70,10 +70,11 @@ SAID_NOTHING = SaidOfPlace()
 
 def synthetic_invite(caller: str, dialled: str, source_address: str, said: SaidOfPlace = SAID_NOTHING) -> Request:
     """The INVITE that the call would begin with: from and to are users, numbers, or whole URIs."""
-    from_uri = caller if scheme_of(caller.encode()) in ("sip", "sips", "tel") else _as_uri(caller, "pbx.example.com")
     scheme = scheme_of(dialled.encode())
     to_uri = dialled if scheme in ("sip", "sips", "tel", "urn") else _as_uri(dialled, "edge911.example.com")
     host = source_address or "192.0.2.1"
+    # A name would say in which domain the caller is, which nobody did.
+    from_uri = caller if scheme_of(caller.encode()) in ("sip", "sips", "tel") else _as_uri(caller, bracketed(host))
     phone = said.phone_address or host
     family = "IP6" if ":" in phone else "IP4"
     sdp = _SDP.replace(b"IP4 192.0.2.1", f"{family} {phone}".encode())

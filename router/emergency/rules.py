@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from config.load import LoadedConfig
 from config.schema import AdditionalData, BasicRoute, Config, EmergencyRoute, SiteConfig
 from e911.additional_data import CallData, ProviderData
+from e911.devices import canonical_host
 from e911.locate import Places
 from e911.location import CivicAddress, LocationSource, Site, Zone
 from e911.numbers import CallKind, EmergencyNumbers, classify
@@ -55,6 +56,14 @@ class Rules:
         """Ladders made before, by what they depend on: site, country, state, whether a location is known, and whether
         it is the caller's own, kind of call."""
         self.places = places_of(config, trunk_addresses, self.numbers)
+        self._peers = _names_of_peers(config)
+
+    def is_own_domain(self, host: str, source: Source) -> bool:
+        """True where the host of an address of record that came from there is the phone's own domain (decision 0006).
+
+        A PBX puts its own name into From. So do phones that know a PBX, or us, only by the name of the machine.
+        """
+        return not source.is_trunk_address and "." in host and canonical_host(host) not in self._peers
 
     def kind_of(self, request: Request, source: Source | None = None) -> CallKind:
         """What an INVITE or MESSAGE without To tag is for. From some sources each is an emergency, but for tests."""
@@ -83,6 +92,13 @@ class Rules:
         routes = own.routes if own is not None and own.routes is not None else emergency.routes
         basic = own.basic if own is not None and own.basic is not None else emergency.basic
         return routes, basic
+
+
+def _names_of_peers(config: Config) -> frozenset[str]:
+    """The hosts of all trunks, and what we name ourselves by."""
+    names = {peer.host for trunk in config.trunks.values() for peer in trunk.addresses} | {config.own_domain}
+    names |= {point.advertised[0] for point in config.listen if point.advertised is not None}
+    return frozenset(map(canonical_host, names))
 
 
 def places_of(config: Config, trunk_addresses: Sequence[str] = (), numbers: EmergencyNumbers | None = None) -> Places:

@@ -146,7 +146,7 @@ class PhoneNotes:
         if source.side is not Side.INSIDE or router.sources.trunk_at(registrar.host, registrar.port) is None:
             return
         # By what the registrar checked, the address of record: a hardware address may be written by anybody.
-        found = router.devices.match(*_who(request, source)).devices
+        found = self._fitting(request, source)
         device = next((device for device in found if device.kind in _MOVING), None)
         if device is None or not (device.site or device.point or device.civic.has_street_address):
             return
@@ -206,9 +206,13 @@ class PhoneNotes:
         devices = self.router.devices
         if devices.has_hardware and (mac := hardware_address(request)) and (here := devices.with_hardware(mac)):
             return here[0]
-        user, host = _who(request, source)
-        found = devices.match(user, host).devices
+        found = self._fitting(request, source)
         return next((device for device in found if device.kind in _MOVING), found[0] if found else None)
+
+    def _fitting(self, request: Request, source: Source) -> tuple[Device, ...]:
+        user, host = _who(request, source)
+        is_own = self.router.rules.is_own_domain(host, source)
+        return self.router.devices.match(user, host, is_own_domain=is_own).devices
 
     def _write(
         self, kind: str, request: Request, source: Source, flow: Flow, address: str, device: Device | None

@@ -76,6 +76,14 @@ def test_who_calls_from_the_domain_of_others_is_nobody_of_another_domain() -> No
     assert matched(devices, "alice", "192.0.2.7") == ["alice@a.example"], "an address says nothing of who calls"
     assert matched(devices, "alice", "pbx.example") == ["alice@a.example"], "nor does a name that no device has"
     assert matched(devices, "alice", "") == ["alice@a.example"]
+    for host, found in (
+        ("other.example:5070", []),
+        ("sip.a.example", ["alice@a.example"]),
+        ("192.0.2.7", ["alice@a.example"]),
+    ):
+        assert [one.device for one in devices.match("alice", host, is_own_domain=True).devices] == found, host
+    assert [one.device for one in devices.match("4102", "other.example", is_own_domain=True).devices] == ["4102"]
+    assert devices.match("2125550103", "other.example", is_own_domain=True).devices, "a number is one everywhere"
     assert matched(devices, "carol", "c.example") == ["carol@sip.c.example"], "a domain within the other"
     assert matched(devices, "dave", "sip.c.example") == ["dave@c.example"]
     assert matched(devices, "4102", "b.example") == ["4102"], "registered by the user part alone"

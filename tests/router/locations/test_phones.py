@@ -157,6 +157,20 @@ def test_only_a_registration_that_the_registrar_took_says_where_a_phone_is(tmp_p
     assert moves(tmp_path) == [("4150", "10.1.3.7:5060")]
 
 
+def test_who_has_the_same_user_part_in_a_domain_where_nobody_is_registered_is_somebody_else(tmp_path: Path) -> None:
+    """The link of another customer's phone would be sent to it, and its own 911 call to that phone's address."""
+    world = world_of(tmp_path, replace(NORA, device="4150@other.example"))
+    raw = register("4150").replace(b"pbx.example.com", b"customer.example")
+    sent = one(world.receive(raw), "REGISTER")
+    world.receive(registrar(sent, 200, f"<sip:4150@{PHONE[0]}:{PHONE[1]}>;expires=60"), sent.to)
+    assert [(note["kind"], note["phone"], note["device"]) for note in notes(tmp_path)] == [
+        ("unlocated", "4150@customer.example", "")
+    ]
+    asked = world.receive(invite(user="4150").replace(b"4150@pbx.example.com", b"4150@customer.example"))
+    sent = one(asked, "INVITE")
+    assert b"Albany" not in sent.message.raw
+
+
 def test_who_is_back_on_another_network_within_minutes_is_noted_again(tmp_path: Path) -> None:
     """Else a laptop that looks in at the office is believed to be there until it registers again, in an hour."""
     world = world_of(tmp_path, NORA)
