@@ -1,6 +1,7 @@
 """Notices to phones that other people wrote: baresip is sent a message and called, hears it, and presses a key."""
 
 import queue
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from router.notices.channels import Channels, Job
 from router.notices.receivers.speech import installed
+from tests.router.notices_runner import wait_until
 from tests.support.baresip import Baresip
 from tests.support.ports import endpoint
 from tests.support.sound import best
@@ -28,6 +30,11 @@ def channels(keys: "queue.Queue[tuple[Any, str]]") -> Iterator[Channels]:
     found = Channels(on_key=lambda token, key: keys.put((token, key)))
     yield found
     found.close()
+
+
+def byes(phone: Baresip) -> int:
+    """Requests to end a call, and answers to these."""
+    return len(re.findall(r"^CSeq: \d+ BYE", phone.log, re.MULTILINE))
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -50,6 +57,14 @@ def test_a_desk_reads_hears_and_confirms(
         phone.wait_for("CALL_CLOSED")
         assert BODY in phone.log
         heard = phone.heard()
+        # Hung up on, it is over at once: what is said into it from then on would count as heard.
+        for token in ("2nd", "3rd"):
+            channels.send(Job(token=token, url=f"sip-call:100@{at}{parameter}", subject="911", body=BODY))
+            assert channels.reports.get(timeout=60).attempt.words == "SIP 200 OK: answered"
+            assert keys.get(timeout=30) == (token, "")
+            said = byes(phone)
+            phone.command("hangup")
+            wait_until(lambda said=said: byes(phone) >= said + 2, "its BYE is answered")
     assert best(heard, 853, 1600) > 0.2, "the attention tone"
     spoken = heard[8000 * 2 :]
     assert max(abs(sample) for sample in spoken) > 2000, "speech after the tone"

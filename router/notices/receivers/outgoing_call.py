@@ -60,7 +60,7 @@ class OutgoingCall(Dialog):
         assert self._way is not None
         point = self._way.flow.point
         parameter = b"" if point.transport == "udp" else b";transport=" + point.transport.encode()
-        return b"Contact: <sip:%b@%b%b>" % (self._user, point.sent_by, parameter)
+        return b"Contact: <sip:%b@%b%b>" % (self._user, self._way.own, parameter)
 
     def _take_answer(self, response: Response) -> None:
         """The dialog as the 2xx makes it (section 12.1.2), and its ACK."""

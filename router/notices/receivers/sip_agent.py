@@ -74,6 +74,15 @@ class Way:
     tls: ssl.SSLContext | None = None
     name: str = ""
     """The name its certificate must carry."""
+    port: int = 0
+    """Our port of the connection, over TCP and TLS."""
+
+    @property
+    def own(self) -> bytes:
+        """Our address, for Contact: what a phone asks of us in a dialog is to come back on the connection that we
+        have opened, which phones find by the address at its other end. Nothing listens there beside it."""
+        point = self.flow.point
+        return bracketed(self.host).encode() + b":%d" % self.port if point.reliable else point.sent_by
 
 
 class Exchange:
@@ -216,9 +225,8 @@ class SipAgent:
         point = await self._point(transport, own)
         flow = Flow(point, str(address[0]), port)
         tls = verifying_context() if transport == "tls" else None
-        if point.reliable:
-            await self._connect(flow, tls, target.host)
-        return Way(flow=flow, host=own, tls=tls, name=target.host)
+        port = await self._connect(flow, tls, target.host) if point.reliable else 0
+        return Way(flow=flow, host=own, tls=tls, name=target.host, port=port)
 
     async def _address_of(self, host: str, port: int) -> tuple[int, tuple[Any, ...]]:
         """Family and address of a host. Raises OSError.
@@ -370,15 +378,16 @@ class SipAgent:
             made = ListeningPoint("udp", own, int(channel.get_extra_info("sockname")[1]))
             self._datagrams[made] = channel
         else:
-            # What a phone asks of us later comes on the connection that we opened: nothing listens.
+            # Nothing listens: what a phone asks of us later comes on the connection that we opened (Way.own).
             made = ListeningPoint(transport, own, 5061 if transport == "tls" else 5060)
         self._points[transport, own] = made
         return made
 
-    async def _connect(self, flow: Flow, tls: ssl.SSLContext | None, name: str) -> None:
+    async def _connect(self, flow: Flow, tls: ssl.SSLContext | None, name: str) -> int:
+        """Have a connection there; our port of it. Raises SipError."""
         key = _key_of(flow)
         if self._is_connected(key):
-            return
+            return self._port_of(key)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 reader, writer = await asyncio.open_connection(
@@ -390,7 +399,7 @@ class SipAgent:
             raise SipError("unreachable", f"{bracketed(flow.host)}:{flow.port}: {error.strerror or error}") from None
         if self._is_connected(key):  # somebody else was quicker
             writer.close()
-            return
+            return self._port_of(key)
         with suppress(OSError):
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
@@ -402,6 +411,10 @@ class SipAgent:
         task = self.loop.create_task(self._read(reader, writer, flow, key))
         self._readers.add(task)
         task.add_done_callback(self._readers.discard)
+        return self._port_of(key)
+
+    def _port_of(self, key: _StreamKey) -> int:
+        return int(self._streams[key].get_extra_info("sockname")[1])
 
     def _is_connected(self, key: _StreamKey) -> bool:
         writer = self._streams.get(key)
