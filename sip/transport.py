@@ -123,7 +123,9 @@ class UdpEndpoint:
         else:
             self._ask_for_errors(socket.IPPROTO_IP, _IP_RECVERR)
         self.socket.bind((bind_host, point.port))
-        self.sendto = self.socket.sendto
+        self.sendto = self.socket.sendto if family == socket.AF_INET else self._send_in_scope
+        self.scopes: dict[str, int] = {}
+        """By link-local address: the interface it was heard at (RFC 4007). No SIP URI names one."""
         self.flows: dict[tuple[str, int] | tuple[str, int, int, int], Flow] = {}
         self.buffer = memoryview(bytearray(MAX_DATAGRAM))
         self.full_reads = 0
@@ -192,9 +194,20 @@ class UdpEndpoint:
         """The flow of a source address; the usual ones are kept."""
         if len(self.flows) > 20_000:
             self.flows.clear()
-        host = address[0].partition("%")[0]
-        flow = self.flows[address] = Flow(self.edge.localise(self.point, host), host, address[1])
+        host = scoped = address[0].partition("%")[0]
+        if len(address) == 4 and address[3]:
+            if len(self.scopes) > 20_000:
+                self.scopes.clear()
+            self.scopes[host] = address[3]
+            scoped = f"{host}%{address[3]}"
+        flow = self.flows[address] = Flow(self.edge.localise(self.point, scoped), host, address[1])
         return flow
+
+    def _send_in_scope(self, data: bytes, address: tuple[str, int]) -> int:
+        """Send by IPv6; what is link-local by the interface it was heard at: a host with several has no other way to
+        know."""
+        scope = self.scopes.get(address[0])
+        return self.socket.sendto(data, address if scope is None else (*address, 0, scope))
 
     def shun(self, host: str, port: int, seconds: float) -> None:
         """Drop what comes from this address and port unread, for so long."""
@@ -210,7 +223,7 @@ class UdpEndpoint:
     def send(self, data: bytes, host: str, port: int) -> int:
         """Send a datagram. Returns 0, or the errno of an error that is about this datagram."""
         try:
-            self.socket.sendto(data, (host, port))
+            self.sendto(data, (host, port))
         except OSError as error:
             return self.send_again(error, data, host, port)
         return 0
@@ -225,7 +238,7 @@ class UdpEndpoint:
                 return error.errno or errno.EIO
             # It was an ICMP error about an earlier datagram (any error number); this one was not sent.
             try:
-                self.socket.sendto(data, (host, port))
+                self.sendto(data, (host, port))
             except OSError as again:
                 error = again
             else:

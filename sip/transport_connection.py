@@ -78,7 +78,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self.host = host
         set_options(transport)
-        self.flow = self.streams.adopt(self, host, port)
+        self.flow = self.streams.adopt(self, host, port, scoped_host(transport))
 
     def _is_whom_we_want(self, shaken: ssl.SSLObject) -> bool:
         """False where the peer we called is another than its certificate should name. Of who called us it is noted
@@ -192,6 +192,15 @@ def address_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
     if not name:  # gone already
         return "", 0
     return name[0].partition("%")[0], name[1]
+
+
+def scoped_host(transport: asyncio.BaseTransport) -> str:
+    """The peer's address; one that is link-local with the number of its interface, `fe80::20%2` (RFC 4007)."""
+    name = transport.get_extra_info("peername")
+    if not name:
+        return ""
+    host = str(name[0].partition("%")[0])
+    return f"{host}%{name[3]}" if len(name) == 4 and name[3] else host
 
 
 def set_options(connection: asyncio.BaseTransport | socket.socket) -> None:

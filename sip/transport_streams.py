@@ -366,8 +366,8 @@ class Streams:
 
     # ---- standing connections ----
 
-    def adopt(self, connection: Connection, host: str, port: int) -> Flow:
-        """A connection stands: give it a number, so that answers find it."""
+    def adopt(self, connection: Connection, host: str, port: int, scoped: str) -> Flow:
+        """A connection stands: give it a number, so that answers find it. scoped: the host with its interface."""
         self._next_connection += 1
         identifier = self._next_connection
         self.connections[identifier] = connection
@@ -377,7 +377,7 @@ class Streams:
         if connection.peer is not None and connection.peer is not UNCERTIFIED:
             self._list(connection, (transport, host, port, connection.peer), identifier)
         peer = connection.peer if connection.peer is UNCERTIFIED else None
-        return Flow(self.edge.localise(connection.point, host), host, port, identifier, 0, peer)
+        return Flow(self.edge.localise(connection.point, scoped), host, port, identifier, 0, peer)
 
     def learn_alias(self, connection: Connection, message: bytes) -> None:
         """RFC 5923: requests to the port that a peer's Via names go back over the connection it opened.

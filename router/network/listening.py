@@ -22,9 +22,15 @@ class _LocalAddresses:
         self._clock = clock
         self._towards: dict[str, tuple[float, str]] = {}
         self._local: dict[str, float] = {}
+        self._scoped: dict[str, str] = {}
+        """Link-local peers with the interface they were last heard at, by their address alone."""
 
     def towards(self, peer: str) -> str:
-        """The address that a peer sees of us; an empty string where it cannot be reached at the moment."""
+        """The address that a peer sees of us; an empty string where it cannot be reached at the moment.
+
+        A link-local peer (RFC 4007) with its interface, `fe80::20%2`, where it is heard; later without."""
+        if peer[:4].lower() == "fe80":
+            peer = self._with_scope(peer)
         now = self._clock()
         kept = self._towards.get(peer)
         if kept is not None and now - kept[0] < ADDRESS_SECONDS:
@@ -37,6 +43,15 @@ class _LocalAddresses:
         else:
             self._towards.pop(peer, None)
         return found
+
+    def _with_scope(self, peer: str) -> str:
+        host, _, scope = peer.partition("%")
+        if not scope:
+            return self._scoped.get(host, peer)
+        if len(self._scoped) >= _ANSWERS_KEPT:
+            self._scoped.clear()
+        self._scoped[host] = peer
+        return peer
 
     def is_ours(self, host: str) -> bool:
         """True where an address is one of this machine's."""
@@ -219,18 +234,27 @@ def local_address_towards(peer: str) -> str:
     family = socket.AF_INET6 if ":" in peer else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((peer, 9))  # a UDP connect sends nothing
-            return str(probe.getsockname()[0])
+            probe.connect(_address(peer, 9))  # a UDP connect sends nothing
+            return str(probe.getsockname()[0]).partition("%")[0]
     except (OSError, UnicodeError):
         return ""
 
 
 def is_local_address(host: str) -> bool:
     """True where an address is one of this machine's."""
+    if host[:4].lower() == "fe80" and "%" not in host:
+        # Link-local (RFC 4007): of which interface is not said in a SIP URI.
+        return any(is_local_address(f"{host}%{number}") for number, _ in socket.if_nameindex())
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
+            probe.bind(_address(host, 0))
     except (OSError, UnicodeError):
         return False
     return True
+
+
+def _address(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """As sockets take it: an interface by its number (`fe80::20%2`) is no part of the text there."""
+    host, _, scope = host.partition("%")
+    return (host, port, 0, int(scope)) if scope.isdecimal() else (host, port)
