@@ -6,7 +6,6 @@ taken or refused; after an error it is said again, with growing pauses, also aft
 calls use the ids that a provider knows a device by only once it has taken them, and never after the device changed.
 """
 
-import base64
 import hashlib
 import logging
 import threading
@@ -19,13 +18,10 @@ import orjson
 from sqlalchemy import Connection, Engine
 
 from config.schema import Config, ProvisioningTarget
-from e911.bandwidth import LONGEST_LINE, line_two
-from e911.devices import shown_numbers
-from e911.location import CIVIC_FIELDS, CivicAddress, Device
-from router.emergency.rules import places_of
-from router.provisioning.ali_records import place_of
+from e911.location import Device
 from router.provisioning.provisioning_calls import Outcome, TargetCalls
 from router.provisioning.taken_rows import TakenRows
+from router.provisioning.told_documents import Teller, basis_of
 from router.store.audit import Author
 from router.store.devices import (
     StaleRevisionError,
@@ -177,10 +173,10 @@ class Provisioner(threading.Thread):
     def _basis_of(self, config: Config, name: str, section: ProvisioningTarget) -> str:
         found = self._bases.get(name)
         if found is None or found[0] is not config:
-            found = self._bases[name] = (config, _basis(config, section))
+            found = self._bases[name] = (config, basis_of(config, section))
         return found[1]
 
-    def _note_some(self, conn: Connection, name: str, teller: "Teller", changed: Sequence[Device]) -> None:
+    def _note_some(self, conn: Connection, name: str, teller: Teller, changed: Sequence[Device]) -> None:
         now = self._clock()
         marks: dict[str, Mapping[str, str]] = {}
         for device in changed:
@@ -193,13 +189,13 @@ class Provisioner(threading.Thread):
         self._show(conn, marks, name)
 
     def _note(
-        self, conn: Connection, name: str, teller: "Teller", device: Device, now: float
+        self, conn: Connection, name: str, teller: Teller, device: Device, now: float
     ) -> Mapping[str, str] | None:
         """The ids by which it is known where it is to be shown anew what became of a device; None where it is not."""
         document, problem = teller.document_of(device)
         before = told(conn, name, device.device)
         if before is not None and before.wanted == document["id"] and before.action != "delete":
-            ids = _ids(before) if before.state == ACTIVE or before.action == "retire" else {}
+            ids = self._ids_now(conn, before)
             if device.provisioning and all(getattr(device, column) == text for column, text in ids.items()):
                 return None
             # It was changed, and changed back; or somebody wrote another id than the provider's own (decision 0058).
@@ -207,9 +203,8 @@ class Provisioner(threading.Thread):
         one = Told(target=name, device=device.device, wanted=document["id"], next_at=now, updated_at=now)
         one.document = _stored(document, before, f"upsert {device.updated_at}")
         one.location_id, one.endpoint_id = document["location_id"], document["endpoint_id"]
-        if before is not None and before.endpoint_id != one.endpoint_id:
-            known = before.endpoint_id if before.state == ACTIVE or before.order_id or before.attempts else ""
-            one.old_endpoint_id = before.old_endpoint_id or known
+        if before is not None:
+            one.old_endpoint_id = " ".join(old for old in _known_endpoints(before) if old != one.endpoint_id)
         if problem:
             one.state, one.words = REFUSED, f"not said: {problem}"
         keep(conn, one)
@@ -222,17 +217,23 @@ class Provisioner(threading.Thread):
         before = told(conn, name, device)
         if before is None or before.action == "delete":
             return
-        was_said = before.attempts or before.order_id or before.action == "retire"
-        if before.state == REFUSED or (before.state == PENDING and not was_said):
-            if not before.old_endpoint_id:
-                forget(conn, before)  # nobody ever heard of it
-                return
-            before.endpoint_id = before.old_endpoint_id
-        before.action, before.state, before.order_id = "delete", PENDING, ""
-        before.attempts, before.words, before.next_at, before.updated_at = 0, "", now, now
-        document = orjson.loads(before.document) | {"endpoint_id": before.endpoint_id}
-        before.document = _stored(document, before, "delete")
-        keep(conn, before)
+        endpoints = _known_endpoints(before)
+        section = self._config().provisioning.get(name)
+        if section is not None and section.kind == "webhook":
+            endpoints = endpoints[:1]  # it knows the device by its name
+        self._delete(conn, before, endpoints, now)
+
+    def _delete(self, conn: Connection, one: Told, endpoints: Sequence[str], now: float) -> None:
+        """Have the first of these deleted, then the others; where there is none nobody has heard of the device."""
+        if not endpoints:
+            forget(conn, one)
+            return
+        one.endpoint_id, one.old_endpoint_id = endpoints[0], " ".join(endpoints[1:])
+        one.action, one.state, one.order_id = "delete", PENDING, ""
+        one.attempts, one.words, one.next_at, one.updated_at = 0, "", now, now
+        document = orjson.loads(one.document) | {"endpoint_id": one.endpoint_id}
+        one.document = _stored(document, one, "delete")
+        keep(conn, one)
 
     # ---- saying it ----
 
@@ -273,7 +274,7 @@ class Provisioner(threading.Thread):
     def _say(self, name: str, section: ProvisioningTarget, one: Told) -> Outcome:
         document: dict[str, Any] = orjson.loads(one.document)
         if one.action == "retire":
-            document |= {"endpoint_id": one.old_endpoint_id}
+            document |= {"endpoint_id": one.old_endpoint_id.split()[0]}
         try:
             calls = self._calls_of(name, section)
             if one.order_id:
@@ -292,7 +293,7 @@ class Provisioner(threading.Thread):
             self._calls[name] = found
         return found[1]
 
-    def _settle(self, conn: Connection, teller: "Teller", one: Told, outcome: Outcome) -> None:
+    def _settle(self, conn: Connection, teller: Teller, one: Told, outcome: Outcome) -> None:
         """Note what came of it, unless the device changed meanwhile."""
         now = self._clock()
         current = told(conn, one.target, one.device)
@@ -317,33 +318,49 @@ class Provisioner(threading.Thread):
     def _settle_refused(self, conn: Connection, one: Told) -> None:
         fields = {"target": one.target, "device": one.device, "action": one.action, "words": one.words}
         log.warning("provisioning-refused", extra={"event_fields": fields})
-        if one.action == "delete":
-            forget(conn, one)  # the provider does not know it, or will not let it go
-            return
-        if one.action == "retire":
-            one.action, one.state, one.old_endpoint_id, one.order_id, one.words = "upsert", ACTIVE, "", "", ""
-        else:
+        if one.action == "upsert":
             one.state = REFUSED
+            keep(conn, one)
+        else:
+            self._settle_deleted(conn, one)  # the provider does not know it, or will not let it go
+
+    def _settle_deleted(self, conn: Connection, one: Told) -> None:
+        """One endpoint is gone; the next one's turn."""
+        if one.action == "delete":
+            self._delete(conn, one, one.old_endpoint_id.split(), self._clock())
+            return
+        _, *others = one.old_endpoint_id.split()
+        one.words, one.order_id, one.attempts, one.old_endpoint_id = "", "", 0, " ".join(others)
+        if others:
+            one.next_at = self._clock()
+        else:
+            one.action, one.state = "upsert", ACTIVE
         keep(conn, one)
 
-    def _settle_done(self, conn: Connection, teller: "Teller", one: Told, outcome: Outcome) -> None:
-        if one.action == "delete":
-            forget(conn, one)
+    def _settle_done(self, conn: Connection, teller: Teller, one: Told, outcome: Outcome) -> None:
+        if one.action != "upsert":
+            self._settle_deleted(conn, one)
             return
         one.words, one.order_id, one.attempts = "", "", 0
-        if one.action == "retire":
-            one.old_endpoint_id, one.action, one.state = "", "upsert", ACTIVE
-            keep(conn, one)
-            return
         one.location_id, one.endpoint_id = outcome.location_id, outcome.endpoint_id
         one.state = ACTIVE
-        if one.old_endpoint_id and teller.section.kind == "bandwidth":
+        if teller.section.kind == "webhook":
+            one.old_endpoint_id = ""  # whoever is told by device knows it in one place
+        if one.old_endpoint_id:
             one.state, one.action, one.next_at = PENDING, "retire", self._clock()
         keep(conn, one)
         device = get_device(conn, one.device)
         if device is None or teller.document_of(device)[0]["id"] != one.wanted:
             return  # it moved meanwhile: these ids would stand for where it was
-        self._show(conn, {one.device: _ids(one)}, one.target)
+        self._show(conn, {one.device: self._ids_now(conn, one)}, one.target)
+
+    def _ids_now(self, conn: Connection, one: Told) -> dict[str, str]:
+        """The ids that its device is known by where it is. Of several targets that give some, those of the first in
+        the configuration stand: else each would put its own back, for ever."""
+        targets = self._config().provisioning
+        rows = [one] if len(targets) == 1 else of_device(conn, one.device)
+        known = {row.target: row for row in rows if row.wanted == one.wanted and _is_taken(row)}
+        return {k: v for name in reversed(targets) if name in known for k, v in _ids(known[name]).items()}
 
     def _show(self, conn: Connection, marks: Mapping[str, Mapping[str, str]], target: str) -> None:
         """Have the devices say what became of it, and their ids where these are known."""
@@ -365,6 +382,18 @@ def _stored(document: Mapping[str, Any], before: Told | None, change: str) -> st
     return orjson.dumps({**document, "id": key.hexdigest()}).decode()
 
 
+def _known_endpoints(one: Told) -> list[str]:
+    """What the target knows the device by, or may know it by: an answer may have been lost."""
+    was_said = one.state == ACTIVE or one.action != "upsert" or one.order_id or one.attempts
+    # A webhook that gives no ids was told those that we made.
+    own = one.endpoint_id or orjson.loads(one.document)["endpoint_id"]
+    return [*dict.fromkeys(([own] if was_said else []) + one.old_endpoint_id.split())]
+
+
+def _is_taken(one: Told) -> bool:
+    return one.state == ACTIVE or one.action == "retire"
+
+
 def _ids(one: Told) -> dict[str, str]:
     return {name: value for name in ("location_id", "endpoint_id") if (value := getattr(one, name))}
 
@@ -377,61 +406,3 @@ def _shown(found: list[Told]) -> str:
         text = f"{state}: {one.words}" if one.words else state
         said.append(text if len(found) == 1 else f"{one.target} {text}")
     return "; ".join(said)
-
-
-class Teller:
-    """Makes what a target is told of devices."""
-
-    def __init__(self, config: Config, section: ProvisioningTarget) -> None:
-        self.section = section
-        self._places = places_of(config)
-
-    def document_of(self, device: Device) -> tuple[dict[str, Any], str]:
-        """What is said of a device, and why it cannot be said (empty where it can).
-
-        `id` is a hash of all the rest; location_id and endpoint_id are derived from it, so that another address has
-        other ids.
-        """
-        place = place_of(device, self._places)
-        document: dict[str, Any] = {
-            "device": device.device,
-            "name": device.name or device.device,
-            "kind": device.kind.value,
-            "callback": next(iter(shown_numbers(device)), ""),
-            "language": device.language,
-            "site": device.site,
-            "zone": device.zone,
-            "address": {name: value for name in CIVIC_FIELDS if (value := getattr(place.civic, name))},
-            "latitude": place.point.latitude if place.point else None,
-            "longitude": place.point.longitude if place.point else None,
-        }
-        digest = hashlib.blake2b(orjson.dumps(document), digest_size=15, person=b"provisioning").digest()
-        text = base64.b32encode(digest).decode()
-        document |= {"id": digest.hex(), "location_id": f"L{text}", "endpoint_id": f"E{text}"}
-        return document, _problem(self.section, document)
-
-
-def _problem(section: ProvisioningTarget, document: Mapping[str, Any]) -> str:
-    address = document["address"]
-    missing = [name for name in ("country", "state", "city", "street") if not address.get(name)]
-    if missing:
-        return f"its address has no {', '.join(missing)}"
-    if section.kind == "bandwidth":
-        if not document["callback"].startswith("+1"):
-            return "no callback number of North America"
-        if not address.get("house_number"):
-            return "its address has no house_number"
-        line = line_two(CivicAddress(**address))
-        if len(line) > LONGEST_LINE:
-            return f"floor, room and the like are {len(line)} characters, {LONGEST_LINE} is the most"
-    return ""
-
-
-def _basis(config: Config, section: ProvisioningTarget) -> str:
-    """Stands for what of the configuration decides what is said: with another one everything is compared anew."""
-    said = {"id", "name", "address", "latitude", "longitude", "zones"}
-    sites = [site.model_dump(include=said) for site in config.sites]
-    data = orjson.dumps(
-        [section.kind, section.url, section.account, section.sites, sites], default=str, option=orjson.OPT_SORT_KEYS
-    )
-    return hashlib.blake2b(data, digest_size=8).hexdigest()

@@ -55,6 +55,7 @@ class Told:
     location_id: str = ""
     endpoint_id: str = ""
     old_endpoint_id: str = ""
+    """What it is known by, too, and is to be deleted: one or more, with blanks between them."""
     words: str = ""
     attempts: int = 0
     next_at: float = 0.0

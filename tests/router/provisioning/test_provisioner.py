@@ -20,7 +20,7 @@ from e911.location import Device
 from router.cli import build_app
 from router.provisioning.provisioner import PAUSES, Provisioner
 from router.provisioning.provisioning_calls import Outcome
-from router.store.devices import get_device, remove_devices, upsert_devices
+from router.store.devices import current_revision, get_device, remove_devices, upsert_devices
 from router.store.engine import open_store, reading, writing
 from tests.support.provisioning_server import Answer, Asked, ProvisioningServer
 
@@ -105,6 +105,15 @@ class Office:
             found = get_device(conn, "4102")
         engine.dispose()
         assert found is not None
+        return found
+
+    @property
+    def revision(self) -> int:
+        """Counts changes of devices."""
+        engine = open_store(self.database)
+        with reading(engine) as conn:
+            found = current_revision(conn)
+        engine.dispose()
         return found
 
     @property
@@ -209,6 +218,28 @@ def test_a_webhook_that_does_not_know_a_device_need_not_forget_it(office: Office
     office.put()
     office.look()
     assert [one["event"] for one in office.said] == ["upsert", "delete", "upsert"]
+
+
+@pytest.mark.parametrize("change", ["refused", "not said yet"])
+def test_a_webhook_that_knows_a_device_hears_that_it_is_gone_whatever_became_of_a_later_change(
+    office: Office, change: str
+) -> None:
+    office.answers = lambda _: (204, b"")
+    office.look()
+    if change == "refused":
+        office.answers = lambda _: (422, b"no such room")
+        office.put(room="313")
+        office.look()
+    else:
+        office.put(device="4103")
+        office.answers = lambda _: (503, b"")
+        office.look()  # away, and left alone for a while
+        office.put(room="313")
+        office.look(1)
+    office.remove()
+    office.answers = lambda _: (204, b"")
+    office.look(10)
+    assert ("4102", "delete") in [(one["device"], one["event"]) for one in office.said]
 
 
 class KilledError(BaseException):
@@ -383,6 +414,30 @@ def test_a_target_that_is_away_takes_no_time_from_the_others(office: Office) -> 
     assert len(set(away)) >= 30
 
 
+def test_of_targets_that_give_ids_the_first_stands(office: Office) -> None:
+    """Each would put its own back for ever, and a call would show now the one, now the other."""
+    path = office.folder / "edge911.yaml"
+    config = yaml.safe_load(path.read_text())
+    section = config["provisioning"]["crm"]
+    targets = {
+        "second": {**section, "url": f"{office.server.url}/a"},
+        "first": {**section, "url": f"{office.server.url}/b"},
+    }
+    path.write_text(yaml.safe_dump({**config, "provisioning": dict(reversed(targets.items()))}, sort_keys=False))
+    office.loaded = load_config(path)
+    office.begin()
+    office.answers = lambda asked: (200, b'{"location_id": "L-%b", "endpoint_id": "E-a"}' % asked.path[1:].encode())
+    office.look()
+    office.look(1)
+    revision = office.revision
+    for _ in range(3):
+        office.look(1)
+    assert (office.device.location_id, office.device.endpoint_id) == ("L-b", "E-a")
+    assert office.revision == revision
+    assert office.device.provisioning == "first active; second active"
+    assert len(office.server.asked) == 2
+
+
 @pytest.mark.parametrize("field", ["40", "Sat, 01 Jan 2000 00:00:00 GMT", "soon"])
 def test_a_target_that_says_when_to_come_again_is_left_alone_until_then(office: Office, field: str) -> None:
     office.server.headers = {"Retry-After": field}
@@ -507,6 +562,38 @@ def test_a_move_is_a_new_endpoint_and_the_old_one_is_deleted_after_it(bandwidth:
     office.look(1)
     assert text(office.server.asked[3].body, "Identifier") == text(second, "Identifier")
     assert text(office.server.asked[3].body, "DeleteTNSpecificE911Address") == "true"
+
+
+@pytest.mark.parametrize("case", ["moved twice", "moved and removed", "removed and put elsewhere"])
+def test_no_endpoint_is_forgotten_while_the_provider_is_away(bandwidth: Office, case: str) -> None:
+    """What nobody deletes is paid for, and known to the provider by an address where nobody is."""
+    office = bandwidth
+    office.answers = lambda _: (201, DONE)
+    office.look()
+    office.put(room="400")
+    office.answers = lambda asked: (503, b"") if b"<DeleteTN" in asked.body else (201, DONE)
+    office.look()  # at its new place; the old one is still to be deleted
+    if case != "moved twice":
+        office.answers = lambda _: (503, b"")
+    if case == "removed and put elsewhere":
+        office.remove()
+        office.look(1)
+    office.put(room="401")
+    office.look(1)
+    if case == "moved and removed":
+        office.remove()
+        office.look(1)
+    office.answers = lambda _: (201, DONE)
+    for _ in range(4):
+        office.look(1000)
+    known: set[str] = set()
+    for asked in office.server.asked:
+        deletes = b"<DeleteTN" in asked.body
+        (known.discard if deletes else known.add)(text(asked.body, "Identifier"))
+    assert len(known) == (0 if case == "moved and removed" else 1)
+    if known:
+        assert known == {office.device.endpoint_id}
+        assert office.device.provisioning == "active"
 
 
 @pytest.mark.parametrize(
