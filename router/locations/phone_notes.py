@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from e911.devices import names_of
+from e911.devices import DeviceMatch, names_of
 from e911.location import Device, DeviceKind, LocationSource
 from e911.numbers import canonical_user, dialled
 from router.dialogs.bindings import is_bound
@@ -146,7 +146,7 @@ class PhoneNotes:
         if source.side is not Side.INSIDE or router.sources.trunk_at(registrar.host, registrar.port) is None:
             return
         # By what the registrar checked, the address of record: a hardware address may be written by anybody.
-        found = self._fitting(request, source)
+        found = self._fitting(request, source).devices
         device = next((device for device in found if device.kind in _MOVING), None)
         if device is None or not (device.site or device.point or device.civic.has_street_address):
             return
@@ -190,29 +190,29 @@ class PhoneNotes:
         return place is not None and place.network_location is not None
 
     def _possible(self, request: Request, source: Source) -> tuple[Device, ...]:
-        """Every device a call may be of: whatever its host, but of an address of record none that is of other hosts
-        alone."""
+        """Every device a call may be of: of an address of record none that is of other hosts alone."""
         devices = self.router.devices
         if devices.has_hardware and (mac := hardware_address(request)) and (here := devices.with_hardware(mac)):
             return here
-        user, host = _who(request, source)
-        exact, found = devices.match(user, host), devices.match(user, "").devices
-        if not exact.exact:
-            return found
+        match = self._fitting(request, source)
+        if not match.exact:
+            return match.devices
+        user, _ = _who(request, source)
         plain = canonical_user(user), ""
-        return tuple(one for one in found if one in exact.devices or plain in _names_of(one))
+        found = devices.match(user, "").devices
+        return tuple(one for one in found if one in match.devices or plain in _names_of(one))
 
     def _device(self, request: Request, source: Source) -> Device | None:
         devices = self.router.devices
         if devices.has_hardware and (mac := hardware_address(request)) and (here := devices.with_hardware(mac)):
             return here[0]
-        found = self._fitting(request, source)
+        found = self._fitting(request, source).devices
         return next((device for device in found if device.kind in _MOVING), found[0] if found else None)
 
-    def _fitting(self, request: Request, source: Source) -> tuple[Device, ...]:
+    def _fitting(self, request: Request, source: Source) -> DeviceMatch:
         user, host = _who(request, source)
         is_own = self.router.rules.is_own_domain(host, source)
-        return self.router.devices.match(user, host, is_own_domain=is_own).devices
+        return self.router.devices.match(user, host, is_own_domain=is_own)
 
     def _write(
         self, kind: str, request: Request, source: Source, flow: Flow, address: str, device: Device | None

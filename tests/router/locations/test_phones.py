@@ -366,6 +366,19 @@ def test_the_same_user_of_another_host_makes_a_phone_no_less_itself(tmp_path: Pa
     assert one(call(3, "10.0.0.5"), "INVITE", CARRIER), "of an address nobody knows which"
 
 
+def test_a_phone_in_doubt_holds_back_nobody_of_another_domain(tmp_path: Path) -> None:
+    lost = replace(LOST, device="4150@other.example", username="")
+    world = world_of(tmp_path, lost, outbound="refuse")
+
+    def call(number: int, host: str) -> list[Sent]:
+        raw = invite(f"sip:212555010{number}@carrier.example.com", user="4150")
+        return world.receive(re.sub(rb"(From:[^\r]*sip:4150)@[^>]*", rb"\1@" + host.encode(), raw))
+
+    assert one(call(1, "customer.example"), "INVITE", CARRIER)
+    assert one(call(2, "sip.other.example"), 403)
+    assert one(call(3, "10.0.0.5"), 403)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     outside=st.sampled_from(["", "9", "8", "0", "1", "+1", "91"]),
