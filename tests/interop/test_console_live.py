@@ -79,13 +79,16 @@ def test_a_call_fills_the_screen_is_acknowledged_and_can_be_read_afterwards(here
             expect(alert).to_contain_text("Floor 3")
             expect(alert).to_contain_text(f"Room {place.room}")
             expect(alert).to_contain_text(place.callback)
-            expect(alert).to_contain_text("Answered provider-a")
+            expect(alert).to_contain_text("Answered by provider-a")
             expect(page.locator("#alert-acknowledge")).to_be_focused()
             number = page.locator("#live-alert dd.number")
             assert number.evaluate("shown => shown.scrollWidth <= shown.clientWidth"), "the whole number on one line"
+            behind = "boxes => boxes.every(box => box.closest('[inert]'))"
+            assert page.locator(".bar, .menu, #live-open, #live-over").evaluate_all(behind), "nothing else can be reached"
             keep(page, SHOTS, "live-alert")
             page.keyboard.press("Enter")
             expect(alert).to_be_hidden()
+            expect(page.locator("[inert]")).to_have_count(0)
     record = here.router.calls()[0]
     page.goto(f"{url_of(here)}/calls/{record['id']}")
     for wanted in (

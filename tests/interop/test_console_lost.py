@@ -85,7 +85,7 @@ def test_a_console_killed_during_a_call_comes_back_to_the_page_and_the_alarm_goe
     place = here["tower"]
     page = open_live(f"http://{console}", people.context())
     with running(place.sipp("psap_answers", "provider_a")), running(place.caller(pause_ms=90_000)):
-        expect(page.locator("#live-alert")).to_contain_text("Answered provider-a")
+        expect(page.locator("#live-alert")).to_contain_text("Answered by provider-a")
         expect(page.locator("#live")).to_have_attribute("data-sound", "rings")
         page.evaluate("window.isTheSamePage = true")
         old = console_pid(here)

@@ -13,12 +13,15 @@
   const alertBox = document.getElementById("live-alert");
   const soundButton = document.getElementById("live-sound");
   const tryButton = document.getElementById("live-try");
+  const NAMES_ROUTE = new Set(["calling", "ringing", "answered"]);
   const OVER = new Set(["failed", "cancelled", "refused", "ended"]);
   const ALERT_SECONDS = 15 * 60;
   let trial = null;
   let shownId = "";
   let spoken = "";
   let lostAt = 0;
+  let unheard = 0;
+  const isRouterDown = () => unheard >= 2; // twice: it may just be restarting
   // The clock of this machine may be wrong by hours: what counts is the router's.
   let clockOff = 0;
   const now = () => Date.now() / 1000 + clockOff;
@@ -62,8 +65,9 @@
   }
 
   function state(call) {
-    const parts = [words[`state_${call.state}`] || call.state];
-    if (call.route && call.state !== "refused") parts.push(call.route);
+    const isBy = call.state === "answered" && call.route;
+    const parts = [isBy ? words.answered_by : words[`state_${call.state}`] || call.state];
+    if (call.route && call.state !== "refused") parts.push(NAMES_ROUTE.has(call.state) ? call.route : `· ${call.route}`);
     if (call.is_basic) parts.push(`(${words.by_basic})`);
     if (call.reason) parts.push(`(${call.reason})`);
     return parts.join(" ");
@@ -176,6 +180,13 @@
   });
 
   // ---- the alert that fills the screen ----
+
+  // While it is up, nothing behind it can be reached, by the keyboard or by a screen reader; what is said is still heard.
+  const behind = [];
+  for (let box = alertBox; box !== document.body; box = box.parentNode) {
+    for (const other of box.parentNode.children) if (other !== box && other.id !== "live-say" && other.tagName !== "SCRIPT") behind.push(other);
+  }
+  function coverPage(isCovered) { for (const other of behind) other.inert = isCovered; }
 
   function wanted() {
     const at = now();
@@ -290,6 +301,7 @@
     heading.id = "alert-title";
     put(heading);
     if (lostAt && !call.is_trial) put(element("p", "warning", words.lost_alert));
+    if (isRouterDown() && !call.is_trial) put(element("p", "warning", words.router_down));
     const silent = element("p", "warning", words.silent_alert);
     silent.id = "alert-silent";
     silent.hidden = soundIsOn();
@@ -319,6 +331,7 @@
     }
     if (actions.parentNode !== alertBox) alertBox.append(actions);
     alertBox.hidden = false;
+    coverPage(true);
     const next = (focused && document.getElementById(focused)) || alertBox.querySelector("button");
     if (next) next.focus();
   }
@@ -395,7 +408,8 @@
     const call = list[0];
     const box = document.getElementById("live-say");
     const counted = list.length > 1 ? ` ${fill(words.alert_many, { count: list.length })}.` : "";
-    const text = `${title(call)}. ${who(call)}. ${[...finer(call), place(call)].filter(Boolean).join(", ") || words.no_location}. ${state(call)}.`;
+    const trouble = call.is_trial ? "" : `${lostAt ? ` ${words.lost_alert}.` : ""}${isRouterDown() ? ` ${words.router_down}` : ""}`;
+    const text = `${title(call)}. ${who(call)}. ${[...finer(call), place(call)].filter(Boolean).join(", ") || words.no_location}. ${state(call)}.${trouble}`;
     if (text !== spoken) {
       spoken = text;
       spokenCount = list.length;
@@ -432,6 +446,7 @@
     } else {
       alertBox.hidden = true;
       alertBox.replaceChildren();
+      coverPage(false);
       spoken = "";
       document.getElementById("live-say").textContent = "";
       document.title = `${lostAt ? `⚠ ${words.not_connected} · ` : ""}${open.length ? `(${open.length}) ` : ""}edge911`;
@@ -468,7 +483,6 @@
   const lostBox = document.getElementById("live-lost");
   const LOST_SHOWN_MS = 3000;
   let saying = 0;
-  let unheard = 0;
   function connection(text, kind) { if (stateTag.textContent !== text) stateTag.textContent = text; stateTag.className = `tag ${kind}`; }
 
   // Large and heard, unless it is back at once: who trusts an empty page believes that nobody called.
@@ -516,8 +530,10 @@
     const said = JSON.parse(data);
     if (kind === "alive") {
       clockOff = said.now - Date.now() / 1000;
+      const wasDown = isRouterDown();
       unheard = said.is_router_heard ? 0 : unheard + 1;
-      document.getElementById("live-down").hidden = unheard < 2; // twice: it may just be restarting
+      document.getElementById("live-down").hidden = !isRouterDown();
+      if (isRouterDown() !== wasDown) show();
       return;
     }
     if (kind === "calls") {
