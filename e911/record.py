@@ -134,6 +134,21 @@ class CallIntent:
 
 
 @dataclass(slots=True, kw_only=True)
+class CallLocating:
+    """A caller's location is being asked for, and the call waits: for people who watch. No part of the record; an
+    intent or a refusal with the same id follows, unless the call goes on by another way or this process ends."""
+
+    type: str = "locating"
+    id: str
+    at: float
+    node: str
+    kind: str
+    """`emergency` or `test` (e911.numbers.CallKind)."""
+    caller: Caller
+    site: str
+
+
+@dataclass(slots=True, kw_only=True)
 class RouteEvent:
     """One route's try, and each thing that happened to it."""
 
@@ -311,5 +326,13 @@ class AlarmRaised:
 
 
 JournalEvent = (
-    CallIntent | RouteEvent | CallEnded | CallFinished | CallRefused | DialogFormed | CallbackEvent | AlarmRaised
+    CallIntent
+    | CallLocating
+    | RouteEvent
+    | CallEnded
+    | CallFinished
+    | CallRefused
+    | DialogFormed
+    | CallbackEvent
+    | AlarmRaised
 )

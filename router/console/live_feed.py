@@ -225,6 +225,7 @@ class LiveFeed:
                 self._apply(_events(lines))
                 self._look_at_router()
                 now = time.monotonic()
+                self._forget_lost()
                 if now >= self._database_at:
                     self._database_at = now + DATABASE_SECONDS
                     self._ask_database()
@@ -234,6 +235,12 @@ class LiveFeed:
             if len(lines) < LINES_AT_ONCE:
                 time.sleep(JOURNAL_SECONDS)
         reader.close()
+
+    def _forget_lost(self) -> None:
+        with self._lock:
+            if self._calls.forget_lost(time.time()):
+                self._whole.clear()
+                self._tell_all(list(self._watchers))
 
     def _look_at_router(self) -> None:
         if time.monotonic() < self._router_at:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from e911.conveyed import NOTHING_CONVEYED, Conveyed
 from e911.locate import NOT_ASKED, HeldAnswer
 from e911.numbers import CallKind
-from e911.record import Caller, CallRefused
+from e911.record import Caller, CallLocating, CallRefused
 from router.callback.leasing import LONGEST_NAME, Lending
 from router.calls.admission import INSIDE_ONLY
 from router.calls.refusals import RefusalLimit
@@ -20,7 +20,7 @@ from router.emergency.floods import Floods
 from router.emergency.leg_doubt import trunk_went_down
 from router.emergency.text_to_911 import TextTo911
 from router.locating.held_wait import HeldWait
-from router.locating.location_wait import LocationWait
+from router.locating.location_wait import SAID_AFTER, LocationWait
 from router.locating.reference_wait import ReferenceWait
 from router.network.sources import Side, Source
 from router.network.trunk_health import Place
@@ -143,6 +143,8 @@ class EmergencyRequests:
         )
         if asks or isinstance(held, HeldWait):
             waiting = LocationWait(router.stack, server, request, router.on_fault)
+            if asked is None:
+                waiting.tell_after(SAID_AFTER, lambda: self._say_locating(server, request, source, kind), now)
         if waiting is not None and isinstance(held, HeldWait):
             waiting.waits.append(held)
         if waiting is not None and asks and router.ask_reference is not None:
@@ -151,6 +153,25 @@ class EmergencyRequests:
             wait.start(router.ask_reference, server.flow.host, router.rules.config.locations.reference_timeout)
             return
         decide(conveyed)
+
+    def _say_locating(self, server: ServerTransaction, request: Request, source: Source, kind: CallKind) -> None:
+        """A call waits for its location long enough to be seen: told those who watch, as far as it is known."""
+        router = self.router
+        key = (request.call_id, request.from_tag, request.cseq)
+        if key in self.being_set_up:
+            return  # by another way it is on its way already
+        plan = self._plan(request, source, server.flow.host, kind)
+        router.write(
+            CallLocating(
+                id=plan.id,
+                at=router.clock(),
+                node=router.node,
+                kind=str(kind),
+                caller=plan.caller,
+                site=plan.decision.site.id if plan.decision.site else "",
+            )
+        )
+        router.write_waiting()
 
     def _decide(
         self,
@@ -167,6 +188,8 @@ class EmergencyRequests:
         """Everything about the caller is known that will be: decide, and let the call go, or record that the caller
         gave up while their location was asked for."""
         router = self.router
+        if waiting is not None:
+            waiting.end()
         if server.is_answered:
             return
         is_cancelled = waiting is not None and waiting.cancelled
@@ -231,6 +254,8 @@ class EmergencyRequests:
         if source.side is _OUTSIDE or request.method != b"INVITE":
             router.stack.refuse_in(server, RemoteError(Reason.INTERNAL_ERROR, 500, "see the log of edge911"), now)
             return
+        if isinstance(server.owner, LocationWait):
+            server.owner.end()
         try:
             plan = plan_of_unknown(router.rules, request, server.flow.host, kind)
             key = (request.call_id, request.from_tag, request.cseq)

@@ -18,6 +18,7 @@ from e911.record import (
     Caller,
     CallFinished,
     CallIntent,
+    CallLocating,
     CallOutcome,
     CallRefused,
     DialogFormed,
@@ -213,6 +214,9 @@ def decode_event(line: bytes | str) -> JournalEvent:
             if lease := data.get("lease"):
                 data["lease"] = lease_from(lease)
             return _known(CallIntent, data)
+        case "locating":
+            data["caller"] = _known(Caller, data["caller"])
+            return _known(CallLocating, data)
         case "route":
             data["outcome"] = RouteOutcome(data["outcome"])
             return _known(RouteEvent, data)
@@ -257,8 +261,8 @@ def _source(data: dict[str, Any]) -> SourceAnswer:
 _FIELDS: dict[type, frozenset[str]] = {
     kind: frozenset(field.name for field in fields(kind))
     for kind in (
-        CallIntent, RouteEvent, CallEnded, CallFinished, CallRefused, DialogFormed, CallbackEvent, AlarmRaised,
-        Caller, DispatchableLocation, CivicAddress, GeoPoint, SourceAnswer,
+        CallIntent, CallLocating, RouteEvent, CallEnded, CallFinished, CallRefused, DialogFormed, CallbackEvent,
+        AlarmRaised, Caller, DispatchableLocation, CivicAddress, GeoPoint, SourceAnswer,
     )
 }  # fmt: skip
 

@@ -11,6 +11,10 @@ from router.emergency.copies import is_copy
 from sip.machines import ServerTransaction
 from sip.message import Request
 from sip.stack import Stack
+from sip.timers import Entry, cancel_timer
+
+SAID_AFTER = 0.1
+"""A wait that lasts so many seconds is told to those who watch: most are over before."""
 
 
 class Waiting(Protocol):
@@ -23,7 +27,7 @@ class Waiting(Protocol):
 class LocationWait:
     """One call, the owner of its server transaction until it is decided. fault: told where ending it fails."""
 
-    __slots__ = ("cancelled", "fault", "request", "server", "stack", "waits")
+    __slots__ = ("_due", "_tell", "cancelled", "fault", "request", "server", "stack", "waits")
 
     def __init__(
         self, stack: Stack, server: ServerTransaction, request: Request, fault: Callable[[str], None]
@@ -35,11 +39,34 @@ class LocationWait:
         self.waits: list[Waiting] = []
         """In the order in which they are to be ended."""
         self.cancelled = False
+        self._tell: Callable[[], None] | None = None
+        self._due: Entry | None = None
         server.owner = self
+
+    def tell_after(self, seconds: float, tell: Callable[[], None], now: float) -> None:
+        """Have `tell` called where the call waits still, so many seconds from now."""
+        self._tell = tell
+        self._due = self.stack.set_timer(self, "locating", seconds, now)
+
+    def on_timer(self, name: str, now: float) -> None:
+        """The call still waits."""
+        tell, self._tell = self._tell, None
+        if tell is None:
+            return
+        try:
+            tell()
+        except Exception:
+            self.fault("telling of a call that waits for its location")
+
+    def end(self) -> None:
+        """The call waits no more."""
+        self._tell = None
+        cancel_timer(self._due)
 
     def on_cancel(self, request: Request, now: float) -> None:
         """The caller gives up."""
         self.cancelled = True
+        self.end()
         waits, self.waits = self.waits, []
         for wait in waits:
             try:

@@ -45,7 +45,7 @@ _INTENT = b'{"type":"intent"'
 _REFUSED = b'{"type":"refused"'
 _ROUTE = b'{"type":"route"'
 _FINISHED = b'{"type":"finished"'
-_PASSED_OVER = (_ROUTE, _FINISHED, b'{"type":"dialog"')
+_PASSED_OVER = (_ROUTE, _FINISHED, b'{"type":"dialog"', b'{"type":"locating"')
 _BASIC = (b'"kind":"basic"', b'"outcome":"started"')
 """What the line of a basic route that is tried holds; what it is really is read then."""
 

@@ -17,6 +17,7 @@ from e911.record import (
     CallEnded,
     CallFinished,
     CallIntent,
+    CallLocating,
     CallOutcome,
     CallRefused,
     RouteEvent,
@@ -29,6 +30,8 @@ LONGEST_TEXT = 200
 """Characters of one text that a page shows; the record has all of it."""
 MOST_CALLS = 500
 """Calls remembered; the oldest that is over goes first."""
+LOCATING_SECONDS = 15.0
+"""No call waits longer for its location: one that seems to went on under another name, or its router ended."""
 MOST_OF_SITE = 20
 """So many of each site stay, whatever happens elsewhere: who watches one site only sees its calls all the same."""
 
@@ -36,6 +39,8 @@ MOST_OF_SITE = 20
 class LiveState(StrEnum):
     """Where a call stands."""
 
+    LOCATING = "locating"
+    """Its location is being asked for, and the call waits for that."""
     CALLING = "calling"
     RINGING = "ringing"
     ANSWERED = "answered"
@@ -140,6 +145,8 @@ class LiveCalls:
             return self._begin(event)
         if isinstance(event, CallRefused):
             return self._refuse(event)
+        if isinstance(event, CallLocating):
+            return self._locate(event)
         if isinstance(event, Confirmation):
             if event.step is not Step.ACKNOWLEDGED:
                 return None
@@ -186,8 +193,39 @@ class LiveCalls:
         if gone is not None:
             self._sites[gone.site] -= 1
 
-    def _begin(self, event: CallIntent) -> LiveCall | None:
+    def forget_lost(self, now: float) -> bool:
+        """Leave out calls that have been said to wait for their location for too long; True where there was one."""
+        lost = [
+            call.id
+            for call in self._calls.values()
+            if call.state is LiveState.LOCATING and abs(now - call.started_at) > LOCATING_SECONDS
+        ]
+        for one in lost:
+            self.forget(one)
+        return bool(lost)
+
+    def _locate(self, event: CallLocating) -> LiveCall | None:
         if event.id in self._calls:
+            return None
+        caller = event.caller
+        call = LiveCall(
+            id=event.id,
+            node=event.node,
+            kind=event.kind,
+            started_at=event.at,
+            changed_at=event.at,
+            state=LiveState.LOCATING,
+            site=event.site,
+            number=caller.number,
+            name=caller.device_name or caller.display_name,
+            device=caller.device,
+            callback=caller.callback,
+        )
+        self._keep(call)
+        return call
+
+    def _begin(self, event: CallIntent) -> LiveCall | None:
+        if self._is_known(event.id):
             return None  # the same INVITE, sent again after a restart
         caller = event.caller
         call = LiveCall(
@@ -211,7 +249,7 @@ class LiveCalls:
         return call
 
     def _refuse(self, event: CallRefused) -> LiveCall | None:
-        if event.id in self._calls:
+        if self._is_known(event.id):
             return None
         caller = event.caller
         call = LiveCall(
@@ -232,7 +270,16 @@ class LiveCalls:
         self._keep(call)
         return call
 
+    def _is_known(self, call: str) -> bool:
+        """True where its beginning is known."""
+        found = self._calls.get(call)
+        return found is not None and found.state is not LiveState.LOCATING
+
     def _keep(self, call: LiveCall) -> None:
+        before = self._calls.get(call.id)
+        if before is not None:  # it waited for its location; somebody may have seen it already
+            call.acknowledged_by, call.acknowledged_at = before.acknowledged_by, before.acknowledged_at
+            self._sites[before.site] -= 1
         self._calls[call.id] = call
         self._sites[call.site] += 1
         if len(self._calls) <= MOST_CALLS:

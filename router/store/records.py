@@ -65,8 +65,8 @@ _COLUMNS: Final = tuple(column.name for column in calls.columns)
 _SUMMARY: Final = tuple(calls.c[name] for name in _COLUMNS if name != "document")
 _BATCH = 400
 _ROUTE: Final = b'{"type":"route","id":"'
-_DIALOG: Final = b'{"type":"dialog"'
-"""An event that is no part of the record: the call process alone needs it."""
+_NO_PART: Final = (b'{"type":"dialog"', b'{"type":"locating"')
+"""Events that are no part of the record: the call process alone needs the one, who watches the other."""
 
 
 @dataclass(slots=True)
@@ -144,7 +144,7 @@ class CallLines:
 def gather(lines: Iterable[bytes], found: dict[str, CallLines]) -> None:
     """Add journal lines (without newlines) to what was found, by call. Lines that are no event are left out."""
     for line in lines:
-        if line.startswith(_DIALOG):
+        if line.startswith(_NO_PART):
             continue
         event: dict[str, Any] | None = None
         try:
@@ -323,7 +323,7 @@ def lines_by_call(journal: Path) -> dict[str, list[bytes]]:
         if not lines:
             break
         for line in lines:
-            if line.startswith(_DIALOG):
+            if line.startswith(_NO_PART):
                 continue
             with suppress(ValueError, KeyError, TypeError):  # the notices process says so
                 found.setdefault(orjson.loads(line)["id"], []).append(line)

@@ -84,7 +84,9 @@ def test_a_call_fills_the_screen_is_acknowledged_and_can_be_read_afterwards(here
             number = page.locator("#live-alert dd.number")
             assert number.evaluate("shown => shown.scrollWidth <= shown.clientWidth"), "the whole number on one line"
             behind = "boxes => boxes.every(box => box.closest('[inert]'))"
-            assert page.locator(".bar, .menu, #live-open, #live-over").evaluate_all(behind), "nothing else can be reached"
+            assert page.locator(".bar, .menu, #live-open, #live-over").evaluate_all(behind), (
+                "nothing else can be reached"
+            )
             keep(page, SHOTS, "live-alert")
             page.keyboard.press("Enter")
             expect(alert).to_be_hidden()

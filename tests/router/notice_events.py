@@ -9,6 +9,7 @@ from e911.record import (
     Caller,
     CallFinished,
     CallIntent,
+    CallLocating,
     CallOutcome,
     CallRefused,
     JournalEvent,
@@ -113,3 +114,9 @@ def whole_call(call: str = "c1", **changed: Any) -> list[JournalEvent]:
         ended(call, route="backup"),
         CallFinished(id=call, at=AT + 62.5, by="caller"),
     ]
+
+
+def locating(call: str = "c1", site: str = "hq") -> CallLocating:
+    """The location of a call is being asked for."""
+    caller = Caller(number="4102", device_name="Lobby")
+    return CallLocating(id=call, at=AT - 2, node="hq-1", kind="emergency", caller=caller, site=site)

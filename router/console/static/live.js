@@ -58,6 +58,8 @@
     return line;
   }
 
+  const noPlace = (call) => (call.state === "locating" ? words.locating_place : words.no_location);
+
   function place(call) {
     const name = sites[call.site] ? sites[call.site].name : call.site;
     const zone = call.zone ? zones[`${call.site} ${call.zone}`] || call.zone : "";
@@ -264,6 +266,8 @@
     const key = `${list[0].is_trial ? "trial" : list[0].id} ${list.length > 1}`;
     if (buttons.key !== key) buttons = { key, box: actionButtons(list) };
     const all = buttons.box.querySelector("#alert-all");
+    const link = buttons.box.querySelector("a");
+    if (link) link.hidden = list[0].state === "locating"; // there is nothing to read of it yet
     if (all) all.textContent = fill(words.acknowledge_all, { count: list.length });
     return buttons.box;
   }
@@ -286,7 +290,7 @@
   const others = element("ul", "others");
   others.tabIndex = 0;
   others.setAttribute("aria-label", words.others);
-  const listOthers = lister((call) => element("li", "", `${when(call.started_at)}  ${who(call)} — ${[place(call), ...finer(call)].filter(Boolean).join(", ") || words.no_location} — ${state(call)}`));
+  const listOthers = lister((call) => element("li", "", `${when(call.started_at)}  ${who(call)} — ${[place(call), ...finer(call)].filter(Boolean).join(", ") || noPlace(call)} — ${state(call)}`));
 
   function drawAlert(list) {
     const call = list[0];
@@ -311,7 +315,8 @@
     const parts = finer(call);
     if (parts.length) where.append(finerLine(call));
     const lines = [place(call), ...(call.address || [])].filter(Boolean);
-    where.append(element("p", "address", lines.length || parts.length ? lines.join("\n") : call.is_trial ? "" : words.no_location));
+    where.append(element("p", "address", lines.length || parts.length ? lines.join("\n") : call.is_trial ? "" : noPlace(call)));
+    if (lines.length && call.state === "locating") where.append(element("p", "address", noPlace(call)));
     put(where);
     if (call.address && (call.address.length || parts.length) && !call.location_sent && call.kind !== "test") {
       put(element("p", "warning", words.not_sent));
@@ -367,7 +372,7 @@
     text.append(heading);
     const parts = finer(call);
     if (parts.length) text.append(finerLine(call));
-    text.append(element("p", "", [place(call), (call.address || []).join(", ")].filter(Boolean).join(" — ") || words.no_location));
+    text.append(element("p", "", [place(call), (call.address || []).join(", ")].filter(Boolean).join(" — ") || noPlace(call)));
     if (call.latitude !== null && call.latitude !== undefined) {
       const point = element("a", "small", `${call.latitude.toFixed(5)}, ${call.longitude.toFixed(5)}`);
       point.href = `geo:${call.latitude},${call.longitude}`;
@@ -409,7 +414,7 @@
     const box = document.getElementById("live-say");
     const counted = list.length > 1 ? ` ${fill(words.alert_many, { count: list.length })}.` : "";
     const trouble = call.is_trial ? "" : `${lostAt ? ` ${words.lost_alert}.` : ""}${isRouterDown() ? ` ${words.router_down}` : ""}`;
-    const text = `${title(call)}. ${who(call)}. ${[...finer(call), place(call)].filter(Boolean).join(", ") || words.no_location}. ${state(call)}.${trouble}`;
+    const text = `${title(call)}. ${who(call)}. ${[...finer(call), place(call)].filter(Boolean).join(", ") || noPlace(call)}. ${state(call)}.${trouble}`;
     if (text !== spoken) {
       spoken = text;
       spokenCount = list.length;
@@ -470,7 +475,7 @@
     if (alertBox.hidden) return;
     if (event.key === "Escape") document.getElementById("alert-close").click();
     if (event.key === "Tab") {
-      const stops = [...alertBox.querySelectorAll("button, a"), ...(others.parentNode ? [others] : [])];
+      const stops = [...alertBox.querySelectorAll("button, a:not([hidden])"), ...(others.parentNode ? [others] : [])];
       const index = stops.indexOf(document.activeElement);
       event.preventDefault();
       stops[(index + (event.shiftKey ? stops.length - 1 : 1)) % stops.length].focus();
@@ -546,6 +551,8 @@
     const known = calls.get(said.id);
     // A call that fails after all is worth a second alert.
     if (known && known.state !== "failed" && said.state === "failed") closed.delete(said.id);
+    // So is one that was closed before anybody knew where it is.
+    if (known && known.state === "locating" && said.state !== "locating" && !said.acknowledged_at) closed.delete(said.id);
     calls.set(said.id, said);
     forgetOld();
     showSoon();

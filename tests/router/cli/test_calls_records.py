@@ -18,7 +18,7 @@ from router.store import records
 from router.store.engine import open_store, reading, writing
 from router.store.folds import store_folds
 from router.store.outbox import notices_of, queued_entries, store_entries
-from tests.router.notice_events import AT, ended, intent, refused, step, whole_call
+from tests.router.notice_events import AT, ended, intent, locating, refused, step, whole_call
 
 
 @pytest.fixture
@@ -126,6 +126,15 @@ def test_text_that_no_database_keeps_harms_no_other_call(store: Engine) -> None:
             conn, [b'{"id":"odd","at":1,"type":"ended"}', b"[]", b"\x00", encode_event(intent("c9"))[:-1]]
         )
         assert {call.id for call in records.list_calls(conn)} >= {"bad", "good", "c9"}
+
+
+def test_a_call_that_waits_for_its_location_is_no_record_yet(store: Engine) -> None:
+    apply(store, [locating()])
+    with reading(store) as conn:
+        assert records.list_calls(conn) == []
+    apply(store, [locating(), intent()])
+    with reading(store) as conn:
+        assert [call.started_at for call in records.list_calls(conn)] == [AT]
 
 
 def test_the_cursor_is_stored_with_the_events_or_not_at_all(store: Engine) -> None:

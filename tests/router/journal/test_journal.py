@@ -29,7 +29,7 @@ from router.journal.event_lines import decode_event, encode_event
 from router.journal.reserve import reserve
 from router.journal.segments import START, Cursor, segment_path, segments
 from router.journal.writer import JournalReader, JournalWriter
-from tests.router.notice_events import intent, refused, whole_call
+from tests.router.notice_events import intent, locating, refused, whole_call
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,9 @@ def everything(reader: JournalReader, cursor: Cursor = START, limit: int = 1000)
         found += events
 
 
-@pytest.mark.parametrize("event", [*whole_call(), refused(), intent(location=None, sources=(), contacts=())])
+@pytest.mark.parametrize(
+    "event", [*whole_call(), locating(), refused(), intent(location=None, sources=(), contacts=())]
+)
 def test_an_event_comes_back_as_it_was(event: JournalEvent) -> None:
     assert decode_event(encode_event(event)) == event
 

@@ -11,7 +11,7 @@ from e911.conveyed import ReferenceAnswer
 from e911.held_request import HeldIdentity
 from e911.locate import HeldAnswer
 from e911.location import CivicAddress, Device, DispatchableLocation, LocationSource
-from e911.record import CallEnded, CallIntent, SourceAnswer
+from e911.record import CallEnded, CallIntent, CallLocating, SourceAnswer
 from router.locating.lis_calls import LisCalls
 from router.locating.lis_client import LisServer
 from tests.e911.pidf_documents import GOOD
@@ -239,11 +239,43 @@ def test_a_reference_and_the_server_are_waited_for_together(tmp_path: Path) -> N
     assert world.events(CallIntent)[-1].location.source == "conveyed"
 
 
+def test_a_call_that_waits_is_told_to_those_who_watch_before_it_goes_on(tmp_path: Path) -> None:
+    world, client = world_of(tmp_path, lis={**LIS, "timeout": "2s"})
+    world.receive(invite())
+    world.advance(0.05)
+    assert world.events(CallLocating) == [], "most waits are over before anybody could see them"
+    world.advance(0.1)
+    (said,) = world.events(CallLocating)
+    assert (said.kind, said.site, said.caller.source_address) == ("emergency", "hq", PHONE[0])
+    client.waiting.pop()(HeldAnswer(location=placed(), reason="held-answered"))
+    one(world.sent(), "INVITE")
+    (intent,) = world.events(CallIntent)
+    assert (intent.id, intent.caller.number) == (said.id, said.caller.number), "the same call"
+    assert len(world.events(CallLocating)) == 1
+
+
+def test_what_cannot_be_told_of_a_call_that_waits_holds_it_up_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, client = world_of(tmp_path, lis={**LIS, "timeout": "2s"})
+
+    def fault(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(world.router.emergency, "_say_locating", fault)
+    world.receive(invite())
+    world.advance(0.3)
+    assert world.router.counts["faults"] == 1
+    client.waiting.pop()(HeldAnswer(location=placed(), reason="held-answered"))
+    assert place(one(world.sent(), "INVITE").message)["ROOM"] == "701"
+
+
 def test_a_call_cancelled_meanwhile_goes_nowhere(tmp_path: Path) -> None:
     world, client = world_of(tmp_path)
     raw = invite()
     world.receive(raw)
     assert one(world.receive(cancel_of(raw)), 487)
+    assert world.events(CallLocating) == []
     client.waiting.pop()(HeldAnswer(location=placed(), reason="held-answered"))
     assert not of(world.sent() + world.advance(1.0), "INVITE")
     (intent,), (ended,) = world.events(CallIntent), world.events(CallEnded)

@@ -12,7 +12,7 @@ from router.notices.intake import CORRUPT_TOLD, FOLDED_SHOWN, WHOLE_INTENTS_BYTE
 from router.notices.noticelog import NoticeLog
 from router.notices.outbox import Entry, NoticeState, Outbox
 from router.notices.watches import UNTOLD_SECONDS
-from tests.router.notice_events import ended, intent, refused
+from tests.router.notice_events import ended, intent, locating, refused
 
 NOW, AT = 100.0, 1_790_000_010.0
 
@@ -66,6 +66,11 @@ def test_a_failed_call_whose_intent_is_lost_is_told_to_everybody_in_plain_words(
 def test_a_call_that_did_not_fail_alarms_nobody_where_its_intent_is_lost(desk: Desk, outcome: CallOutcome) -> None:
     desk.take(ended("c77", outcome, 200))
     assert desk.told == {}
+
+
+def test_a_call_whose_location_is_asked_for_is_told_when_it_goes_out(desk: Desk) -> None:
+    desk.take(locating())
+    assert (desk.told, desk.intake.corrupt) == ({}, 0)
 
 
 def test_an_end_that_is_in_the_journal_twice_alarms_its_contacts_once(desk: Desk) -> None:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from e911.record import CallbackEvent, CallbackOutcome, CallFinished, CallOutcome, RouteOutcome
 from router.notices.confirmations import Confirmation, Step
-from router.records.live_calls import MOST_CALLS, LiveCalls, LiveState
-from tests.router.notice_events import AT, ended, intent, refused, step, whole_call
+from router.records.live_calls import LOCATING_SECONDS, MOST_CALLS, LiveCalls, LiveState
+from tests.router.notice_events import AT, ended, intent, locating, refused, step, whole_call
 
 
 def test_a_call_from_its_beginning_to_its_end() -> None:
@@ -27,6 +27,32 @@ def test_a_call_from_its_beginning_to_its_end() -> None:
     assert (call.name, call.callback, call.floor, call.zone) == ("Accueil, 3ᵉ étage", "+12125550123", "3", "hq-3e")
     assert call.address == ["350 5th AVE", "New York, NY, US"]
     assert (call.latitude, call.route, call.is_basic, call.ended_at) == (40.7484, "primary", False, AT + 60)
+
+
+def test_a_call_whose_location_is_asked_for_is_shown_before_it_goes_out() -> None:
+    calls = LiveCalls()
+    first = calls.apply(locating("c1", site="lab"))
+    assert first is not None
+    assert (first.state, first.site, first.name, first.floor) == (LiveState.LOCATING, "lab", "Lobby", "")
+    assert calls.apply(locating("c1")) is None
+    calls.acknowledge("c1", "ada", AT - 1)
+    call = calls.apply(intent("c1"))
+    assert call is not None
+    assert (call.state, call.site, call.floor, call.started_at) == (LiveState.CALLING, "hq", "3", AT)
+    assert call.acknowledged_by == "ada", "who has seen it need not say so again"
+    assert calls.apply(locating("c1")) is None, "read once more"
+    assert not calls.forget_lost(AT + 60)
+    calls.apply(locating("r1"))
+    assert calls.apply(refused("r1")) is not None, "its caller was blocked meanwhile"
+    assert [one.state for one in calls.all()] == ["calling", "refused"]
+
+
+def test_a_call_that_went_on_under_another_name_does_not_wait_for_ever() -> None:
+    calls = LiveCalls()
+    calls.apply_all([intent("c1"), locating("c2")])
+    assert not calls.forget_lost(AT)
+    assert calls.forget_lost(AT + LOCATING_SECONDS)
+    assert [one.id for one in calls.all()] == ["c1"]
 
 
 def test_fewer_lines_tell_the_same() -> None:
