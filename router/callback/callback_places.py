@@ -58,7 +58,7 @@ class CallbackPlaces:
 
     def _by_flow(self, server: ServerTransaction, request: Request, lease: Lease) -> list[Place]:
         """By the flow it called by, else by a new one to where its Contact says it is; then by its registrar, which
-        may know a flow that we do not, unless a connection says that the phone is still there."""
+        may know a flow that we do not: a connection of a phone that left its network looks alive for long."""
         router, way = self._router, lease.way_back
         found: list[Place] = []
         contact = contact_uri(way.contact)
@@ -81,7 +81,7 @@ class CallbackPlaces:
             )
         record = address_of_record(way.aor)
         user, _, host = record.partition("@")
-        if (flow is None or not flow.connection) and record and not dialable(user):
+        if record and not dialable(user):
             # A number is not asked for there: it would come back.
             registrars = router.sources.trunk_name_at(host, 5060), *router.rules.config.routes.outbound[:1]
             for trunk in filter(None, dict.fromkeys(registrars)):

@@ -376,9 +376,10 @@ def test_a_phone_by_tcp_is_called_by_its_connection_then_by_a_new_one(world: Cal
     assert (again.to, again.transport, again.connection) == (PHONE, "udp", 0), "where its Contact says it listens"
 
 
-def test_a_phone_that_is_silent_where_it_was_is_looked_for_at_its_registrar(world: CallWorld) -> None:
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_phone_that_is_silent_where_it_was_is_looked_for_at_its_registrar(world: CallWorld, transport: str) -> None:
     """It may have moved, and says no instance that tells it from another phone of its user."""
-    dial_911(world, source=PHONE)
+    dial_911(world, source=PHONE, transport=transport)
     back = one(call_back(world), "INVITE")
     assert back.to == PHONE
     there = one(world.advance(4.1), "INVITE", CARRIER)
