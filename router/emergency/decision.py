@@ -166,7 +166,7 @@ def location_query(
         identity=identity,
         source_address=source_address,
         behind_trunk=source.is_trunk_address,
-        is_own_domain=identity.source == "from" and rules.is_own_domain(identity.host, source),
+        is_own_domain=rules.is_own_domain(identity.host, source),
         phone_address=phone.address,
         phone_address_reason=phone.reason,
         attachment=rules.attachment_fields.read(request, source) if wiremap or rules.servers else None,

@@ -61,9 +61,12 @@ class Rules:
     def is_own_domain(self, host: str, source: Source) -> bool:
         """True where the host of an address of record that came from there is the phone's own domain (decision 0006).
 
-        A PBX puts its own name into From. So do phones that know a PBX, or us, only by the name of the machine.
+        A PBX or gateway (a trunk, or who may assert identities) puts its own name there. So do phones that know a PBX
+        or us only by the name of the machine.
         """
-        return not source.is_trunk_address and "." in host and canonical_host(host) not in self._peers
+        if source.is_trunk_address or source.trust_identity or "." not in host:
+            return False
+        return canonical_host(host) not in self._peers
 
     def kind_of(self, request: Request, source: Source | None = None) -> CallKind:
         """What an INVITE or MESSAGE without To tag is for. From some sources each is an emergency, but for tests."""
