@@ -10,7 +10,7 @@ from e911.record import CallFinished, DialogFormed
 from router.calls.ordinary import OrdinaryCall, routed_request
 from router.calls.restoring import RestoringCall, RestoringCallToFlow
 from router.calls.returning import came_back
-from router.dialogs.last_resort import last_resort
+from router.dialogs.last_resort import answered_from, last_resort
 from router.dialogs.path import ToPhone
 from router.dialogs.reach import check_reach
 from router.dialogs.record_route import sips_not_allowed
@@ -110,7 +110,11 @@ class OrdinaryRequests:
                 )
                 return
         if uri is None:
-            self._by_source(server, request, decision, source, now)
+            places = self._where_taken_over(request, source, flow)
+            if places:
+                self._forward(server, request, decision, places, now)
+            else:
+                self._by_source(server, request, decision, source, now)
             return
         if router.next_hops.is_own_text(uri):
             raise RemoteError(Reason.UNKNOWN_TRANSACTION, 481, "the request names nobody but this router")
@@ -186,6 +190,16 @@ class OrdinaryRequests:
             send([phone.flow] if phone.flow is not None else [])
         else:
             router.next_hops.towards(uri, None, server.flow.point, send, request.call_id)
+
+    def _where_taken_over(self, request: Request, source: Source, flow: Flow) -> list[tuple[str, Flow]]:
+        """Where an emergency call is that an INVITE from inside wants to take over (decision 0066); else none."""
+        router = self.router
+        if not router.dialogs or source.side is not _INSIDE or request.method != b"INVITE":
+            return []
+        dialog = router.dialogs.taken_over(request)
+        if dialog is None:
+            return []
+        return [("", place) for place in answered_from(dialog, router.points, router.sources, flow.point)]
 
     def _by_source(
         self, server: ServerTransaction, request: Request, decision: RouteDecision, source: Source, now: float

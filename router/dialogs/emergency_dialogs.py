@@ -118,6 +118,19 @@ class EmergencyDialogs:
         found = self._dialogs.get((request.call_id, request.from_tag))
         return found or self._dialogs.get((request.call_id, request.to_tag))
 
+    def taken_over(self, request: Request) -> DialogFormed | None:
+        """The dialog whose far end is asked to go on with whoever sends this INVITE: named by Replaces (RFC 3891) or
+        Join (RFC 3911), the tag of the PSAP's side as the one that the request goes to."""
+        named = request.first("replaces") or request.first("join")
+        if named is None:
+            return None
+        call_id, *parameters = named.split(b";")
+        tags = {name.strip().lower(): tag.strip() for name, _, tag in (one.partition(b"=") for one in parameters)}
+        dialog = self._dialogs.get((call_id.strip(), tags.get(b"from-tag", b"")))
+        if dialog is None or tags.get(b"to-tag") != tag_of(dialog.to.encode("latin-1")):
+            return None
+        return dialog
+
     def is_from(self, request: Request, address: str) -> bool:
         """True where a request belongs to a dialog whose INVITE came from the same address."""
         dialog = self._find(request)

@@ -20,9 +20,16 @@ def last_resort(
     """
     if dialog is None or request.from_tag != dialog.from_tag.encode("latin-1"):
         return []
+    return answered_from(dialog, points, sources, near)
+
+
+def answered_from(
+    dialog: DialogFormed, points: ListeningPoints, sources: Sources, near: ListeningPoint
+) -> list[Flow]:
+    """The place that an emergency call was answered from; none where an earlier version has not said it."""
     transport, _, address = dialog.answered_by.partition(" ")
     host, _, port = address.rpartition(" ")
     if not port.isdigit():
-        return []  # journalled by an earlier version
+        return []
     point = points.choose(transport, host, near, sources.interface_of(host))
     return [Flow(point, host, int(port))] if point is not None else []

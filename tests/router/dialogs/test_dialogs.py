@@ -13,7 +13,7 @@ from router.store.records import CallLines, gather
 from sip.locating import NOWHERE
 from sip.message import Request, Response
 from sip.parsing import parse_message
-from tests.support.call_world import CLOCK, PHONE, PROVIDER_A, CallWorld, Sent, invite, of, one, response
+from tests.support.call_world import CARRIER, CLOCK, PHONE, PROVIDER_A, CallWorld, Sent, invite, of, one, response
 from tests.support.sip_text import Message
 
 PSAP_CONTACT = "sip:psap@203.0.113.99:5070"
@@ -390,3 +390,37 @@ def test_a_dialog_is_no_part_of_the_record() -> None:
     found: dict[str, CallLines] = {}
     gather([encode_event(formed(1, CLOCK)).rstrip(b"\n")], found)
     assert found == {}
+
+
+GUARD = ("10.1.3.9", 5060)
+
+
+@pytest.mark.parametrize("header", ["Replaces", "Join"])
+def test_a_phone_that_takes_the_call_over_is_brought_to_where_the_call_is(tmp_path: Path, header: str) -> None:
+    """Its INVITE goes to the Contact of a PSAP, behind the border controller of the provider that answered."""
+    world = CallWorld(tmp_path)
+    raw = invite(number=4711)
+    answered(world, raw)
+    named = f"{header}: call-4711;to-tag=psap;from-tag=f4711"
+    taken = invite(PSAP_CONTACT, user="4110", extra=(named, f"Require: {header.lower()}"), source=GUARD)
+    sent = one(world.receive(taken, GUARD), "INVITE")
+    assert sent.to == PROVIDER_A
+    assert sent.message.start == f"INVITE {PSAP_CONTACT} SIP/2.0"
+    assert named.encode() in sent.message.raw, "with nothing edited"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "Replaces: call-4712;to-tag=f4712;from-tag=psap",
+        "Replaces: call-4712;to-tag=psap;from-tag=guessed",
+        "Replaces: call-4712",
+        "Replaces: ;;=",
+        "Replaces: another;to-tag=psap;from-tag=f4712",
+    ],
+)
+def test_a_call_that_is_not_named_rightly_is_taken_over_by_nobody(tmp_path: Path, named: str) -> None:
+    world = CallWorld(tmp_path)
+    answered(world, invite(number=4712))
+    taken = invite(PSAP_CONTACT, user="4110", extra=(named,), source=GUARD)
+    assert one(world.receive(taken, GUARD), "INVITE").to == CARRIER
