@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import apprise
 
@@ -30,10 +31,15 @@ THREAD_ROOTS = frozenset({"call", "test", "refused", "folded-call", "folded-test
 """Kinds of notices that are the first of their call."""
 _KEYS = ("dedup", "alias")
 """Attributes of plugins that put what is sent under one incident."""
+_PIECES = re.compile(r"[/:@#,]+")
 _HTTP_STATUS = re.compile(r"\berror=(\d{3})\b|\bHTTP (\d{3})\b")
 _SMTP_STATUS = re.compile(r"(?:refused: |\()([245]\d\d)\b")
 _TOO_LONG = frozenset({400, 413, 422})
 """HTTP answers that a service may have for a text longer than it takes."""
+_REQUEST_URL = re.compile(r"(?<=with url: )\S+")
+"""What `requests` says of the URL it could not reach: for most services that is where the token stands."""
+_SECRET_LENGTH = 8
+"""What is shorter is not looked for: it would be found in plain words, too."""
 _SKIPPED_WORDS = ("Sent ", "Sending email to", "Connection error while submitting")
 
 log = logging.getLogger(__name__)
@@ -84,7 +90,18 @@ class AppriseWay:
         )
         self._headers: dict[str, str] = dict(getattr(self._plugin, "headers", None) or {}) if self._is_mail else {}
 
+        self._secrets = _secrets_of(url, self._plugin, is_mail=self._is_mail)
+
     def send(self, job: Job) -> Attempt:
+        """One notice. What the receiver said is kept without the channel's tokens and passwords: everybody who may
+        see the call sees it."""
+        attempt = self._send(job)
+        words = _REQUEST_URL.sub("…", attempt.words)
+        for secret in self._secrets:
+            words = words.replace(secret, "…")
+        return replace(attempt, words=words)
+
+    def _send(self, job: Job) -> Attempt:
         if self._plugin is None:
             return Attempt(
                 delivered=False,
@@ -256,6 +273,20 @@ def _plugin(url: str) -> Any:
     if "cto=" not in url:
         plugin.socket_connect_timeout = min(plugin.socket_connect_timeout, SOCKET_SECONDS)
     return plugin
+
+
+def _secrets_of(url: str, plugin: Any, *, is_mail: bool) -> list[str]:
+    """Pieces of a URL that are not shown anywhere (privacy_url), the longest first."""
+    with suppress(Exception):  # whatever a plugin makes of it: its URL is then not told apart
+        if is_mail:
+            return [plugin.password] if plugin.password else []
+        shown = unquote(str(plugin.url(privacy=True)).partition("?")[0])
+        place, _, query = url.partition("://")[2].partition("?")
+        values = [pair.partition("=")[2] for pair in query.split("&")]
+        pieces = {one for piece in (*_PIECES.split(place), *values) for one in (piece, unquote(piece))}
+        secrets = (one for one in pieces if len(one) >= _SECRET_LENGTH and one not in shown)
+        return sorted(secrets, key=len, reverse=True)
+    return []
 
 
 def _targets_of(plugin: Any) -> list[Any] | None:

@@ -259,6 +259,30 @@ def test_what_a_plugin_calls_delivered_was_sent(monkeypatch: pytest.MonkeyPatch,
     assert "nothing was sent" in attempt.words
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rocket://abc1234567/s3cr3tghij@127.0.0.1:{port}/#desk",
+        "mmost://127.0.0.1:{port}/s3cr3t00000000000000000",
+        "form://bob:s3cr3t-pw@127.0.0.1:{port}/911",
+        "json://127.0.0.1:{port}/911?+X-Token=s3cr3t-header",
+    ],
+)
+def test_what_a_receiver_said_is_kept_without_the_secrets_of_its_url(url: str, is_there: bool) -> None:
+    """`requests` says which URL could not be reached, and some services quote the token they refuse."""
+    with RawReceiver("403 Forbidden") as receiver:
+        url = url.format(port=receiver.port)
+        receiver.text = f"no such token: {url}".encode()
+        if is_there:
+            attempt = send(url).attempt
+    if not is_there:
+        attempt = send(url).attempt
+    assert not attempt.delivered
+    assert attempt.words
+    assert "s3cr3t" not in attempt.words
+
+
 def test_a_closed_port_is_unreachable() -> None:
     with RawReceiver() as receiver:
         url = receiver.url()
