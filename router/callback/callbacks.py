@@ -400,7 +400,8 @@ def _nobody(_: Located) -> None:
 def without_mark(request: Request) -> Request:
     """The request without `Priority: psap-callback`, which nobody but us may say onward (RFC 7090 section 5)."""
     lines = request.lines("priority")
-    kept = [line for line in lines if line.partition(b":")[2].strip().lower() != PSAP_CALLBACK]
+    # Priority is one word; whoever takes more for it finds ours among others, too.
+    kept = [line for line in lines if PSAP_CALLBACK not in re.split(rb"[\s,;]+", line.partition(b":")[2].lower())]
     return request if len(kept) == len(lines) else request.edited(Edits(replace={"priority": kept}))
 
 

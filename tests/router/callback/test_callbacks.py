@@ -659,10 +659,11 @@ def test_a_callback_by_a_marked_trunk_is_marked_whatever_it_said(world: CallWorl
         assert desk.message.all("priority") == ["psap-callback"]
 
 
-def test_the_mark_is_removed_from_all_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["Psap-Callback", "psap-callback;x=1", "normal, psap-callback"])
+def test_the_mark_is_removed_from_all_others(tmp_path: Path, value: str) -> None:
     world = CallWorld(tmp_path, devices=(LOBBY,), **sections(psap=False))
     dial_911(world)
-    marked = ("Priority: Psap-Callback",)
+    marked = (f"Priority: {value}",)
     assert not one(call_back(world, extra=marked), "INVITE", PBX).message.all("priority")
     assert not one(call_back(world, DESK, extra=marked), "INVITE", PBX).message.all("priority")
     world = CallWorld(tmp_path, devices=(LOBBY,), **sections())
