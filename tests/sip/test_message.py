@@ -251,7 +251,7 @@ def test_what_a_peer_can_make_us_keep_has_an_end() -> None:
     try:
         for number in range(6000):
             name = b"X-%d" % number
-            parse_message(b"OPTIONS sip:a SIP/2.0\r\n%b: 1\r\n%b: 2\r\n\r\n" % (name, name + b"y" * 60_000))
+            parse_message(b"OPTIONS sip:a SIP/2.0\r\n%b: 1\r\n%b: 2\r\n\r\n" % (name, name + b"y" * 500))
         assert len(fields.KEYS) <= fields.KEYS_LIMIT
         assert max(map(len, fields.KEYS)) <= fields.CACHED_BYTES
         assert all(name in fields.KEYS for name in (b"Via:", b"v:", b"Call-ID:", b"Contact:", b"Route:"))
