@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo bench fuzz test check lint types contracts format lock clean
+.PHONY: help setup demo bench fuzz test test-long check lint types contracts format lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,10 +38,18 @@ fuzz: $(STAMP)   ## coverage-guided fuzzing, then 10 million mutated messages (a
 	else echo "not guided by coverage: Atheris has no wheel for this Python or system"; fi
 	$(BIN)/python -m tests.fuzz.bulk --messages 10000000 --corpus .fuzz-corpus
 
-test: $(STAMP)   ## the whole test suite (under 5 minutes)
-	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder tests || { \
+test: $(STAMP)   ## every test but the long ones (under 5 minutes)
+	$(call run-tests,not long)
+
+test-long: $(STAMP)   ## many kills, storms, crowds, fuzzing, ten thousands of rows (some 3 minutes more)
+	$(call run-tests,long)
+
+# Six at a time; what failed beside the others is tried once more by itself.
+define run-tests
+	$(BIN)/python -m pytest -m "$(1)" -n 6 --dist loadfile --no-loadscope-reorder tests || { \
 	    test $$? -eq 1 && echo "== what failed beside the others, once more by itself" && \
-	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests; }
+	    $(BIN)/python -m pytest -m "$(1)" --last-failed --last-failed-no-failures none tests; }
+endef
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -53,7 +61,7 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
-check: lint types contracts test   ## format, lint, types, import contracts, tests
+check: lint types contracts test test-long   ## format, lint, types, import contracts, every test
 
 format: $(STAMP) ## put the sources in order
 	$(BIN)/ruff check --fix .

@@ -137,12 +137,14 @@ def test_what_goes_on_as_it_is_is_no_voice(name: str) -> None:
     assert heard is None or found.heard is heard
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_noise_of_any_kind_is_no_voice(seed: int) -> None:
     for low_pass in (0.0, 0.5, 0.8, 0.9):
         assert judge(noise(10, 800, seed, low_pass)).heard is Heard.NOISE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_a_voice_is_a_voice_on_a_bad_line(seed: int) -> None:
     assert judge(with_noise(voice(5, seed), 400)).is_good
@@ -171,6 +173,7 @@ def music(seconds: float, seed: int = 1) -> list[int]:
     return [round(value) for value in samples]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_music_on_hold_is_no_voice(seed: int) -> None:
     assert judge(music(8, seed)).heard is Heard.MUSIC

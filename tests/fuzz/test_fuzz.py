@@ -19,6 +19,7 @@ MESSAGES = 8_000
 """Of each run here."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_escapes_takes_long_or_piles_up(seed: int) -> None:
     fuzz = bulk.run(MESSAGES, seed, says=False)
@@ -76,6 +77,7 @@ def test_a_planted_slowness_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         bulk.run(100_000, 1, says=False)
 
 
+@pytest.mark.long
 def test_a_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bytes] = []
     right = Stack.receive
@@ -90,6 +92,7 @@ def test_a_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         bulk.run(12_000, 1, says=False)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("atheris") is None, reason="Atheris has no wheel for this Python or system")
 def test_the_guided_run_reaches_code_and_keeps_what_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz.guided", str(tmp_path), "-runs=200", "-max_len=20000"]

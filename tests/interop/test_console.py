@@ -232,6 +232,7 @@ def test_calls_go_on_and_health_answers_when_the_console_is_killed_and_it_comes_
     assert "the console process ended (killed by SIGKILL)" in router.log
 
 
+@pytest.mark.long
 def test_a_crowd_at_the_console_keeps_no_call_waiting(office: ConsoleWorld) -> None:
     """So many connections, all of which ask without end: the 911 call goes by its first route, and is answered."""
     stop = threading.Event()

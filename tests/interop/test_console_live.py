@@ -197,6 +197,7 @@ def test_readiness_evidence_and_status(here: World, people: Chromium) -> None:
 STORM = 200
 
 
+@pytest.mark.long
 def test_a_storm_is_one_growing_alert_and_none_of_its_calls_is_lost(here: World, people: Chromium) -> None:
     place = here["storm"]
     page = open_live(here, people.context(), "storm")
@@ -238,6 +239,7 @@ def test_a_storm_is_one_growing_alert_and_none_of_its_calls_is_lost(here: World,
 EVIL = "<img src=x onerror=alert(1)><script>alert(1)</script>{{7*7}}\u202e\u2066" + "W" * 3_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("locale", "size"), [("en-US", DESKTOP), ("fr-CA", TELEPHONE)])
 def test_whatever_a_phone_calls_itself_no_page_runs_it_or_grows_out_of_the_screen(
     here: World, people: Chromium, locale: str, size: ViewportSize

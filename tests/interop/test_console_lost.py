@@ -57,6 +57,7 @@ def console_pid(here: World) -> int | None:
     return found[0] if found else None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("failure", [Line.SILENT, Line.AWAY])
 def test_a_page_that_is_cut_off_says_so_and_shows_the_call_as_soon_as_it_can(
     here: World, people: Chromium, line: Relay, failure: Line
@@ -100,6 +101,7 @@ def test_a_console_killed_during_a_call_comes_back_to_the_page_and_the_alarm_goe
         expect(page.locator("#live")).to_have_attribute("data-sound", "on")
 
 
+@pytest.mark.long
 def test_many_pages_of_one_browser_all_show_the_call_and_any_can_acknowledge_it(
     here: World, people: Chromium, console: Endpoint
 ) -> None:
@@ -130,6 +132,7 @@ DEAD = "window.SharedWorker = class extends EventTarget { port = new MessageChan
 CLOCK = "const real = Date.now; Date.now = () => real() + HOURS * 3600000;"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "machine",
     [CLOCK.replace("HOURS", "-30"), CLOCK.replace("HOURS", "30"), FORBIDDEN, DEAD],
@@ -148,6 +151,7 @@ def test_a_call_shows_on_a_machine_with_a_wrong_clock_or_without_workers(
         expect(page.locator("#live-alert")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_a_browser_that_keeps_the_page_silent_is_told_of_until_it_is_touched(
     here: World, people: Chromium, console: Endpoint, tmp_path: Path
 ) -> None:
@@ -168,6 +172,7 @@ def test_a_browser_that_keeps_the_page_silent_is_told_of_until_it_is_touched(
             expect(page.locator("#live")).to_have_attribute("data-sound", "on")
 
 
+@pytest.mark.long
 def test_who_logs_out_in_one_page_is_asked_to_log_in_again_in_the_others(
     here: World, people: Chromium, console: Endpoint
 ) -> None:

@@ -219,6 +219,7 @@ def answer_uri(message: Message) -> str:
     return message.get("contact").partition("<")[2].partition(">")[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("mode", "options"),
     [
@@ -258,6 +259,7 @@ def test_a_phone_behind_nat_is_called_also_after_our_restart(
         assert "10.77.0.5" not in registrar.log.replace("received=10.77.0.5", "")
 
 
+@pytest.mark.long
 @pytest.mark.peers("baresip")
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_baresip_behind_nat_registers_and_is_called_by_udp_also_after_our_restart(

@@ -163,6 +163,7 @@ def test_a_notice_is_retried_until_it_is_delivered(the_world: World) -> None:
     the_world.desk.wait_for("patience", posts + 1)
 
 
+@pytest.mark.long
 def test_a_storm_is_folded_and_every_call_is_in_the_record(the_world: World) -> None:
     """Every call is told once: the first by notices of their own, what comes within the same ten seconds in one."""
     started = time.monotonic()

@@ -75,6 +75,7 @@ def test_911_overtakes_a_flood_of_ordinary_calls_and_those_that_wait_too_long_ge
         assert router.answers_options(timeout=5.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 def test_911_overtakes_what_its_own_connection_brought_before_it(tmp_path: Path, transport: str) -> None:
     """A trunk of the PBX carries thousands of ordinary calls, and then one to 911."""

@@ -139,6 +139,7 @@ def assert_heard(phone: Baresip | Linphone, psap: Baresip) -> None:
     assert best(phone.heard(), PHONE_TONE) < ABSENT, "and not its own echo"
 
 
+@pytest.mark.long
 @pytest.mark.peers("kamailio", "baresip")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_psap_hangs_up_on_a_baresip_phone(
@@ -186,6 +187,7 @@ def test_a_linphone_and_the_psap_hear_each_other(
     assert_heard(phone, psap)
 
 
+@pytest.mark.long
 @pytest.mark.peers("kamailio", "baresip", "linphonec")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_psap_hangs_up_on_a_linphone(

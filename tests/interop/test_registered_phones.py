@@ -117,6 +117,7 @@ def test_a_baresip_phone_registers_and_is_called(
     assert best(friend.heard(), PHONE_TONE) > CLEAR
 
 
+@pytest.mark.long
 @pytest.mark.peers("kamailio", "baresip", "linphonec")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_linphone_registers_and_is_called(

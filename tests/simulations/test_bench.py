@@ -126,6 +126,7 @@ def test_without_sipp_it_says_what_to_install(tmp_path: Path) -> None:
     assert "sip-tester" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.peers
 def test_a_quick_bench_places_every_call_and_leaves_nothing_behind(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -160,6 +161,7 @@ def test_a_quick_bench_places_every_call_and_leaves_nothing_behind(tmp_path: Pat
     assert _processes_in(tmp_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.peers
 def test_a_bench_that_is_told_to_end_ends_what_it_started(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -192,6 +194,7 @@ def _processes_in(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("most", "code"), [("60000", 0), ("0", 1)])
 def test_the_longest_pause_with_many_transactions_alive_is_measured(most: str, code: int) -> None:
     command = [sys.executable, "-m", "simulations.bench.alive", "--transactions", "100", "--most", most]

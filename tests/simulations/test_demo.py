@@ -196,6 +196,7 @@ def test_json_holds_the_same(as_json: Run) -> None:
     assert "call 3 of 3" in as_json.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("peer", "failing", "groups"),
     [("provider", [1, 3], {"Call", "Record"}), ("desk", [1, 2, 3], {"Notice", "Record"})],
@@ -215,6 +216,7 @@ def test_a_broken_peer_is_found_out(tmp_path: Path, peer: str, failing: list[int
     assert (run.left, run.processes) == ([], [])
 
 
+@pytest.mark.long
 def test_a_broken_peer_is_named_in_text(tmp_path: Path) -> None:
     run = run_demo(tmp_path, "--break", "relay")
     assert run.code == 1, run.out
@@ -235,6 +237,7 @@ def test_a_broken_peer_is_named_in_text(tmp_path: Path) -> None:
     assert (run.left, run.processes) == ([], [])
 
 
+@pytest.mark.long
 def test_it_gives_up_in_time(tmp_path: Path) -> None:
     place = Place(tmp_path)
     process = place.start("--time-limit", "0.3", "--json")
@@ -246,6 +249,7 @@ def test_it_gives_up_in_time(tmp_path: Path) -> None:
     assert (place.left, place.processes) == ([], [])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
     place = Place(tmp_path)

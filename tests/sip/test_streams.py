@@ -634,6 +634,7 @@ async def test_a_handshake_that_is_never_finished_holds_up_nobody(
     assert node.edge.counts["tls_handshakes_failed"] == 21
 
 
+@pytest.mark.long
 @within
 async def test_many_handshakes_at_once_leave_time_between_them(authority: Authority, own: Pair) -> None:
     node = Node("tls", Contexts(authority, own))

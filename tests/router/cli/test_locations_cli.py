@@ -164,6 +164,7 @@ def test_a_row_that_does_not_fit_what_is_stored_changes_nothing(locations: Locat
     assert [(device["device"], device["site"]) for device in locations.all()] == [("4001", "hq")]
 
 
+@pytest.mark.long
 def test_ten_thousand_devices(locations: Locations, monkeypatch: pytest.MonkeyPatch) -> None:
     nicer: list[int] = []
     monkeypatch.setattr(os, "nice", nicer.append)
@@ -177,6 +178,7 @@ def test_ten_thousand_devices(locations: Locations, monkeypatch: pytest.MonkeyPa
     assert len(locations.all()) == 10_000
 
 
+@pytest.mark.long
 def test_imports_at_once_wait_for_each_other(locations: Locations) -> None:
     """Real processes, the first to open the database included; overlapping devices in opposite orders."""
     running = []

@@ -147,6 +147,7 @@ def test_a_change_is_seen_within_a_second_at_the_usual_interval(sqlite_url: str)
     run(test())
 
 
+@pytest.mark.long
 def test_ten_thousand_changes_come_in_slices_with_turns_of_the_loop_between(store_url: str, engine: Engine) -> None:
     calls = Calls(store_url)
     calls.feed.load_now()
@@ -165,6 +166,7 @@ def test_ten_thousand_changes_come_in_slices_with_turns_of_the_loop_between(stor
     assert calls.said == [HEALTHY]
 
 
+@pytest.mark.long
 def test_a_change_made_while_many_come_in_does_not_wait_for_them(store_url: str, engine: Engine) -> None:
     put(engine, {"device": "4001", "name": "before"})
     calls = Calls(store_url)

@@ -92,6 +92,7 @@ def test_whoever_acknowledges_in_time_stops_it(tmp_path: Path, store_url: str, w
     assert (one.by, one.how, one.contact) == ("Ada", "command", "")
 
 
+@pytest.mark.long
 def test_escalation_outlives_kills(tmp_path: Path, web: WebhookSink) -> None:
     contacts = contacts_of(web, front_desk={"escalate_after": "2s", "escalate_to": ["boss"]})
     with NoticesRunner(tmp_path, contacts) as runner:

@@ -187,6 +187,7 @@ def test_the_same_intent_twice_is_one_notice(tmp_path: Path, web: WebhookSink) -
         assert told(web) == Counter({"call-1": 1, "call-2": 1})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_database", [True, False])
 def test_killed_at_any_moment_it_loses_no_notice(tmp_path: Path, web: WebhookSink, with_database: bool) -> None:
     contacts = {name: web.url(path) for name, path in (("front-desk", "desk"), ("security", "security"))}
@@ -224,6 +225,7 @@ def test_killed_at_any_moment_it_loses_no_notice(tmp_path: Path, web: WebhookSin
     assert repeated <= runner.starts * LANE_THREADS  # where each thread of a channel was just there
 
 
+@pytest.mark.long
 def test_200_calls_at_once_are_20_notices_and_one_of_180_also_when_killed_meanwhile(
     tmp_path: Path, web: WebhookSink
 ) -> None:

@@ -191,6 +191,7 @@ def put_rows(engine: Engine, revision: str) -> list[tuple[str, dict[str, Any]]]:
     return put
 
 
+@pytest.mark.long
 def test_a_row_put_into_any_table_in_any_revision_is_there_in_the_newest(engine: Engine) -> None:
     put = []
     for revision in revisions():

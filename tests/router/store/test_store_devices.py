@@ -234,6 +234,7 @@ def test_the_revision_of_an_emptied_table_is_not_that_of_a_new_one(engine: Engin
         assert current_revision(conn) == 2
 
 
+@pytest.mark.long
 def test_ten_thousand_rows(engine: Engine) -> None:
     rows = [{**LOBBY, "device": f"{n:05}", "name": f"Phone {n}"} for n in range(10_000)]
     with writing(engine) as conn:

@@ -71,6 +71,7 @@ def _open(url: str) -> str:
         engine.dispose()
 
 
+@pytest.mark.long
 def test_several_processes_may_be_the_first_to_open_it(new_store_url: str) -> None:
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(_open, [new_store_url] * 8)) == ["0"] * 8
