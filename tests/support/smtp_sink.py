@@ -1,5 +1,6 @@
 """A real SMTP server that keeps what it is given; can be told to refuse for now (452)."""
 
+import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import Envelope
+from aiosmtpd.smtp import AuthResult, Envelope
 
+from tests.support.certificates import Pair
 from tests.support.ports import Endpoint, endpoint
 
 
@@ -37,7 +39,8 @@ class Mail:
 class SmtpSink:
     """Listens on an address of its own from the start until closed."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, certificate: Pair | None = None, password: str = "") -> None:
+        """certificate: mail is taken by STARTTLS only, and with this password, of whomever."""
         self.endpoint: Endpoint = endpoint(address)
         self.refuse = False
         self.unknown: set[str] = set()
@@ -45,7 +48,15 @@ class SmtpSink:
         self.attempts = 0
         self._mails: list[Mail] = []
         self._arrived = threading.Condition()
-        self._controller = Controller(self, hostname=address, port=self.endpoint.port)
+        options: dict[str, Any] = {}
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate.certificate, certificate.key)
+            options = {"tls_context": context, "require_starttls": True, "auth_required": True}
+            options["authenticator"] = lambda _server, _session, _envelope, _how, given: AuthResult(
+                success=given.password == password.encode(), handled=False
+            )
+        self._controller = Controller(self, hostname=address, port=self.endpoint.port, **options)
         self._controller.start()
 
     async def handle_RCPT(  # noqa: N802, aiosmtpd's name

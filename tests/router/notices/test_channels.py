@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import apprise
 import pytest
@@ -13,6 +14,7 @@ from router.notices.channels import Channels, Job, Report, prepare_process, priv
 from router.notices.receivers.apprise_way import attempt_from_words
 from router.notices.webhook import KeepAliveWebhook
 from tests.router.raw_receiver import RawReceiver
+from tests.support.certificates import Authority
 from tests.support.smtp_sink import SmtpSink
 from tests.support.webhook_sink import WebhookSink
 
@@ -57,6 +59,26 @@ def test_a_mail_arrives_as_plain_text_in_its_language(subject: str) -> None:
     assert mail.message.get_content_type() == "text/plain"
     assert mail.text.replace("\r\n", "\n").strip() == BODY.strip()
     assert mail.sender == "edge911@example.com"
+
+
+def test_a_mail_goes_by_starttls_with_a_password_and_only_to_whom_the_authority_vouches_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    pair = authority.issue("mail", "IP:127.0.0.1")
+    with SmtpSink("127.0.0.1", certificate=pair, password="p@ss:w/rd") as sink:
+        url = sink.url("desk@example.com").replace("mailto://", "mailtos://bob:{}@") + "&mode=starttls"
+        good = url.format("p%40ss%3Aw%2Frd")
+        unknown = send(good).attempt
+        assert (unknown.delivered, unknown.reason) == (False, "unreachable")
+        assert "CERTIFICATE_VERIFY_FAILED" in unknown.words
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+        wrong = send(url.format("other")).attempt
+        assert (wrong.delivered, wrong.permanent, wrong.reason) == (False, True, "refused")
+        assert "535" in wrong.words
+        assert send(good).attempt.delivered
+        (mail,) = sink.wait_for("desk@example.com")
+    assert mail.subject == SUBJECT
 
 
 def test_a_second_mail_does_not_wait_for_the_first() -> None:
