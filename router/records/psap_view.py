@@ -1,5 +1,6 @@
 """The ALI screen: what a call-taker is shown of a 911 call, made of nothing but the INVITE that arrived."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -114,22 +115,25 @@ def read_ali(request: Request, *, received_at: float, received_from: str, provid
     )
 
 
-def ali_lines(ali: Ali, zone: tzinfo | None = None) -> list[str]:
-    """The screen as lines of at most WIDTH - 4 characters, without a frame."""
+def ali_lines(ali: Ali, zone: tzinfo | None = None, hide: Callable[[str], str] = str) -> list[str]:
+    """The screen as lines of at most WIDTH - 4 characters, without a frame. hide: what is done to every text that
+    says who or where somebody is; that there is one stays to be seen."""
     civic = ali.civic
     when = datetime.fromtimestamp(ali.received_at, zone or ZoneInfo("UTC"))
     lines = [
         _spread(
-            _national(ali.callback) or f"{ali.caller}  NO CALLBACK NUMBER".strip(), f"{when:%Y-%m-%d %H:%M:%S %Z}"
+            hide(_national(ali.callback)) or f"{hide(ali.caller)}  NO CALLBACK NUMBER".strip(),
+            f"{when:%Y-%m-%d %H:%M:%S %Z}",
         ),
-        _spread((ali.name or "no name given").upper(), f"CLASS {ali.class_of_service}"),
+        _spread((hide(ali.name) or "no name given").upper(), f"CLASS {ali.class_of_service}"),
     ]
     if civic is None and ali.point is None:
         lines += ["", "*** NO LOCATION: ask the caller where they are ***"]
     if civic is not None:
-        lines += ["", *_address(civic, ali.occupant)]
+        lines += ["", *(hide(line) for line in _address(civic, ali.occupant))]
     if ali.point is not None:
-        lines.append(f"LAT {ali.point.latitude:+.6f}  LON {ali.point.longitude:+.6f}")
+        latitude, longitude = f"{ali.point.latitude:+.6f}", f"{ali.point.longitude:+.6f}"
+        lines.append(f"LAT {hide(latitude)}  LON {hide(longitude)}")
     if civic is not None or ali.point is not None:
         lines += ["", f"Location   {ali.method or 'method not said'}, by {ali.provided_by or 'nobody named'}"]
         lines.append(f"Located at {_local(ali.located_at, zone) or 'not said'}")

@@ -18,8 +18,8 @@ from router.reports.document import (
 STYLE = """
 :root { color-scheme: light dark; --line: #c9ced6; --soft: #f2f4f7; --ok: #0a6b3d; --wait: #8a5a00; --bad: #a4161a;
   --mark: #fff3bf; --ink: #1a1d21; --paper: #ffffff; }
-@media (prefers-color-scheme: dark) { :root { --line: #3b424c; --soft: #20252c; --ok: #5fd39b; --wait: #f0b756;
-  --bad: #ff8f8f; --mark: #4a4108; --ink: #e8eaed; --paper: #14181d; } }
+@media screen and (prefers-color-scheme: dark) { :root { --line: #3b424c; --soft: #20252c; --ok: #5fd39b;
+  --wait: #f0b756; --bad: #ff8f8f; --mark: #4a4108; --ink: #e8eaed; --paper: #14181d; } }
 body { font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; margin: 2rem auto;
   max-width: 58rem; padding: 0 1rem; color: var(--ink); background: var(--paper); }
 h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }

@@ -6,7 +6,7 @@ Redacted, numbers, names and places are x, as in `edge911 trace --redact`; what 
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -82,13 +82,17 @@ def bundle(
     site_name: str = "",
 ) -> bytes:
     """The zip file: record.json, messages.pcap, messages.txt, summary.pdf. `now` is seconds since 1970."""
+    sent = messages
     if redacted:
         hide = Redaction(numbers)
         messages = [(traced.replaced(hide.message(traced.data)), trunk) for traced, trunk in messages]
     from router.reports.pdf import pdf_of  # a sixth of a second, which the start of the console does without
 
     document = redacted_record(record.as_document()) if redacted else record.as_document()
-    report = summary(record, messages, zone=zone, language=language, redacted=redacted, now=now, site_name=site_name)
+    screen = psap_screen(record, sent, zone, messages if redacted else None)
+    report = summary(
+        record, messages, screen, zone=zone, language=language, redacted=redacted, now=now, site_name=site_name
+    )
     encoder = PcapEncoder()
     pcap = file_header() + b"".join(encoder.records(traced) for traced, _ in messages)
     text = b"\n".join(_message_text(traced, trunk) for traced, trunk in messages)
@@ -111,6 +115,7 @@ def bundle(
 def summary(
     record: CallRecord,
     messages: Messages,
+    screen: Sequence[str] = (),
     *,
     zone: tzinfo,
     language: str,
@@ -118,7 +123,7 @@ def summary(
     now: float,
     site_name: str = "",
 ) -> Report:
-    """The call on a few pages."""
+    """The call on a few pages. screen: the PSAP's, as `psap_screen` gives it."""
     words = WORDS[language]
     shown = (lambda text: hidden(text)) if redacted else (lambda text: text)
 
@@ -134,7 +139,7 @@ def summary(
         (words["caller"], who),
         (words["device"], shown(caller.device_name or caller.device)),
         (words["callback"], shown(caller.callback) or words["none"]),
-        (words["site"], site_name or record.site),
+        (words["site"], record.site if redacted else site_name or record.site),
         (words["outcome"], f"{record.outcome or '…'} {record.status or ''} {record.route}".strip()),
     ]
     if record.text:
@@ -180,7 +185,7 @@ def summary(
         ),
     ]
     blocks += _afterwards(record, words, shown, when)
-    blocks += _on_the_wire(record, messages, words, zone)
+    blocks += _on_the_wire(messages, words, screen)
     title = words["test_title" if record.kind == "test" else "title"].format(id=record.id)
     return Report(
         title=title,
@@ -250,7 +255,7 @@ def _validated(location: DispatchableLocation, words: Mapping[str, str]) -> str:
     )
 
 
-def _on_the_wire(record: CallRecord, messages: Messages, words: Mapping[str, str], zone: tzinfo) -> list[Block]:
+def _on_the_wire(messages: Messages, words: Mapping[str, str], screen: Sequence[str]) -> list[Block]:
     if not messages:
         return [Heading(text=words["ladder"]), Paragraph(text=words["not_kept"])]
     blocks: list[Block] = [
@@ -262,7 +267,6 @@ def _on_the_wire(record: CallRecord, messages: Messages, words: Mapping[str, str
             Heading(text=words["sent"].format(trunk=sent.trunk)),
             Preformatted(text=sent.text, marked=sent.marked),
         ]
-    screen = psap_screen(record, messages, zone)
     if screen:
         blocks += [Heading(text=words["psap"]), Preformatted(text="\n".join(screen))]
     return blocks
@@ -314,8 +318,11 @@ def _location_lines(request: Request, text: str) -> frozenset[int]:
     return frozenset(marked)
 
 
-def psap_screen(record: CallRecord, messages: Messages, zone: tzinfo) -> list[str]:
-    """The ALI screen that the INVITE of the route that took the call makes; of the last one where none did."""
+def psap_screen(record: CallRecord, messages: Messages, zone: tzinfo, redacted: Messages | None = None) -> list[str]:
+    """The ALI screen that the INVITE of the route that took the call makes; of the last one where none did.
+
+    redacted: the same messages as they are handed on, where they are: the screen is hidden as they are, and still
+    says that there was a number and a place."""
     sent = sent_invites(messages)
     if not sent:
         return []
@@ -325,7 +332,18 @@ def psap_screen(record: CallRecord, messages: Messages, zone: tzinfo) -> list[st
         before = [one for one in sent if one.at <= answered[-1].at + 0.5]
         chosen = (before or sent)[-1]
     ali = read_ali(chosen.request, received_at=chosen.at, received_from="edge911", provider=chosen.trunk)
-    return ali_lines(ali, zone)
+    if redacted is None:
+        return ali_lines(ali, zone)
+    shown = next((one.request for one in sent_invites(redacted) if one.at == chosen.at), None)
+    handed_on = read_ali(shown, received_at=0.0, received_from="", provider="") if shown is not None else None
+    ali = replace(
+        ali,
+        method=hidden(ali.method),
+        provided_by=hidden(ali.provided_by),
+        request_uri=handed_on.request_uri if handed_on else "",
+        incident=handed_on.incident if handed_on else "",
+    )
+    return ali_lines(ali, zone, hidden)
 
 
 def _message_text(traced: Traced, trunk: str) -> bytes:

@@ -154,6 +154,21 @@ def test_a_redacted_bundle_tells_what_happened_and_not_to_whom() -> None:
         assert kept in everything
 
 
+def test_a_redacted_bundle_does_not_say_that_the_psap_saw_no_number_and_no_place() -> None:
+    told = pdf_text(made(redacted=True)["summary.pdf"])
+    assert "As the PSAP sees it" in told
+    assert "(xxx) xxx-xxxx" in told
+    assert "xxx xxx" in told.partition("As the PSAP sees it")[2]
+    assert "NO LOCATION" not in told
+    assert "NO CALLBACK" not in told
+    data = bundle(
+        record(), messages(), numbers=NUMBERS, zone=NEW_YORK, redacted=True, now=AT, site_name="Maple House"
+    )
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        summary = archive.read(next(name for name in archive.namelist() if name.endswith("summary.pdf")))
+    assert "Maple House" not in pdf_text(summary), "what a place is called is a place"
+
+
 @pytest.mark.parametrize(
     ("language", "validation", "told"),
     [
