@@ -44,7 +44,6 @@ _PARTS = re.compile(
                   \s*=\s*[^;,\s>"]+
                | ;\s*[\w.+-]+(?=\s*=) | ;\s*(?:lr|ob|gr|rport)(?![^\s;,>])
                | (?<![^\s,])(?:algorithm|qop|nc|stale)\s*=\s*[^;,\s>"]+
-               | ;\s*boundary\s*=\s*(?:"[^"]*"|[^\s;"]+)
                | (?<![^\s,])(?:username|realm|nonce|uri|response|cnonce|opaque)(?=\s*=)
                | cid:[^\s>;,]+ | urn:(?:service|emergency|nena):[^\s>;,]+ | SIP/\d\.\d\s*\Z
                | (?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])(?::\d{1,5}\b)?
@@ -117,12 +116,19 @@ class Redaction:
         if name in _SHOWN:
             return match[0]
         if name in _BEGINS_WITH_A_WORD and (first := _FIRST_WORD.match(match[2])):
-            return match[1] + first[0] + self._text(match[2][first.end() :])
+            return match[1] + first[0] + self._after_word(name, match[2][first.end() :])
         if name in _PROGRAMS:
             return match[1] + _apart_from(known_programs(match[2]), match[2])
         if name in _HIDDEN:
             return match[1] + _hide(match[2])
         return match[1] + self._text(match[2])
+
+    def _after_word(self, name: bytes, rest: bytes) -> bytes:
+        """The boundary stays: it stands in the body, too, whose parts no tool finds without it."""
+        boundary = _BOUNDARY.search(rest) if name in (b"content-type", b"c") else None
+        if boundary is None:
+            return self._text(rest)
+        return self._text(rest[: boundary.start()]) + boundary[0] + self._text(rest[boundary.end() :])
 
     def _text_hidden(self, text: bytes) -> bytes:
         """Only the parts that are known for what they are stay; what stands between them is anybody's words."""

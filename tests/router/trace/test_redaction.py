@@ -119,6 +119,7 @@ def test_a_location_keeps_its_structure_alone() -> None:
     assert b'entity="xxxx:xxxx@xxxxxxx.xxx"' in shown
     assert b"Content-Type: application/pidf+xml\r\nContent-ID: <1@e>" in shown
     assert shown.count(b"--b1") == 3
+    assert b'boundary="b1"' in shown, "as in the body: without it no tool finds the parts"
     assert b"m=audio 40000 RTP/AVP 0" in shown
 
 
