@@ -104,6 +104,9 @@ class SelfTest(Section):
     listen_seconds: float = Field(
         20.0, ge=2, le=120, description="how long at most to listen to the read-back, seconds"
     )
+    at_once: int = Field(
+        2, ge=1, le=8, description="test calls at the same time by one trunk; fewer than it has channels"
+    )
     media_address: str | None = Field(
         None,
         description="address at which the provider's media reaches this host; default: the one the system sends from",

@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +29,7 @@ The router must run on this host. With `self_test:` in the configuration they ar
 
 \b
 For example:
-  edge911 self-test run                 every site by every E911 route, one after the other
+  edge911 self-test run                 every site by every E911 route, a few at a time
   edge911 self-test run --site hq --route primary
   edge911 self-test list                what came of them, newest first
 """
@@ -49,34 +50,35 @@ def _run(
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who asks; default: you.", hidden=True)] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Place test calls now, one after the other. Ends with 1 where one fails."""
+    """Place test calls now, a few at a time by one trunk. Ends with 1 where one fails."""
     import json
     import logging
     import secrets
 
     from router.notices.receivers.sip_agent import SipAgent
     from router.self_test.run import NotPossibleError, run_test
-    from router.self_test.schedule import routes_of
+    from router.self_test.schedule import routes_of, trunk_of
+    from router.self_test.several import Several
     from router.store.audit import command_line_author
     from router.store.self_tests import SelfTest
 
     loaded = load_or_exit(config)
     # What is printed below says it better; what could not be stored or told is said all the same.
     logging.getLogger("router.self_test").addFilter(lambda line: line.getMessage() not in _VERDICTS)
-    pairs = [
-        (one.id, name) for one, name in routes_of(loaded.config, []) if site in ("", one.id) and route in ("", name)
-    ]
+    settings = loaded.config
+    pairs = [(one, name) for one, name in routes_of(settings, []) if site in ("", one.id) and route in ("", name)]
     if not pairs:
         fail(_nothing(loaded, site, route))
-    agent = SipAgent(name=loaded.config.node)
-    done: list[SelfTest] = []
-    try:
-        for number, (of_site, by_route) in enumerate(pairs, start=1):
-            if not as_json:
-                typer.echo(f"{number}/{len(pairs)}  {of_site}  {by_route} … ", nl=False)
+    done: dict[int, SelfTest] = {}
+    problems: list[BaseException] = []
+    several = Several()
+
+    def place(number: int, of_site: str, by_route: str) -> None:
+        agent = SipAgent(name=settings.node)
+        try:
             test = SelfTest(
                 id=f"{of_site}.{by_route}.{secrets.token_hex(6)}",
-                node=loaded.config.node,
+                node=settings.node,
                 site=of_site,
                 route=by_route,
                 by=by or command_line_author().who,
@@ -84,16 +86,31 @@ def _run(
             )
             ended = run_test(loaded, agent, test)
             assert ended is not None
-            done.append(ended)
+            done[number] = ended
             if not as_json:
-                typer.echo(_verdict(ended))
-    except NotPossibleError as error:
-        fail(str(error))
-    finally:
-        agent.close()
+                typer.echo(f"{len(done)}/{len(pairs)}  {of_site}  {by_route}  {_verdict(ended)}")
+        except BaseException as error:
+            problems.append(error)
+        finally:
+            agent.close()
+
+    limit = settings.self_test.at_once if settings.self_test is not None else 2
+    for number, (of_site, by_route) in enumerate(pairs):
+        trunk = trunk_of(settings, of_site, by_route)
+        several.wait(partial(several.has_room, trunk, limit))
+        if problems:
+            break
+        several.begin(trunk, partial(place, number, of_site.id, by_route))
+    several.wait(lambda: not len(several))
+    for problem in problems:
+        if isinstance(problem, NotPossibleError):
+            fail(str(problem))
+        raise problem
     if as_json:
-        typer.echo(json.dumps({"tests": [asdict(one) for one in done]}, indent=2, ensure_ascii=False))
-    if not all(one.has_passed for one in done):
+        typer.echo(
+            json.dumps({"tests": [asdict(done[number]) for number in sorted(done)]}, indent=2, ensure_ascii=False)
+        )
+    if not all(one.has_passed for one in done.values()):
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -22,6 +22,7 @@ from router.process.signs_of_life import Heartbeat, release_signals
 from router.process.telemetry import DeferredLog, configure_logging, say
 from router.self_test.run import NotPossibleError, run_test
 from router.self_test.schedule import Due, due_tests
+from router.self_test.several import Several
 from router.store.engine import open_store, reading, writing
 from router.store.errors import StoreError
 from router.store.self_tests import ABANDONED_SECONDS, SCHEDULE, SelfTest, abandoned, forget, last_begun
@@ -48,6 +49,7 @@ class Tester:
         """When each site and route was tested by this process: the database may be away."""
         self._began = time.time()
         self._wake = threading.Event()
+        self._several = Several(self._wake.set)
         self._signals: set[str] = set()
         """`stop` and `reload`, as they were asked for."""
 
@@ -57,18 +59,24 @@ class Tester:
             signal.signal(number, self._on_signal)
         release_signals()
         _say(logging.INFO, "self-test-started")
+        waiting: list[Due] = []
+        looked_at = -LOOK_SECONDS
         while not self._wants("stop") and os.getppid() == parent and self._loaded.config.self_test is not None:
             self._heartbeat.beat()
             if self._wants("reload"):
                 self._signals.discard("reload")
                 self._reread()
-                continue
-            for due in self._due():
-                if self._signals:
-                    break
-                self._place(due)
+                looked_at = -LOOK_SECONDS
+            if time.monotonic() - looked_at >= LOOK_SECONDS:
+                waiting, looked_at = self._due(), time.monotonic()
+            waiting = self._begin(waiting)
             self._logs.render()
             self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+        # Those under way hang up when they are done: who is left in a call holds a channel of the provider.
+        while len(self._several) and os.getppid() == parent:
+            self._heartbeat.beat()
+            self._wake.wait(1.0)
             self._wake.clear()
         self._logs.finish()
         return 0
@@ -102,22 +110,32 @@ class Tester:
                 return []
         return due_tests(self._loaded.config, last, time.time())
 
-    def _place(self, due: Due) -> None:
-        now = time.time()
-        self._placed[due.site, due.route] = now
-        node = self._loaded.config.node
-        test = SelfTest(id=due.id, node=node, site=due.site, route=due.route, by=SCHEDULE, started_at=now)
+    def _begin(self, waiting: list[Due]) -> list[Due]:
+        """Begin those that there is room for; the others."""
+        config = self._loaded.config
+        limit = config.self_test.at_once if config.self_test is not None else 1
+        left = []
+        for due in waiting:
+            if self._several.has_room(due.trunk, limit):
+                self._placed[due.site, due.route] = time.time()
+                self._several.begin(due.trunk, partial(self._place, self._loaded, due))
+            else:
+                left.append(due)
+        return left
+
+    def _place(self, loaded: LoadedConfig, due: Due) -> None:
+        """In a thread of its own."""
+        node = loaded.config.node
+        test = SelfTest(id=due.id, node=node, site=due.site, route=due.route, by=SCHEDULE, started_at=time.time())
         agent = SipAgent(name=node)
         try:
-            run_test(self._loaded, agent, test)
+            run_test(loaded, agent, test)
         except NotPossibleError as error:
             _say(logging.ERROR, "self-test-not-possible", problem=str(error))
         except Exception:
             log.exception("self-test-fault")
         finally:
             agent.close()
-        self._logs.render()
-        self._heartbeat.beat()
 
     def _reread(self) -> None:
         try:

@@ -21,6 +21,8 @@ class Due:
     route: str
     moment: float
     """When it was due, seconds since 1970."""
+    trunk: str = ""
+    """The trunk that the route leads to."""
 
     @property
     def id(self) -> str:
@@ -39,11 +41,17 @@ def routes_of(config: Config, sites: Sequence[str]) -> Iterator[tuple[SiteConfig
                 yield site, route.name
 
 
+def trunk_of(config: Config, site: SiteConfig, route: str) -> str:
+    """Name of the trunk that a route of this site leads to: sites may have routes of one name, each its own. Empty
+    where there is no such route."""
+    routes = site.routes if site.routes is not None else config.emergency.routes
+    return next((one.trunk for one in routes if one.name == route), "")
+
+
 def went_elsewhere(config: Config, site: SiteConfig, route: str, events: Iterable[JournalEvent]) -> str:
     """Where a test of a route went, by the events of its record, if that is no place of the route's trunk (any more):
     it says nothing of the route as it is now. Empty where it went there, or nobody knows."""
-    routes = site.routes if site.routes is not None else config.emergency.routes
-    trunk = next((one.trunk for one in routes if one.name == route), "")
+    trunk = trunk_of(config, site, route)
     if trunk not in config.trunks:
         return ""
     uris = [event.request_uri for event in events if isinstance(event, RouteEvent) and event.route == route]
@@ -69,7 +77,7 @@ def due_tests(config: Config, last: Mapping[tuple[str, str], float], now: float)
         if moment is None or now - moment > LATE_SECONDS:
             continue
         if last.get((site.id, route), 0.0) < moment:
-            found.append(Due(site=site.id, route=route, moment=moment))
+            found.append(Due(site=site.id, route=route, moment=moment, trunk=trunk_of(config, site, route)))
     return found
 
 

@@ -1,7 +1,9 @@
 """Test calls of our own: the proof they carry, their plan, when they are due, and how they are judged."""
 
 import struct
+import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,13 +26,16 @@ from router.notices.confirmations import Requests
 from router.notices.receivers.audio import from_mulaw
 from router.notices.receivers.sdp import offer, read_audio
 from router.notices.receivers.sip_agent import SipAgent
+from router.process.signs_of_life import Heartbeat
+from router.self_test import __main__ as process
 from router.self_test import run
 from router.self_test.__main__ import START_SECONDS, is_too_early
 from router.self_test.call import Placed, Recording
 from router.self_test.plan import OTHER_ROUTE, plan_for
 from router.self_test.proof import FIELD, VALID_SECONDS, Asked, asked_by, field_value
 from router.self_test.run import judged
-from router.self_test.schedule import due_tests, moment_before, routes_of, went_elsewhere
+from router.self_test.schedule import due_tests, moment_before, routes_of, trunk_of, went_elsewhere
+from router.self_test.several import AT_ONCE, Several
 from router.self_test.words import REASONS, alarm_words
 from router.store.engine import open_store, reading, writing
 from router.store.self_tests import (
@@ -193,6 +198,74 @@ def test_due_once_a_day_and_not_long_after(loaded: LoadedConfig) -> None:
 
 def replace_section(config: object) -> object:
     return config.model_copy(update={"self_test": None})  # type: ignore[attr-defined]
+
+
+def test_what_is_due_names_the_trunk_of_the_sites_own_route(loaded: LoadedConfig) -> None:
+    hq, laval = loaded.config.sites
+    other = [loaded.config.emergency.routes[0].model_copy(update={"trunk": "c"})]
+    config = loaded.config.model_copy(update={"sites": [hq, laval.model_copy(update={"routes": other})]})
+    trunks = {
+        (due.site, due.route): due.trunk
+        for due in due_tests(config, {}, at("2026-11-27 03:16:00"))
+        if due.route == "one"
+    }
+    assert trunks == {("hq", "one"): "a", ("laval", "one"): "c"}
+    assert trunk_of(config, hq, "gone") == ""
+
+
+def test_several_are_under_way_at_once_and_few_by_one_trunk() -> None:
+    over = threading.Event()
+    under_way: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    lock = threading.Lock()
+    several = Several()
+
+    def place(trunk: str) -> None:
+        with lock:
+            under_way[trunk] += 1
+            most[trunk] = max(most[trunk], under_way[trunk])
+            most["all"] = max(most["all"], under_way.total())
+        over.wait(10)
+        with lock:
+            under_way[trunk] -= 1
+
+    waiting = [f"t{number % 5}" for number in range(60)]
+    while waiting:
+        for trunk in list(waiting):
+            if several.has_room(trunk, 2):
+                waiting.remove(trunk)
+                several.begin(trunk, lambda trunk=trunk: place(trunk))
+        full = len(several)
+        assert full == AT_ONCE or over.is_set()
+        over.set()  # those that wait go on, the others are through at once
+        several.wait(lambda: len(several) < AT_ONCE)
+    several.wait(lambda: not len(several))
+    assert most["all"] == AT_ONCE
+    assert {most[f"t{number}"] for number in range(5)} <= {1, 2}
+
+
+def test_the_process_begins_what_there_is_room_for_and_keeps_the_rest(
+    loaded: LoadedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    placed: list[str] = []
+
+    def run_one(_loaded: LoadedConfig, _agent: object, test: SelfTest) -> None:
+        placed.append(test.id)
+        over.wait(10)
+
+    monkeypatch.setattr(process, "run_test", run_one)
+    tester = process.Tester(Path("edge911.yaml"), loaded, Heartbeat(None))
+    waiting = [process.Due(site=f"s{number}", route="one", moment=NOW, trunk="a") for number in range(5)]
+    left = tester._begin(waiting)
+    assert left == waiting[2:]
+    assert tester._begin(left) == left
+    over.set()
+    tester._several.wait(lambda: not len(tester._several))
+    while left:
+        left = tester._begin(left)
+        tester._several.wait(lambda: not len(tester._several))
+    assert sorted(placed) == [due.id for due in waiting]
 
 
 def a_test(**changed: object) -> SelfTest:
