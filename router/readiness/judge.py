@@ -258,8 +258,12 @@ def _tests(look: Look) -> Iterator[Finding]:
     for tested, route in routes_of(config, config.self_test.sites if config.self_test else []):
         last = look.tests.get((tested.id, route))
         elsewhere = look.tested_elsewhere.get((tested.id, route), "")
-        if last is None or elsewhere or look.now - last.started_at > OLD_TEST_SECONDS:
+        # One that failed is told above, until one passes.
+        is_other = last is not None and last.has_passed and (tested.id, route) in look.tested_otherwise
+        if last is None or elsewhere or is_other or look.now - last.started_at > OLD_TEST_SECONDS:
             when = "yet" if last is None else "for more than a month"
+            if is_other:
+                when = "since its calls are made otherwise: profile, trunk, address or callback number were changed"
             if elsewhere:
                 when = f"since the route leads elsewhere: the last one went to {elsewhere}"
             yield Finding(

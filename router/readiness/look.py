@@ -20,6 +20,7 @@ from router.network.trunks import known_addresses, names_of
 from router.process.telemetry import read_status
 from router.readiness.phones import SitePhones, phones_of_sites
 from router.self_test.schedule import routes_of, went_elsewhere
+from router.self_test.shape import shape_of
 from router.store.engine import open_store, reading
 from router.store.errors import StoreError
 from router.store.proofs import last_delivered
@@ -46,6 +47,8 @@ class Look:
     """(site, route) → the last test call."""
     tested_elsewhere: dict[tuple[str, str], str] = field(default_factory=dict)
     """(site, route) → where that call went, where the route leads elsewhere by now."""
+    tested_otherwise: frozenset[tuple[str, str]] = frozenset()
+    """Sites and routes whose calls are made otherwise by now than that test call was."""
     not_validated: dict[str, int] = field(default_factory=dict)
     """Site → devices whose address is not known to be valid; empty where no LVF is configured."""
     places_not_validated: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -83,6 +86,7 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
     proven: dict[tuple[str, str], float] = {}
     tests: dict[tuple[str, str], SelfTest] = {}
     elsewhere: dict[tuple[str, str], str] = {}
+    otherwise: set[tuple[str, str]] = set()
     try:
         engine = open_store(loaded.database_url, create=False)
         try:
@@ -94,6 +98,8 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
                         sent := went_elsewhere(config, site, route, call_events(conn, test.call))
                     ):
                         elsewhere[site.id, route] = sent
+                    if test is not None and test.shape not in ("", shape_of(loaded, site, route)):
+                        otherwise.add((site.id, route))
         finally:
             engine.dispose()
     except StoreError as error:
@@ -109,6 +115,7 @@ def look(loaded: LoadedConfig, progress: Callable[[int], None] = lambda _: None)
         proven=proven,
         tests=tests,
         tested_elsewhere=elsewhere,
+        tested_otherwise=frozenset(otherwise),
         not_validated=dict(not_validated(devices, places_of(config), due_seconds(config), now))
         if config.locations.lvf is not None
         else {},

@@ -48,6 +48,8 @@ class Evidence:
     """Record ids of test calls that the router placed itself: they say nothing of what phones can dial."""
     tested_elsewhere: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(site, route) → where its last test went, where the route leads elsewhere by now: it proves nothing."""
+    tested_otherwise: Set[tuple[str, str]] = frozenset()
+    """Sites and routes whose last test was of a call that is made otherwise by now: that it passed proves nothing."""
 
 
 LANGUAGES = ("en", "fr")
@@ -208,6 +210,8 @@ def _routes(evidence: Evidence, words: Mapping[str, str], when: When) -> list[Bl
         verdict, key = Verdict.CONFIGURED, "route_old"
         if (site.id, route) in evidence.tested_elsewhere:
             key = "route_elsewhere"
+        elif test is not None and test.has_passed and (site.id, route) in evidence.tested_otherwise:
+            key = "route_otherwise"
         elif test is not None and recent:
             verdict, key = (Verdict.PROVEN, "route_ok") if test.has_passed else (Verdict.MISSING, "route_bad")
         proofs: tuple[str, ...] = ()

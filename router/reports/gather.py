@@ -48,4 +48,5 @@ def gather(look: Look, site: SiteConfig) -> Evidence:
         tests=look.tests,
         self_placed=self_placed,
         tested_elsewhere=look.tested_elsewhere,
+        tested_otherwise=look.tested_otherwise,
     )

@@ -19,6 +19,8 @@ from router.notices.receivers.sip_agent import SipAgent
 from router.process.key import load_key
 from router.self_test.call import Placed, TestCall, address_towards
 from router.self_test.proof import Asked
+from router.self_test.schedule import trunk_of
+from router.self_test.shape import shape_of
 from router.self_test.words import alarm_words
 from router.store.engine import open_store, writing
 from router.store.errors import StoreError
@@ -54,6 +56,8 @@ def run_test(loaded: LoadedConfig, agent: SipAgent, test: SelfTest) -> SelfTest 
     """
     config = loaded.config
     number = test_number(loaded)
+    site = next((one for one in config.sites if one.id == test.site), None)
+    test = replace(test, shape=shape_of(loaded, site, test.route) if site is not None else "")
     before: SelfTest | None = None
     is_stored = False
     try:
@@ -77,7 +81,7 @@ def run_test(loaded: LoadedConfig, agent: SipAgent, test: SelfTest) -> SelfTest 
         Asked(site=test.site, route=test.route),
         number=number,
         target=own_target(loaded),
-        media_host=(section.media_address if section else None) or media_host(loaded, test.route),
+        media_host=(section.media_address if section else None) or media_host(loaded, test.site, test.route),
         seconds=section.listen_seconds if section else 15.0,
     )
     placed = asyncio.run_coroutine_threadsafe(call.run(), agent.loop).result()
@@ -203,13 +207,13 @@ def own_target(loaded: LoadedConfig) -> str:
     raise NotPossibleError("only TLS is listened for: add udp://127.0.0.1:5060 to listen, for test calls of our own")
 
 
-def media_host(loaded: LoadedConfig, route: str) -> str:
+def media_host(loaded: LoadedConfig, site: str, route: str) -> str:
     """Our address as the route's provider can send to it: the one that the system uses towards its trunk."""
     config = loaded.config
-    routes = [*config.emergency.routes, *(one for site in config.sites for one in site.routes or [])]
-    trunk = next((one.trunk for one in routes if one.name == route), "")
+    found = next((one for one in config.sites if one.id == site), None)
+    trunk = trunk_of(config, found, route) if found is not None else ""
     for peer in config.trunks[trunk].addresses if trunk in config.trunks else []:
-        found = address_towards(peer.host) if parse_address(peer.host) is not None else ""
-        if found:
-            return found
+        address = address_towards(peer.host) if parse_address(peer.host) is not None else ""
+        if address:
+            return address
     return ""

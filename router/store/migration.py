@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-NEWEST_REVISION = "0019"
+NEWEST_REVISION = "0020"
 """The head of the migrations. A database that is there already needs no Alembic, whose import takes longer than all
 else a command does."""
 _MIGRATIONS = Path(__file__).with_name("migrations")

@@ -31,6 +31,7 @@ self_tests = Table(
     Column("seconds", Double, nullable=False, server_default="0"),
     Column("voice_seconds", Double, nullable=False, server_default="0"),
     Column("recording", LargeBinary),
+    Column("shape", Text, nullable=False, server_default=""),
 )
 Index("ix_self_tests_started_at", self_tests.c.started_at)
 
@@ -71,6 +72,8 @@ class SelfTest:
     seconds: float = 0.0
     """How long the recording is."""
     voice_seconds: float = 0.0
+    shape: str = ""
+    """What its INVITE was made of, in short (router.self_test.shape); empty where nobody knows."""
 
     @property
     def has_passed(self) -> bool:

@@ -12,6 +12,7 @@ from config.load import load_config
 from router.readiness.findings import Severity, worst
 from router.readiness.judge import findings_of
 from router.readiness.look import Look, look
+from router.self_test.shape import shape_of
 from router.store.engine import open_store, writing
 from router.store.self_tests import SelfTest, claim, finish
 from tests.support.commands import invoke
@@ -229,3 +230,57 @@ def test_a_warning_of_a_sites_section_is_of_that_site(folder: Path) -> None:
     assert ("yard", "sites[1].address") in {(one.site, one.subject) for one in found}
     _, said = run(folder, "doctor", "--site", "hq", "--json")
     assert not [one for one in json.loads(said)["findings"] if one["subject"].startswith("sites[1]")]
+
+
+def untested(folder: Path) -> list[str]:
+    return [finding.site for finding in findings_of(seen(folder)) if finding.name == "route-not-tested"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_stale"),
+    [
+        ("routes: [{name: one, trunk: a}]", "routes: [{name: one, trunk: a, profile: number}]", True),
+        ("routes: [{name: one, trunk: a}]", "routes: [{name: one, trunk: a, add_location: never}]", True),
+        ("routes: [{name: one, trunk: a}]", "routes: [{name: one, trunk: a, timeout: 3s}]", False),
+        ('a: {target: "sip:192.0.2.7"}', 'a: {target: "sip:192.0.2.7", large_messages: udp}', True),
+        ('a: {target: "sip:192.0.2.7"}', 'a: {target: "sip:192.0.2.7", trust_identity: true}', True),
+        ('a: {target: "sip:192.0.2.7"}', 'a: {target: "sip:192.0.2.7", probe: 10s}', False),
+        ('house_number: "1"', 'house_number: "3"', True),
+        ("callback: ", "callback: '+12125550177' # ", True),
+    ],
+)
+def test_a_test_of_calls_that_are_made_otherwise_now_counts_as_none(
+    folder: Path, before: str, after: str, is_stale: bool
+) -> None:
+    alive(folder)
+    loaded = load_config(folder / "edge911.yaml")
+    now = time.time()
+    shape = shape_of(loaded, loaded.config.sites[0], "one")
+    test = SelfTest(
+        id="t", node="n", site="hq", route="one", by="x", started_at=now, ended_at=now, verdict="passed", shape=shape
+    )
+    engine = open_store(loaded.database_url)
+    with writing(engine) as conn:
+        claim(conn, test)
+    engine.dispose()
+    assert untested(folder) == ["yard"]
+    text = (folder / "edge911.yaml").read_text()
+    assert before in text
+    (folder / "edge911.yaml").write_text(text.replace(before, after, 1))
+    assert ("hq" in untested(folder)) is is_stale
+
+
+def test_a_profile_of_ones_own_that_says_something_else_is_another(folder: Path) -> None:
+    (folder / "profiles").mkdir()
+    profile = folder / "profiles" / "ours.yaml"
+    config = folder / "edge911.yaml"
+    config.write_text(config.read_text().replace("{name: one, trunk: a}", "{name: one, trunk: a, profile: ours}"))
+
+    def shape(text: str) -> str:
+        profile.write_text(text)
+        loaded = load_config(config)
+        return shape_of(loaded, loaded.config.sites[0], "one")
+
+    first = shape("request_uri: sip:911@{host}\nlocation: value\n")
+    assert shape("description: words\nrequest_uri: sip:911@{host}\nlocation: value\n") == first
+    assert shape("request_uri: urn:service:sos\nlocation: value\n") != first

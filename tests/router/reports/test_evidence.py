@@ -184,3 +184,11 @@ def test_a_call_that_proves_is_said_in_the_language_of_the_report(tmp_path: Path
 
     report = evidence_report(evidence(tmp_path, calls=[call()]), language, ZoneInfo("America/New_York"))
     assert any(word in proof for block in report.blocks if isinstance(block, Item) for proof in block.proofs)
+
+
+def test_a_test_of_a_call_that_is_made_otherwise_by_now_proves_nothing(tmp_path: Path) -> None:
+    changed = {("hq", "one")}
+    for verdict, found in (("passed", Verdict.CONFIGURED), ("failed", Verdict.MISSING)):
+        tests = {("hq", "one"): a_test(verdict, 60)}
+        items = verdicts(evidence(tmp_path, tests=tests, tested_otherwise=changed))
+        assert [one for text, one in items.items() if text.startswith("Route")] == [found]
