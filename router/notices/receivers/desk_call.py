@@ -41,6 +41,8 @@ ANSWER_SECONDS = 32.0
 """So long a phone may be silent before its first provisional answer (64*T1)."""
 LATE_SECONDS = 1.0
 """A machine that slept does not send what it missed."""
+PROBE_SECONDS = 4.0
+"""So long a phone may take to say that it is still in the call, before more is said into it."""
 HELD_TURN_SECONDS = 0.1
 HELD_SECONDS = 120.0
 """A desk that puts us on hold is talked to again when it comes back; who stays away so long is called anew."""
@@ -113,6 +115,8 @@ class DeskCall(OutgoingCall):
         self.pressed = ""
         self._has_news = False
         """Something new can be said: it is, at once."""
+        self._is_lost = False
+        """The phone is not in the call any more, and has not said so."""
         self._making: set[asyncio.Task[None]] = set()
         self._audio: Audio | None = None
         self._heard: set[int] = set()
@@ -131,9 +135,25 @@ class DeskCall(OutgoingCall):
         task.add_done_callback(self._making.discard)
 
     async def _make_sound(self, said: _Said) -> None:
+        if self.is_up and not await self._is_there():
+            self._is_lost, self.takes_more = True, False
+            self.over.set()
+            return
         one = said.announcement
         said.sound = await self.agent.loop.run_in_executor(None, announce, one.text, one.language, one.numbers)
         self._has_news = self.is_up and not said.result.done()
+
+    async def _is_there(self) -> bool:
+        """Whether the phone is still in the call (RFC 3261 section 11.2 allows the question): one that was restarted
+        or unplugged never hung up, and what is said to it would count as heard."""
+        assert self._way is not None
+        self._cseq += 1
+        exchange = self.agent.send(self._way, b"OPTIONS", self._target, self._head(b"OPTIONS"))
+        try:
+            response = await asyncio.wait_for(exchange.final, PROBE_SECONDS)
+        except (TimeoutError, SipError):
+            return False
+        return response.status not in (408, 481)
 
     async def run(self) -> None:
         """From the INVITE to the end."""
@@ -177,7 +197,7 @@ class DeskCall(OutgoingCall):
             self._answered(said, f"SIP 200 OK: answered{sent_on(tried)}")
         await self._talk(self._audio)
         self.takes_more = self.is_up = False
-        if not self.over.is_set():
+        if self._is_lost or not self.over.is_set():
             await self._bye()
         return Attempt(delivered=True, words="SIP 200 OK: answered")
 

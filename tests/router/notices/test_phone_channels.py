@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from router.notices.channels import Channels, Job, Report
-from router.notices.receivers import desk_call, speech
+from router.notices.receivers import desk_call, outgoing_call, speech
 from router.notices.receivers.audio import pressed_key, to_mulaw, to_telephone, tone
 from router.notices.receivers.sdp import read_audio
 from router.notices.receivers.speech import announce, clips, speakable
@@ -165,6 +165,27 @@ def test_a_second_notice_is_said_in_the_call_that_is_up(desk: Desk) -> None:
         assert {desk.key(), desk.key()} == {("n1", "#"), ("n2", "#")}
         assert sum(1 for one in phone.requests if one.startswith("INVITE ")) == 1
     assert reports == {"n1", "n2"}
+
+
+def test_nothing_is_said_to_a_desk_that_vanished_in_the_call(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unplugged, or restarted: it hung up on nobody."""
+    monkeypatch.setattr(desk_call, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(outgoing_call, "BYE_SECONDS", 0.1)
+    with DeskPhone() as phone:
+        url = f"sip-call:100@{phone.endpoint}"
+        desk.send(url, "n1")
+        assert desk.report().attempt.delivered
+        assert desk.key() == ("n1", "")
+        phone.wait_for("ACK")
+        phone.behaviour = "silent"
+        desk.send(url, "n2")
+        attempt = desk.report().attempt
+        assert (attempt.delivered, attempt.reason) == (False, "hung-up")
+        phone.behaviour = "answers"
+        desk.send(url, "n2")
+        assert desk.report().attempt.words == "SIP 200 OK: answered"
+        assert desk.key() == ("n2", "")
+        assert sum(1 for one in phone.requests if one.startswith("INVITE ")) == 2
 
 
 @pytest.mark.parametrize(
