@@ -222,6 +222,8 @@ class DialogFormed:
     """The IP address the INVITE came from."""
     answered_by: str = ""
     """Transport, address and port that the 2xx came from, where the INVITE had gone."""
+    caller: str = ""
+    """The INVITE's Contact as it came: for providers that put our address into its place."""
 
     def with_cseq(self, cseq: int) -> "DialogFormed":
         """The same after another INVITE in it."""

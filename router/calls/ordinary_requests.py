@@ -66,6 +66,8 @@ class OrdinaryRequests:
             router.phones.note(request, source, flow, now)
         known = router.ways.find(request, flow) if request.to_tag else None
         decision = process_routes(request, router.next_hops.is_own) if known is None else known[0]
+        if known is None and request.to_tag and router.dialogs:
+            decision = router.dialogs.meant_for_caller(request, decision, router.next_hops.is_own_text)
         followed: DialogFormed | None = None
         if request.method == b"BYE" and (decision.own or router.dialogs):
             followed = router.dialogs.of(request)

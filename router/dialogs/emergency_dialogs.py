@@ -22,6 +22,7 @@ from sip.fields import value_of
 from sip.forwarding import max_forwards
 from sip.headers import split_values, tag_of
 from sip.message import Edits, Request, Response
+from sip.routing import RouteDecision
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class EmergencyDialogs:
             routes=tuple([line.decode("latin-1") for line in response.lines("record-route")]),
             source=source,
             answered_by=answered_by,
+            caller=(invite.first("contact") or b"").decode("latin-1"),
         )
         self._remember((call_id, from_tag), dialog)
         return dialog
@@ -117,6 +119,20 @@ class EmergencyDialogs:
         """The dialog that a request of either side belongs to."""
         found = self._dialogs.get((request.call_id, request.from_tag))
         return found or self._dialogs.get((request.call_id, request.to_tag))
+
+    def meant_for_caller(
+        self, request: Request, decision: RouteDecision, is_own: Callable[[bytes], bool]
+    ) -> RouteDecision:
+        """A request of the PSAP's side that names us is meant for the phone's own Contact: a provider that takes a
+        private one for a phone behind NAT puts there whom the INVITE came from."""
+        uri = decision.uri
+        if decision.next_hop is not None or b";e9=" in uri:
+            return decision
+        dialog = self._dialogs.get((request.call_id, request.to_tag))
+        if dialog is None or not dialog.caller or not is_own(uri):
+            return decision
+        contact = uri_of_contact(split_values(dialog.caller.encode("latin-1"))[0])
+        return replace(decision, uri=contact) if contact and not is_own(contact) else decision
 
     def taken_over(self, request: Request) -> DialogFormed | None:
         """The dialog whose far end is asked to go on with whoever sends this INVITE: named by Replaces (RFC 3891) or

@@ -175,6 +175,7 @@ def _dialog_values(event: DialogFormed) -> dict[str, Any]:
         "routes": event.routes,
         "source": event.source,
         "answered_by": event.answered_by,
+        "caller": event.caller,
     }
 
 

@@ -392,6 +392,39 @@ def test_a_dialog_is_no_part_of_the_record() -> None:
     assert found == {}
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("with_route", [True, False])
+def test_a_provider_that_takes_us_for_the_phone_reaches_the_phone(
+    tmp_path: Path, restart: bool, with_route: bool
+) -> None:
+    """It put the address that the INVITE came from into the phone's Contact, which is a private one."""
+    world = CallWorld(tmp_path)
+    ok = answered(world, invite(number=4713))
+    if restart:
+        formed = world.events(DialogFormed)
+        world.restart()
+        world.router.dialogs.restore(formed, ())
+    for method in ("INVITE", "ACK", "BYE"):
+        lines = [
+            f"{method} sip:4102@10.0.0.5:5060 SIP/2.0",
+            f"Via: SIP/2.0/UDP 203.0.113.31:5060;branch=z9hG4bK{method}",
+            "Max-Forwards: 70",
+            *(f"Route: {value}" for value in ok.all("record-route") if with_route and "203.0.113.31" not in value),
+            f"From: {ok.get('to')}",
+            f"To: {ok.get('from')}",
+            "Call-ID: call-4713",
+            f"CSeq: {8 if method == 'BYE' else 7} {method}",
+            "Contact: <sip:psap@203.0.113.31:5060>",
+            "Content-Length: 0",
+            "",
+            "",
+        ]
+        sent = one(world.receive("\r\n".join(lines).encode(), PROVIDER_A), method)
+        assert sent.to == PHONE
+        assert sent.message.start == f"{method} sip:4102@{PHONE[0]}:{PHONE[1]} SIP/2.0"
+        assert not sent.message.all("route")
+
+
 GUARD = ("10.1.3.9", 5060)
 
 
