@@ -179,6 +179,18 @@ def test_music_on_hold_is_no_voice(seed: int) -> None:
     assert judge(music(8, seed)).heard is Heard.MUSIC
 
 
+def sparse_music(seconds: float, seed: int) -> list[int]:
+    """The same with pauses as long as those of speech."""
+    played, samples = music(seconds, seed), []
+    for start in range(0, len(played), RATE * 3 // 4):
+        samples += played[start : start + RATE * 3 // 4] + [0] * (RATE * 3 // 8)
+    return samples
+
+
+def test_music_that_pauses_as_speech_does_is_known_by_its_notes() -> None:
+    assert judge(sparse_music(8, 0)).heard is Heard.MUSIC
+
+
 def test_a_voice_after_music_is_a_voice() -> None:
     assert judge(music(5) + voice(5)).heard is Heard.VOICE
     assert judge(voice(5) + music(5)).heard is Heard.VOICE
