@@ -327,7 +327,8 @@ class DeskCall(OutgoingCall):
             if self.pressed and not is_thanking:
                 sound, position, is_thanking = thanks(), 0, True
             if self._has_news and not is_thanking:
-                sound, position = b"", 0
+                # What was broken off is no round: what is new is said as often as what was there first.
+                sound, position, rounds = b"", 0, 0
             if self.is_held:
                 # What was being said is said from its beginning when they are back.
                 held += HELD_TURN_SECONDS

@@ -167,6 +167,24 @@ def test_a_second_notice_is_said_in_the_call_that_is_up(desk: Desk) -> None:
     assert reports == {"n1", "n2"}
 
 
+def test_what_is_new_is_said_whole_also_where_texts_are_said_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It breaks off what is being said: that was the one round, and the call ended without a word of it."""
+    monkeypatch.setattr(desk_call, "announce", lambda *_: tone((700.0,), 1.0))
+    monkeypatch.setattr(desk_call, "PAUSE_SECONDS", 0.1)
+    with DeskPhone() as phone:
+        url = f"sip-call:100@{phone.endpoint}?repeat=1"
+        desk.send(url, "n1")
+        assert desk.key() == ("n1", "")
+        phone.wait_for_sound(30)
+        desk.send(url, "n2")
+        assert [desk.report().attempt.delivered for _ in range(2)] == [True, True]
+        phone.wait_for("BYE")
+        assert sum(1 for one in phone.requests if one.startswith("INVITE ")) == 1
+        assert len(phone.packets) > 100, "both, and the beginning that was broken off"
+
+
 def test_nothing_is_said_to_a_desk_that_vanished_in_the_call(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unplugged, or restarted: it hung up on nobody."""
     monkeypatch.setattr(desk_call, "PROBE_SECONDS", 0.3)
