@@ -220,7 +220,7 @@ class CallRouter:
                 return
             decision = process_routes(request, self.next_hops.is_own)
             if self.dialogs:
-                decision = self.dialogs.meant_for_caller(request, decision, self.next_hops.is_own_text)
+                decision = self.dialogs.meant_for_far_end(request, decision, self.next_hops.is_own_text)
             if decision.own:
                 request = self.from_rewriting.in_dialog(decision.own, request)
             phone = self.paths.find(decision, flow)

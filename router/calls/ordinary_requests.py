@@ -66,8 +66,8 @@ class OrdinaryRequests:
             router.phones.note(request, source, flow, now)
         known = router.ways.find(request, flow) if request.to_tag else None
         decision = process_routes(request, router.next_hops.is_own) if known is None else known[0]
-        if known is None and request.to_tag and router.dialogs:
-            decision = router.dialogs.meant_for_caller(request, decision, router.next_hops.is_own_text)
+        if known is None and router.dialogs and (request.to_tag or request.method != b"INVITE"):
+            decision = router.dialogs.meant_for_far_end(request, decision, router.next_hops.is_own_text)
         followed: DialogFormed | None = None
         if request.method == b"BYE" and (decision.own or router.dialogs):
             followed = router.dialogs.of(request)
@@ -93,7 +93,7 @@ class OrdinaryRequests:
         if source.side is _OUTSIDE and not request.to_tag and router.paths.is_forged(decision):
             raise RemoteError(Reason.BAD_FLOW_TOKEN, 403, "a Path or Contact of ours that we do not know again")
         uri = decision.next_hop
-        if uri is None and request.to_tag:
+        if uri is None and (request.to_tag or self._is_of_911_call(request, decision)):
             uri = decision.uri
         if uri is None:
             inside = router.next_hops.inside_uri(decision.uri)
@@ -323,6 +323,12 @@ class OrdinaryRequests:
         if came_back(self.router.key, request, _ORDINARY):
             raise RemoteError(Reason.LOOP_DETECTED, 482, "this request has been here before")
         max_breadth(request)
+
+    def _is_of_911_call(self, request: Request, decision: RouteDecision) -> bool:
+        """True for what follows in an emergency call whose PSAP gave no tag (RFC 2543): our token is in its Route."""
+        return request.method != b"INVITE" and bool(
+            self.router.record_routing.emergency_call_of(decision.own, request)
+        )
 
     def _follows_911(self, request: Request) -> bool:
         """True for what belongs to an answered emergency call, as its token says."""

@@ -120,19 +120,24 @@ class EmergencyDialogs:
         found = self._dialogs.get((request.call_id, request.from_tag))
         return found or self._dialogs.get((request.call_id, request.to_tag))
 
-    def meant_for_caller(
+    def meant_for_far_end(
         self, request: Request, decision: RouteDecision, is_own: Callable[[bytes], bool]
     ) -> RouteDecision:
-        """A request of the PSAP's side that names us is meant for the phone's own Contact: a provider that takes a
-        private one for a phone behind NAT puts there whom the INVITE came from."""
+        """A request of either side that names us is meant for the other side: a provider that takes a private Contact
+        for a phone behind NAT puts our address there, a phone keeps to what it dialled, also where a PSAP gave no
+        Contact."""
         uri = decision.uri
         if decision.next_hop is not None or b";e9=" in uri:
             return decision
-        dialog = self._dialogs.get((request.call_id, request.to_tag))
-        if dialog is None or not dialog.caller or not is_own(uri):
+        by_caller = self._find(request)
+        dialog = by_caller or self._dialogs.get((request.call_id, request.to_tag))
+        if dialog is None or not is_own(uri):
             return decision
-        contact = uri_of_contact(split_values(dialog.caller.encode("latin-1"))[0])
-        return replace(decision, uri=contact) if contact and not is_own(contact) else decision
+        if by_caller is not None:
+            meant = _target(dialog)
+        else:
+            meant = uri_of_contact((split_values(dialog.caller.encode("latin-1")) or [b""])[0])
+        return replace(decision, uri=meant) if meant and not is_own(meant) else decision
 
     def taken_over(self, request: Request) -> DialogFormed | None:
         """The dialog whose far end is asked to go on with whoever sends this INVITE: named by Replaces (RFC 3891) or

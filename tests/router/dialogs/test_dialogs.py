@@ -17,6 +17,7 @@ from tests.support.call_world import CARRIER, CLOCK, PHONE, PROVIDER_A, CallWorl
 from tests.support.sip_text import Message
 
 PSAP_CONTACT = "sip:psap@203.0.113.99:5070"
+ANSWERING = "sip:psap@203.0.113.31:5060"
 SBC = "<sip:203.0.113.31:5060;lr>"
 
 
@@ -423,6 +424,31 @@ def test_a_provider_that_takes_us_for_the_phone_reaches_the_phone(
         assert sent.to == PHONE
         assert sent.message.start == f"{method} sip:4102@{PHONE[0]}:{PHONE[1]} SIP/2.0"
         assert not sent.message.all("route")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "uri", "expected"),
+    [
+        (b";tag=psap", ANSWERING, ANSWERING),  # a gateway of RFC 2543
+        (b"Contact: <sip:psap@203.0.113.31:5060>\r\n", "sip:911@10.0.0.5", "sip:911@203.0.113.31:5060"),
+        (b"", "sip:911@10.0.0.5", ANSWERING),  # the phone keeps to what it dialled, and to the Route
+    ],
+    ids=["no-tag", "no-contact", "dialled"],
+)
+def test_a_call_lives_and_ends_where_the_answer_or_the_phone_leaves_something_out(
+    tmp_path: Path, left_out: bytes, uri: str, expected: str
+) -> None:
+    world = CallWorld(tmp_path)
+    raw = invite()
+    sent = one(world.receive(raw), "INVITE").message
+    ok = response(sent, 200).replace(left_out, b"")
+    answer = one(world.receive(ok, PROVIDER_A), 200).message
+    route = tuple(f"Route: {value}" for value in answer.all("record-route"))
+    for method in ("ACK", "BYE"):
+        later = request_of(raw, method, uri=uri, to=answer.get("to"), branch=f"z9hG4bK{method}", extra=route)
+        gone = one(world.receive(later), method)
+        assert gone.to == PROVIDER_A
+        assert gone.message.start.split()[1].removesuffix(":5060") == expected.removesuffix(":5060")
 
 
 GUARD = ("10.1.3.9", 5060)
