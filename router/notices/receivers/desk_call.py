@@ -68,6 +68,8 @@ class _Said:
     announcement: Announcement
     result: "Future[Attempt]"
     sound: bytes = b""
+    times: int = 0
+    """So often it was said to its end."""
 
 
 @dataclass(slots=True)
@@ -115,6 +117,8 @@ class DeskCall(OutgoingCall):
         self.pressed = ""
         self._has_news = False
         """Something new can be said: it is, at once."""
+        self._saying: list[_Said] = []
+        """The texts of the round under way."""
         self._is_lost = False
         """The phone is not in the call any more, and has not said so."""
         self._making: set[asyncio.Task[None]] = set()
@@ -328,13 +332,13 @@ class DeskCall(OutgoingCall):
                 sound, position, is_thanking = thanks(), 0, True
             if self._has_news and not is_thanking:
                 # What was broken off is no round: what is new is said as often as what was there first.
-                sound, position, rounds = b"", 0, 0
+                sound, position, rounds, self._saying = b"", 0, 0, []
             if self.is_held:
                 # What was being said is said from its beginning when they are back.
                 held += HELD_TURN_SECONDS
                 if self.pressed or held > HELD_SECONDS:
                     return
-                sound, position = b"", 0
+                sound, position, self._saying = b"", 0, []
                 stream.skip(HELD_TURN_SECONDS)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.over.wait(), HELD_TURN_SECONDS)
@@ -342,7 +346,10 @@ class DeskCall(OutgoingCall):
                 continue
             held = 0.0
             if position >= len(sound):
-                if is_thanking or rounds >= self.receiver.repeat:
+                for said in self._saying:
+                    said.times += 1
+                is_said = all(said.times for said in self.texts if said.sound)
+                if is_thanking or (rounds >= self.receiver.repeat and is_said):
                     return
                 sound, position = self._round(), 0
                 rounds += bool(sound)
@@ -361,11 +368,12 @@ class DeskCall(OutgoingCall):
                 await asyncio.wait_for(self.over.wait(), max(left, 0.0005))
 
     def _round(self) -> bytes:
-        """The texts once, what is new first; empty while none has been made into sound."""
+        """The texts once, what is new first, then what was said least; empty while none has been made into sound."""
         self._has_news = False
         ready = [said for said in self.texts if said.sound]
         new = [said for said in ready if not said.result.done()]
-        ready = (new + [said for said in ready if said.result.done()])[: max(SAID_TEXTS, len(new))]
+        known = sorted((said for said in ready if said.result.done()), key=lambda said: said.times)
+        ready = self._saying = (new + known)[: max(SAID_TEXTS, len(new))]
         for said in new:
             self._answered(said, "said in the call that was up already")
         return b"".join(said.sound + silence(PAUSE_SECONDS) for said in ready)

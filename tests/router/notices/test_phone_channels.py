@@ -185,6 +185,27 @@ def test_what_is_new_is_said_whole_also_where_texts_are_said_once(
         assert len(phone.packets) > 100, "both, and the beginning that was broken off"
 
 
+def test_each_of_many_texts_is_said_to_its_end_before_the_call_ends(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is broken off by the third, and there is room for two in a round."""
+    hertz = {"1": 500.0, "2": 700.0, "3": 1100.0}
+    monkeypatch.setattr(desk_call, "announce", lambda text, *_: tone((hertz[text],), 0.5))
+    monkeypatch.setattr(desk_call, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(desk_call, "SAID_TEXTS", 2)
+    with DeskPhone() as phone:
+        url = f"sip-call:100@{phone.endpoint}?repeat=1"
+        for text in hertz:
+            desk.channels.send(Job(token=text, url=url, subject="911", body=text))
+            assert desk.report().attempt.delivered
+            assert desk.key() == (text, "")
+        phone.wait_for("BYE")
+        heard = [linear(code) for code in b"".join(packet[12:] for packet in phone.packets)]
+    windows = [heard[start : start + 800] for start in range(0, len(heard) - 800, 800)]
+    for frequency in hertz.values():
+        assert sum(best(window, frequency, 800) > 0.1 for window in windows) >= 4, f"{frequency} Hz was broken off"
+
+
 def test_nothing_is_said_to_a_desk_that_vanished_in_the_call(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unplugged, or restarted: it hung up on nobody."""
     monkeypatch.setattr(desk_call, "PROBE_SECONDS", 0.3)
