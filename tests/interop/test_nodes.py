@@ -111,6 +111,10 @@ def test_two_nodes_share_what_they_lend_and_go_on_alone(
             wait_for(lambda: first.metric("edge911_leases") == second.metric("edge911_leases") == 2, "both know both")
             assert called_back(second, carrier, ONE, phone)
             assert called_back(first, carrier, TWO, other)
+            wait_for(
+                lambda: any(TWO.encode() in file.read_bytes() for file in first.folder.rglob("*lease*")),
+                "what the other node lent is on this one's disk, a moment after it is known",
+            )
             first.kill9()
             assert called_back(second, carrier, ONE, phone)
             with without_connections(postgresql_server, postgresql_database):
