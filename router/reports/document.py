@@ -98,5 +98,5 @@ VERDICT_WORDS = {
         Verdict.FOR_INFORMATION: "À titre d’information",
     },
 }
-REMEDY_WORD = {"en": "Remedy", "fr": "Remède"}
+REMEDY_WORD = {"en": "Remedy:", "fr": "Remède\N{NO-BREAK SPACE}:"}
 PAGE_WORD = {"en": "Page", "fr": "Page"}

@@ -167,8 +167,11 @@ def _notice(evidence: Evidence, words: Mapping[str, str], when: When) -> list[Bl
         text = words["notice_speed"].format(
             count=len(due), delivered=delivered, seconds=f"{waited[len(waited) // 2]:.2f}"
         )
-        verdict = Verdict.PROVEN if delivered == len(due) else Verdict.FOR_INFORMATION
-        blocks.append(Item(verdict=verdict, text=text))
+        if not delivered:
+            blocks.append(Item(verdict=Verdict.MISSING, text=text, remedy=words["notice_lost_remedy"]))
+        else:
+            verdict = Verdict.PROVEN if delivered == len(due) else Verdict.FOR_INFORMATION
+            blocks.append(Item(verdict=verdict, text=text))
     return blocks
 
 

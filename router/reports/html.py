@@ -85,7 +85,7 @@ def _grid(grid: Grid) -> str:
 def _item(item: Item, language: str) -> str:
     words = VERDICT_WORDS[language]
     proofs = "".join(f"<li>{_lines(proof)}</li>" for proof in item.proofs)
-    remedy = f"<p><b>{REMEDY_WORD[language]}:</b> {_lines(item.remedy)}</p>" if item.remedy else ""
+    remedy = f"<p><b>{REMEDY_WORD[language]}</b> {_lines(item.remedy)}</p>" if item.remedy else ""
     return (
         f'<div class="item {item.verdict.value}"><p><span class="verdict">{escape(words[item.verdict])}</span> — '
         f"{_lines(item.text)}</p>" + (f"<ul>{proofs}</ul>" if proofs else "") + remedy + "</div>"

@@ -184,7 +184,7 @@ def _item(item: Item, language: str, styles: dict[str, ParagraphStyle]) -> list[
     ]
     made += [Text(_markup(proof), styles["proof"], bulletText="•") for proof in item.proofs]
     if item.remedy:
-        made.append(Text(f"<b>{REMEDY_WORD[language]}:</b> {_markup(item.remedy)}", styles["proof"]))
+        made.append(Text(f"<b>{REMEDY_WORD[language]}</b> {_markup(item.remedy)}", styles["proof"]))
     return [KeepTogether(made), Spacer(1, 5)]
 
 

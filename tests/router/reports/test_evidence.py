@@ -155,6 +155,8 @@ def test_a_notice_that_was_never_tried_is_not_called_delivered(tmp_path: Path) -
     unwanted = replace(never, state=NoticeState.SKIPPED)
     found = verdicts(evidence(tmp_path, notices=[told, never]))
     assert [verdict for text, verdict in found.items() if text.startswith("Of 2")] == [Verdict.FOR_INFORMATION]
+    found = verdicts(evidence(tmp_path, notices=[replace(never, first_attempt_at=NOW)]))
+    assert [verdict for text, verdict in found.items() if text.startswith("Of 1")] == [Verdict.MISSING]
     found = verdicts(evidence(tmp_path, notices=[told, unwanted]))
     assert [verdict for text, verdict in found.items() if text.startswith("Of 1")] == [Verdict.PROVEN]
 
