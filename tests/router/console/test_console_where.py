@@ -164,6 +164,7 @@ def test_without_a_database_the_user_hears_that_nothing_was_kept(tmp_path: Path,
             upsert_devices(conn, [{"device": "4150", "name": "Nora's <b>", "kind": "softphone"}], now=100.0)
         browser = Browser(world.app, language=language)
         form = {"csrf": browser.csrf(path(world)), **ADDRESS}
+        world.console.store.close()
         world.console.store = Store("postgresql://nobody@127.0.0.1:9/none")
         for answer in (browser.get(path(world)), browser.http.post(path(world), data=form)):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
