@@ -13,6 +13,7 @@ from typing import Literal, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from config.values import parse_duration
+from e911.numbers import CallKind, EmergencyNumbers, classify
 from sip.errors import RemoteError
 from sip.uri import SipUri, parse_sip_uri
 
@@ -26,6 +27,8 @@ FACILITIES = (
 """Names by number, RFC 5424 section 6.2.1."""
 _AUTH = ("md5", "sha", "sha224", "sha256", "sha384", "sha512")
 _PRIVACY = ("des", "3des", "aes", "aes192", "aes256")
+EMERGENCY = EmergencyNumbers(emergency=frozenset({"911", "9911"}), test=frozenset())
+"""Who is never told, whatever `emergency.numbers` says: a machine that calls a PSAP takes a line from somebody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,8 @@ def read_sip(url: str) -> SipReceiver:
         raise ValueError(f"not a SIP address; {remedy}") from None
     if not parsed.user:
         raise ValueError(f"no user before the @; {remedy}")
+    if classify(uri.decode("latin-1"), EMERGENCY) is not CallKind.ORDINARY:
+        raise ValueError(f"this dials an emergency number; a notice never calls a PSAP; {remedy}")
     if parsed.transport not in ("udp", "tcp", "tls"):
         raise ValueError("transport is one of udp, tcp and tls")
     options = _options(query, ("username", "password", "from", "proxy", "repeat", "ring"))

@@ -51,6 +51,8 @@ def test_a_trap_receiver() -> None:
     ("url", "remedy"),
     [
         ("sip:10.0.0.10", "write sip:100@10.0.0.10"),
+        ("sip-call:911@10.0.0.10", "a notice never calls a PSAP"),
+        ("sip:9911@10.0.0.10", "a notice never calls a PSAP"),
         ("sip-call:100@10.0.0.10?repat=3", "there are username, password"),
         ("sip-call:100@10.0.0.10?repeat=0", "repeat is a number from 1 to 1000"),
         ("sip-call:100@10.0.0.10?ring=1h", "ring is a time from 1s to 5m"),

@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 
-from config.channel_urls import SipReceiver
+from config.channel_urls import EMERGENCY, SipReceiver
+from e911.numbers import CallKind, classify, dialled, near_miss
 from sip.errors import RemoteError
 from sip.headers import parse_name_addr, split_values
 from sip.message import Response
@@ -21,7 +22,8 @@ def redirected(
     """Where a receiver says that it is to be found, its first Contact that may be asked; None where there is none.
 
     A notice says who called and from where, so it follows only where it stays among ours: through the proxy of the
-    channel, to the host that was asked, or to an address of `networks.inside`. Never from TLS to anything else.
+    channel, to the host that was asked, or to an address of `networks.inside`. Never from TLS to anything else, and
+    never to 911: a machine that calls a PSAP takes a line from somebody in need.
     """
     if response.status not in REDIRECTS or len(tried) > MOST or receiver.route:
         return None
@@ -31,6 +33,9 @@ def redirected(
             parsed = parse_sip_uri(uri)
             is_there = bool(receiver.proxy) or parsed.host.lower() == receiver.parsed.host.lower()
             if uri in tried or not parsed.user or parsed.transport not in ("udp", "tcp", "tls"):
+                continue
+            text = uri.decode("latin-1")
+            if classify(text, EMERGENCY) is not CallKind.ORDINARY or near_miss(dialled(text), EMERGENCY):
                 continue
             if not (is_there or is_inside(parsed.host)):
                 continue
