@@ -41,7 +41,7 @@ fuzz: $(STAMP)   ## coverage-guided fuzzing, then 10 million mutated messages (a
 test: $(STAMP)   ## every test but the long ones (under 5 minutes)
 	$(call run-tests,not long)
 
-test-long: $(STAMP)   ## many kills, storms, crowds, fuzzing, ten thousands of rows (some 3 minutes more)
+test-long: $(STAMP)   ## many kills, storms, crowds, fuzzing, ten thousands of rows (some 4 minutes more)
 	$(call run-tests,long)
 
 # Six at a time; what failed beside the others is tried once more by itself.

@@ -275,6 +275,7 @@ def test_a_crowd_at_the_console_keeps_no_call_waiting(office: ConsoleWorld) -> N
     assert office.built.router.get("/healthz")[0] == 200
 
 
+@pytest.mark.long
 def test_a_reload_is_taken_and_another_address_too(office: ConsoleWorld) -> None:
     router = office.built.router
     token = office.run("tokens", "add", "reader").stdout.strip()

@@ -17,6 +17,7 @@ from tests.support.world import Plan, world
 pytestmark = pytest.mark.peers
 
 
+@pytest.mark.long
 def test_a_notice_survives_the_death_of_every_process(tmp_path: Path) -> None:
     """The desk refuses at first; everything is killed right after the INVITE has left; then it is told."""
     with world(tmp_path, {"killed": Plan()}) as built:
@@ -67,6 +68,7 @@ def test_sigterm_ends_no_call_and_still_serves_911(tmp_path: Path) -> None:
         assert len(place.desk.wait_for(place.name, 1)) >= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", ["corrupt", "missing", "locked"])
 def test_a_broken_database_stops_no_911_call(tmp_path: Path, damage: str) -> None:
     """Site address for those who have one, basic 911 for the others, and the log says it loudly."""
@@ -111,6 +113,7 @@ def test_a_broken_database_stops_no_911_call(tmp_path: Path, damage: str) -> Non
                 holder.close()
 
 
+@pytest.mark.long
 def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
     """From the first warning of a configuration on, and where the supervisor has something to say."""
     with world(tmp_path, {"json": Plan()}) as built:

@@ -356,6 +356,7 @@ def reasons_of_starts(router: RouterProcess, call_id: str) -> list[str]:
             return [one["reason"] for one in record["routes"] if one["outcome"] == "started"]
 
 
+@pytest.mark.long
 def test_a_911_call_from_behind_nat_fails_over_to_ipv6_and_the_psap_hangs_up(town: Town, tmp_path: Path) -> None:
     with (
         Router(tmp_path, town.router, configuration()) as router,

@@ -131,6 +131,7 @@ def test_a_caller_who_hangs_up_meanwhile_does_not_wait(lost_world: World) -> Non
         call.refused(487)
 
 
+@pytest.mark.long
 @pytest.mark.peers("kamailio")
 def test_kamailio_answers_by_a_connection_of_its_own_once_we_are_back(tmp_path: Path) -> None:
     """It connects to the port in the sent-by of our Via; with rport there it tried the one that we had come from."""

@@ -89,6 +89,7 @@ def without_connections(server: str, database: str) -> Iterator[None]:
             admin.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
 
 
+@pytest.mark.long
 def test_two_nodes_share_what_they_lend_and_go_on_alone(
     tmp_path: Path, postgresql_server: str, postgresql_database: str
 ) -> None:

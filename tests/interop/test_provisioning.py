@@ -58,6 +58,7 @@ def state(the_world: World, place: Place) -> dict[str, Any]:
     return dict(found)
 
 
+@pytest.mark.long
 def test_ids_are_shown_once_the_provider_has_them(
     told: tuple[World, ProvisioningServer, Bandwidth],
 ) -> None:

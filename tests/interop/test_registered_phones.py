@@ -82,6 +82,7 @@ def a_friend(the_world: World, folder: Path) -> Baresip:
     )
 
 
+@pytest.mark.long
 @pytest.mark.peers("kamailio", "baresip")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_baresip_phone_registers_and_is_called(

@@ -228,6 +228,7 @@ def test_a_killed_call_process_is_back_before_the_phone_gives_up(the_world: Worl
     assert len(place.notices()) == 1
 
 
+@pytest.mark.long
 def test_a_call_process_that_hangs_is_replaced(the_world: World) -> None:
     place, router = the_world["hung-calls"], the_world.router
     victim = router.sip_pid()

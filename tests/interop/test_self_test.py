@@ -166,6 +166,7 @@ def test_a_test_call_of_our_own_is_no_phone_and_doctor_sees_the_router_without_a
     assert "self-test-failed" in names
 
 
+@pytest.mark.long
 def test_it_is_placed_when_it_is_due(here: World, tmp_path: Path) -> None:
     """`at` is the minute that has just begun: nobody asks, and the process of test calls places it."""
     with provider(here, "nightly", tmp_path, voice(60)):

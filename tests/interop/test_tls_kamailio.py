@@ -34,6 +34,7 @@ def install(folder: Path, authority: Authority, *names: str) -> dict[str, str]:
     return {"certificate": "edge.crt", "private_key": "edge.key", "client_ca": "ca.pem", "ca": "ca.pem"}
 
 
+@pytest.mark.long
 def test_kamailio_as_the_provider_takes_a_call_by_tls_and_hangs_up_by_it(
     tmp_path: Path, authority: Authority
 ) -> None:
@@ -101,6 +102,7 @@ def wait_for_tls(built: World, trunk: str) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_kamailio_as_the_pbx_dials_911_by_tls(tmp_path: Path, authority: Authority) -> None:
     plans = {"place": Plan(tls=("provider_a",), timeout="8s", trunk_keys={"provider_a": {"tls": "require"}})}
     home = tmp_path / "world"
@@ -138,6 +140,7 @@ def test_kamailio_as_the_pbx_dials_911_by_tls(tmp_path: Path, authority: Authori
         assert not built.router.metric("edge911_dropped_total")
 
 
+@pytest.mark.long
 def test_sipsak_gets_its_answer_by_tls(tmp_path: Path, authority: Authority) -> None:
     home = tmp_path / "world"
     home.mkdir()

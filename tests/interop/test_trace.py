@@ -210,6 +210,7 @@ def test_a_homer_server_gets_them_with_nothing_private(the_world: World, collect
     assert counted["edge911_trace_lost"] == 0
 
 
+@pytest.mark.long
 def test_live_as_json_with_filters(the_world: World) -> None:
     place = the_world["traced"]
     with (
@@ -335,6 +336,7 @@ def test_what_comes_over_tls_is_shown_as_it_was_inside(the_world: World, tmp_pat
     assert read[1][1] == "SIP/2.0 200 OK"
 
 
+@pytest.mark.long
 def test_a_router_that_is_started_again_is_followed_again(the_world: World) -> None:
     router = the_world.router
     with following(the_world, "--seconds", "60", "--count", "1", "--emergency") as live:
@@ -347,6 +349,7 @@ def test_a_router_that_is_started_again_is_followed_again(the_world: World) -> N
     assert len(captures(the_world)) == 2
 
 
+@pytest.mark.long
 def test_the_export_ends_and_begins_with_the_configuration(the_world: World) -> None:
     router = the_world.router
     config = dict(router.config)

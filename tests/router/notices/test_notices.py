@@ -53,6 +53,7 @@ def is_delivered(record: CallRecord) -> bool:
     return bool(record.notices) and all(entry.state is NoticeState.DELIVERED for entry in record.notices)
 
 
+@pytest.mark.long
 def test_each_contact_is_told_in_their_language_and_the_record_says_so(
     tmp_path: Path, store_url: str, mail: SmtpSink, web: WebhookSink
 ) -> None:

@@ -30,6 +30,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
     return found
 
 
+@pytest.mark.long
 def test_a_dead_nodes_notices_are_told_by_one_other_and_not_again_when_it_lives(
     folders: tuple[Path, Path, Path], postgresql_database: str
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_node_that_stops_within_a_transaction_holds_up_no_other(postgresql_dat
     other.dispose()
 
 
+@pytest.mark.long
 def test_nobody_acknowledges_and_the_node_that_should_say_so_is_dead_another_does(
     folders: tuple[Path, Path, Path], postgresql_database: str
 ) -> None:
