@@ -207,42 +207,16 @@ class LiveCalls:
     def _locate(self, event: CallLocating) -> LiveCall | None:
         if event.id in self._calls:
             return None
-        caller = event.caller
-        call = LiveCall(
-            id=event.id,
-            node=event.node,
-            kind=event.kind,
-            started_at=event.at,
-            changed_at=event.at,
-            state=LiveState.LOCATING,
-            site=event.site,
-            number=caller.number,
-            name=caller.device_name or caller.display_name,
-            device=caller.device,
-            callback=caller.callback,
-        )
+        call = _call_of(event)
+        call.state = LiveState.LOCATING
         self._keep(call)
         return call
 
     def _begin(self, event: CallIntent) -> LiveCall | None:
         if self._is_known(event.id):
             return None  # the same INVITE, sent again after a restart
-        caller = event.caller
-        call = LiveCall(
-            id=event.id,
-            node=event.node,
-            kind=event.kind,
-            started_at=event.at,
-            changed_at=event.at,
-            route=event.first_route,
-            site=event.site,
-            zone=event.zone,
-            number=caller.number,
-            name=caller.device_name or caller.display_name,
-            device=caller.device,
-            callback=caller.callback,
-            location_sent=event.location_sent,
-        )
+        call = _call_of(event)
+        call.route, call.zone, call.location_sent = event.first_route, event.zone, event.location_sent
         if event.location is not None:
             _place(call, event.location)
         self._keep(call)
@@ -251,22 +225,8 @@ class LiveCalls:
     def _refuse(self, event: CallRefused) -> LiveCall | None:
         if self._is_known(event.id):
             return None
-        caller = event.caller
-        call = LiveCall(
-            id=event.id,
-            node=event.node,
-            kind=event.kind,
-            started_at=event.at,
-            changed_at=event.at,
-            state=LiveState.REFUSED,
-            ended_at=event.at,
-            site=event.site,
-            number=caller.number,
-            name=caller.device_name or caller.display_name,
-            device=caller.device,
-            callback=caller.callback,
-            reason=event.reason,
-        )
+        call = _call_of(event)
+        call.state, call.ended_at, call.reason = LiveState.REFUSED, event.at, event.reason
         self._keep(call)
         return call
 
@@ -309,6 +269,23 @@ class LiveCalls:
             call.answered_at = call.answered_at or event.at
         else:
             call.ended_at = call.ended_at or event.at
+
+
+def _call_of(event: CallIntent | CallLocating | CallRefused) -> LiveCall:
+    """A call as it begins, however that is."""
+    caller = event.caller
+    return LiveCall(
+        id=event.id,
+        node=event.node,
+        kind=event.kind,
+        started_at=event.at,
+        changed_at=event.at,
+        site=event.site,
+        number=caller.number,
+        name=caller.device_name or caller.display_name,
+        device=caller.device,
+        callback=caller.callback,
+    )
 
 
 def _place(call: LiveCall, location: DispatchableLocation) -> None:
